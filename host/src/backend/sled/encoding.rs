@@ -1,0 +1,140 @@
+//! A row as bytes: what never changes, then the attributes.
+//!
+//! Numbers are little-endian; every text stands behind its length, so any text will do.
+
+use std::sync::Arc;
+
+use super::super::Row;
+use crate::connections::Peer;
+use crate::event::Field;
+use crate::id::ConnectionId;
+
+const LENGTH_BYTES: usize = size_of::<u32>();
+
+pub fn encode(row: &Row) -> Arc<[u8]> {
+    let mut bytes = vec![0; LENGTH_BYTES];
+    bytes.extend_from_slice(&row.connected_at.to_le_bytes());
+    push_text(&mut bytes, &row.peer.source_ip);
+    bytes.push(row.peer.user_agent.is_some().into());
+    push_text(&mut bytes, row.peer.user_agent.as_deref().unwrap_or_default());
+    push_text(&mut bytes, &row.peer.domain_name);
+    push_fields(&mut bytes, &row.peer.authorizer);
+    let head = length(bytes.len());
+    bytes[..LENGTH_BYTES].copy_from_slice(&head);
+    push_fields(&mut bytes, &row.attributes);
+    bytes.into()
+}
+
+/// The same row with other attributes.
+pub fn with_attributes(row: &[u8], attributes: &[Field]) -> Option<Arc<[u8]>> {
+    let mut bytes = split(row)?.0.to_vec();
+    push_fields(&mut bytes, attributes);
+    Some(bytes.into())
+}
+
+/// `None` where the bytes are no row.
+pub fn attributes(row: &[u8]) -> Option<Vec<Field>> {
+    Bytes(split(row)?.1).fields()
+}
+
+/// `None` where the bytes are no row.
+pub fn decode(id: ConnectionId, row: &[u8]) -> Option<Row> {
+    let (head, attributes) = split(row)?;
+    let mut head = Bytes(&head[LENGTH_BYTES..]);
+    let connected_at = u64::from_le_bytes(head.take()?);
+    let source_ip = head.text()?;
+    let [has_user_agent] = head.take()?;
+    let user_agent = head.text().map(|text| (has_user_agent != 0).then_some(text))?;
+    let peer = Peer { source_ip, user_agent, domain_name: head.text()?, authorizer: head.fields()? };
+    Some(Row { id, connected_at, peer, attributes: Bytes(attributes).fields()? })
+}
+
+fn split(row: &[u8]) -> Option<(&[u8], &[u8])> {
+    let head = Bytes(row).length()?;
+    if head < LENGTH_BYTES { None } else { row.split_at_checked(head) }
+}
+
+fn push_fields(bytes: &mut Vec<u8>, fields: &[Field]) {
+    bytes.extend_from_slice(&length(fields.len()));
+    for (name, value) in fields {
+        push_text(bytes, name);
+        push_text(bytes, value);
+    }
+}
+
+fn push_text(bytes: &mut Vec<u8>, text: &str) {
+    bytes.extend_from_slice(&length(text.len()));
+    bytes.extend_from_slice(text.as_bytes());
+}
+
+fn length(length: usize) -> [u8; LENGTH_BYTES] {
+    u32::try_from(length).expect("no part of a row has 4 GiB").to_le_bytes()
+}
+
+/// What is still to be read.
+struct Bytes<'a>(&'a [u8]);
+
+impl Bytes<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*taken)
+    }
+
+    fn length(&mut self) -> Option<usize> {
+        usize::try_from(u32::from_le_bytes(self.take()?)).ok()
+    }
+
+    fn text(&mut self) -> Option<String> {
+        let length = self.length()?;
+        let (text, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(std::str::from_utf8(text).ok()?.to_owned())
+    }
+
+    fn fields(&mut self) -> Option<Vec<Field>> {
+        let count = self.length()?;
+        (0..count).map(|_| Some((self.text()?, self.text()?))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::NodeId;
+
+    fn row(user_agent: Option<&str>, attributes: &[(&str, &str)]) -> Row {
+        let field = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let peer = Peer {
+            source_ip: "::1".to_owned(),
+            user_agent: user_agent.map(str::to_owned),
+            domain_name: String::new(),
+            authorizer: vec![field(&("principal", "ü\0")), field(&("", ""))],
+        };
+        let attributes = attributes.iter().map(field).collect();
+        Row { id: ConnectionId::random(NodeId(0)), connected_at: 7, peer, attributes }
+    }
+
+    #[test]
+    fn a_row_comes_back_as_it_was() {
+        for row in [row(None, &[]), row(Some(""), &[("a", "")]), row(Some("curl"), &[("a", "b"), ("a", "c\u{1f600}")])]
+        {
+            assert_eq!(decode(row.id, &encode(&row)), Some(row.clone()));
+            assert_eq!(attributes(&encode(&row)), Some(row.attributes));
+        }
+    }
+
+    #[test]
+    fn other_attributes_leave_the_rest_of_a_row_alone() {
+        let before = row(Some("curl"), &[("room", "general")]);
+        let after = Row { attributes: vec![("room".to_owned(), "random".to_owned())], ..before.clone() };
+        assert_eq!(with_attributes(&encode(&before), &after.attributes), Some(encode(&after)));
+    }
+
+    #[test]
+    fn a_row_that_was_cut_short_is_no_row() {
+        let row = row(Some("curl"), &[("room", "general")]);
+        let bytes = encode(&row);
+        assert!((0..bytes.len()).all(|length| decode(row.id, &bytes[..length]).is_none()));
+    }
+}

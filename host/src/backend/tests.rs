@@ -1,0 +1,674 @@
+//! The behaviour of a backend, whichever engine stands behind it, and of sled as one.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+use crate::id::NodeId;
+
+/// A folder of its own for one test, gone at its end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("jackfield-backend-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        Self(std::env::temp_dir().join(name))
+    }
+
+    fn try_open(&self, durability: Durability) -> anyhow::Result<Backend> {
+        Backend::open_sled(&SledOptions { folder: self.0.clone(), durability })
+    }
+
+    fn open(&self) -> Backend {
+        self.try_open(Durability::Interval(limits::FLUSH_INTERVAL)).unwrap()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn fields(fields: &[(&str, &str)]) -> Vec<Field> {
+    fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn row(attributes: &[(&str, &str)]) -> Row {
+    let peer = Peer {
+        source_ip: "203.0.113.7".to_owned(),
+        user_agent: Some("curl/8".to_owned()),
+        domain_name: "example.com".to_owned(),
+        authorizer: fields(&[("principalId", "alice")]),
+    };
+    Row { id: ConnectionId::random(NodeId(0)), connected_at: 1_700_000_000_000, peer, attributes: fields(attributes) }
+}
+
+async fn add(backend: &Backend, id: ConnectionId, name: &str, value: &str) -> Result<(), BackendError> {
+    backend.add(id, name.to_owned(), value.to_owned()).await
+}
+
+async fn matching(backend: &Backend, name: &str, value: &str) -> Vec<ConnectionId> {
+    backend.matching(name.to_owned(), value.to_owned()).await.unwrap()
+}
+
+async fn assert_sound(backend: &Backend) {
+    assert_eq!(backend.verify().await.unwrap(), Vec::<String>::new());
+}
+
+fn too_large(text: &str) -> BackendError {
+    BackendError::TooLarge(text.to_owned())
+}
+
+// ---- connection rows ---------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_row_is_what_it_was_opened_with() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    let row = row(&[("room", "general")]);
+    backend.open_row(row.clone()).await.unwrap();
+    assert_eq!(backend.row(row.id).await, Ok(row));
+}
+
+#[tokio::test]
+async fn attributes_are_sorted_and_stand_once() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    let row = row(&[("b", "1"), ("a", "2"), ("b", "1")]);
+    backend.open_row(row.clone()).await.unwrap();
+    add(&backend, row.id, "a", "1").await.unwrap();
+    add(&backend, row.id, "a", "2").await.unwrap();
+    assert_eq!(backend.row(row.id).await.unwrap().attributes, fields(&[("a", "1"), ("a", "2"), ("b", "1")]));
+    assert_sound(&backend).await;
+}
+
+#[tokio::test]
+async fn put_replaces_all_attributes() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    let row = row(&[("room", "general"), ("user", "alice")]);
+    backend.open_row(row.clone()).await.unwrap();
+    backend.put(row.id, fields(&[("room", "random"), ("user", "alice")])).await.unwrap();
+    assert_eq!(matching(&backend, "room", "general").await, []);
+    assert_eq!(matching(&backend, "room", "random").await, [row.id]);
+    assert_eq!(matching(&backend, "user", "alice").await, [row.id]);
+    assert_sound(&backend).await;
+}
+
+#[tokio::test]
+async fn remove_takes_one_attribute_or_all_of_a_name() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    let row = row(&[("room", "a"), ("room", "b"), ("room", "c"), ("user", "alice")]);
+    backend.open_row(row.clone()).await.unwrap();
+    backend.remove(row.id, "room".to_owned(), Some("b".to_owned())).await.unwrap();
+    let left = fields(&[("room", "a"), ("room", "c"), ("user", "alice")]);
+    assert_eq!(backend.row(row.id).await.unwrap().attributes, left);
+    backend.remove(row.id, "room".to_owned(), None).await.unwrap();
+    assert_eq!(backend.row(row.id).await.unwrap().attributes, fields(&[("user", "alice")]));
+    assert_eq!(matching(&backend, "room", "a").await, []);
+    assert_sound(&backend).await;
+}
+
+#[tokio::test]
+async fn a_row_that_is_not_there_takes_no_attributes() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    let id = row(&[]).id;
+    assert_eq!(backend.row(id).await, Err(BackendError::NoSuchConnection));
+    assert_eq!(add(&backend, id, "room", "general").await, Err(BackendError::NoSuchConnection));
+    assert_eq!(backend.put(id, fields(&[("room", "general")])).await, Err(BackendError::NoSuchConnection));
+    assert_eq!(backend.remove(id, "room".to_owned(), None).await, Err(BackendError::NoSuchConnection));
+    assert_eq!(backend.rows().await, Ok(Vec::new()));
+    assert_eq!(matching(&backend, "room", "general").await, []);
+}
+
+#[tokio::test]
+async fn a_dropped_row_is_gone_with_its_index() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    let row = row(&[("room", "general")]);
+    backend.open_row(row.clone()).await.unwrap();
+    backend.drop_row(row.id).await.unwrap();
+    backend.drop_row(row.id).await.unwrap();
+    assert_eq!(backend.row(row.id).await, Err(BackendError::NoSuchConnection));
+    assert_eq!(matching(&backend, "room", "general").await, []);
+    assert_sound(&backend).await;
+}
+
+#[tokio::test]
+async fn a_row_that_is_opened_again_has_only_its_new_attributes() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    let before = row(&[("room", "general")]);
+    backend.open_row(before.clone()).await.unwrap();
+    backend.open_row(Row { attributes: Vec::new(), ..before }).await.unwrap();
+    assert_eq!(matching(&backend, "room", "general").await, []);
+    assert_sound(&backend).await;
+}
+
+#[tokio::test]
+async fn no_name_and_value_are_taken_for_others() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    let pairs = [("ab", "c"), ("a", "bc"), ("", "abc"), ("abc", ""), ("a\0", "bc"), ("a", "\0bc"), ("", "")];
+    for pair in pairs {
+        backend.open_row(row(&[pair])).await.unwrap();
+    }
+    for (name, value) in pairs {
+        assert_eq!(matching(&backend, name, value).await.len(), 1, "{name:?} {value:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_attribute_has_as_many_bytes_as_it_may() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    let row = row(&[]);
+    backend.open_row(row.clone()).await.unwrap();
+    let (name, value) = ("n".repeat(limits::ATTRIBUTE_NAME_BYTES_MAX), "v".repeat(limits::ATTRIBUTE_VALUE_BYTES_MAX));
+    assert_eq!(add(&backend, row.id, &name, &value).await, Ok(()));
+    assert_eq!(matching(&backend, &name, &value).await, [row.id]);
+
+    let long_name = too_large("the attribute's name has 65 bytes; at most 64 are allowed");
+    assert_eq!(add(&backend, row.id, &format!("{name}n"), "").await, Err(long_name.clone()));
+    assert_eq!(backend.put(row.id, vec![(format!("{name}n"), String::new())]).await, Err(long_name));
+    let long_value = too_large("the attribute's value has 1025 bytes; at most 1024 are allowed");
+    assert_eq!(add(&backend, row.id, "n", &format!("{value}v")).await, Err(long_value));
+}
+
+#[tokio::test]
+async fn a_row_has_as_many_attributes_as_it_may() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    let row = row(&[]);
+    backend.open_row(row.clone()).await.unwrap();
+    let full: Vec<Field> = (0..limits::ROW_ATTRIBUTES_MAX).map(|n| ("n".to_owned(), format!("{n:02}"))).collect();
+    let twice = [full.clone(), full.clone()].concat();
+    assert_eq!(backend.put(row.id, twice).await, Ok(()));
+    assert_eq!(add(&backend, row.id, "n", "00").await, Ok(()));
+
+    let too_many = too_large("the row has 65 attributes; at most 64 are allowed");
+    assert_eq!(add(&backend, row.id, "n", "64").await, Err(too_many.clone()));
+    let more = [full.clone(), fields(&[("n", "64")])].concat();
+    assert_eq!(backend.put(row.id, more.clone()).await, Err(too_many.clone()));
+    assert_eq!(backend.open_row(Row { attributes: more, ..row.clone() }).await, Err(too_many));
+    assert_eq!(backend.row(row.id).await.unwrap().attributes, full);
+    assert_eq!(matching(&backend, "n", "64").await, []);
+}
+
+#[tokio::test]
+async fn pages_hold_all_rows_in_the_order_of_ids() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    for count in [0, 1, limits::PAGE_ITEMS, limits::PAGE_ITEMS + 1, 2 * limits::PAGE_ITEMS + 1] {
+        let room = format!("of {count}");
+        let mut ids = Vec::new();
+        for _ in 0..count {
+            let row = row(&[("room", &room)]);
+            ids.push(row.id);
+            backend.open_row(row).await.unwrap();
+        }
+        ids.sort();
+        let (mut found, mut pages, mut cursor) = (Vec::new(), 0, None);
+        loop {
+            let page = backend.query("room".to_owned(), room.clone(), cursor).await.unwrap();
+            found.extend(page.items.iter().map(|row| row.id));
+            pages += 1;
+            cursor = page.cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, ids);
+        assert_eq!(pages, count.div_ceil(limits::PAGE_ITEMS).max(1), "of {count} rows");
+        assert_eq!(matching(&backend, "room", &room).await, ids);
+    }
+    let (mut all, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = backend.scan(cursor).await.unwrap();
+        all.extend(page.items);
+        cursor = page.cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(all, backend.rows().await.unwrap());
+    assert_eq!(all.len(), 4 * limits::PAGE_ITEMS + 3);
+}
+
+#[tokio::test]
+async fn a_page_goes_on_where_it_ended_though_rows_come_and_go() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    for _ in 0..=limits::PAGE_ITEMS {
+        backend.open_row(row(&[("room", "general")])).await.unwrap();
+    }
+    let first = backend.scan(None).await.unwrap();
+    // The row that the cursor names goes, too.
+    for row in &first.items {
+        backend.drop_row(row.id).await.unwrap();
+    }
+    let left = backend.rows().await.unwrap();
+    assert_eq!(backend.scan(first.cursor.clone()).await.unwrap(), Page { items: left.clone(), cursor: None });
+    let rest = backend.query("room".to_owned(), "general".to_owned(), first.cursor).await.unwrap();
+    assert_eq!(rest.items, left);
+}
+
+#[tokio::test]
+async fn a_page_of_large_rows_has_fewer_of_them() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    let large: Vec<Field> = (0..limits::ROW_ATTRIBUTES_MAX)
+        .map(|n| (format!("{n}"), "v".repeat(limits::ATTRIBUTE_VALUE_BYTES_MAX)))
+        .collect();
+    for _ in 0..10 {
+        backend.open_row(Row { attributes: large.clone(), ..row(&[]) }).await.unwrap();
+    }
+    let page = backend.scan(None).await.unwrap();
+    assert_eq!(page.items.len(), 7, "each has 66 KiB, a page 400");
+    assert_eq!(backend.scan(page.cursor).await.unwrap().items.len(), 3);
+}
+
+#[tokio::test]
+async fn a_cursor_that_no_page_gave_is_refused() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    for cursor in ["", "1", "L0SM9cOFvHcCI/w=", "L0SM9cOFvHcCIhw=="] {
+        let refused = Err(BackendError::Invalid("the cursor is none that a page has given".to_owned()));
+        assert_eq!(backend.scan(Some(cursor.to_owned())).await, refused);
+        assert_eq!(backend.query("n".to_owned(), "v".to_owned(), Some(cursor.to_owned())).await, refused);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_index_agrees_with_the_rows_whoever_changes_them() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    let ids: Vec<_> = (0..8).map(|_| row(&[]).id).collect();
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..8_usize {
+        let (backend, ids) = (backend.clone(), ids.clone());
+        tasks.spawn(async move {
+            for step in 0..500 {
+                let (id, value) = (ids[(task + step) % 8], format!("{}", step % 5));
+                // Whether the row is there when its turn comes is chance.
+                let _ = match (task * 7 + step) % 6 {
+                    0 => backend.open_row(Row { id, ..row(&[("n", &value)]) }).await,
+                    1 => backend.drop_row(id).await,
+                    2 => backend.remove(id, "n".to_owned(), None).await,
+                    3 => backend.put(id, fields(&[("m", &value), ("n", &value)])).await,
+                    _ => add(&backend, id, "n", &value).await,
+                };
+                if step % 100 == 0 {
+                    backend.flush().await.unwrap();
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+    assert_sound(&backend).await;
+    let rows = backend.rows().await.unwrap();
+    drop(backend);
+    let backend = folder.open();
+    assert_eq!(backend.rows().await.unwrap(), rows);
+    assert_sound(&backend).await;
+}
+
+// ---- key-value buckets -------------------------------------------------------------------------
+
+async fn get(backend: &Backend, key: &str) -> Option<Vec<u8>> {
+    backend.get("bucket", key.to_owned()).await.unwrap()
+}
+
+async fn set(backend: &Backend, key: &str, value: &[u8]) -> Result<(), BackendError> {
+    backend.set("bucket", key.to_owned(), value.to_vec()).await
+}
+
+#[tokio::test]
+async fn a_key_holds_what_was_set_last() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    assert_eq!(get(&backend, "k").await, None);
+    for value in [&b"one"[..], b"", b"\xff\x00"] {
+        set(&backend, "k", value).await.unwrap();
+        assert_eq!(get(&backend, "k").await.as_deref(), Some(value));
+    }
+    assert_eq!(backend.exists("bucket", "k".to_owned()).await, Ok(true));
+    backend.delete("bucket", "k".to_owned()).await.unwrap();
+    backend.delete("bucket", "k".to_owned()).await.unwrap();
+    assert_eq!(backend.exists("bucket", "k".to_owned()).await, Ok(false));
+    assert_eq!(get(&backend, "k").await, None);
+}
+
+#[tokio::test]
+async fn buckets_do_not_see_each_others_keys() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    for (bucket, key) in [("a", "bc"), ("ab", "c"), ("", "abc"), ("abc", "")] {
+        backend.set(bucket, key.to_owned(), bucket.as_bytes().to_vec()).await.unwrap();
+    }
+    for (bucket, key) in [("a", "bc"), ("ab", "c"), ("", "abc"), ("abc", "")] {
+        assert_eq!(backend.get(bucket, key.to_owned()).await, Ok(Some(bucket.as_bytes().to_vec())));
+        assert_eq!(backend.list_keys(bucket, KeysFrom::Start).await.unwrap().items, [key]);
+    }
+}
+
+#[tokio::test]
+async fn a_key_has_as_many_bytes_as_it_may() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    let key = "k".repeat(limits::KEY_BYTES_MAX);
+    assert_eq!(set(&backend, &key, b"v").await, Ok(()));
+    assert_eq!(get(&backend, &key).await.as_deref(), Some(&b"v"[..]));
+    let longer = format!("{key}k");
+    let refused = too_large("the key has 1025 bytes; at most 1024 are allowed");
+    assert_eq!(set(&backend, &longer, b"v").await, Err(refused.clone()));
+    assert_eq!(backend.increment("bucket", longer.clone(), 1).await, Err(refused.clone()));
+    assert_eq!(backend.get("bucket", longer.clone()).await, Err(refused.clone()));
+    assert_eq!(backend.exists("bucket", longer.clone()).await, Err(refused.clone()));
+    assert_eq!(backend.delete("bucket", longer).await, Err(refused));
+}
+
+#[tokio::test]
+async fn a_value_has_as_many_bytes_as_it_may() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    // The sizes around which a value is cut into parts, and the largest.
+    for size in [6143, 6144, 6145, 2 * 6144, 2 * 6144 + 1, limits::VALUE_BYTES_MAX] {
+        let value: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+        set(&backend, "k", &value).await.unwrap();
+        assert_eq!(get(&backend, "k").await, Some(value));
+        assert_sound(&backend).await;
+    }
+    let refused = too_large("the value has 409601 bytes; at most 409600 are allowed");
+    assert_eq!(set(&backend, "k", &vec![0; limits::VALUE_BYTES_MAX + 1]).await, Err(refused.clone()));
+    let swapped = backend.compare_and_swap("bucket", "k".to_owned(), None, vec![0; limits::VALUE_BYTES_MAX + 1]).await;
+    assert_eq!(swapped, Err(refused));
+    backend.delete("bucket", "k".to_owned()).await.unwrap();
+    assert_eq!(get(&backend, "k").await, None);
+    assert_sound(&backend).await;
+}
+
+#[tokio::test]
+async fn keys_are_listed_in_order_a_page_at_a_time() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    let count = 2 * limits::PAGE_ITEMS + 1;
+    let keys: Vec<String> = (0..count).map(|n| format!("key {n:04}")).collect();
+    for key in keys.iter().rev() {
+        set(&backend, key, b"").await.unwrap();
+    }
+    let (mut found, mut from) = (Vec::new(), KeysFrom::Start);
+    loop {
+        let page = backend.list_keys("bucket", from).await.unwrap();
+        found.extend(page.items);
+        match page.cursor {
+            Some(cursor) => from = KeysFrom::Cursor(cursor),
+            None => break,
+        }
+    }
+    assert_eq!(found, keys);
+
+    let skipped = backend.list_keys("bucket", KeysFrom::Skip(300)).await.unwrap();
+    assert_eq!(skipped.items, keys[300..]);
+    assert_eq!(skipped.cursor, None);
+    for from in [KeysFrom::Skip(count as u64), KeysFrom::Skip(u64::MAX), KeysFrom::Cursor("\u{10ffff}".to_owned())] {
+        assert_eq!(backend.list_keys("bucket", from).await, Ok(Page { items: Vec::new(), cursor: None }));
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_keys_ends_exactly_where_they_end() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    for n in 0..limits::PAGE_ITEMS {
+        set(&backend, &format!("{n:04}"), b"").await.unwrap();
+    }
+    assert_eq!(backend.list_keys("bucket", KeysFrom::Start).await.unwrap().cursor, None);
+    set(&backend, "one more", b"").await.unwrap();
+    let page = backend.list_keys("bucket", KeysFrom::Start).await.unwrap();
+    assert_eq!(page.items.len(), limits::PAGE_ITEMS);
+    let rest = backend.list_keys("bucket", KeysFrom::Cursor(page.cursor.unwrap())).await.unwrap();
+    assert_eq!(rest.items, ["one more"]);
+}
+
+#[tokio::test]
+async fn an_increment_counts_from_nothing_and_from_decimal_text() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    let increment = |delta| backend.increment("bucket", "n".to_owned(), delta);
+    assert_eq!(increment(5).await, Ok(5));
+    assert_eq!(increment(-7).await, Ok(-2));
+    assert_eq!(get(&backend, "n").await.as_deref(), Some(&b"-2"[..]));
+    set(&backend, "n", i64::MAX.to_string().as_bytes()).await.unwrap();
+    assert_eq!(increment(0).await, Ok(i64::MAX));
+
+    let overflow = "9223372036854775807 and 1 do not fit in 64 bits together";
+    assert_eq!(increment(1).await, Err(BackendError::Invalid(overflow.to_owned())));
+    assert_eq!(get(&backend, "n").await, Some(i64::MAX.to_string().into_bytes()));
+    for value in [b"".to_vec(), b"one".to_vec(), b"1.5".to_vec(), b"\xff".to_vec(), vec![b'1'; 10_000]] {
+        set(&backend, "n", &value).await.unwrap();
+        let no_number = "the value of the key is no decimal number of 64 bits";
+        assert_eq!(increment(1).await, Err(BackendError::Invalid(no_number.to_owned())));
+        assert_eq!(get(&backend, "n").await, Some(value));
+    }
+}
+
+#[tokio::test]
+async fn a_swap_writes_only_over_what_was_expected() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    let swap = |expected: Option<&[u8]>, new: &[u8]| {
+        backend.compare_and_swap("bucket", "k".to_owned(), expected.map(<[u8]>::to_vec), new.to_vec())
+    };
+    assert_eq!(swap(Some(b""), b"1").await, Ok(Err(None)));
+    assert_eq!(swap(None, b"1").await, Ok(Ok(())));
+    assert_eq!(swap(None, b"2").await, Ok(Err(Some(b"1".to_vec()))));
+    assert_eq!(swap(Some(b"1"), b"2").await, Ok(Ok(())));
+    assert_eq!(get(&backend, "k").await.as_deref(), Some(&b"2"[..]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn increments_and_swaps_of_many_tasks_lose_nothing() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let backend = backend.clone();
+        tasks.spawn(async move {
+            for _ in 0..1000 {
+                backend.increment("bucket", "incremented".to_owned(), 1).await.unwrap();
+                let mut seen = get(&backend, "swapped").await;
+                loop {
+                    let number = seen.as_ref().map_or(0, |text| str::from_utf8(text).unwrap().parse().unwrap());
+                    let new = (number + 1_u32).to_string().into_bytes();
+                    match backend.compare_and_swap("bucket", "swapped".to_owned(), seen, new).await.unwrap() {
+                        Ok(()) => break,
+                        Err(now) => seen = now,
+                    }
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!(get(&backend, "incremented").await.as_deref(), Some(&b"8000"[..]));
+    assert_eq!(get(&backend, "swapped").await.as_deref(), Some(&b"8000"[..]));
+}
+
+#[tokio::test]
+async fn batches_answer_in_the_order_of_their_keys() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+    let pairs = [("b", "2"), ("a", "0"), ("a", "1")];
+    let pairs = pairs.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec()));
+    backend.set_many("bucket", pairs.to_vec()).await.unwrap();
+    let values = backend.get_many("bucket", keys(&["a", "x", "b", "a"])).await.unwrap();
+    assert_eq!(values, [Some(b"1".to_vec()), None, Some(b"2".to_vec()), Some(b"1".to_vec())]);
+    backend.delete_many("bucket", keys(&["a", "x"])).await.unwrap();
+    assert_eq!(backend.get_many("bucket", keys(&["a", "b"])).await.unwrap(), [None, Some(b"2".to_vec())]);
+    assert_eq!(backend.get_many("bucket", Vec::new()).await, Ok(Vec::new()));
+}
+
+#[tokio::test]
+async fn a_batch_has_as_many_keys_as_it_may() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    for (count, fits) in [(limits::BATCH_KEYS_MAX, true), (limits::BATCH_KEYS_MAX + 1, false)] {
+        let keys: Vec<String> = (0..count).map(|n| n.to_string()).collect();
+        let pairs = keys.iter().map(|key| (key.clone(), b"v".to_vec())).collect();
+        let refused = too_large("the batch has 257 keys; at most 256 are allowed");
+        let expected = if fits { Ok(()) } else { Err(refused) };
+        assert_eq!(backend.set_many("bucket", pairs).await, expected);
+        assert_eq!(backend.get_many("bucket", keys.clone()).await.map(drop), expected);
+        assert_eq!(backend.delete_many("bucket", keys).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_has_as_many_bytes_as_it_may() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    let value = vec![0; limits::HOST_CALL_BYTES / 8];
+    let pairs: Vec<_> = (0..8).map(|n| (n.to_string(), value.clone())).collect();
+    let keys: Vec<_> = (0..8).map(|n| n.to_string()).collect();
+    backend.set_many("bucket", pairs.clone()).await.unwrap();
+    assert_eq!(backend.get_many("bucket", keys.clone()).await.unwrap().len(), 8);
+
+    set(&backend, "one byte", b"1").await.unwrap();
+    let refused = Err(too_large("the batch has 2097153 bytes; at most 2097152 are allowed"));
+    let keys = [keys, vec!["one byte".to_owned()]].concat();
+    assert_eq!(backend.get_many("bucket", keys).await.map(drop), refused);
+    let pairs = [pairs, vec![("one byte".to_owned(), b"1".to_vec())]].concat();
+    assert_eq!(backend.set_many("bucket", pairs).await, refused);
+}
+
+// ---- the folder --------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn what_was_written_is_there_when_the_folder_is_opened_again() {
+    for durability in [Durability::Interval(limits::FLUSH_INTERVAL), Durability::Always] {
+        let folder = Folder::new();
+        let large = vec![7; 100_000];
+        let mut rows = [row(&[("room", "general")]), row(&[]), row(&[("room", "general"), ("user", "bob")])];
+        rows.sort_by_key(|row| row.id);
+        {
+            let backend = folder.try_open(durability).unwrap();
+            let short_lived = row(&[("room", "general")]);
+            for row in rows.iter().chain([&short_lived]) {
+                backend.open_row(row.clone()).await.unwrap();
+            }
+            backend.drop_row(short_lived.id).await.unwrap();
+            set(&backend, "k", &large).await.unwrap();
+            backend.increment("bucket", "n".to_owned(), 3).await.unwrap();
+        }
+        let backend = folder.try_open(durability).unwrap();
+        assert_sound(&backend).await;
+        assert_eq!(backend.rows().await.unwrap(), rows);
+        assert_eq!(matching(&backend, "room", "general").await.len(), 2);
+        assert_eq!(get(&backend, "k").await, Some(large));
+        assert_eq!(backend.increment("bucket", "n".to_owned(), 1).await, Ok(4));
+        for row in rows {
+            backend.drop_row(row.id).await.unwrap();
+        }
+        drop(backend);
+        assert_eq!(folder.try_open(durability).unwrap().rows().await, Ok(Vec::new()));
+    }
+}
+
+#[tokio::test]
+async fn a_row_is_saved_within_the_interval() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    let row = row(&[]);
+    backend.open_row(row.clone()).await.unwrap();
+    tokio::time::sleep(2 * limits::FLUSH_INTERVAL).await;
+    // As a process finds the folder whose predecessor was killed: without the good-bye of a drop.
+    let copy = Folder::new();
+    copy_files(&folder.0, &copy.0);
+    assert_eq!(copy.open().rows().await, Ok(vec![row]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_write_that_is_always_durable_is_there_after_a_crash() {
+    let folder = Folder::new();
+    let backend = folder.try_open(Durability::Always).unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..16 {
+        let backend = backend.clone();
+        tasks.spawn(async move {
+            set(&backend, &task.to_string(), b"v").await.unwrap();
+            let row = row(&[("n", &task.to_string())]);
+            backend.open_row(row).await.unwrap();
+        });
+    }
+    tasks.join_all().await;
+    let copy = Folder::new();
+    copy_files(&folder.0, &copy.0);
+    let after = copy.open();
+    assert_sound(&after).await;
+    assert_eq!(after.rows().await, backend.rows().await);
+    assert_eq!(after.list_keys("bucket", KeysFrom::Start).await.unwrap().items.len(), 16);
+}
+
+fn copy_files(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to.join("blobs")).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+fn refusal(folder: &Folder) -> String {
+    match folder.try_open(Durability::Always) {
+        Ok(_) => "opened".to_owned(),
+        Err(error) => format!("{error:#}"),
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_is_in_use_is_refused_until_it_is_let_go() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    let path = folder.0.display();
+    let expected = format!("the store in {path} is in use by another process; stop it, or choose another folder");
+    assert_eq!(refusal(&folder), expected);
+    drop(backend.clone());
+    assert_eq!(refusal(&folder), expected);
+    drop(backend);
+    assert_eq!(refusal(&folder), "opened");
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_is_refused() {
+    let folder = Folder::new();
+    std::fs::write(&folder.0, "a file").unwrap();
+    let inside = Folder(folder.0.join("data"));
+    let expected = format!("cannot make the folder {} for the store; is its place writable?", inside.0.display());
+    assert!(refusal(&inside).starts_with(&expected), "{}", refusal(&inside));
+    std::fs::remove_file(&folder.0).unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_folder_is_refused_with_advice() {
+    let folder = Folder::new();
+    let backend = folder.open();
+    set(&backend, "k", &[7; 100_000]).await.unwrap();
+    drop(backend);
+    for entry in std::fs::read_dir(&folder.0).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() && !path.ends_with("conf") {
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes.iter_mut().for_each(|byte| *byte ^= 0x55);
+            std::fs::write(path, bytes).unwrap();
+        }
+    }
+    let told = refusal(&folder);
+    assert!(told.contains("is damaged ("), "{told}");
+    assert!(told.ends_with("; move the folder away to start with an empty one"), "{told}");
+}

@@ -1,0 +1,31 @@
+//! The contract in `wit/`, as Rust types and traits. Generated when the host is built.
+
+wasmtime::component::bindgen!({
+    path: "../wit",
+    inline: "
+        package jackfield:host;
+
+        world host {
+            include jackfield:gateway/route-handler@0.1.0;
+            include wasi:keyvalue/imports@0.2.0-draft;
+            include wasi:keyvalue/imports@0.2.0-draft2;
+            include wasi:logging/imports@0.1.0-draft;
+        }
+    ",
+    world: "jackfield:host/host",
+    imports: {
+        default: trappable,
+        "jackfield:gateway/connections.post-to-matching": async | trappable,
+        "jackfield:gateway/connection-store": async | trappable,
+        "wasi:keyvalue/store": async | trappable,
+        "wasi:keyvalue/atomics": async | trappable,
+        "wasi:keyvalue/batch": async | trappable,
+    },
+    exports: { default: async },
+    ownership: Borrowing { duplicate_if_necessary: true },
+    with: {
+        "wasi:keyvalue/store@0.2.0-draft.bucket": crate::capability::Bucket,
+        "wasi:keyvalue/store@0.2.0-draft2.bucket": crate::capability::Bucket,
+        "wasi:keyvalue/atomics@0.2.0-draft2.cas": crate::capability::Cas,
+    },
+});

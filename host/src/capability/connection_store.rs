@@ -1,0 +1,92 @@
+//! `connection-store`: one row for each connection, found by any of its attributes.
+
+use crate::backend::{self, BackendError};
+use crate::bindings::jackfield::gateway::connection_store::{Host, Page, Row, StoreError};
+use crate::capability::Capabilities;
+use crate::event::Field;
+use crate::id::ConnectionId;
+
+impl Host for Capabilities {
+    async fn get(&mut self, id: String) -> wasmtime::Result<Result<Row, StoreError>> {
+        self.spend_or_trap()?;
+        let row = match parse(&id) {
+            Ok(id) => self.scope.services.backend.row(id).await.map_err(StoreError::from),
+            Err(error) => Err(error),
+        };
+        Ok(row.map(Row::from))
+    }
+
+    async fn put(&mut self, id: String, attributes: Vec<Field>) -> wasmtime::Result<Result<(), StoreError>> {
+        self.spend_or_trap()?;
+        let id = match parse(&id) {
+            Ok(id) => id,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(self.scope.services.backend.put(id, attributes).await.map_err(StoreError::from))
+    }
+
+    async fn add(&mut self, id: String, name: String, value: String) -> wasmtime::Result<Result<(), StoreError>> {
+        self.spend_or_trap()?;
+        let id = match parse(&id) {
+            Ok(id) => id,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(self.scope.services.backend.add(id, name, value).await.map_err(StoreError::from))
+    }
+
+    async fn remove(
+        &mut self,
+        id: String,
+        name: String,
+        value: Option<String>,
+    ) -> wasmtime::Result<Result<(), StoreError>> {
+        self.spend_or_trap()?;
+        let id = match parse(&id) {
+            Ok(id) => id,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(self.scope.services.backend.remove(id, name, value).await.map_err(StoreError::from))
+    }
+
+    async fn query(
+        &mut self,
+        name: String,
+        value: String,
+        cursor: Option<String>,
+    ) -> wasmtime::Result<Result<Page, StoreError>> {
+        self.spend_or_trap()?;
+        let page = self.scope.services.backend.query(name, value, cursor).await;
+        Ok(page.map(Page::from).map_err(StoreError::from))
+    }
+
+    async fn scan(&mut self, cursor: Option<String>) -> wasmtime::Result<Result<Page, StoreError>> {
+        self.spend_or_trap()?;
+        Ok(self.scope.services.backend.scan(cursor).await.map(Page::from).map_err(StoreError::from))
+    }
+}
+
+fn parse(id: &str) -> Result<ConnectionId, StoreError> {
+    ConnectionId::parse(id).map_err(|_| StoreError::NoSuchConnection)
+}
+
+impl From<BackendError> for StoreError {
+    fn from(error: BackendError) -> Self {
+        match error {
+            BackendError::NoSuchConnection => Self::NoSuchConnection,
+            BackendError::TooLarge(_) => Self::TooLarge,
+            BackendError::Invalid(text) | BackendError::Unavailable(text) => Self::Unavailable(text),
+        }
+    }
+}
+
+impl From<backend::Row> for Row {
+    fn from(row: backend::Row) -> Self {
+        Self { connection_id: row.id.as_str().to_owned(), connected_at: row.connected_at, attributes: row.attributes }
+    }
+}
+
+impl From<backend::Page<backend::Row>> for Page {
+    fn from(page: backend::Page<backend::Row>) -> Self {
+        Self { rows: page.items.into_iter().map(Row::from).collect(), cursor: page.cursor }
+    }
+}

@@ -1,0 +1,159 @@
+//! `current-connection` and `connections`: the connection of the event, and the way to all others.
+
+use crate::backend::BackendError;
+use crate::bindings::jackfield::gateway as wit;
+use crate::bindings::jackfield::gateway::connections::{CloseFrame as WitCloseFrame, ConnectionError, ConnectionInfo};
+use crate::bindings::jackfield::gateway::types::{ConnectionContext, Identity, PayloadResult};
+use crate::capability::Capabilities;
+use crate::connections::{CloseFrame, Peer, PostError};
+use crate::id::ConnectionId;
+use crate::payload::Payload;
+
+impl wit::types::Host for Capabilities {}
+
+impl wit::current_connection::Host for Capabilities {
+    fn context(&mut self) -> wasmtime::Result<ConnectionContext> {
+        self.spend_or_trap()?;
+        let peer = &self.caller.connection.peer;
+        Ok(ConnectionContext {
+            api_id: self.scope.api.id.clone(),
+            stage: self.scope.api.stage.clone(),
+            domain_name: peer.domain_name.clone(),
+            identity: identity(peer),
+            authorizer: peer.authorizer.clone(),
+            stage_variables: self.scope.api.stage_variables.clone(),
+        })
+    }
+}
+
+impl wit::connections::Host for Capabilities {
+    fn post_to_connection(&mut self, id: String, data: PayloadResult) -> wasmtime::Result<Result<(), ConnectionError>> {
+        Ok(self.payload(data).and_then(|payload| self.post(&id, payload)))
+    }
+
+    fn post_to_connections(
+        &mut self,
+        ids: Vec<String>,
+        data: PayloadResult,
+    ) -> wasmtime::Result<Vec<Result<(), ConnectionError>>> {
+        Ok(match self.payload(data) {
+            Ok(payload) => ids.iter().map(|id| self.post(id, payload.clone())).collect(),
+            Err(error) => vec![Err(error); ids.len()],
+        })
+    }
+
+    async fn post_to_matching(
+        &mut self,
+        name: String,
+        value: String,
+        data: PayloadResult,
+        except: Option<String>,
+    ) -> wasmtime::Result<Result<u32, ConnectionError>> {
+        let payload = match self.payload(data) {
+            Ok(payload) => payload,
+            Err(error) => return Ok(Err(error)),
+        };
+        if !self.spend(1) {
+            return Ok(Err(ConnectionError::LimitExceeded));
+        }
+        let services = &self.scope.services;
+        let ids = match services.backend.matching(name, value).await {
+            Ok(ids) => ids,
+            Err(BackendError::Unavailable(error)) => return Err(wasmtime::format_err!("the store failed: {error}")),
+            // A name or a value that no row can have: it matches nobody.
+            Err(_) => return Ok(Ok(0)),
+        };
+        let mut queued = 0;
+        for id in ids {
+            if except.as_deref() != Some(id.as_str()) && services.connections.post(&id, payload.clone()).is_ok() {
+                queued += 1;
+            }
+        }
+        Ok(Ok(queued))
+    }
+
+    fn get_connection(&mut self, id: String) -> wasmtime::Result<Result<ConnectionInfo, ConnectionError>> {
+        if !self.spend(1) {
+            return Ok(Err(ConnectionError::LimitExceeded));
+        }
+        let connection = parse(&id).and_then(|id| Ok(self.scope.services.connections.open(&id)?));
+        Ok(connection.map(|connection| ConnectionInfo {
+            connected_at: connection.connected_at,
+            last_active_at: connection.last_active_at(),
+            identity: identity(&connection.peer),
+        }))
+    }
+
+    fn delete_connection(
+        &mut self,
+        id: String,
+        frame: Option<WitCloseFrame>,
+    ) -> wasmtime::Result<Result<(), ConnectionError>> {
+        if !self.spend(1) {
+            return Ok(Err(ConnectionError::LimitExceeded));
+        }
+        let frame = match frame {
+            Some(frame) => close_frame(frame)?,
+            None => CloseFrame::new(1000, ""),
+        };
+        Ok(parse(&id).and_then(|id| Ok(self.scope.services.connections.delete(&id, frame)?)))
+    }
+}
+
+impl Capabilities {
+    fn payload(&self, data: PayloadResult) -> Result<Payload, ConnectionError> {
+        let payload = Payload::from(data);
+        if payload.len() > self.scope.services.message_bytes {
+            return Err(ConnectionError::PayloadTooLarge);
+        }
+        Ok(payload)
+    }
+
+    fn post(&mut self, id: &str, payload: Payload) -> Result<(), ConnectionError> {
+        if !self.spend(1) {
+            return Err(ConnectionError::LimitExceeded);
+        }
+        Ok(self.scope.services.connections.post(&parse(id)?, payload)?)
+    }
+}
+
+/// What is no connection id names no connection.
+fn parse(id: &str) -> Result<ConnectionId, ConnectionError> {
+    ConnectionId::parse(id).map_err(|_| ConnectionError::Gone)
+}
+
+fn identity(peer: &Peer) -> Identity {
+    Identity { source_ip: peer.source_ip.clone(), user_agent: peer.user_agent.clone() }
+}
+
+/// RFC 6455, sections 5.5 and 7.4: which codes may be sent, and how long a reason may be.
+fn close_frame(frame: WitCloseFrame) -> wasmtime::Result<CloseFrame> {
+    let WitCloseFrame { code, reason } = frame;
+    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+        return Err(wasmtime::format_err!(
+            "{code} is no close code that can be sent: expected 1000 to 1003, 1007 to 1014 or 3000 to 4999"
+        ));
+    }
+    if reason.len() > 123 {
+        return Err(wasmtime::format_err!("a close reason of {} bytes: at most 123 fit into the frame", reason.len()));
+    }
+    Ok(CloseFrame { code, reason })
+}
+
+impl From<PostError> for ConnectionError {
+    fn from(error: PostError) -> Self {
+        match error {
+            PostError::Gone => Self::Gone,
+            PostError::LimitExceeded => Self::LimitExceeded,
+        }
+    }
+}
+
+impl From<PayloadResult> for Payload {
+    fn from(payload: PayloadResult) -> Self {
+        match payload {
+            PayloadResult::Text(text) => Self::Text(text.into()),
+            PayloadResult::Binary(bytes) => Self::Binary(bytes.into()),
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What `check` and `invoke` run a component in: everything real, nothing of it kept.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use metrics::Counter;
+use tempfile::TempDir;
+
+use crate::backend::{Backend, Durability, SledOptions};
+use crate::capability::Services;
+use crate::cli::cache_folder;
+use crate::config::Config;
+use crate::connections::Connections;
+use crate::limits::FLUSH_INTERVAL;
+use crate::metrics::Metrics;
+use crate::reload::Loader;
+use crate::runtime::Runtime;
+
+pub struct Sandbox {
+    pub loader: Loader,
+    /// The store's folder, which goes with this.
+    _folder: TempDir,
+}
+
+impl Sandbox {
+    /// A loader with a store of its own: a server may have the manifest's open.
+    pub fn new(config: &Config) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let options =
+            SledOptions { folder: folder.path().join("store"), durability: Durability::Interval(FLUSH_INTERVAL) };
+        let services = Services {
+            connections: Connections::new(Counter::noop(), Counter::noop()),
+            backend: Backend::open_sled(&options)?,
+            message_bytes: config.connection.message_bytes,
+        };
+        let runtime = Runtime::new(cache_folder(config.server.cache.as_ref()).as_deref())?;
+        let loader = Loader { runtime: Arc::clone(&runtime), services, metrics: Metrics::disabled() };
+        Ok(Self { loader, _folder: folder })
+    }
+}

@@ -1,0 +1,181 @@
+//! `serve` and `dev`: the server, from the manifest to the last `$disconnect`.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::backend::Backend;
+use crate::capability::Services;
+use crate::cli::{ManifestArg, cache_folder};
+use crate::config;
+use crate::connections::Connections;
+use crate::gateway::Gateway;
+use crate::metrics::Metrics;
+use crate::reload::{Live, Loader, Plugins, WatchMode, build_all};
+use crate::runtime::Runtime;
+use crate::server::{Server, ServerOptions, serve_metrics};
+
+/// Serve the API of a manifest, and follow its files
+///
+/// A component that changes is live for the next event; a manifest that changes is checked as a
+/// whole and swapped as a whole. No connection is dropped. What does not load leaves the old
+/// version serving.
+///
+/// Example: jackfield serve chat/jackfield.toml
+#[derive(clap::Args)]
+pub struct Serve {
+    #[command(flatten)]
+    manifest: ManifestArg,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Serve, and build what changes
+///
+/// Runs the `build` command of each integration, and again when one of its `watch` paths changes.
+///
+/// Example: jackfield dev
+#[derive(clap::Args)]
+pub struct Dev {
+    #[command(flatten)]
+    manifest: ManifestArg,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(clap::Args)]
+struct Options {
+    /// Listen here, whatever the manifest says; port 0 takes any free port
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Look at the files so often, where their system does not tell of changes
+    #[arg(long, value_name = "INTERVAL", value_parser = humantime::parse_duration)]
+    poll: Option<Duration>,
+    /// Open @connections, unsigned, on an address that others can reach
+    #[arg(long)]
+    insecure_management: bool,
+}
+
+impl Serve {
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        run(&self.manifest, &self.options, false).await
+    }
+}
+
+impl Dev {
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        run(&self.manifest, &self.options, true).await
+    }
+}
+
+async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow::Result<ExitCode> {
+    let stop = CancellationToken::new();
+    let hangup = signals(stop.clone())?;
+    let config = manifest.load()?;
+    if develop {
+        build_all(&config.folder, config.integrations.values()).await?;
+    }
+
+    let metrics = match config.server.metrics {
+        Some(_) => Metrics::recording()?,
+        None => Metrics::disabled(),
+    };
+    let config::Backend::Sled(sled) = &config.backend;
+    let backend = Backend::open_sled(sled).context("[backend] url")?;
+    let connections = Connections::new(metrics.posts.clone(), metrics.outbox_refusals.clone());
+    let services = Services {
+        connections: Arc::clone(&connections),
+        backend: backend.clone(),
+        message_bytes: config.connection.message_bytes,
+    };
+    let runtime = Runtime::new(cache_folder(config.server.cache.as_ref()).as_deref())?;
+    let loader = Loader { runtime, services, metrics: Arc::clone(&metrics) };
+    let plugins = loader
+        .load_all(&config, &Plugins::new())
+        .await
+        .map_err(|problems| anyhow!("not every component loads\n{}", problems.join("\n")))?;
+    let deployment = loader.deployment(&config, &plugins);
+    let gateway = Gateway::new(connections, backend.clone(), deployment, Arc::clone(&metrics));
+
+    let server = Server::bind(
+        ServerOptions {
+            listen: options.listen.unwrap_or(config.server.listen),
+            page: config.server.page.clone(),
+            connections_max: config.server.connections_max,
+            stop_timeout: config.server.stop_timeout,
+            insecure_management: options.insecure_management,
+        },
+        Arc::clone(&gateway),
+    )?;
+    if let (Some(listen), Some(handle)) = (config.server.metrics, metrics.handle()) {
+        let address = serve_metrics(listen, handle, stop.clone()).await?;
+        info!("metrics on http://{address}/metrics, health on http://{address}/health");
+    }
+    let left_behind = backend.rows().await.context("cannot read the connections that were left behind")?;
+    let tasks = TaskTracker::new();
+    if !left_behind.is_empty() {
+        let gateway = Arc::clone(&gateway);
+        tasks.spawn(async move {
+            let count = gateway.bury(left_behind).await;
+            info!("{count} connections that an earlier process left behind got their $disconnect (1006)");
+        });
+    }
+
+    announce(&server, &config);
+    let mode = options.poll.map_or(WatchMode::Notify, WatchMode::Poll);
+    let following = Live::new(config, plugins, loader, gateway).follow(mode, develop, hangup, stop.clone());
+    tasks.spawn(async move {
+        if let Err(error) = following.await {
+            error!("changes of files are not followed: {error:#}");
+        }
+    });
+    server.run(stop).await;
+    tasks.close();
+    tasks.wait().await;
+    backend.flush().await.context("the last flush failed")?;
+    info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says on stdout, in a line that a program can read, that connections are accepted.
+fn announce(server: &Server, config: &config::Config) {
+    println!("listening on ws://{}/{}", server.address(), config.api.stage);
+    if config.server.page.is_some() {
+        println!("page on http://{}/", server.address());
+    }
+}
+
+/// SIGTERM and ctrl-c stop, a second one at once; SIGHUP asks for a reload.
+fn signals(stop: CancellationToken) -> anyhow::Result<mpsc::Receiver<()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for ctrl-c")?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let (reload, reloads) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                Some(()) = terminate.recv() => {}
+                Some(()) = interrupt.recv() => {}
+                Some(()) = hangup.recv() => {
+                    // One that waits already will do for both.
+                    let _ = reload.try_send(());
+                    continue;
+                }
+            }
+            if stop.is_cancelled() {
+                warn!("stopped at once: handlers that still ran were cut off");
+                std::process::exit(1);
+            }
+            stop.cancel();
+        }
+    });
+    Ok(reloads)
+}

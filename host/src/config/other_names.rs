@@ -1,0 +1,119 @@
+//! What a key that is not ours may have meant: API Gateway's name for it, a name of the same thing
+//! elsewhere, or one of ours with a slip of the pen.
+
+/// Names without case, `_` and `-`, and what to write instead. Sections are named, so that an
+/// entry helps wherever the name was found.
+const OTHER_NAMES: &[(&[&str], &str)] = &[
+    (&["apiid"], "write it in [api] as id"),
+    (&["stagename", "stage"], "write it in [api] as stage"),
+    (
+        &["routeselectionexpression", "websocketsapirouteselectionexpression"],
+        "write it in [api] as route_selection_expression",
+    ),
+    (&["stagevariables", "variables"], "write it in [api] as stage_variables"),
+    (&["protocoltype"], "leave it out: every API here is a WebSocket API"),
+    (&["listen", "port", "host", "address", "bind"], r#"write it in [server] as listen = "127.0.0.1:3001""#),
+    (&["index", "html", "static"], r#"write it in [server] as page = "page.html", which GET / answers"#),
+    (&["maxconnections"], "write it in [server] as connections_max"),
+    (&["shutdowntimeout", "graceperiod"], r#"write it in [server] as stop_timeout = "10s""#),
+    (
+        &["messagesize", "maxmessagesize", "maxpayload", "payloadsize"],
+        r#"write it in [connection] as message_size = "128KiB""#,
+    ),
+    (&["framesize", "maxframesize"], r#"write it in [connection] as frame_size = "32KiB""#),
+    (
+        &["idletimeout", "idleconnectiontimeout", "connectiontimeout"],
+        r#"write it in [connection] as idle_timeout = "10min""#,
+    ),
+    (&["connectionduration", "maxconnectionduration", "maxduration"], r#"write it in [connection] as duration = "2h""#),
+    (&["ping", "heartbeat", "keepalive"], r#"write it in [connection] as ping_interval = "25s""#),
+    (&["database", "store", "storage", "sled", "redis", "datadir"], r#"write it in [backend] as url = "sled:data""#),
+    (&["flush"], r#"write it in [backend] as flush_interval = "200ms""#),
+    (
+        &["timeout", "timeoutinmillis", "timeoutms", "timeoutseconds"],
+        r#"write it in [integrations.NAME] as timeout = "29s", with its unit"#,
+    ),
+    (&["cputime", "cpu", "cpulimit", "fuel"], r#"write it in [integrations.NAME] as cpu_time = "1s""#),
+    (
+        &["memory", "memorysize", "memorylimit", "maxmemory"],
+        r#"write it in [integrations.NAME] as memory = "128MiB", with its unit"#,
+    ),
+    (
+        &["component", "integrationuri", "uri", "handler", "wasm", "module", "source", "file", "path"],
+        r#"write it in [integrations.NAME] as component = "handler.wasm""#,
+    ),
+    (&["command", "buildcommand"], "write it in [integrations.NAME] as build"),
+    (&["environment", "environmentvariables"], "write it in [integrations.NAME] as env"),
+    (
+        &["allowedoutboundhosts", "hosts", "http", "outbound"],
+        r#"write it in [integrations.NAME] as allowed_hosts = ["https://api.example.com"]"#,
+    ),
+    (&["keyvalue", "keyvaluestores", "kv"], r#"write it in [integrations.NAME] as buckets = ["NAME"]"#),
+    (
+        &["permissions", "capabilities", "imports"],
+        r#"write it in [integrations.NAME] as grants = ["connections", "connection-store"]"#,
+    ),
+    (
+        &["volumes", "mounts", "preopens", "dirs"],
+        r#"write it in [integrations.NAME] as files = [{ host = "data", guest = "/data" }]"#,
+    ),
+    (
+        &["maxinstances", "instances", "warm", "pool"],
+        "write it in [integrations.NAME] as reuse: how many events share a sandbox",
+    ),
+    (&["route", "routekey", "target"], r#"write it in [routes] as "ROUTE KEY" = "INTEGRATION""#),
+    (
+        &["routeresponseselectionexpression", "routeresponse", "routeresponsekey"],
+        r#"write it in [routes] as "ROUTE KEY" = { integration = "INTEGRATION", route_response = true }"#,
+    ),
+    (&["integrationtype", "integrationmethod", "payloadformatversion"], "leave it out: an integration is a component"),
+    (
+        &[
+            "authorizer",
+            "authorizers",
+            "authorizationtype",
+            "authorizerid",
+            "apikeyrequired",
+            "apikeyselectionexpression",
+        ],
+        "leave it out: there are no authorizers yet",
+    ),
+    (
+        &[
+            "requesttemplates",
+            "responsetemplates",
+            "templateselectionexpression",
+            "requestparameters",
+            "requestmodels",
+            "modelselectionexpression",
+        ],
+        "leave it out: the component gets the event as it is",
+    ),
+];
+
+/// What to write instead of a key of that name, whichever section it stands in.
+pub fn other_name(key: &str) -> Option<&'static str> {
+    let key = letters(key);
+    let (_, advice) = OTHER_NAMES.iter().find(|(names, _)| names.contains(&key.as_str()))?;
+    Some(advice)
+}
+
+/// Whether two names differ in case, `_` and `-` only: `stageVariables` and `stage_variables`.
+pub fn same_letters(one: &str, other: &str) -> bool {
+    letters(one) == letters(other)
+}
+
+/// The candidate that `name` was probably meant to be: a third of its letters may be wrong.
+pub fn nearest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+    let name = letters(name);
+    let worst = (name.chars().count() / 3).max(1);
+    candidates
+        .map(|candidate| (strsim::damerau_levenshtein(&name, &letters(candidate)), candidate))
+        .filter(|(distance, candidate)| *distance <= worst && *distance < candidate.len())
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+fn letters(name: &str) -> String {
+    name.chars().filter(|character| !matches!(character, '_' | '-')).flat_map(char::to_lowercase).collect()
+}

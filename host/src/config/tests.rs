@@ -1,0 +1,733 @@
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::backend::Durability;
+use crate::capability::{AllowedHost, FileGrant, Scheme};
+
+const PATH: &str = "/project/jackfield.toml";
+
+/// Uses every key.
+const WHOLE: &str = r#"
+[api]
+id = "chat"
+stage = "prod"
+route_selection_expression = "${request.body.service}/${request.body.action}"
+stage_variables = { table = "users" }
+
+[server]
+listen = "0.0.0.0:0"
+metrics = "[::1]:9100"
+page = "page.html"
+connections_max = 10
+stop_timeout = "0s"
+cache = "/var/cache/jackfield"
+
+[connection]
+message_size = "1MiB"
+frame_size = "1MiB"
+idle_timeout = "none"
+duration = "1h 30min"
+ping_interval = "none"
+write_timeout = "250ms"
+outbox_messages = 1
+outbox_size = "1GiB"
+read_buffer = "512B"
+
+[backend]
+url = "sled:../rows"
+durability = "always"
+
+[integrations.chat]
+component = "chat/target/chat.wasm"
+build = "cargo build"
+watch = ["chat/src", "/common"]
+grants = ["connections", "connection-store"]
+buckets = ["users", "rooms"]
+config = { greeting = "hi" }
+allowed_hosts = ["https://API.example.com/", "http://127.0.0.1:8080", { url = "https://internal.example", private = true }]
+files = [{ host = "data", guest = "/data/" }, { host = "/tmp", guest = "/", write = true }]
+sockets = ["127.0.0.1:6379"]
+env = { RUST_LOG = "debug" }
+timeout = "15min"
+cpu_time = "10ms"
+memory = "4GiB"
+host_calls = 0
+log_size = "0B"
+reuse = 100
+
+[routes]
+"$connect" = "chat"
+"$disconnect" = { integration = "chat" }
+"$default" = { integration = "chat", route_response = true }
+"chat/join" = "chat"
+"#;
+
+#[track_caller]
+fn config(text: &str) -> Config {
+    Config::parse(text, Path::new(PATH)).unwrap_or_else(|errors| panic!("{}", lines(&errors)))
+}
+
+fn lines(errors: &[ConfigError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Every line that is told of a manifest, errors or else warnings.
+fn told(text: &str) -> String {
+    match Config::parse(text, Path::new("jackfield.toml")) {
+        Ok(config) => lines(&config.warnings),
+        Err(errors) => lines(&errors),
+    }
+}
+
+/// Checks what is told of `text` in an integration that is whole but for it.
+#[track_caller]
+fn assert_told_of_integration(text: &str, expected: &str) {
+    let manifest = format!("[routes]\nx = \"chat\"\n[integrations.chat]\ncomponent = \"x.wasm\"\n{text}");
+    let expected = if expected.is_empty() { String::new() } else { format!("jackfield.toml:5: {expected}") };
+    assert_eq!(told(&manifest), expected);
+}
+
+#[track_caller]
+fn assert_told(text: &str, expected: &str) {
+    // With a route there is no warning.
+    let manifest = format!("{text}\n[integrations.chat]\ncomponent = \"x.wasm\"\n[routes]\nx = \"chat\"");
+    assert_eq!(told(&manifest), expected);
+}
+
+#[test]
+fn every_key_that_is_written_comes_true() {
+    let config = config(WHOLE);
+    assert_eq!(config.warnings, []);
+    assert_eq!(config.manifest, Path::new(PATH));
+    assert_eq!(config.folder, Path::new("/project"));
+
+    assert_eq!((&*config.api.id, &*config.api.stage), ("chat", "prod"));
+    let expression = "${request.body.service}/${request.body.action}";
+    assert_eq!(config.api.route_selection_expression.as_str(), expression);
+    assert_eq!(config.api.stage_variables, BTreeMap::from([("table".to_owned(), "users".to_owned())]));
+
+    let server = Server {
+        listen: (Ipv4Addr::UNSPECIFIED, 0).into(),
+        metrics: Some((Ipv6Addr::LOCALHOST, 9100).into()),
+        page: Some("/project/page.html".into()),
+        connections_max: 10,
+        stop_timeout: Duration::ZERO,
+        cache: Some("/var/cache/jackfield".into()),
+    };
+    assert_eq!(config.server, server);
+
+    let connection = ConnectionLimits {
+        message_bytes: 1024 * 1024,
+        frame_bytes: 1024 * 1024,
+        idle_timeout: None,
+        duration: Some(Duration::from_secs(90 * 60)),
+        ping_interval: None,
+        write_timeout: Duration::from_millis(250),
+        outbox_messages: 1,
+        outbox_bytes: 1024 * 1024 * 1024,
+        read_buffer_bytes: 512,
+    };
+    assert_eq!(config.connection, connection);
+    let sled = SledOptions { folder: "/project/../rows".into(), durability: Durability::Always };
+    assert_eq!(config.backend, Backend::Sled(sled));
+
+    let chat = Integration {
+        name: "chat".to_owned(),
+        component: "/project/chat/target/chat.wasm".into(),
+        component_line: 32,
+        build: Some("cargo build".to_owned()),
+        watch: vec!["/project/chat/src".into(), "/common".into()],
+        grants: Grants {
+            connections: true,
+            connection_store: true,
+            buckets: ["rooms".to_owned(), "users".to_owned()].into(),
+            config: [("greeting".to_owned(), "hi".to_owned())].into(),
+            allowed_hosts: vec![
+                AllowedHost { scheme: Scheme::Https, host: "api.example.com".to_owned(), port: 443, private: false },
+                AllowedHost { scheme: Scheme::Http, host: "127.0.0.1".to_owned(), port: 8080, private: true },
+                AllowedHost { scheme: Scheme::Https, host: "internal.example".to_owned(), port: 443, private: true },
+            ],
+            files: vec![
+                FileGrant { host: "/project/data".into(), guest: "/data".to_owned(), write: false },
+                FileGrant { host: "/tmp".into(), guest: "/".to_owned(), write: true },
+            ],
+            sockets: vec![(Ipv4Addr::LOCALHOST, 6379).into()],
+            environment: [("RUST_LOG".to_owned(), "debug".to_owned())].into(),
+        },
+        limits: EventLimits {
+            timeout: Duration::from_secs(15 * 60),
+            cpu_time: Duration::from_millis(10),
+            memory_bytes: 4 * 1024 * 1024 * 1024,
+            host_calls: 0,
+            log_bytes: 0,
+        },
+        reuse: 100,
+    };
+    assert_eq!(config.integrations, BTreeMap::from([("chat".to_owned(), chat)]));
+
+    let route = |route_response| Route { integration: "chat".to_owned(), route_response };
+    let routes = [
+        (RouteKey::Connect, route(false)),
+        (RouteKey::Disconnect, route(false)),
+        (RouteKey::Default, route(true)),
+        (RouteKey::Custom("chat/join".into()), route(false)),
+    ];
+    assert_eq!(config.routes, BTreeMap::from(routes));
+}
+
+#[test]
+fn an_empty_manifest_is_one_with_every_default() {
+    let config = config("");
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:3001");
+    assert_eq!(config.connection, ConnectionLimits::default());
+    let durability = Durability::Interval(crate::limits::FLUSH_INTERVAL);
+    assert_eq!(config.backend, Backend::Sled(SledOptions { folder: "/project/data".into(), durability }));
+    assert_eq!((config.integrations.len(), config.routes.len()), (0, 0));
+}
+
+fn documentation() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/manifest.md");
+    std::fs::read_to_string(path).expect("the manifest's documentation is beside the host")
+}
+
+#[test]
+fn the_defaults_are_those_that_the_documentation_writes_out() {
+    let documentation = documentation();
+    let (_, written) = documentation.split_once("## Every default, written out\n\n```toml\n").unwrap();
+    let written = config(written.strip_suffix("```\n").unwrap());
+    let component = "[integrations.handler]\ncomponent = \"handler.wasm\"\n[routes]\n\"$default\" = \"handler\"";
+    let mut default = config(component);
+    // The only thing that is told of the text and not of what it means.
+    default.integrations.get_mut("handler").unwrap().component_line = written.integrations["handler"].component_line;
+    assert_eq!(written, default);
+}
+
+#[test]
+fn the_documentation_has_the_keys_that_are_known_and_no_others() {
+    let documentation = documentation();
+    let sections = documentation.split("\n## ").filter(|section| section.starts_with('['));
+    for section in sections {
+        let (header, rows) = section.split_once('\n').unwrap();
+        let mut keys: Vec<&str> =
+            rows.lines().filter_map(|row| row.strip_prefix("| `")?.split_once("` |")).map(|(key, _)| key).collect();
+        keys.sort_unstable();
+        // An unknown key that is like no other is answered with all that are known.
+        let told = told(&format!("{}\nqqqqqqqq = 1", header.replace("[routes]", "[routes.qqqqqqqq]\nintegration = 1")));
+        let known = format!("has no key \"qqqqqqqq\"; what can stand here: {}", keys.join(", "));
+        assert!(told.lines().any(|line| line.ends_with(&known)), "{header}: {keys:?}\n{told}");
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once_in_the_order_of_their_lines() {
+    let told = told(concat!(
+        "[routes]\nsendmessage = \"caht\"\n\n",
+        "[integrations.chat]\ntimeout = 29\n\n",
+        "[server]\nlisten = \"localhost:3001\"\nport = 3001\n",
+    ));
+    let expected = [
+        r#"jackfield.toml:2: routes.sendmessage: found "caht", expected an integration that is there; did you mean "chat"?"#,
+        r#"jackfield.toml:4: integrations.chat: found no component, which has no default; add component = ..."#,
+        r#"jackfield.toml:5: integrations.chat.timeout: found 29, expected a duration from "50ms" to "15m"; put it in quotes, with its unit: "29s" or "29ms""#,
+        r#"jackfield.toml:8: server.listen: found "localhost:3001", expected an address and a port such as "127.0.0.1:3001"; localhost is a name: write "127.0.0.1:3001""#,
+        r#"jackfield.toml:9: [server] has no key "port"; write it in [server] as listen = "127.0.0.1:3001""#,
+    ];
+    assert_eq!(told, expected.join("\n"));
+}
+
+#[test]
+fn an_unknown_key_is_refused_at_every_level_with_what_it_may_have_meant() {
+    for (text, told) in [
+        ("sever = 1", r#"1: a manifest has no key "sever"; did you mean server?"#),
+        ("listen = 1", r#"1: a manifest has no key "listen"; write it in [server] as listen = "127.0.0.1:3001""#),
+        ("[integration.x]", r#"1: a manifest has no key "integration"; did you mean integrations?"#),
+        (
+            "[api]\nrouteSelectionExpression = 1",
+            r#"2: [api] has no key "routeSelectionExpression"; it is written route_selection_expression"#,
+        ),
+        ("[api]\nstage-variables = 1", r#"2: [api] has no key "stage-variables"; it is written stage_variables"#),
+        ("[connection]\nidle_timout = 1", r#"2: [connection] has no key "idle_timout"; did you mean idle_timeout?"#),
+        (
+            "[backend]\nxyz = 1",
+            r#"2: [backend] has no key "xyz"; what can stand here: durability, flush_interval, url"#,
+        ),
+    ] {
+        assert_told(text, &format!("jackfield.toml:{told}"));
+    }
+    for (text, told) in [
+        (
+            "timeoutInMillis = 1",
+            r#"[integrations.chat] has no key "timeoutInMillis"; write it in [integrations.NAME] as timeout = "29s", with its unit"#,
+        ),
+        (
+            "authorizer = 1",
+            r#"[integrations.chat] has no key "authorizer"; leave it out: there are no authorizers yet"#,
+        ),
+        (
+            "files = [{ host = \"a\", guest = \"/a\", wirte = true }]",
+            r#"[integrations.chat.files[0]] has no key "wirte"; did you mean write?"#,
+        ),
+        (
+            "allowed_hosts = [{ url = \"http://a\", privat = true }]",
+            r#"[integrations.chat.allowed_hosts[0]] has no key "privat"; did you mean private?"#,
+        ),
+    ] {
+        assert_told_of_integration(text, told);
+    }
+    let routes =
+        "[integrations.chat]\ncomponent = \"x\"\n[routes]\nx = { integration = \"chat\", routeResponse = true }";
+    assert_eq!(
+        told(routes),
+        r#"jackfield.toml:4: [routes.x] has no key "routeResponse"; it is written route_response"#
+    );
+}
+
+#[test]
+fn a_duration_has_a_unit_and_its_bounds() {
+    let expected = r#"expected a duration from "10ms" to "30days" or "none""#;
+    for (value, found, advice) in [
+        ("600", "600", r#"; put it in quotes, with its unit: "600s" or "600ms""#),
+        ("\"600\"", "\"600\"", r#"; add its unit: "600s" or "600ms""#),
+        ("\"9ms\"", "\"9ms\"", ""),
+        ("\"31days\"", "\"31days\"", ""),
+        ("\"ten minutes\"", "\"ten minutes\"", ""),
+        ("\"\"", "\"\"", ""),
+        ("1.5", "1.5", ""),
+        ("[]", "a list", ""),
+    ] {
+        let told = format!("jackfield.toml:2: connection.idle_timeout: found {found}, {expected}{advice}");
+        assert_told(&format!("[connection]\nidle_timeout = {value}"), &told);
+    }
+    for value in ["10ms", "30days", "none"] {
+        assert_told(&format!("[connection]\nidle_timeout = \"{value}\""), "");
+    }
+    for (value, good) in [("49ms", false), ("50ms", true), ("15min", true), ("15min 1ms", false)] {
+        let told = format!(r#"integrations.chat.timeout: found "{value}", expected a duration from "50ms" to "15m""#);
+        assert_told_of_integration(&format!("timeout = \"{value}\""), if good { "" } else { &told });
+    }
+    let lifted = r#"integrations.chat.timeout: found "none", expected a duration from "50ms" to "15m"; this limit cannot be lifted"#;
+    assert_told_of_integration("timeout = \"none\"", lifted);
+}
+
+#[test]
+fn a_size_has_a_unit_and_its_bounds() {
+    let expected = r#"expected a size from "64KiB" to "4GiB", in B, KiB, MiB or GiB"#;
+    for (value, advice) in [
+        ("67108864", r#"; write "64MiB""#),
+        ("0x10000", r#"; write "64KiB""#),
+        ("128", r#"; put it in quotes, with its unit: "128MiB""#),
+        ("\"128MB\"", r#"; write "128MiB""#),
+        ("\"128 mib\"", r#"; write "128MiB""#),
+        ("\"128m\"", r#"; write "128MiB""#),
+        ("\"65535B\"", ""),
+        ("\"5GiB\"", ""),
+        ("\"99999999999999999999GiB\"", ""),
+        ("\"GiB\"", ""),
+        ("\"-1GiB\"", ""),
+    ] {
+        let told = format!("integrations.chat.memory: found {value}, {expected}{advice}");
+        assert_told_of_integration(&format!("memory = {value}"), &told);
+    }
+    for value in ["65536B", "64KiB", "4GiB", "4096MiB"] {
+        assert_told_of_integration(&format!("memory = \"{value}\""), "");
+    }
+}
+
+#[test]
+fn a_count_is_a_number_within_bounds() {
+    for (value, good) in
+        [("0", false), ("1", true), ("1_000_000", true), ("1000001", false), ("-1", false), ("\"5\"", false)]
+    {
+        let told =
+            format!("jackfield.toml:2: server.connections_max: found {}, expected a number from 1 to 1000000", value);
+        assert_told(&format!("[server]\nconnections_max = {value}"), if good { "" } else { &told });
+    }
+}
+
+#[test]
+fn sizes_that_do_not_fit_each_other_are_told() {
+    assert_told(
+        "[connection]\nframe_size = \"129KiB\"",
+        "jackfield.toml:2: connection.frame_size: found 129KiB, expected at most message_size, 128KiB; lower it, or raise message_size",
+    );
+    assert_told(
+        "[connection]\nmessage_size = \"2MiB\"\noutbox_size = \"1MiB\"",
+        "jackfield.toml:3: connection.outbox_size: found 1MiB, expected at least message_size, 2MiB; raise it: no such message could be sent",
+    );
+    let small = config("[connection]\nmessage_size = \"1KiB\"").connection;
+    assert_eq!((small.frame_bytes, small.outbox_bytes), (1024, 1024 * 1024));
+    let large = config("[connection]\nmessage_size = \"2MiB\"").connection;
+    assert_eq!((large.frame_bytes, large.outbox_bytes), (32 * 1024, 2 * 1024 * 1024));
+}
+
+#[test]
+fn a_bad_expression_is_told_with_its_place() {
+    assert_told(
+        "[api]\nroute_selection_expression = '$request.body..action'",
+        "jackfield.toml:2: api.route_selection_expression: found .. (a search at every depth) at character 14, \
+         expected a step that names one place: .name, ['name'] or [0]",
+    );
+    assert_eq!(
+        config("[api]\nroute_selection_expression = '\\$default'").api.route_selection_expression.as_str(),
+        "\\$default"
+    );
+}
+
+#[test]
+fn a_stage_is_a_part_of_a_path() {
+    for (stage, good) in
+        [("a".repeat(128), true), ("a".repeat(129), false), ("v1_x-Y".to_owned(), true), (String::new(), false)]
+    {
+        assert_eq!(told(&format!("[api]\nstage = \"{stage}\"")).contains("api.stage"), !good, "{stage}");
+    }
+    let told_of = "jackfield.toml:2: api.stage: found \"a/b\", expected 1 to 128 characters of A-Z a-z 0-9 _ -";
+    assert_told("[api]\nstage = \"a/b\"", told_of);
+}
+
+#[test]
+fn an_address_that_is_not_one_is_told_how_to_become_one() {
+    for (value, advice) in [
+        ("\"localhost:80\"", r#"; localhost is a name: write "127.0.0.1:80""#),
+        ("\":80\"", r#"; every address of this machine is "0.0.0.0:80""#),
+        ("\"example.com:80\"", "; names are not looked up here"),
+        ("\"127.0.0.1\"", "; add the port"),
+        ("\"127.0.0.1:65536\"", ""),
+        ("80", r#"; with that port: "127.0.0.1:80""#),
+    ] {
+        let expected = "expected an address and a port such as \"127.0.0.1:3001\"";
+        let told = format!("jackfield.toml:2: server.listen: found {value}, {expected}{advice}");
+        assert_told(&format!("[server]\nlisten = {value}"), &told);
+    }
+    assert_told(
+        "[server]\nmetrics = \"127.0.0.1:3001\"",
+        "jackfield.toml:2: server.metrics: found 127.0.0.1:3001, expected another address than that of listen; take another port",
+    );
+    let told = r#"integrations.chat.sockets[0]: found "127.0.0.1:0", expected a port from 1 to 65535"#;
+    assert_told_of_integration("sockets = [\"127.0.0.1:0\"]", told);
+}
+
+#[test]
+fn an_allowed_host_is_a_scheme_a_host_and_a_port() {
+    let every = "not every host can be granted: write one entry for each";
+    let scheme = "it begins with https:// or http://";
+    let behind = "leave out what follows the host: it is granted whole";
+    let address = "write an address in full, as in \"http://127.0.0.1:8080\"";
+    let star = "a * stands for every name below another: \"https://*.example.com\"";
+    let port = "a port is a number from 1 to 65535";
+    for (url, advice) in [
+        ("*", every),
+        ("https://*", every),
+        ("https://*:8080", star),
+        ("api.example.com", scheme),
+        ("HTTPS://example.com", scheme),
+        ("ws://example.com", scheme),
+        ("https://example.com/path", behind),
+        ("https://example.com?x", behind),
+        ("https://example.com//", behind),
+        ("https://example.com#x", behind),
+        ("https://me@example.com", "leave out the user"),
+        ("https://127.1", address),
+        ("https://2130706433", address),
+        ("https://0x7f000001", address),
+        ("https://a.*.com", star),
+        ("https://*a.com", star),
+        ("https://*.127.0.0.1", address),
+        ("https://example.com:0", port),
+        ("https://example.com:65536", port),
+        ("https://example.com:", port),
+        (
+            "http://localhost:8080",
+            "localhost is private: name its address, 127.0.0.1, or write { url = ..., private = true }",
+        ),
+        (
+            "http://app.localhost",
+            "localhost is private: name its address, 127.0.0.1, or write { url = ..., private = true }",
+        ),
+        ("https://", ""),
+        ("https://example..com", ""),
+        ("https://exämple.com", ""),
+        ("https://[::1", ""),
+    ] {
+        let name = "integrations.chat.allowed_hosts[0]";
+        let told = format!("{name}: found {url:?}, expected a URL such as \"https://api.example.com\"");
+        let advice = if advice.is_empty() { String::new() } else { format!("; {advice}") };
+        assert_told_of_integration(&format!("allowed_hosts = [{url:?}]"), &format!("{told}{advice}"));
+    }
+    for (url, host, port, private) in [
+        ("\"https://a.example.com\"", "a.example.com", 443, false),
+        ("\"http://a_b.example.com:8080/\"", "a_b.example.com", 8080, false),
+        ("\"https://*.Example.com\"", "*.example.com", 443, false),
+        ("\"http://10.0.0.1\"", "10.0.0.1", 80, true),
+        ("\"http://[::1]:8080\"", "[::1]", 8080, true),
+        ("{ url = \"http://localhost:65535\", private = true }", "localhost", 65535, true),
+        ("{ url = \"http://example.com\", private = false }", "example.com", 80, false),
+    ] {
+        let text = format!("[integrations.chat]\ncomponent = \"x\"\nallowed_hosts = [{url}]");
+        let hosts = &config(&text).integrations["chat"].grants.allowed_hosts;
+        assert_eq!((&*hosts[0].host, hosts[0].port, hosts[0].private), (host, port, private));
+    }
+}
+
+#[test]
+fn a_grant_that_is_not_one_is_told_what_to_write_instead() {
+    for (grant, advice) in [
+        ("connection", "; did you mean \"connections\"?"),
+        ("connection_store", "; did you mean \"connection-store\"?"),
+        ("logging", "; leave it out: every component has it"),
+        ("keyvalue", "; name the buckets instead: buckets = [\"NAME\"]"),
+        ("http", "; name the hosts instead: allowed_hosts = [\"https://api.example.com\"]"),
+        ("everything", ""),
+    ] {
+        let expected = "expected \"connections\" or \"connection-store\"";
+        let told = format!("integrations.chat.grants[0]: found {grant:?}, {expected}{advice}");
+        assert_told_of_integration(&format!("grants = [{grant:?}]"), &told);
+    }
+    let told = "integrations.chat.grants: found \"connections\", expected a list; write grants = [...]";
+    assert_told_of_integration("grants = \"connections\"", told);
+}
+
+#[test]
+fn a_guest_sees_a_folder_at_an_absolute_path_of_its_own() {
+    let expected = "expected an absolute path such as \"/data\", without . and ..";
+    for guest in ["data", "", "/a/../b", "/./a", "//", "/a//b"] {
+        let told = format!("integrations.chat.files[0].guest: found {guest:?}, {expected}");
+        assert_told_of_integration(&format!("files = [{{ host = \"x\", guest = {guest:?} }}]"), &told);
+    }
+    assert_told_of_integration(
+        r#"files = [{ host = "x", guest = "/a" }, { host = "y", guest = "/a/" }]"#,
+        "integrations.chat.files[1]: found \"/a\" a second time, expected a guest path of its own",
+    );
+    assert_told_of_integration(
+        r#"files = [{ guest = "/a" }]"#,
+        "integrations.chat.files[0]: found no host, which has no default; add host = ...",
+    );
+    assert_told_of_integration(
+        r#"files = ["data"]"#,
+        "integrations.chat.files[0]: found \"data\", expected { host = \"data\", guest = \"/data\" }",
+    );
+}
+
+#[test]
+fn a_value_of_config_or_environment_is_a_text() {
+    let told = "integrations.chat.config.max: found 5, expected a text; put it in quotes: \"5\"";
+    assert_told_of_integration("config = { max = 5 }", told);
+    let told = "integrations.chat.env: found the name \"A=B\", expected a name without = in it";
+    assert_told_of_integration("env = { \"A=B\" = \"c\" }", told);
+}
+
+#[test]
+fn the_backend_is_a_folder_of_sled() {
+    for (url, advice) in [
+        ("redis://127.0.0.1:6379", "; Redis is not there yet"),
+        ("sled://data", "; leave out the slashes: \"sled:data\""),
+        ("data", "; for a folder write \"sled:data\""),
+        ("sled:", ""),
+        ("postgres:x", ""),
+    ] {
+        let told = format!("jackfield.toml:2: backend.url: found {url:?}, expected \"sled:FOLDER\"{advice}");
+        assert_told(&format!("[backend]\nurl = {url:?}"), &told);
+    }
+    assert_told(
+        "[backend]\ndurability = \"never\"",
+        "jackfield.toml:2: backend.durability: found \"never\", \
+         expected \"always\" (flush, then answer) or \"interval\" (answer, flush at flush_interval)",
+    );
+    assert_told(
+        "[backend]\ndurability = \"always\"\nflush_interval = \"1s\"",
+        "jackfield.toml:3: backend.flush_interval: found beside durability = \"always\", \
+         which flushes before each answer; leave one of the two out",
+    );
+}
+
+#[test]
+fn a_route_has_a_key_and_an_integration() {
+    for (route, told) in [
+        (
+            "\"$conect\" = \"chat\"",
+            "routes: found the name \"$conect\", expected $connect, $disconnect, $default, or a key that does not begin with $ and is not empty; did you mean $connect?",
+        ),
+        (
+            "a.b = \"chat\"",
+            "routes.a: found a table of routes, expected an integration; a route key with a dot stands in quotes: \"a.b\"",
+        ),
+        ("x = \"other\"", "routes.x: found \"other\", expected an integration that is there; add [integrations.other]"),
+        (
+            "x = 5",
+            "routes.x: found 5, expected the name of an integration, or { integration = \"NAME\", route_response = true }",
+        ),
+        (
+            "x = { route_response = true }",
+            "routes.x: found no integration, which has no default; add integration = ...",
+        ),
+        ("x = {}", "routes.x: found no integration, which has no default; add integration = ..."),
+        (
+            "\"$connect\" = { integration = \"chat\", route_response = true }",
+            "routes.$connect: found route_response = true, which only a message can have; leave it out",
+        ),
+    ] {
+        let text = format!("[integrations.chat]\ncomponent = \"x.wasm\"\n[routes]\n{route}\ny = \"chat\"");
+        assert_eq!(self::told(&text), format!("jackfield.toml:4: {told}"));
+    }
+}
+
+#[test]
+fn a_broken_integration_is_no_reason_to_refuse_its_routes() {
+    let told = told("[integrations]\nchat = 5\n[routes]\nx = \"chat\"");
+    let advice = "write [integrations.chat] on a line of its own, and below it component = \"FILE.wasm\"";
+    assert_eq!(told, format!("jackfield.toml:2: integrations.chat: found 5, expected a table; {advice}"));
+}
+
+#[test]
+fn what_is_hardly_meant_is_a_warning() {
+    let no_route = "jackfield.toml:1: found no route, so every message is answered with Forbidden; \
+                    add [routes], and below it \"$default\" = \"INTEGRATION\"";
+    assert_eq!(told(""), no_route);
+    assert_eq!(
+        told("[routes]\nx = \"a\"\n[integrations]\na.component = \"a\"\nb.component = \"b\""),
+        "jackfield.toml:5: [integrations.b]: found no route that uses it; add one to [routes], such as \"$default\" = \"b\"",
+    );
+    assert_told_of_integration(
+        "build = \"make\"",
+        "integrations.chat.build: found without watch, so `jackfield dev` never builds; add watch = [\"src\"]",
+    );
+    assert_told_of_integration(
+        "watch = [\"src\"]",
+        "integrations.chat.watch: found without build, so `jackfield dev` never builds; add build = \"cargo build --release\"",
+    );
+    assert_told_of_integration(
+        "cpu_time = \"30s\"",
+        "integrations.chat.cpu_time: found 30s, more than timeout, 29s; the timeout comes first",
+    );
+}
+
+#[test]
+fn broken_toml_is_told_with_its_line() {
+    for (text, told) in [
+        (
+            "[routes]\n$default = \"x\"",
+            "2: invalid unquoted key, expected letters, numbers, `-`, `_`; a key with a $ stands in quotes: \"$default\" = ...",
+        ),
+        (
+            "[api]\nroute_selection_expression = \"\\$default\"",
+            "2: missing escaped value, expected `b`, `e`, `f`, `n`, `r`, `\\`, `\"`, `x`, `u`, `U`; between double quotes a backslash is written \\\\; between single quotes it is itself: '\\$'",
+        ),
+        ("[api]\nid = \"a\"\nid = \"b\"", "3: duplicate key"),
+        ("[api", "1: unclosed table, expected `]`"),
+    ] {
+        assert_eq!(self::told(text), format!("jackfield.toml:{told}"));
+    }
+}
+
+#[test]
+fn a_manifest_that_cannot_be_read_is_told_by_its_name() {
+    let folder = std::env::temp_dir().join(format!("jackfield-config-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(MANIFEST_NAME);
+    let told = || lines(&Config::load(&path).unwrap_err()).replace(&format!("{}:", path.display()), "manifest:");
+
+    assert_eq!(
+        told(),
+        "manifest: cannot read the manifest: No such file or directory (os error 2); \
+         `jackfield new rust NAME` makes a folder with a manifest that works",
+    );
+    std::fs::write(&path, b"# \xff").unwrap();
+    assert_eq!(told(), "manifest: found bytes that are not UTF-8, expected a manifest");
+    std::fs::write(&path, "#".repeat(1024 * 1024 + 1)).unwrap();
+    assert_eq!(told(), "manifest: found more than 1048576 bytes, expected a manifest");
+    std::fs::write(&path, "#".repeat(1024 * 1024)).unwrap();
+    assert_eq!(Config::load(&path).unwrap().folder, folder);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// A change to a manifest, as a slip of the pen or of a program makes it.
+#[derive(Clone, Debug)]
+enum Change {
+    Delete(prop::sample::Index, usize),
+    Insert(prop::sample::Index, String),
+    /// Puts another value behind the `=` of a line.
+    Value(prop::sample::Index, String),
+    Swap(prop::sample::Index, prop::sample::Index),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let at = any::<prop::sample::Index>;
+    let value = prop_oneof![
+        Just("0".to_owned()),
+        Just("-1".to_owned()),
+        Just("1e999".to_owned()),
+        Just("inf".to_owned()),
+        Just("[]".to_owned()),
+        Just("[[{}]]".to_owned()),
+        Just("{}".to_owned()),
+        Just("{ a.b.c = [1] }".to_owned()),
+        Just("true".to_owned()),
+        Just("1979-05-27".to_owned()),
+        Just("99999999999999999999".to_owned()),
+        "[0-9]{0,30}( )?(ms|s|min|h|y|B|KiB|GiB|kb)?".prop_map(|text| format!("{text:?}")),
+        r"(https?|sled|redis)://[a-z0-9.:*@/\[\]%é]{0,12}".prop_map(|text| format!("[{text:?}]")),
+        r"[$.{}\[\]\\a-zé]{0,12}".prop_map(|text| format!("'{text}'")),
+        any::<String>().prop_map(|text| format!("{text:?}")),
+    ];
+    prop_oneof![
+        1 => (at(), 1_usize..30).prop_map(|(at, length)| Change::Delete(at, length)),
+        1 => (at(), r#"[\[\]{}="'.,\n$a-z0-9é]{1,5}|\PC{1,3}"#).prop_map(|(at, text)| Change::Insert(at, text)),
+        4 => (at(), value).prop_map(|(at, value)| Change::Value(at, value)),
+        1 => (at(), at()).prop_map(|(one, other)| Change::Swap(one, other)),
+    ]
+}
+
+fn changed(text: &str, change: &Change) -> String {
+    let mut characters: Vec<char> = text.chars().collect();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    match change {
+        Change::Delete(at, length) if !characters.is_empty() => {
+            let at = at.index(characters.len());
+            characters.drain(at..characters.len().min(at + length));
+            characters.into_iter().collect()
+        }
+        Change::Insert(at, text) => {
+            let at = at.index(characters.len() + 1);
+            characters.splice(at..at, text.chars());
+            characters.into_iter().collect()
+        }
+        Change::Value(at, value) if !lines.is_empty() => {
+            let at = at.index(lines.len());
+            if let Some((key, _)) = lines[at].split_once('=') {
+                lines[at] = format!("{key}= {value}");
+            }
+            lines.join("\n")
+        }
+        Change::Swap(one, other) if !lines.is_empty() => {
+            let (one, other) = (one.index(lines.len()), other.index(lines.len()));
+            lines.swap(one, other);
+            lines.join("\n")
+        }
+        _ => text.to_owned(),
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_changed_manifest_is_taken_or_each_problem_has_a_line(changes in prop::collection::vec(change(), 1..4)) {
+        let text = changes.iter().fold(WHOLE.to_owned(), |text, change| changed(&text, change));
+        let told = match Config::parse(&text, Path::new(PATH)) {
+            Ok(config) => config.warnings,
+            Err(errors) => {
+                prop_assert!(!errors.is_empty());
+                errors
+            }
+        };
+        let lines = text.split('\n').count();
+        for problem in told {
+            prop_assert!(problem.line.is_some_and(|line| (1..=lines).contains(&(line as usize))), "{problem}");
+            prop_assert!(!problem.problem.is_empty() && !problem.problem.contains('\n'), "{problem}");
+        }
+    }
+
+    #[test]
+    fn any_text_is_taken_or_refused(text in r#"([\[\]{}="'.,\n$ ]|api|routes|integrations|url|\PC){0,40}"#) {
+        let _ = Config::parse(&text, Path::new(PATH));
+    }
+}

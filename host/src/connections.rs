@@ -1,0 +1,144 @@
+//! The connections of this node: who is here, and how to reach them.
+//!
+//! Knows ids and outboxes. Does not know sockets, routes or guests.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use metrics::Counter;
+
+use crate::event::{EpochMillis, Field, now};
+use crate::id::ConnectionId;
+use crate::limits::ConnectionLimits;
+use crate::payload::Payload;
+
+mod outbox;
+
+pub use outbox::{CloseFrame, Outbox, PostError};
+
+/// Who is at the far end of a connection, as its upgrade request told. It stays as it was.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Peer {
+    pub source_ip: String,
+    pub user_agent: Option<String>,
+    /// The host that the peer asked for.
+    pub domain_name: String,
+    /// What the authorizer put into its grant.
+    pub authorizer: Vec<Field>,
+}
+
+/// One connection, from its upgrade request until its `$disconnect` has run.
+pub struct Connection {
+    pub id: ConnectionId,
+    pub connected_at: EpochMillis,
+    pub peer: Peer,
+    pub outbox: Outbox,
+    last_active_at: AtomicU64,
+}
+
+impl Connection {
+    /// A connection whose `$connect` is still to run: posts to it answer `Gone`.
+    pub fn new(id: ConnectionId, peer: Peer, limits: &ConnectionLimits) -> Self {
+        Self::at(id, now(), peer, Outbox::new(limits.outbox_messages, limits.outbox_bytes))
+    }
+
+    /// A connection that another process left behind; nothing can be sent to it.
+    pub fn left_behind(id: ConnectionId, connected_at: EpochMillis, peer: Peer) -> Self {
+        Self::at(id, connected_at, peer, Outbox::new(0, 0))
+    }
+
+    fn at(id: ConnectionId, connected_at: EpochMillis, peer: Peer, outbox: Outbox) -> Self {
+        Self { id, connected_at, peer, outbox, last_active_at: AtomicU64::new(connected_at) }
+    }
+
+    /// When a message last went either way.
+    pub fn last_active_at(&self) -> EpochMillis {
+        self.last_active_at.load(Ordering::Relaxed)
+    }
+
+    pub fn touch(&self, at: EpochMillis) {
+        self.last_active_at.store(at, Ordering::Relaxed);
+    }
+}
+
+/// All connections of this node by their ids.
+pub struct Connections {
+    by_id: DashMap<ConnectionId, Arc<Connection>>,
+    posts: Counter,
+    refusals: Counter,
+}
+
+impl Connections {
+    /// `posts` counts what was queued, `refusals` what a full outbox refused.
+    pub fn new(posts: Counter, refusals: Counter) -> Arc<Self> {
+        Arc::new(Self { by_id: DashMap::new(), posts, refusals })
+    }
+
+    /// Makes the connection known. Leaving the scope of what comes back, in any way, removes it.
+    pub fn enter(self: &Arc<Self>, connection: Connection) -> Presence {
+        let connection = Arc::new(connection);
+        self.by_id.insert(connection.id, Arc::clone(&connection));
+        Presence { connections: Arc::clone(self), connection }
+    }
+
+    pub fn get(&self, id: &ConnectionId) -> Option<Arc<Connection>> {
+        self.by_id.get(id).map(|entry| Arc::clone(entry.value()))
+    }
+
+    /// The connection, if something can be sent to it.
+    pub fn open(&self, id: &ConnectionId) -> Result<Arc<Connection>, PostError> {
+        self.get(id).filter(|connection| connection.outbox.is_open()).ok_or(PostError::Gone)
+    }
+
+    /// Queues `payload` for the peer; returns when it is queued, not when it is delivered.
+    ///
+    /// # Errors
+    /// `Gone` if nobody holds the id (yet, or any more), `LimitExceeded` if its outbox is full.
+    pub fn post(&self, id: &ConnectionId, payload: Payload) -> Result<(), PostError> {
+        // The guard of the map is held for the few instructions of a push; nothing is awaited.
+        let connection = self.by_id.get(id).ok_or(PostError::Gone)?;
+        let posted = connection.outbox.post(payload);
+        match posted {
+            Ok(()) => self.posts.increment(1),
+            Err(PostError::LimitExceeded) => self.refusals.increment(1),
+            Err(PostError::Gone) => {}
+        }
+        posted
+    }
+
+    /// Closes the connection from this side.
+    pub fn delete(&self, id: &ConnectionId, frame: CloseFrame) -> Result<(), PostError> {
+        if self.by_id.get(id).ok_or(PostError::Gone)?.outbox.close(frame) { Ok(()) } else { Err(PostError::Gone) }
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+}
+
+/// Keeps a connection among the known ones for as long as it is held.
+pub struct Presence {
+    connections: Arc<Connections>,
+    connection: Arc<Connection>,
+}
+
+impl Deref for Presence {
+    type Target = Arc<Connection>;
+
+    fn deref(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.connection.outbox.shut();
+        self.connections.by_id.remove(&self.connection.id);
+    }
+}

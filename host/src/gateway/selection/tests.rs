@@ -1,0 +1,320 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const JOIN: &str = r#"{"service":"chat","action":"join","data":{"room":"room1234"}}"#;
+
+fn evaluate(expression: &str, body: &str) -> Option<String> {
+    let parsed = RouteSelectionExpression::parse(expression).expect("the expression is good");
+    parsed.evaluate(body).map(Cow::into_owned)
+}
+
+#[track_caller]
+fn assert_selects(expression: &str, body: &str, key: &str) {
+    assert_eq!(evaluate(expression, body).as_deref(), Some(key), "{expression} of {body}");
+}
+
+#[track_caller]
+fn assert_refused(expression: &str, error: &str) {
+    let refusal = RouteSelectionExpression::parse(expression).expect_err(expression);
+    assert_eq!(refusal.to_string(), error, "{expression}");
+}
+
+#[test]
+fn expressions_evaluate_as_api_gateways_table_says() {
+    for (expression, key) in [
+        ("$request.body.action", "join"),
+        ("${request.body.action}", "join"),
+        ("${request.body.service}/${request.body.action}", "chat/join"),
+        ("${request.body.action}-${request.body.invalidPath}", "join-"),
+        ("action", "action"),
+        (r"\$default", "$default"),
+        ("$request.body.data.room", "room1234"),
+    ] {
+        assert_selects(expression, JOIN, key);
+    }
+}
+
+#[test]
+fn an_unwrapped_variable_ends_where_no_path_goes_on() {
+    for (expression, key) in [
+        ("$request.body.service/$request.body.action", "chat/join"),
+        ("$request.body.service-$request.body.action", "chat-join"),
+        ("$request.body.service.$request.body.action", "chat.join"),
+        ("$request.body.action.", "join."),
+        ("$request.body.action--", "join--"),
+        ("$request.body.action}", "join}"),
+        ("$request.body.action-v2", ""),
+        ("${request.body.action}-v2", "join-v2"),
+    ] {
+        assert_selects(expression, JOIN, key);
+    }
+    assert_selects("$request.body.message-type", r#"{"message-type":"hello"}"#, "hello");
+    assert_selects("${request.body.message-type}", r#"{"message-type":"hello"}"#, "hello");
+}
+
+#[test]
+fn a_path_has_names_quoted_names_and_indices() {
+    let body = r#"{"a b":{"it's":["x",{"\"":"y"}]},"":"none","größe":"z","0":"zero"}"#;
+    for (expression, key) in [
+        (r"$request.body['a b']['it\'s'][0]", "x"),
+        (r#"${request.body["a b"]["it's"][1]['"']}"#, "y"),
+        (r#"$request.body["a b"]["it's"][1]["\""]"#, "y"),
+        ("$request.body['']", "none"),
+        ("$request.body.größe", "z"),
+        ("$request.body.0", "zero"),
+        ("$request.body[0]", ""),
+        ("$request.body['a b']['it\\'s'][2]", ""),
+        ("$request.body['a b']['it\\'s'].0", ""),
+        ("$request.body['a b'].x.y.z", ""),
+    ] {
+        assert_selects(expression, body, key);
+    }
+    assert_selects("$request.body[1].a", r#"[0,{"a":"b"},2]"#, "b");
+}
+
+#[test]
+fn what_is_found_becomes_text() {
+    let body =
+        r#"{"a":[7,-7,1.50,1e3,true,false,null,"é","\u00e9\n",[],["x",["y",1]],{},{"k":["v",{"a":"b"}]},[{"a":"b"}]]}"#;
+    let keys = [
+        "7",
+        "-7",
+        "1.5",
+        "1000.0",
+        "true",
+        "false",
+        "null",
+        "é",
+        "é\n",
+        "[]",
+        "[x, [y, 1]]",
+        "{}",
+        r#"{"k":["v",{"a":"b"}]}"#,
+        r#"[{"a":"b"}]"#,
+    ];
+    for (index, key) in keys.into_iter().enumerate() {
+        assert_selects(&format!("$request.body.a[{index}]"), body, key);
+        assert_selects(&format!("<${{request.body.a[{index}]}}>"), body, &format!("<{key}>"));
+    }
+    assert_selects("$request.body", r#" "hi" "#, "hi");
+    assert_selects("$request.body", r#"{"z":1,"a":2}"#, r#"{"z":1,"a":2}"#);
+}
+
+#[test]
+fn what_is_found_is_not_evaluated_again() {
+    assert_selects("${request.body.a}", r#"{"a":"${request.body.b}","b":"c"}"#, "${request.body.b}");
+}
+
+#[test]
+fn a_body_that_is_not_json_selects_nothing() {
+    let broken = ["", " ", "hello", "{", r#"{"action":"join"}}"#, r#"{"action":"join"} x"#, r#"{"action":"join",}"#];
+    for body in broken.into_iter().chain([r#"{"action":"join","x":[1,}"#, r#"{"action":"\x"}"#, "{'action':'join'}"]) {
+        for expression in ["$request.body.action", "action", "${request.body.x}${request.body.action}"] {
+            assert_eq!(evaluate(expression, body), None, "{expression} of {body:?}");
+        }
+    }
+}
+
+#[test]
+fn json_that_lacks_the_path_selects_the_empty_key() {
+    for body in ["{}", "[]", "null", "5", r#""hi""#, r#"{"Action":"join"}"#, r#"[{"action":"join"}]"#] {
+        assert_selects("$request.body.action", body, "");
+    }
+}
+
+#[test]
+fn of_keys_that_are_the_same_the_last_one_counts() {
+    assert_selects("$request.body.a", r#"{"a":"first","b":{"a":"inner"},"a":"last"}"#, "last");
+    assert_selects("$request.body.a.b", r#"{"a":{"b":"first"},"a":"last"}"#, "");
+    assert_selects("$request.body.a.b", r#"{"a":"first","a":{"b":"last"}}"#, "last");
+}
+
+#[test]
+fn what_is_deep_beside_the_path_does_not_matter() {
+    let deep = format!(r#"{{"x":{}{},"action":"join"}}"#, "[".repeat(10_000), "]".repeat(10_000));
+    assert_selects("$request.body.action", &deep, "join");
+}
+
+#[test]
+fn a_plain_string_is_borrowed_from_the_body() {
+    let expression = RouteSelectionExpression::parse("$request.body.action").unwrap();
+    assert!(matches!(expression.evaluate(JOIN), Some(Cow::Borrowed("join"))));
+}
+
+#[test]
+fn a_bad_expression_is_told_where_and_why() {
+    let variable = r"expected $request.body and a path (nothing but the body selects a route; a mere dollar is \$)";
+    for (expression, position, found) in [
+        ("$default", 1, "$default"),
+        ("é-${request.header.Auth}", 3, "${request.header.Auth}"),
+        ("a/$context.connectionId/b", 3, "$context.connectionId"),
+        ("$", 1, "$"),
+        ("$$request.body.a", 1, "$"),
+        ("$request", 1, "$request"),
+        ("$request.bodyguard", 1, "$request.bodyguard"),
+        ("$request.body-guard", 1, "$request.body-guard"),
+        ("${ request.body.a }", 1, "${"),
+    ] {
+        assert_refused(expression, &format!("at character {position}: found {found}, {variable}"));
+    }
+    let step = "expected a step that names one place: .name, ['name'] or [0]";
+    for (expression, position, found) in [
+        ("$request.body..action", 14, ".. (a search at every depth)"),
+        ("$request.body.*", 14, ".* (a wildcard)"),
+        ("$request.body[*].a", 14, "[* (a wildcard)"),
+        ("$request.body.a[?(@.b)]", 16, "[? (a filter)"),
+        ("$request.body.a[(@.length-1)]", 16, "[( (a script)"),
+        ("$request.body.a[-1]", 16, "[- (an index from the end)"),
+        ("$request.body.a[:2]", 16, "[: (a slice)"),
+        ("$request.body.a[0:2]", 18, ": (a slice)"),
+        ("$request.body.a[0,2]", 18, ", (several steps at once)"),
+        ("$request.body.a['b','c']", 20, ", (several steps at once)"),
+        ("$request.body.a.length()", 23, "( (a function)"),
+    ] {
+        assert_refused(expression, &format!("at character {position}: found {found}, {step}"));
+    }
+    assert_refused("", "at character 1: found nothing, expected an expression such as $request.body.action");
+    let brace = "expected } or one more step of the path: .name, ['name'] or [0]";
+    assert_refused("${request.body.a", &format!("at character 17: found the end, {brace}"));
+    assert_refused("${request.body.a b}", &format!("at character 17: found a space, {brace}"));
+    assert_refused("$request.body[a]", "at character 15: found a, expected a name in quotes or an index");
+    assert_refused("$request.body['a", "at character 17: found the end, expected the ' that ends the name");
+    assert_refused("$request.body['a'", "at character 18: found the end, expected ]");
+    let huge = "99999999999999999999";
+    let error = format!("at character 15: found {huge}, expected an index that an array can have");
+    assert_refused(&format!("$request.body[{huge}]"), &error);
+}
+
+/// JSON as it can stand in a message: keys come twice, and there is space between the tokens.
+#[derive(Clone, Debug)]
+enum Json {
+    Scalar(Value),
+    Array(Vec<Json>),
+    Object(Vec<(String, Json)>),
+}
+
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scalar(value) => writeln!(f, " {value}"),
+            Self::Array(items) => {
+                f.write_str("[")?;
+                for (index, item) in items.iter().enumerate() {
+                    write!(f, "{}{item}", if index == 0 { "" } else { "," })?;
+                }
+                f.write_str(" ]")
+            }
+            Self::Object(fields) => {
+                f.write_str("{")?;
+                for (index, (key, field)) in fields.iter().enumerate() {
+                    let key = Value::from(key.as_str());
+                    write!(f, "{} {key} :{field}", if index == 0 { "" } else { "," })?;
+                }
+                f.write_str("}\t")
+            }
+        }
+    }
+}
+
+fn name() -> impl Strategy<Value = String> {
+    // Few names, so that a path often leads somewhere.
+    prop_oneof![4 => "[abc]", 1 => r#"[a-c.\-'"\\\[\]$}é ]{0,3}"#, 1 => any::<String>()]
+}
+
+fn json() -> impl Strategy<Value = Json> {
+    let scalar = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ];
+    scalar.prop_map(Json::Scalar).prop_recursive(4, 40, 5, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Json::Array),
+            prop::collection::vec((name(), inner), 0..5).prop_map(Json::Object),
+        ]
+    })
+}
+
+fn path() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        3 => name().prop_map(|name| Step::Name(name.into())),
+        1 => (0_usize..4).prop_map(Step::Index),
+    ];
+    prop::collection::vec(step, 0..4)
+}
+
+fn written(path: &[Step]) -> String {
+    let mut text = String::from("${request.body");
+    for step in path {
+        match step {
+            Step::Name(name) if !name.is_empty() && name.chars().all(is_name) => text.push_str(&format!(".{name}")),
+            Step::Name(name) => {
+                text.push_str(&format!("['{}']", name.replace('\\', r"\\").replace('\'', r"\'")));
+            }
+            Step::Index(index) => text.push_str(&format!("[{index}]")),
+        }
+    }
+    text + "}"
+}
+
+/// What the expression means, said the slow way: on the tree of the whole body.
+fn in_tree(path: &[Step], body: &str) -> Option<String> {
+    let mut value = &serde_json::from_str::<Value>(body).ok()?;
+    for step in path {
+        let below = match step {
+            Step::Name(name) => value.get(&**name),
+            Step::Index(index) => value.get(index),
+        };
+        let Some(below) = below else { return Some(String::new()) };
+        value = below;
+    }
+    Some(stringified(value))
+}
+
+proptest! {
+    #[test]
+    fn walking_to_the_path_finds_what_the_tree_of_the_body_holds(
+        path in path(), other in path(), body in json()
+    ) {
+        let body = body.to_string();
+        let (expected, second) = (in_tree(&path, &body).unwrap(), in_tree(&other, &body).unwrap());
+        prop_assert_eq!(evaluate(&written(&path), &body).unwrap(), &*expected);
+        let both = format!("{}-{}", written(&path), written(&other));
+        prop_assert_eq!(evaluate(&both, &body).unwrap(), format!("{expected}-{second}"));
+    }
+
+    #[test]
+    fn a_body_that_was_damaged_is_json_for_the_walk_when_it_is_for_serde(
+        path in path(), body in json(), at in any::<prop::sample::Index>(), damage in r#"[\[\]{},:"a0 ]{0,2}"#
+    ) {
+        let mut body = body.to_string();
+        let (at, _) = *at.get(&body.char_indices().collect::<Vec<_>>());
+        let end = at + body[at..].chars().next().map_or(0, char::len_utf8);
+        body.replace_range(at..end, &damage);
+        let found = evaluate(&written(&path), &body);
+        match in_tree(&path, &body) {
+            Some(expected) => prop_assert_eq!(found, Some(expected)),
+            None => prop_assert!(found.is_none() || is_json(&body)),
+        }
+    }
+
+    #[test]
+    fn a_text_whose_dollars_are_escaped_evaluates_to_itself(text in r"([a$\\{}]|request\.body\.a|\PC)+") {
+        prop_assert_eq!(evaluate(&text.replace('$', r"\$"), "{}"), Some(text));
+    }
+
+    #[test]
+    fn parsing_answers_every_text(text in r#"([$\\{}.()*\[\]'"0-9a?:,@é-]|\$request\.body|\PC){0,12}"#) {
+        match RouteSelectionExpression::parse(&text) {
+            Ok(expression) => {
+                prop_assert_eq!(expression.as_str(), &text);
+                prop_assert!(expression.evaluate(JOIN).is_some());
+            }
+            Err(error) => prop_assert!(error.position <= text.chars().count() + 1),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Names of connections and of events, in API Gateway's form: 15 characters of base64url and `=`.
+//!
+//! Both are sixteen bytes by value, so that naming one costs no allocation.
+
+use std::fmt;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
+
+/// Bytes behind an id; their base64url form is 15 characters and one `=`.
+const ID_BYTES: usize = 11;
+const ID_LENGTH: usize = 16;
+
+/// Which process of a deployment holds a connection. One backend on one machine has node 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeId(pub u16);
+
+/// Names one connection, from its upgrade request until it is closed.
+///
+/// Two of its bytes name the node, so that a post finds its way without a look-up; nine are
+/// random, so that nobody can guess one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId([u8; ID_LENGTH]);
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Invalid connectionId: {0}")]
+pub struct MalformedConnectionId(pub String);
+
+impl ConnectionId {
+    /// A new id on `node`.
+    pub fn random(node: NodeId) -> Self {
+        let mut bytes = [0; ID_BYTES];
+        bytes[..2].copy_from_slice(&node.0.to_be_bytes());
+        getrandom::fill(&mut bytes[2..]).expect("the operating system gives random bytes");
+        Self(encode(&bytes))
+    }
+
+    /// Takes exactly 15 characters of `A-Z a-z 0-9 - _` and a `=`.
+    pub fn parse(text: &str) -> Result<Self, MalformedConnectionId> {
+        let malformed = || MalformedConnectionId(text.to_owned());
+        let id: [u8; ID_LENGTH] = text.as_bytes().try_into().map_err(|_| malformed())?;
+        let (last, rest) = id.split_last().expect("an id is not empty");
+        let well_formed =
+            *last == b'=' && rest.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        if well_formed { Ok(Self(id)) } else { Err(malformed()) }
+    }
+
+    pub fn as_str(&self) -> &str {
+        ascii(&self.0)
+    }
+}
+
+/// Names one event, as `requestId` does. Unique, but no secret.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RequestId([u8; ID_LENGTH]);
+
+impl RequestId {
+    /// The next id of this process: a counter, spread over the 64 bits so that ids of one
+    /// connection do not look alike, after a prefix that differs from process to process.
+    pub fn next() -> Self {
+        static SEED: LazyLock<[u8; ID_BYTES]> = LazyLock::new(|| {
+            let mut seed = [0; ID_BYTES];
+            getrandom::fill(&mut seed).expect("the operating system gives random bytes");
+            seed
+        });
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let mut bytes = *SEED;
+        let start = u64::from_be_bytes(bytes[3..].try_into().expect("eight bytes are left"));
+        // An odd factor makes a permutation of the 64 bits: no id comes twice.
+        let count = COUNT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        bytes[3..].copy_from_slice(&start.wrapping_add(count).to_be_bytes());
+        Self(encode(&bytes))
+    }
+
+    pub fn as_str(&self) -> &str {
+        ascii(&self.0)
+    }
+}
+
+fn encode(bytes: &[u8; ID_BYTES]) -> [u8; ID_LENGTH] {
+    let mut text = [0; ID_LENGTH];
+    let length = URL_SAFE.encode_slice(bytes, &mut text).expect("16 characters hold 11 bytes");
+    debug_assert_eq!(length, ID_LENGTH);
+    text
+}
+
+fn ascii(text: &[u8; ID_LENGTH]) -> &str {
+    std::str::from_utf8(text).expect("an id is ASCII by construction")
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_id_has_the_form_of_api_gateways() {
+        let id = ConnectionId::random(NodeId(0));
+        assert_eq!(id.as_str().len(), 16);
+        assert!(id.as_str().ends_with('='));
+        assert_eq!(ConnectionId::parse(id.as_str()), Ok(id));
+    }
+
+    #[test]
+    fn what_is_not_an_id_is_named_in_the_error() {
+        for text in ["", "foo", "L0SM9cOFvHcCIhw", "L0SM9cOFvHcCIhw==", "L0SM9cOFvHcCI/w=", "L0SM9cOFvHcCIhwx"] {
+            let error = ConnectionId::parse(text).unwrap_err();
+            assert_eq!(error.to_string(), format!("Invalid connectionId: {text}"));
+        }
+        assert!(ConnectionId::parse("L0SM9cOFvHcCIhw=").is_ok());
+    }
+
+    #[test]
+    fn request_ids_do_not_repeat() {
+        let mut ids: Vec<_> = (0..10_000).map(|_| RequestId::next().as_str().to_owned()).collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 10_000);
+    }
+}

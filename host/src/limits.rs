@@ -1,0 +1,170 @@
+//! Every limit that has a default, with its unit and where the number comes from.
+//!
+//! The manifest changes most of them; what is not in the manifest says so.
+
+use std::time::Duration;
+
+// ---- one peer ------------------------------------------------------------------------------
+
+/// API Gateway quota "WebSocket message payload size"; a larger message closes with 1009.
+pub const MESSAGE_BYTES_MAX: usize = 128 * 1024;
+/// API Gateway quota "WebSocket frame size"; a larger frame closes with 1009.
+pub const FRAME_BYTES_MAX: usize = 32 * 1024;
+/// API Gateway quota "Idle Connection Timeout"; closes with 1001.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// API Gateway quota "Connection duration"; closes with 1001.
+pub const CONNECTION_DURATION_MAX: Duration = Duration::from_secs(2 * 60 * 60);
+/// A peer that has not answered a ping by the next one is gone. Centrifugo pings at the same pace.
+pub const PING_INTERVAL: Duration = Duration::from_secs(25);
+/// A peer that takes nothing for so long holds its buffers in vain.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a peer may take to answer our close frame before the socket is dropped. Not in the manifest.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Messages that wait while a handler of their connection runs; then the socket is not read. Not in the manifest.
+pub const BACKLOG_MESSAGES_MAX: usize = 16;
+/// Messages that wait for a peer to read them; one more is `LimitExceeded`.
+pub const OUTBOX_MESSAGES_MAX: usize = 1024;
+/// Bytes that wait for a peer to read them: a slow peer costs no more than this.
+pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
+/// Read buffer of a socket: the library's own default, 128 KiB, is zeroed for every read.
+pub const READ_BUFFER_BYTES: usize = 2 * 1024;
+/// A write is handed to the kernel when so much is buffered, if no flush came first. Not in the manifest.
+pub const WRITE_BUFFER_BYTES: usize = 16 * 1024;
+/// Open connections of one server; one more is refused with 503.
+pub const CONNECTIONS_MAX: usize = 100_000;
+/// Request head (all headers) of an upgrade or a management call; API Gateway's is 10,240. Not in the manifest.
+pub const REQUEST_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// API Gateway quota "URL length". Not in the manifest.
+pub const URL_BYTES_MAX: usize = 4096;
+/// How long a client may take to send its request head. Not in the manifest.
+pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+// ---- one event -----------------------------------------------------------------------------
+
+/// API Gateway's longest integration timeout.
+pub const EVENT_TIMEOUT: Duration = Duration::from_secs(29);
+/// Guest CPU of one event, counted in epochs, so rounded up to one.
+pub const EVENT_CPU_TIME: Duration = Duration::from_secs(1);
+/// All linear memories of one event together; Lambda's smallest size.
+pub const EVENT_MEMORY_BYTES: usize = 128 * 1024 * 1024;
+/// Elements of all tables of one event; a Python guest has 6,000. Not in the manifest.
+pub const EVENT_TABLE_ELEMENTS: usize = 100_000;
+/// Resource handles that one event may hold. Not in the manifest.
+pub const EVENT_HANDLES: usize = 1_000;
+/// Calls of host functions that send or remember something.
+pub const EVENT_HOST_CALLS: usize = 10_000;
+/// Lines of one event in the log, with stdout and stderr; more is cut, and the log says so.
+pub const EVENT_LOG_BYTES: usize = 64 * 1024;
+/// What one host call may copy out of a guest: the largest value, and as much again. Not in the manifest.
+pub const HOST_CALL_BYTES: usize = 2 * 1024 * 1024;
+/// Random bytes of one call. Not in the manifest.
+pub const RANDOM_BYTES_MAX: u64 = 64 * 1024;
+/// The stack of a guest. Not in the manifest.
+pub const GUEST_STACK_BYTES: usize = 512 * 1024;
+/// The stack on which a guest and the host functions that it calls run. Not in the manifest.
+pub const FIBER_STACK_BYTES: usize = 1024 * 1024;
+
+// ---- all events ----------------------------------------------------------------------------
+
+/// How often the epoch of the engine ticks: the grain of CPU budgets. Not in the manifest.
+pub const EPOCH_INTERVAL: Duration = Duration::from_millis(10);
+/// Events that run at once; the pool has so many places. Not in the manifest.
+pub const EVENTS_AT_ONCE_MAX: usize = 256;
+/// How long an event may wait for a place in the pool before it is refused. Not in the manifest.
+pub const EVENT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Linear memory that a place in the pool keeps between two events. Not in the manifest.
+pub const MEMORY_KEEP_RESIDENT_BYTES: usize = 1024 * 1024;
+/// Table memory that a place in the pool keeps between two events. Not in the manifest.
+pub const TABLE_KEEP_RESIDENT_BYTES: usize = 64 * 1024;
+/// Warm instances of one integration that wait for their next event. Not in the manifest.
+pub const WARM_INSTANCES_MAX: usize = 32;
+
+// ---- components ----------------------------------------------------------------------------
+
+/// A component's file; compile time grows with it. The largest known guest (Python) has 19 MB.
+pub const COMPONENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+// ---- what is remembered --------------------------------------------------------------------
+
+/// Attributes of one connection row. Not in the manifest.
+pub const ROW_ATTRIBUTES_MAX: usize = 64;
+/// Bytes of an attribute's name. Not in the manifest.
+pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 64;
+/// Bytes of an attribute's value. Not in the manifest.
+pub const ATTRIBUTE_VALUE_BYTES_MAX: usize = 1024;
+/// Bytes of a key; the limit of DynamoDB's sort keys. Not in the manifest.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// Bytes of a value; the limit of a DynamoDB item. Not in the manifest.
+pub const VALUE_BYTES_MAX: usize = 400 * 1024;
+/// Rows or keys of one page. Not in the manifest.
+pub const PAGE_ITEMS: usize = 256;
+/// Keys of one batch call. Not in the manifest.
+pub const BATCH_KEYS_MAX: usize = 256;
+/// What a crash of the machine may lose where `durability` is not `always`.
+pub const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
+/// sled's page cache; its own default is 1 GiB. Not in the manifest.
+pub const SLED_CACHE_BYTES: u64 = 32 * 1024 * 1024;
+
+// ---- outgoing HTTP -------------------------------------------------------------------------
+
+/// To look up, connect and shake hands. Not in the manifest.
+pub const HTTP_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+// ---- start and stop ------------------------------------------------------------------------
+
+/// How long the stop waits for handlers, among them each `$disconnect`.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// A component's file must be still for so long before it is read.
+pub const RELOAD_DEBOUNCE: Duration = Duration::from_millis(100);
+
+/// What one connection may do, and how long.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConnectionLimits {
+    pub message_bytes: usize,
+    pub frame_bytes: usize,
+    pub idle_timeout: Option<Duration>,
+    pub duration: Option<Duration>,
+    pub ping_interval: Option<Duration>,
+    pub write_timeout: Duration,
+    pub outbox_messages: usize,
+    pub outbox_bytes: usize,
+    pub read_buffer_bytes: usize,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            message_bytes: MESSAGE_BYTES_MAX,
+            frame_bytes: FRAME_BYTES_MAX,
+            idle_timeout: Some(IDLE_TIMEOUT),
+            duration: Some(CONNECTION_DURATION_MAX),
+            ping_interval: Some(PING_INTERVAL),
+            write_timeout: WRITE_TIMEOUT,
+            outbox_messages: OUTBOX_MESSAGES_MAX,
+            outbox_bytes: OUTBOX_BYTES_MAX,
+            read_buffer_bytes: READ_BUFFER_BYTES,
+        }
+    }
+}
+
+/// What one event may use of a plugin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EventLimits {
+    pub timeout: Duration,
+    pub cpu_time: Duration,
+    pub memory_bytes: usize,
+    pub host_calls: usize,
+    pub log_bytes: usize,
+}
+
+impl Default for EventLimits {
+    fn default() -> Self {
+        Self {
+            timeout: EVENT_TIMEOUT,
+            cpu_time: EVENT_CPU_TIME,
+            memory_bytes: EVENT_MEMORY_BYTES,
+            host_calls: EVENT_HOST_CALLS,
+            log_bytes: EVENT_LOG_BYTES,
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Files -> plugins -> a deployment: the start is the first reload.
+//!
+//! What did not change is not touched, and what fails to load leaves the old one serving.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::capability::{ApiInfo, PluginScope, Services};
+use crate::config::{self, Config};
+use crate::gateway::{Deployment, Integration, Route, RouteTable};
+use crate::limits::COMPONENT_BYTES_MAX;
+use crate::metrics::Metrics;
+use crate::runtime::{Artifact, Plugin, Runtime};
+
+mod build;
+mod live;
+mod watch;
+
+pub use build::build_all;
+pub use live::Live;
+pub use watch::Mode as WatchMode;
+
+/// Makes plugins of what a manifest names.
+#[derive(Clone)]
+pub struct Loader {
+    pub runtime: Arc<Runtime>,
+    pub services: Services,
+    pub metrics: Arc<Metrics>,
+}
+
+/// A plugin, and what it was made of.
+#[derive(Clone)]
+pub struct Loaded {
+    pub integration: config::Integration,
+    pub artifact: Arc<Artifact>,
+    pub plugin: Arc<Plugin>,
+}
+
+/// All plugins of a manifest by the names of their integrations.
+pub type Plugins = BTreeMap<String, Loaded>;
+
+impl Loader {
+    /// Loads every integration, or tells every problem.
+    pub async fn load_all(&self, config: &Config, before: &Plugins) -> Result<Plugins, Vec<String>> {
+        let mut plugins = Plugins::new();
+        let mut problems = Vec::new();
+        for (name, integration) in &config.integrations {
+            match self.load(config, integration, before.get(name)).await {
+                Ok(loaded) => {
+                    plugins.insert(name.clone(), loaded);
+                }
+                Err(error) => problems.push(problem(config, integration, &error)),
+            }
+        }
+        if problems.is_empty() { Ok(plugins) } else { Err(problems) }
+    }
+
+    /// Loads one integration: reads its file once it is still, and compiles it off the threads that
+    /// serve. What `before` has of it and still fits is taken over.
+    pub async fn load(
+        &self,
+        config: &Config,
+        integration: &config::Integration,
+        before: Option<&Loaded>,
+    ) -> anyhow::Result<Loaded> {
+        let bytes = watch::settled(&integration.component, COMPONENT_BYTES_MAX).await.map_err(|error| {
+            let missing = error.kind() == std::io::ErrorKind::NotFound;
+            let hint = match (&integration.build, missing) {
+                (Some(build), true) => format!("it is not there; build it: {build}"),
+                (None, true) => "it is not there".to_owned(),
+                (_, false) => "it cannot be read".to_owned(),
+            };
+            anyhow::Error::from(error).context(hint)
+        })?;
+        let content = blake3::hash(&bytes);
+        let before = before.filter(|before| before.artifact.content == content);
+        let services = self.services_for(config);
+        let artifact = match before {
+            Some(before) => Arc::clone(&before.artifact),
+            None => {
+                let runtime = Arc::clone(&self.runtime);
+                let compiling = tokio::task::spawn_blocking(move || runtime.compile(&bytes));
+                Arc::new(compiling.await.context("the compiler panicked")??)
+            }
+        };
+        let scope = PluginScope::new(
+            &integration.name,
+            integration.grants.clone(),
+            integration.limits.clone(),
+            api_info(config),
+            services,
+        );
+        let same = before
+            .filter(|before| before.plugin.scope().same_terms(&scope) && before.integration.reuse == integration.reuse);
+        let plugin = match same {
+            Some(same) => Arc::clone(&same.plugin),
+            None => Arc::new(self.runtime.bind(&artifact, scope, integration.reuse).await?),
+        };
+        Ok(Loaded { integration: integration.clone(), artifact, plugin })
+    }
+
+    /// What is served with these plugins.
+    pub fn deployment(&self, config: &Config, plugins: &Plugins) -> Deployment {
+        let routes = config.routes.iter().map(|(key, route)| Route {
+            key: key.clone(),
+            name: key.as_str().into(),
+            integration: Integration::Component(Arc::clone(&plugins[&route.integration].plugin)),
+            route_response: route.route_response,
+            metrics: self.metrics.route(key.as_str()),
+        });
+        Deployment {
+            api: api_info(config),
+            routes: RouteTable::new(config.api.route_selection_expression.clone(), routes),
+            connection: config.connection.clone(),
+        }
+    }
+
+    fn services_for(&self, config: &Config) -> Services {
+        Services { message_bytes: config.connection.message_bytes, ..self.services.clone() }
+    }
+}
+
+fn api_info(config: &Config) -> ApiInfo {
+    ApiInfo {
+        id: config.api.id.clone(),
+        stage: config.api.stage.clone(),
+        stage_variables: config.api.stage_variables.clone().into_iter().collect(),
+    }
+}
+
+/// What is wrong, where, and what to do.
+pub fn problem(config: &Config, integration: &config::Integration, error: &anyhow::Error) -> String {
+    let manifest = shown(&config.manifest);
+    let component = shown(&integration.component);
+    let (line, name) = (integration.component_line, &integration.name);
+    format!("{manifest}:{line}: [integrations.{name}] {component}: {error:#}")
+}
+
+/// A path as a person would type it here.
+pub fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    path.strip_prefix(here).unwrap_or(path).display().to_string()
+}

@@ -1,0 +1,595 @@
+//! Real folders and real events, but for what the system does too seldom: limits and lost events.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File, FileTimes},
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::sync_channel,
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use notify::{Event, EventHandler, EventKind, RecursiveMode, event::Flag};
+use tokio::sync::mpsc;
+
+use super::{Backend, Mode, Pace, Target, Watcher, inbox::Handler, notify_backend};
+
+const DEBOUNCE: Duration = Duration::from_millis(100);
+/// Far above what is needed, for a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Longer than any test.
+const NEVER: Duration = Duration::from_secs(3600);
+const EVENTS_ALONE: Pace = Pace { debounce: DEBOUNCE, look_interval: NEVER };
+const POLL: Mode = Mode::Poll(Duration::from_millis(50));
+/// Long enough for a report that should not come.
+const SILENCE: Duration = Duration::from_millis(500);
+
+#[test]
+fn a_file_written_in_place_is_reported() {
+    let folder = Folder::new();
+    let file = folder.write("plugin.wasm", "one");
+    let mut scene = Scene::watch([Target::File(file.clone())]);
+    fs::write(&file, "two").unwrap();
+    scene.expect(&Target::File(file));
+    scene.expect_silence();
+}
+
+#[test]
+fn a_file_replaced_by_a_rename_is_reported_every_time() {
+    let folder = Folder::new();
+    let file = folder.write("plugin.wasm", "one");
+    let mut scene = Scene::watch([Target::File(file.clone())]);
+    for content in ["two", "three"] {
+        fs::rename(folder.write(".plugin.wasm.new", content), &file).unwrap();
+        scene.expect(&Target::File(file.clone()));
+        scene.expect_silence();
+    }
+}
+
+#[test]
+fn a_file_that_does_not_exist_yet_is_reported_when_it_does() {
+    let folder = Folder::new();
+    let file = folder.path("target/wasm32-wasip2/release/plugin.wasm");
+    let mut scene = Scene::watch([Target::File(file.clone())]);
+    folder.write("target/wasm32-wasip2/release/plugin.wasm", "one");
+    scene.expect(&Target::File(file.clone()));
+    fs::write(&file, "two").unwrap();
+    scene.expect(&Target::File(file));
+}
+
+#[test]
+fn folders_removed_several_levels_up_and_made_again_are_followed() {
+    let folder = Folder::new();
+    let file = folder.write("target/wasm32-wasip2/release/plugin.wasm", "one");
+    let target = Target::File(file.clone());
+    let mut scene = Scene::watch([target.clone()]);
+    for content in ["two", "three"] {
+        fs::remove_dir_all(folder.path("target")).unwrap();
+        scene.expect(&target);
+        folder.write("target/wasm32-wasip2/release/plugin.wasm", content);
+        scene.expect(&target);
+    }
+    scene.expect_silence();
+    fs::write(&file, "four").unwrap();
+    scene.expect(&target);
+}
+
+#[test]
+fn folders_removed_and_made_again_at_once_are_followed() {
+    let folder = Folder::new();
+    let file = folder.write("target/release/plugin.wasm", "one");
+    let target = Target::File(file.clone());
+    let mut scene = Scene::watch([target.clone()]);
+    for round in 0..20 {
+        fs::remove_dir_all(folder.path("target")).unwrap();
+        folder.write("target/release/plugin.wasm", &format!("round {round}"));
+    }
+    scene.expect(&target);
+    scene.drain();
+    fs::write(&file, "last").unwrap();
+    scene.expect(&target);
+}
+
+#[test]
+fn a_folder_moved_away_far_above_is_noticed_by_the_slow_look() {
+    let folder = Folder::new();
+    let file = folder.write("a/b/c/plugin.wasm", "one");
+    let target = Target::File(file.clone());
+    let mut scene = Scene::start(Mode::Notify, DEBOUNCE, [target.clone()]);
+    fs::rename(folder.path("a"), folder.path("old")).unwrap();
+    folder.write("a/b/c/plugin.wasm", "two");
+    scene.expect(&target);
+    fs::write(&file, "three").unwrap();
+    scene.expect_within(&target, super::SAFETY_LOOK_INTERVAL - DEBOUNCE);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_that_is_repointed_is_reported_and_then_its_new_target_is_watched() {
+    let folder = Folder::new();
+    folder.write("v1/plugin.wasm", "one");
+    let second = folder.write("v2/plugin.wasm", "two");
+    let link = folder.link("v1/plugin.wasm", "live/plugin.wasm", "../");
+    let target = Target::File(link.clone());
+    let mut scene = Scene::watch([target.clone()]);
+
+    fs::rename(folder.link("v2/plugin.wasm", "live/next", "../"), &link).unwrap();
+    scene.expect(&target);
+    scene.expect_silence();
+    fs::write(second, "three").unwrap();
+    scene.expect(&target);
+    fs::write(folder.path("v1/plugin.wasm"), "of no interest").unwrap();
+    scene.expect_silence();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_mounted_config_map_is_reported_when_its_data_link_is_swapped() {
+    let folder = Folder::new();
+    folder.write("mount/..2024_01/plugin.wasm", "one");
+    folder.link("..2024_01", "mount/..data", "");
+    let file = folder.link("..data/plugin.wasm", "mount/plugin.wasm", "");
+    let target = Target::File(file);
+    let mut scene = Scene::watch([target.clone()]);
+    for (old, new) in [("..2024_01", "..2024_02"), ("..2024_02", "..2024_03")] {
+        folder.write(&format!("mount/{new}/plugin.wasm"), new);
+        fs::rename(folder.link(new, "mount/..data_tmp", ""), folder.path("mount/..data")).unwrap();
+        fs::remove_dir_all(folder.path("mount").join(old)).unwrap();
+        scene.expect(&target);
+        scene.expect_silence();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn links_in_a_circle_are_a_file_that_does_not_exist() {
+    let folder = Folder::new();
+    let file = folder.link("b", "a", "");
+    folder.link("a", "b", "");
+    let target = Target::File(file.clone());
+    let mut scene = Scene::watch([target.clone()]);
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, "a file at last").unwrap();
+    scene.expect(&target);
+}
+
+#[test]
+fn reading_a_file_or_writing_its_neighbour_is_no_change() {
+    let folder = Folder::new();
+    let file = folder.write("plugin.wasm", "one");
+    let mut scene = Scene::watch([Target::File(file.clone())]);
+    fs::read(&file).unwrap();
+    folder.write("neighbour.wasm", "two");
+    scene.expect_silence();
+}
+
+#[test]
+fn a_burst_of_writes_is_reported_once_and_after_its_end() {
+    let folder = Folder::new();
+    let file = folder.write("plugin.wasm", "");
+    let target = Target::File(file.clone());
+    let mut scene = Scene::watch_with(4 * DEBOUNCE, [target.clone()]);
+    let mut writer = File::create(&file).unwrap();
+    for _ in 0..480 {
+        writer.write_all(&[0; 64 * 1024]).unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    drop(writer);
+    assert_eq!(scene.try_next(), None, "reported while it was written");
+    scene.expect(&target);
+    scene.expect_silence();
+}
+
+#[test]
+fn a_change_anywhere_below_a_folder_is_reported() {
+    let folder = Folder::new();
+    folder.write("src/deep/er/lib.rs", "one");
+    let target = Target::Folder(folder.path("src"));
+    let mut scene = Scene::watch([target.clone()]);
+    for (name, content) in [
+        ("src/main.rs", "new"),
+        ("src/deep/er/lib.rs", "changed"),
+        ("src/new/folder/mod.rs", "new, with its folders"),
+        ("src/new/folder/mod.rs", "changed in a folder that was not there at first"),
+    ] {
+        folder.write(name, content);
+        scene.expect(&target);
+        scene.expect_silence();
+    }
+    fs::remove_dir_all(folder.path("src/deep")).unwrap();
+    scene.expect(&target);
+}
+
+#[test]
+fn a_folder_removed_and_made_again_is_followed() {
+    let folder = Folder::new();
+    folder.write("src/lib.rs", "one");
+    let target = Target::Folder(folder.path("src"));
+    let mut scene = Scene::watch([target.clone()]);
+    fs::remove_dir_all(folder.path("src")).unwrap();
+    scene.expect(&target);
+    folder.write("src/lib.rs", "two");
+    scene.expect(&target);
+    scene.drain();
+    folder.write("src/lib.rs", "three");
+    scene.expect(&target);
+}
+
+#[test]
+fn what_builds_and_editors_leave_below_a_folder_is_not_reported() {
+    let folder = Folder::new();
+    folder.write("lib.rs", "one");
+    folder.write("target/debug/lib.rlib", "one");
+    let mut scene = Scene::watch([Target::Folder(folder.path(""))]);
+    folder.write("target/debug/lib.rlib", "two");
+    folder.write("sub/target/debug/lib.rlib", "two");
+    scene.expect(&Target::Folder(folder.path("")));
+    scene.drain();
+    for name in
+        [".git/index", "node_modules/left-pad/index.js", "sub/target/x", ".lib.rs.swp", "lib.rs~", ".#lib.rs", "4913"]
+    {
+        folder.write(name, "new");
+    }
+    fs::remove_dir_all(folder.path("target")).unwrap();
+    scene.expect_silence();
+}
+
+#[test]
+fn a_folder_that_is_a_file_is_watched_as_one() {
+    let folder = Folder::new();
+    let file = folder.write("Cargo.toml", "one");
+    let mut scene = Scene::watch([Target::Folder(file.clone())]);
+    folder.write("Cargo.lock", "of no interest");
+    scene.expect_silence();
+    fs::write(&file, "two").unwrap();
+    scene.expect(&Target::Folder(file));
+}
+
+#[test]
+fn two_targets_in_one_folder_are_told_apart() {
+    let folder = Folder::new();
+    let [one, two] = ["one.wasm", "two.wasm"].map(|name| Target::File(folder.write(name, "1")));
+    let mut scene = Scene::watch([one, two.clone()]);
+    folder.write("two.wasm", "2");
+    assert_eq!(scene.next(PATIENCE), Some(vec![two]));
+    scene.expect_silence();
+}
+
+#[test]
+fn a_new_set_keeps_what_was_touched_and_drops_what_is_no_longer_watched() {
+    let folder = Folder::new();
+    let [kept, dropped, added] = ["kept", "dropped", "added"].map(|name| Target::File(folder.write(name, "1")));
+    let mut scene = Scene::watch_with(4 * DEBOUNCE, [kept.clone(), dropped]);
+    folder.write("kept", "2");
+    folder.write("dropped", "2");
+    scene.watcher.set(BTreeSet::from([kept.clone(), added.clone()])).unwrap();
+    assert_eq!(scene.next(PATIENCE), Some(vec![kept]));
+    folder.write("dropped", "3");
+    scene.expect_silence();
+    folder.write("added", "2");
+    assert_eq!(scene.next(PATIENCE), Some(vec![added]));
+}
+
+#[test]
+fn a_listener_that_is_behind_gets_everything_later() {
+    let folder = Folder::new();
+    let targets = ["one", "two", "three"].map(|name| Target::File(folder.write(name, "1")));
+    let mut scene = Scene::watch(targets.clone());
+    for name in ["one", "two", "three"] {
+        folder.write(name, "2");
+        std::thread::sleep(2 * DEBOUNCE);
+    }
+    assert_eq!(scene.next(PATIENCE), Some(vec![targets[0].clone()]));
+    let mut rest = BTreeSet::new();
+    while rest.len() < 2 {
+        rest.extend(scene.next(PATIENCE).expect("the rest is offered again"));
+    }
+    assert_eq!(rest, BTreeSet::from([targets[1].clone(), targets[2].clone()]));
+    scene.expect_silence();
+}
+
+#[test]
+fn the_thread_ends_with_the_watcher() {
+    let Scene { watcher, mut changes } = Scene::watch([]);
+    drop(watcher);
+    let end = Instant::now() + PATIENCE;
+    while !matches!(changes.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)) {
+        assert!(Instant::now() < end, "the thread still holds the channel");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn without_a_listener_a_set_is_an_error() {
+    let Scene { mut watcher, changes } = Scene::watch([]);
+    drop(changes);
+    // The thread notices when it wakes, which is now.
+    let _ = watcher.set(BTreeSet::new());
+    assert!(watcher.set(BTreeSet::new()).is_err());
+}
+
+#[test]
+fn polling_sees_writes_renames_removals_and_new_files() {
+    let folder = Folder::new();
+    let file = folder.write("target/plugin.wasm", "one");
+    let target = Target::File(file.clone());
+    let mut scene = Scene::start(POLL, DEBOUNCE, [target.clone()]);
+    fs::write(&file, "in place").unwrap();
+    scene.expect(&target);
+    fs::rename(folder.write("new", "by rename"), &file).unwrap();
+    scene.expect(&target);
+    fs::remove_dir_all(folder.path("target")).unwrap();
+    scene.expect(&target);
+    folder.write("target/plugin.wasm", "new");
+    scene.expect(&target);
+    scene.expect_silence();
+}
+
+#[cfg(unix)]
+#[test]
+fn polling_sees_another_file_of_the_same_size_and_time() {
+    let folder = Folder::new();
+    let time = FileTimes::new().set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000));
+    let [file, other] = ["plugin.wasm", "other.wasm"].map(|name| {
+        let path = folder.write(name, name.split('.').next().unwrap());
+        File::options().write(true).open(&path).unwrap().set_len(1).unwrap();
+        File::options().write(true).open(&path).unwrap().set_times(time).unwrap();
+        path
+    });
+    let target = Target::File(file.clone());
+    let mut scene = Scene::start(POLL, DEBOUNCE, [target.clone()]);
+    scene.expect_silence();
+    fs::rename(other, file).unwrap();
+    scene.expect(&target);
+}
+
+#[test]
+fn polling_sees_a_change_below_a_folder_but_not_in_its_target() {
+    let folder = Folder::new();
+    folder.write("src/lib.rs", "one");
+    let target = Target::Folder(folder.path("src"));
+    let mut scene = Scene::start(POLL, DEBOUNCE, [target.clone()]);
+    folder.write("src/target/debug/lib.rlib", "new");
+    scene.expect_silence();
+    folder.write("src/deep/er/lib.rs", "new");
+    scene.expect(&target);
+    scene.expect_silence();
+}
+
+#[test]
+fn a_burst_of_writes_is_reported_once_where_we_poll() {
+    let folder = Folder::new();
+    let file = folder.write("plugin.wasm", "");
+    let target = Target::File(file.clone());
+    let mut scene = Scene::start(POLL, 4 * DEBOUNCE, [target.clone()]);
+    let mut writer = File::create(&file).unwrap();
+    for _ in 0..400 {
+        writer.write_all(&[0; 4096]).unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(scene.try_next(), None, "reported while it was written");
+    scene.expect(&target);
+    scene.expect_silence();
+}
+
+#[test]
+fn when_the_system_watches_no_more_folders_we_poll_and_ask_no_more() {
+    let folder = Folder::new();
+    let [one, two] = ["a/one.wasm", "b/two.wasm"].map(|name| Target::File(folder.write(name, "1")));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let backend = FullBackend(asked.clone());
+    let mut scene = Scene::open(EVENTS_ALONE, [one.clone(), two], |_| Ok(Some(Box::new(backend))));
+    folder.write("a/one.wasm", "2");
+    scene.expect(&one);
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn when_notify_cannot_start_we_poll() {
+    let folder = Folder::new();
+    let target = Target::File(folder.write("plugin.wasm", "1"));
+    let too_many_open_files = std::io::Error::from_raw_os_error(24);
+    let mut scene = Scene::open(EVENTS_ALONE, [target.clone()], |_| Err(notify::Error::io(too_many_open_files)));
+    folder.write("plugin.wasm", "2");
+    scene.expect(&target);
+}
+
+#[test]
+fn when_events_were_lost_everything_is_reported() {
+    let folder = Folder::new();
+    let targets = [Target::File(folder.path("missing.wasm")), Target::Folder(folder.path(""))];
+    let (give_handler, handler) = sync_channel(1);
+    let mut scene = Scene::open(EVENTS_ALONE, targets.clone(), |handler| {
+        give_handler.send(handler).unwrap();
+        Ok(Some(Box::new(DeafBackend)))
+    });
+    let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
+    handler.recv().unwrap().handle_event(Ok(overflow));
+    assert_eq!(scene.next(PATIENCE), Some(targets.to_vec()));
+    scene.expect_silence();
+}
+
+#[test]
+fn more_paths_than_fit_count_as_lost_events() {
+    let folder = Folder::new();
+    let target = Target::File(folder.write("plugin.wasm", "1"));
+    let (give_handler, handler) = sync_channel(1);
+    let mut scene = Scene::open(EVENTS_ALONE, [target.clone()], |handler| {
+        give_handler.send(handler).unwrap();
+        Ok(Some(Box::new(DeafBackend)))
+    });
+    let mut event = Event::new(EventKind::Any);
+    event.paths = (0..=super::INBOX_PATHS_MAX).map(|n| folder.path(&n.to_string())).collect();
+    let mut handler: Handler = handler.recv().unwrap();
+    let excess = event.paths.pop().unwrap();
+    handler.handle_event(Ok(event.clone()));
+    scene.expect_silence();
+    event.paths.push(excess);
+    handler.handle_event(Ok(event));
+    scene.expect(&target);
+}
+
+#[test]
+fn the_slow_look_sees_what_no_event_tells() {
+    let folder = Folder::new();
+    let target = Target::File(folder.write("plugin.wasm", "1"));
+    let pace = Pace { debounce: DEBOUNCE, look_interval: 2 * DEBOUNCE };
+    let mut scene = Scene::open(pace, [target.clone()], |_| Ok(Some(Box::new(DeafBackend))));
+    folder.write("plugin.wasm", "written through a link in another folder");
+    scene.expect(&target);
+}
+
+/// A watcher, and the listener's end.
+struct Scene {
+    watcher: Watcher,
+    changes: mpsc::Receiver<Vec<Target>>,
+}
+
+impl Scene {
+    /// With events alone: the slow look would hide that one is missing.
+    fn watch<const N: usize>(targets: [Target; N]) -> Scene {
+        Self::watch_with(DEBOUNCE, targets)
+    }
+
+    fn watch_with<const N: usize>(debounce: Duration, targets: [Target; N]) -> Scene {
+        let pace = Pace { debounce, look_interval: NEVER };
+        Self::open(pace, targets, notify_backend)
+    }
+
+    fn start<const N: usize>(mode: Mode, debounce: Duration, targets: [Target; N]) -> Scene {
+        let (sender, changes) = mpsc::channel(1);
+        let mut watcher = Watcher::start(mode, debounce, sender).unwrap();
+        watcher.set(BTreeSet::from(targets)).unwrap();
+        Scene { watcher, changes }
+    }
+
+    fn open<const N: usize>(
+        pace: Pace,
+        targets: [Target; N],
+        open: impl FnOnce(Handler) -> notify::Result<Option<Backend>>,
+    ) -> Scene {
+        let (sender, changes) = mpsc::channel(1);
+        let mut watcher = Watcher::start_with(pace, sender, open).unwrap();
+        watcher.set(BTreeSet::from(targets)).unwrap();
+        Scene { watcher, changes }
+    }
+
+    fn try_next(&mut self) -> Option<Vec<Target>> {
+        self.changes.try_recv().ok()
+    }
+
+    fn next(&mut self, patience: Duration) -> Option<Vec<Target>> {
+        let end = Instant::now() + patience;
+        loop {
+            let report = self.try_next();
+            if report.is_some() || Instant::now() > end {
+                return report;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn expect(&mut self, target: &Target) {
+        self.expect_within(target, PATIENCE);
+    }
+
+    fn expect_within(&mut self, target: &Target, patience: Duration) {
+        let report = self.next(patience).expect("a change is reported");
+        assert!(report.contains(target), "{report:?}");
+    }
+
+    fn expect_silence(&mut self) {
+        assert_eq!(self.next(SILENCE), None);
+    }
+
+    fn drain(&mut self) {
+        while self.next(SILENCE).is_some() {}
+    }
+}
+
+/// An empty folder that is removed with everything in it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Folder {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("jackfield-watch-{}-{count}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Writes a file, and makes the folders on the way.
+    fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Makes a relative link: from the folder of `link`, `up` leads to where `to` starts.
+    #[cfg(unix)]
+    fn link(&self, to: &str, link: &str, up: &str) -> PathBuf {
+        let path = self.path(link);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(format!("{up}{to}"), &path).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A system that watches nothing more.
+struct FullBackend(Arc<AtomicUsize>);
+
+impl notify::Watcher for FullBackend {
+    fn new<F: EventHandler>(_: F, _: notify::Config) -> notify::Result<Self> {
+        unreachable!("tests make it themselves")
+    }
+
+    fn watch(&mut self, _: &Path, _: RecursiveMode) -> notify::Result<()> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Err(notify::Error::new(notify::ErrorKind::MaxFilesWatch))
+    }
+
+    fn unwatch(&mut self, _: &Path) -> notify::Result<()> {
+        Ok(())
+    }
+
+    fn kind() -> notify::WatcherKind {
+        notify::WatcherKind::NullWatcher
+    }
+}
+
+/// A system that watches and never tells.
+struct DeafBackend;
+
+impl notify::Watcher for DeafBackend {
+    fn new<F: EventHandler>(_: F, _: notify::Config) -> notify::Result<Self> {
+        unreachable!("tests make it themselves")
+    }
+
+    fn watch(&mut self, _: &Path, _: RecursiveMode) -> notify::Result<()> {
+        Ok(())
+    }
+
+    fn unwatch(&mut self, _: &Path) -> notify::Result<()> {
+        Ok(())
+    }
+
+    fn kind() -> notify::WatcherKind {
+        notify::WatcherKind::NullWatcher
+    }
+}

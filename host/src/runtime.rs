@@ -1,0 +1,183 @@
+//! One engine for all plugins: how a guest is compiled, held to its limits and started.
+//!
+//! Knows wasmtime and what a guest may call. Does not know routes, sockets or files.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tracing::{debug, warn};
+use wasmtime::component::Linker;
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::capability;
+use crate::limits::{
+    EPOCH_INTERVAL, EVENT_TABLE_ELEMENTS, EVENT_WAIT_MAX, EVENTS_AT_ONCE_MAX, FIBER_STACK_BYTES, GUEST_STACK_BYTES,
+    MEMORY_KEEP_RESIDENT_BYTES, TABLE_KEEP_RESIDENT_BYTES,
+};
+
+mod budget;
+mod cache;
+mod load;
+mod plugin;
+mod state;
+mod stdio;
+mod trusted;
+
+pub use load::{Artifact, HANDLER};
+pub use plugin::{Invocation, InvokeError, Plugin};
+
+use cache::CodeCache;
+use state::HostState;
+
+/// What every plugin shares. Dropping the last handle stops the epoch thread.
+pub struct Runtime {
+    engine: Engine,
+    linker: Linker<HostState>,
+    cache: Option<CodeCache>,
+    places: Semaphore,
+}
+
+impl Runtime {
+    /// `cache` is the folder for compiled code; without one, every start compiles anew.
+    pub fn new(cache: Option<&Path>) -> anyhow::Result<Arc<Self>> {
+        let engine = engine()?;
+        let linker = linker(&engine).map_err(into_anyhow).context("cannot link the host functions")?;
+        let cache = cache.and_then(|folder| match CodeCache::open(folder, &engine) {
+            Ok(cache) => Some(cache),
+            Err(error) => {
+                warn!(folder = %folder.display(), "compiled code is not kept: {error:#}");
+                None
+            }
+        });
+        tick(&engine)?;
+        Ok(Arc::new(Self { engine, linker, cache, places: Semaphore::new(EVENTS_AT_ONCE_MAX) }))
+    }
+
+    /// A place in the pool, waited for as long as `EVENT_WAIT_MAX`.
+    async fn place(&self) -> Option<SemaphorePermit<'_>> {
+        if let Ok(place) = self.places.try_acquire() {
+            return Some(place);
+        }
+        tokio::time::timeout(EVENT_WAIT_MAX, self.places.acquire()).await.ok()?.ok()
+    }
+}
+
+/// The fastest engine that this machine can have.
+///
+/// Instances come from a pool of reserved address space, and a place in it keeps its dirty pages
+/// for the next event: that halves the cost of a sandbox, but only where the kernel can tell which
+/// pages are dirty (`PAGEMAP_SCAN`, Linux 6.7). With swap on it cannot be trusted to: a dirty page
+/// that is swapped out would be missed, and the next event would see it.
+fn engine() -> anyhow::Result<Engine> {
+    let mut last = None;
+    for allocation in [Allocation::PooledAndResident, Allocation::Pooled, Allocation::OnDemand] {
+        if allocation == Allocation::PooledAndResident && swap_is_on() {
+            debug!("swap is on: pages of a sandbox are given back after each event");
+            continue;
+        }
+        match Engine::new(&config(allocation)) {
+            Ok(engine) => {
+                debug!(?allocation, "engine made");
+                if allocation == Allocation::OnDemand {
+                    warn!("no address space for a pool of sandboxes: each event maps its own, which is slower");
+                }
+                return Ok(engine);
+            }
+            Err(error) => last = Some(into_anyhow(error)),
+        }
+    }
+    Err(last.expect("the loop ran")).context("cannot make a WebAssembly engine on this machine")
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Allocation {
+    PooledAndResident,
+    Pooled,
+    OnDemand,
+}
+
+fn config(allocation: Allocation) -> Config {
+    let mut config = Config::new();
+    config.wasm_component_model(true);
+    config.epoch_interruption(true);
+    // Without it a component of the asynchronous model does not load, and an event costs a third less.
+    config.concurrency_support(false);
+    config.max_wasm_stack(GUEST_STACK_BYTES);
+    config.async_stack_size(FIBER_STACK_BYTES);
+    if allocation != Allocation::OnDemand {
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(allocation)));
+    }
+    config
+}
+
+/// Places for `EVENTS_AT_ONCE_MAX` events, each as large as the largest known guest (Python, Go)
+/// needs. They are address space, not memory.
+fn pool(allocation: Allocation) -> PoolingAllocationConfig {
+    let events = u32::try_from(EVENTS_AT_ONCE_MAX).expect("a small number");
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(events);
+    pool.total_core_instances(events * 64);
+    pool.total_memories(events * 2);
+    pool.total_tables(events * 8);
+    pool.total_stacks(events);
+    pool.max_component_instance_size(4 << 20);
+    pool.max_core_instance_size(4 << 20);
+    pool.max_core_instances_per_component(200);
+    pool.max_memories_per_component(20);
+    pool.max_tables_per_component(50);
+    pool.table_elements(EVENT_TABLE_ELEMENTS);
+    pool.max_unused_warm_slots(events);
+    if allocation == Allocation::PooledAndResident {
+        pool.linear_memory_keep_resident(MEMORY_KEEP_RESIDENT_BYTES);
+        pool.table_keep_resident(TABLE_KEEP_RESIDENT_BYTES);
+        pool.pagemap_scan(Enabled::Yes);
+    } else {
+        pool.decommit_batch_size(32);
+    }
+    pool
+}
+
+/// Every interface that the host serves; which of them a component may import is checked at load.
+fn linker(engine: &Engine) -> wasmtime::Result<Linker<HostState>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut HostState| capability::config(&state.capabilities))?;
+    capability::link(&mut linker, |state: &mut HostState| &mut state.capabilities)?;
+    Ok(linker)
+}
+
+/// Moves the engine's clock for as long as the engine lives. A thread of its own: a task would
+/// starve just when a guest spins.
+fn tick(engine: &Engine) -> anyhow::Result<()> {
+    let engine = engine.weak();
+    let ticking = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            thread::sleep(EPOCH_INTERVAL);
+        }
+    };
+    thread::Builder::new().name("epoch".to_owned()).spawn(ticking).context("cannot start the epoch thread")?;
+    Ok(())
+}
+
+/// Whether the kernel has somewhere to swap to. Not knowing counts as yes.
+fn swap_is_on() -> bool {
+    // One line of headings, then one for each area.
+    std::fs::read_to_string("/proc/swaps").map_or(true, |text| text.lines().count() > 1)
+}
+
+/// How many epochs a budget of CPU time is, rounded up: the first tick may come at once.
+fn epochs(budget: Duration) -> u64 {
+    u64::try_from(budget.as_nanos().div_ceil(EPOCH_INTERVAL.as_nanos())).unwrap_or(u64::MAX)
+}
+
+/// wasmtime has an error type of its own; its chain of causes, with the guest's backtrace, stays.
+fn into_anyhow(error: wasmtime::Error) -> anyhow::Error {
+    anyhow::Error::from_boxed(error.into_boxed_dyn_error())
+}

@@ -1,0 +1,123 @@
+//! Bytes of a file -> a plugin that is ready to run: every way in which they can be no plugin is
+//! found here, before anything is swapped.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail};
+use wasmtime::component::Component;
+
+use crate::capability::{PluginScope, check_imports};
+use crate::runtime::{Plugin, Runtime, into_anyhow};
+
+pub const HANDLER: &str = "jackfield:gateway/handler@0.1.0";
+
+const MAGIC: &[u8] = b"\0asm";
+/// The version and layer fields of the binary format.
+const COMPONENT_LAYER: &[u8] = &[0x0d, 0, 1, 0];
+const MODULE_LAYER: &[u8] = &[1, 0, 0, 0];
+
+/// A compiled component, not yet bound to grants and limits.
+pub struct Artifact {
+    pub(super) component: Component,
+    /// The hash of the file's content.
+    pub content: blake3::Hash,
+    pub imports: Vec<String>,
+    pub exports: Vec<String>,
+    /// How long compiling took; `None` where the code came from the cache.
+    pub compiled_in: Option<Duration>,
+}
+
+impl Runtime {
+    /// Compiles a file's content, or takes the code from the cache. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// If it is no component and cannot be made one; the text says what it is instead.
+    pub fn compile(&self, bytes: &[u8]) -> anyhow::Result<Artifact> {
+        let content = blake3::hash(bytes);
+        let cached = self.cache.as_ref().and_then(|cache| cache.get(&self.engine, &content));
+        let (component, compiled_in) = match cached {
+            Some(component) => (component, None),
+            None => {
+                let started = Instant::now();
+                let component = Component::from_binary(&self.engine, &as_component(bytes)?)
+                    .map_err(into_anyhow)
+                    .context("it cannot be compiled")?;
+                let compiled_in = started.elapsed();
+                if let Some(cache) = &self.cache {
+                    cache.put(&content, &component);
+                }
+                (component, Some(compiled_in))
+            }
+        };
+        let ty = component.component_type();
+        let imports = ty.imports(&self.engine).map(|(name, _)| name.to_owned()).collect();
+        let exports = ty.exports(&self.engine).map(|(name, _)| name.to_owned()).collect();
+        Ok(Artifact { component, content, imports, exports, compiled_in })
+    }
+
+    /// Binds a component to its grants and limits: links it, checks the type of its handler, and
+    /// starts it once, so that a start function that traps is found now.
+    ///
+    /// # Errors
+    /// If it exports no handler, imports what is not granted, or does not start.
+    pub async fn bind(
+        self: &Arc<Self>,
+        artifact: &Artifact,
+        scope: PluginScope,
+        reuse: usize,
+    ) -> anyhow::Result<Plugin> {
+        let exports_handler = artifact.exports.iter().any(|export| export == HANDLER);
+        if !exports_handler {
+            let found = match artifact.exports.as_slice() {
+                [] => "nothing".to_owned(),
+                exports => exports.join(", "),
+            };
+            bail!("it exports {found}, but no {HANDLER}: build it against the world jackfield:gateway/route-handler");
+        }
+        check_imports(&scope.name, &artifact.imports, &scope.grants).map_err(|problems| anyhow!(problems))?;
+        let pre = self
+            .linker
+            .instantiate_pre(&artifact.component)
+            .map_err(into_anyhow)
+            .context("it was built against another version of the contract: an import has the wrong type")?;
+        Plugin::start(Arc::clone(self), scope, artifact.content, pre, reuse).await
+    }
+}
+
+/// The component in a file: as it is, or made of a core module that carries the metadata of its
+/// world, as builds for wasm32-unknown-unknown leave it.
+fn as_component(bytes: &[u8]) -> anyhow::Result<std::borrow::Cow<'_, [u8]>> {
+    if bytes.len() < 8 || !bytes.starts_with(MAGIC) {
+        let length = bytes.len();
+        bail!(r"it is no WebAssembly: a file of {length} bytes that does not begin with \0asm and a version");
+    }
+    let layer = &bytes[4..8];
+    if layer == COMPONENT_LAYER {
+        return Ok(bytes.into());
+    }
+    if layer != MODULE_LAYER {
+        bail!("it is neither a component nor a core module: its version is {layer:02x?}");
+    }
+    if !carries_world(bytes)? {
+        bail!(
+            "it is a core module that carries no world's metadata; \
+             build it for wasm32-wasip2, or with an SDK of jackfield for wasm32-unknown-unknown"
+        );
+    }
+    let encoder = wit_component::ComponentEncoder::default().validate(true).module(bytes);
+    let component = encoder.and_then(|mut encoder| encoder.encode());
+    Ok(component.context("no component can be made of this core module")?.into())
+}
+
+/// Whether a core module has the custom section in which bindings describe their world.
+fn carries_world(bytes: &[u8]) -> anyhow::Result<bool> {
+    for payload in wasmparser::Parser::new(0).parse_all(bytes) {
+        if let wasmparser::Payload::CustomSection(section) = payload.context("it is cut off or damaged")?
+            && section.name().starts_with("component-type")
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

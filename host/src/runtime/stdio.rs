@@ -1,0 +1,66 @@
+//! A guest's stdout and stderr, which go into the log.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use crate::capability::{GuestLog, LineWriter, Stream};
+
+/// What one write may bring; the guest asks again for more.
+const WRITE_BYTES_MAX: usize = 16 * 1024;
+
+/// All handles of one stream write into the same line.
+#[derive(Clone)]
+pub struct LogStream {
+    writer: Arc<Mutex<LineWriter>>,
+}
+
+impl LogStream {
+    pub fn new(log: Arc<GuestLog>, stream: Stream) -> Self {
+        Self { writer: Arc::new(Mutex::new(LineWriter::new(log, stream))) }
+    }
+
+    fn log(&self, bytes: &[u8]) {
+        self.writer.lock().expect("no code panics while holding the line").write(bytes);
+    }
+}
+
+impl IsTerminal for LogStream {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for LogStream {
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        // Only WASI 0.3 asks for it, and no such component loads.
+        Box::new(tokio::io::sink())
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for LogStream {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for LogStream {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.log(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES_MAX)
+    }
+}

@@ -1,0 +1,232 @@
+//! Sockets and HTTP: bind, accept, serve, drain.
+//!
+//! Knows frames, statuses and close codes. Does not know routes' insides, guests or the store.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use crate::gateway::Gateway;
+use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT, URL_BYTES_MAX};
+
+mod answer;
+mod connection;
+mod head;
+mod management;
+mod observe;
+mod upgrade;
+
+pub use observe::serve_metrics;
+
+use head::{HeadRecorder, RecordedHead};
+
+/// Pending connections of the kernel: a reconnect storm waits instead of being refused.
+const BACKLOG: u32 = 4096;
+
+pub struct ServerOptions {
+    pub listen: SocketAddr,
+    /// An HTML file that is answered at `GET /`.
+    pub page: Option<PathBuf>,
+    pub connections_max: usize,
+    pub stop_timeout: Duration,
+    /// Whether `@connections` is open on a listener that others can reach.
+    pub insecure_management: bool,
+}
+
+/// A server that accepts connections until it is stopped.
+pub struct Server {
+    address: SocketAddr,
+    listener: TcpListener,
+    shared: Arc<Shared>,
+}
+
+/// What every request sees.
+struct Shared {
+    gateway: Arc<Gateway>,
+    page: Option<PathBuf>,
+    places: Arc<Semaphore>,
+    /// Each upgraded connection, until its `$disconnect` has run.
+    lives: TaskTracker,
+    stop: CancellationToken,
+    stop_timeout: Duration,
+}
+
+impl Server {
+    /// Binds the address. Nothing is accepted before `run`.
+    ///
+    /// # Errors
+    /// If the address cannot be bound, or if others could reach `@connections` on it.
+    pub fn bind(options: ServerOptions, gateway: Arc<Gateway>) -> anyhow::Result<Self> {
+        let ServerOptions { listen, page, connections_max, stop_timeout, insecure_management } = options;
+        if !listen.ip().is_loopback() && !insecure_management {
+            anyhow::bail!(
+                "refusing to listen on {listen}: whoever reaches it could post to and close every connection through \
+                 @connections, which checks no signatures yet; listen on 127.0.0.1, or say --insecure-management"
+            );
+        }
+        let listener = bind(listen).with_context(|| format!("cannot listen on {listen} ([server] listen)"))?;
+        let address = listener.local_addr().context("cannot read the address just bound")?;
+        let shared = Shared {
+            gateway,
+            page,
+            places: Arc::new(Semaphore::new(connections_max)),
+            lives: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            stop_timeout,
+        };
+        Ok(Self { address, listener, shared: Arc::new(shared) })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts until `stop` is cancelled, then closes every connection with 1001 and waits for
+    /// their `$disconnect`s, as long as the manifest says.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { listener, shared, .. } = self;
+        let requests = TaskTracker::new();
+        let service = router(Arc::clone(&shared));
+        loop {
+            let stream = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        // Out of file descriptors, mostly: waiting is all that helps.
+                        warn!(%error, "cannot accept a connection; trying again");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        continue;
+                    }
+                },
+            };
+            requests.spawn(serve_stream(stream, service.clone(), Arc::clone(&shared)));
+        }
+        drop(listener);
+        info!(connections = shared.gateway.connections().len(), "stopping");
+        shared.stop.cancel();
+        requests.close();
+        shared.lives.close();
+        let drained = async {
+            requests.wait().await;
+            shared.lives.wait().await;
+        };
+        if tokio::time::timeout(shared.stop_timeout, drained).await.is_err() {
+            warn!(
+                connections = shared.lives.len(),
+                "the stop took longer than {:?} (stop_timeout in [server]): handlers that still ran were cut off",
+                shared.stop_timeout
+            );
+        }
+    }
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    Router::new().route("/", get(page)).fallback(dispatch).with_state(shared)
+}
+
+/// One TCP connection: some requests, or one upgrade.
+async fn serve_stream(stream: TcpStream, router: Router, shared: Arc<Shared>) {
+    let Ok(peer) = stream.peer_addr() else { return };
+    let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
+        answer::refuse_raw(stream).await;
+        return;
+    };
+    // Messages are small and wait for nobody.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%peer, %error, "cannot set TCP_NODELAY");
+    }
+    let (stream, head) = HeadRecorder::new(stream);
+    let arrival = Arrival { peer, head, _place: Arc::new(place) };
+    let service = router.layer(axum::Extension(arrival));
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(REQUEST_HEAD_TIMEOUT)
+            .max_buf_size(REQUEST_HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+            .with_upgrades()
+    );
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = shared.stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        debug!(%peer, %error, "an HTTP connection ended");
+    }
+}
+
+/// How a request came in. Whoever holds it holds the connection's place.
+#[derive(Clone)]
+struct Arrival {
+    peer: SocketAddr,
+    head: RecordedHead,
+    _place: Arc<OwnedSemaphorePermit>,
+}
+
+async fn page(State(shared): State<Arc<Shared>>) -> Response {
+    let Some(path) = &shared.page else {
+        return answer::message(StatusCode::NOT_FOUND, "Not Found");
+    };
+    match tokio::fs::read(path).await {
+        Ok(html) => ([(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")], html)
+            .into_response(),
+        Err(error) => {
+            warn!(path = %path.display(), %error, "the page cannot be read ([server] page)");
+            answer::message(StatusCode::NOT_FOUND, "Not Found")
+        }
+    }
+}
+
+/// `/{stage}` upgrades, `/{stage}/@connections/{id}` manages; nothing else is there.
+async fn dispatch(
+    State(shared): State<Arc<Shared>>,
+    axum::Extension(arrival): axum::Extension<Arrival>,
+    request: Request<Body>,
+) -> Response {
+    if request.uri().to_string().len() > URL_BYTES_MAX {
+        return answer::message(StatusCode::URI_TOO_LONG, "URI Too Long");
+    }
+    let stage = shared.gateway.deployment().api.stage.clone();
+    let path = request.uri().path().to_owned();
+    // Clients double a slash where the endpoint that they were given ends in one.
+    let mut parts = path.split('/').filter(|part| !part.is_empty());
+    let (first, second, third, rest) = (parts.next(), parts.next(), parts.next(), parts.next());
+    if first != Some(&stage) {
+        return answer::forbidden();
+    }
+    match (second, third, rest) {
+        (None, _, _) if request.method() == Method::GET => upgrade::upgrade(shared, arrival, request).await,
+        (Some("@connections" | "%40connections"), Some(id), None) => {
+            management::manage(&shared.gateway, id, request).await
+        }
+        _ => answer::forbidden(),
+    }
+}

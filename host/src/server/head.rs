@@ -1,0 +1,141 @@
+//! The header names of a request as the peer sent them.
+//!
+//! The HTTP library lowers their case and forgets their order; handlers are promised both. So the
+//! first request head of a connection is kept until it is dispatched. An upgrade is always first:
+//! WebSocket clients open a connection for it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use axum::http::HeaderMap;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::event::Field;
+use crate::limits::REQUEST_HEAD_BYTES_MAX;
+
+/// More headers than any client sends; the HTTP library refuses more than 100 itself.
+const HEADERS_MAX: usize = 128;
+
+/// What was read so far; `None` once it was taken or is no head any more.
+type Recording = Arc<Mutex<Option<Vec<u8>>>>;
+
+/// A TCP stream that remembers what was read from it until its head is taken.
+pub struct HeadRecorder {
+    stream: TcpStream,
+    recording: Option<Recording>,
+}
+
+#[derive(Clone)]
+pub struct RecordedHead(Recording);
+
+impl HeadRecorder {
+    pub fn new(stream: TcpStream) -> (Self, RecordedHead) {
+        let recording = Arc::new(Mutex::new(Some(Vec::new())));
+        let recorder = Self { stream, recording: Some(Arc::clone(&recording)) };
+        (recorder, RecordedHead(recording))
+    }
+
+    pub fn into_inner(self) -> TcpStream {
+        self.stream
+    }
+}
+
+impl RecordedHead {
+    /// The headers of the first request in the peer's own case and order; of a later one, which
+    /// was not kept, as `headers` has them.
+    pub fn take(&self, headers: &HeaderMap) -> Vec<Field> {
+        let recorded = self.0.lock().expect("no code panics while holding the head").take();
+        recorded.and_then(|bytes| as_sent(&bytes)).unwrap_or_else(|| as_parsed(headers))
+    }
+
+    /// Forgets the head: the request was no upgrade, and what follows is another one.
+    pub fn forget(&self) {
+        self.0.lock().expect("no code panics while holding the head").take();
+    }
+}
+
+fn as_sent(bytes: &[u8]) -> Option<Vec<Field>> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    request.parse(bytes).ok()?.is_complete().then_some(())?;
+    let field = |header: &httparse::Header<'_>| {
+        (header.name.to_owned(), String::from_utf8_lossy(header.value).trim().to_owned())
+    };
+    Some(request.headers.iter().map(field).collect())
+}
+
+fn as_parsed(headers: &HeaderMap) -> Vec<Field> {
+    let field = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
+        (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    headers.iter().map(field).collect()
+}
+
+impl AsyncRead for HeadRecorder {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        if let Some(recording) = &this.recording {
+            let mut recorded = recording.lock().expect("no code panics while holding the head");
+            match &mut *recorded {
+                Some(bytes) if bytes.len() <= REQUEST_HEAD_BYTES_MAX => {
+                    bytes.extend_from_slice(&buffer.filled()[before..]);
+                }
+                taken => {
+                    *taken = None;
+                    drop(recorded);
+                    this.recording = None;
+                }
+            }
+        }
+        read
+    }
+}
+
+impl AsyncWrite for HeadRecorder {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_keep_their_case_and_their_order() {
+        let head = b"GET /dev HTTP/1.1\r\nX-b: 2\r\nhost: h\r\nX-A: 1\r\nX-b:  3 \r\n\r\n";
+        let fields = as_sent(head).unwrap();
+        let expected = [("X-b", "2"), ("host", "h"), ("X-A", "1"), ("X-b", "3")];
+        assert_eq!(fields, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn half_a_head_is_none() {
+        assert_eq!(as_sent(b"GET /dev HTTP/1.1\r\nX-b: 2\r\n"), None);
+    }
+}

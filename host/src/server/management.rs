@@ -1,0 +1,112 @@
+//! `@connections`: POST, GET and DELETE of one connection, as the AWS SDKs speak them.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+
+use crate::connections::{CloseFrame, Connection, PostError};
+use crate::event::EpochMillis;
+use crate::gateway::Gateway;
+use crate::id::ConnectionId;
+use crate::payload::{Payload, Text};
+use crate::server::answer::exception;
+
+/// `encoded_id` is the last part of the path, still percent-encoded.
+pub async fn manage(gateway: &Gateway, encoded_id: &str, request: Request<Body>) -> Response {
+    let text = percent_decode_str(encoded_id).decode_utf8_lossy();
+    let id = match ConnectionId::parse(&text) {
+        Ok(id) => id,
+        Err(error) => return bad_request(&error.to_string()),
+    };
+    match *request.method() {
+        Method::POST => post(gateway, id, request).await,
+        Method::GET => get(gateway, id),
+        Method::DELETE => delete(gateway, id),
+        _ => exception(StatusCode::FORBIDDEN, "ForbiddenException", Some("Forbidden")),
+    }
+}
+
+async fn post(gateway: &Gateway, id: ConnectionId, request: Request<Body>) -> Response {
+    let message_bytes = gateway.deployment().connection.message_bytes;
+    let body = match Limited::new(request.into_body(), message_bytes).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let text = format!("a message has at most {message_bytes} bytes");
+            return exception(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException", Some(&text));
+        }
+        Err(error) => return bad_request(&format!("the body could not be read: {error}")),
+    };
+    let Ok(text) = Text::try_from(body) else {
+        return bad_request("the body is not UTF-8, and a message is text");
+    };
+    match gateway.connections().post(&id, Payload::Text(text)) {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(error) => refused(error),
+    }
+}
+
+/// The wire form: camelCase, and times in ISO 8601.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ConnectionDocument<'a> {
+    connected_at: String,
+    identity: Identity<'a>,
+    last_active_at: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Identity<'a> {
+    source_ip: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<&'a str>,
+}
+
+fn get(gateway: &Gateway, id: ConnectionId) -> Response {
+    match gateway.connections().open(&id) {
+        Ok(connection) => ([(header::CONTENT_TYPE, "application/json")], document(&connection)).into_response(),
+        Err(error) => refused(error),
+    }
+}
+
+fn document(connection: &Connection) -> Bytes {
+    let peer = &connection.peer;
+    let document = ConnectionDocument {
+        connected_at: iso(connection.connected_at),
+        identity: Identity { source_ip: &peer.source_ip, user_agent: peer.user_agent.as_deref() },
+        last_active_at: iso(connection.last_active_at()),
+    };
+    serde_json::to_vec(&document).expect("strings are JSON").into()
+}
+
+fn iso(at: EpochMillis) -> String {
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(at);
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+fn delete(gateway: &Gateway, id: ConnectionId) -> Response {
+    match gateway.connections().delete(&id, CloseFrame::new(1000, "")) {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => refused(error),
+    }
+}
+
+fn refused(error: PostError) -> Response {
+    match error {
+        PostError::Gone => exception(StatusCode::GONE, "GoneException", None),
+        PostError::LimitExceeded => exception(
+            StatusCode::TOO_MANY_REQUESTS,
+            "LimitExceededException",
+            Some("the peer reads too slowly: its outbox is full"),
+        ),
+    }
+}
+
+fn bad_request(text: &str) -> Response {
+    exception(StatusCode::BAD_REQUEST, "BadRequestException", Some(text))
+}

@@ -1,0 +1,48 @@
+//! The first draft of wasi:keyvalue, which the SDK does not speak.
+
+wit_bindgen::generate!({
+    path: "../../../../wit",
+    inline: "
+        package hostile:guest;
+        world drafted {
+            include wasi:keyvalue/imports@0.2.0-draft;
+        }
+    ",
+    world: "hostile:guest/drafted",
+    generate_all,
+});
+
+use wasi::keyvalue0_2_0_draft::{atomics, batch, store};
+
+pub fn obey(order: &str) -> String {
+    let bucket = match store::open("shared") {
+        Ok(bucket) => bucket,
+        Err(error) => return format!("error: {error:?}"),
+    };
+    let (word, rest) = order.split_once(' ').unwrap_or((order, ""));
+    match word {
+        "increment" => format!("{:?}", atomics::increment(&bucket, rest, 3)),
+        "many" => {
+            let pairs = [("a".to_owned(), b"1".to_vec()), ("b".to_owned(), b"2".to_vec())];
+            let set = batch::set_many(&bucket, &pairs);
+            let got = batch::get_many(&bucket, &["a".to_owned(), "missing".to_owned(), "b".to_owned()]);
+            let deleted = batch::delete_many(&bucket, &["a".to_owned(), "b".to_owned()]);
+            format!("{set:?} {got:?} {deleted:?} {:?}", bucket.exists("a"))
+        }
+        "keys" => {
+            let (mut count, mut cursor) = (0, None);
+            loop {
+                let page = match bucket.list_keys(cursor) {
+                    Ok(page) => page,
+                    Err(error) => return format!("error: {error:?}"),
+                };
+                count += page.keys.len();
+                cursor = page.cursor;
+                if cursor.is_none() {
+                    return count.to_string();
+                }
+            }
+        }
+        _ => format!("no such order: {order}"),
+    }
+}

@@ -1,0 +1,215 @@
+//! A handler that does what a message tells it to, the bad things above all.
+//!
+//! A message is a word and its argument: `spin`, `grow 100`, `post ID`. What comes back is what the
+//! guest learned.
+
+use std::fmt::Display;
+use std::io::{Read as _, Write as _};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use jackfield_sdk::prelude::*;
+use jackfield_sdk::{Error, config, connection_store, kv};
+
+mod draft;
+mod http;
+
+struct Hostile;
+
+impl Plugin for Hostile {
+    fn on_connect(context: &RequestContext, request: ConnectEvent) -> Result<Response> {
+        match request.query("do") {
+            Some(order) => obey(context, order),
+            None => Ok(Response::ok()),
+        }
+    }
+
+    fn on_message(context: &RequestContext, message: MessageEvent) -> Result<Response> {
+        let order = message.body.as_text().unwrap_or("binary").to_owned();
+        obey(context, &order)
+    }
+
+    /// Leaves a line of its end in the bucket, where a test can read it.
+    fn on_disconnect(context: &RequestContext, end: DisconnectEvent) -> Result<()> {
+        let ends = kv::Bucket::open("ends")?;
+        ends.increment("count", 1)?;
+        ends.set(&context.connection_id, format!("{} {}", end.status_code, end.reason))?;
+        let rest = connection_store::get(&context.connection_id)?;
+        if let Some(order) = rest.attribute("at-end") {
+            obey(context, order)?;
+        }
+        Ok(())
+    }
+}
+
+export!(Hostile);
+
+fn obey(context: &RequestContext, order: &str) -> Result<Response> {
+    let (word, rest) = order.split_once(' ').unwrap_or((order, ""));
+    let number = || rest.parse::<usize>().map_err(|_| Error::from(format!("{rest:?} is no number")));
+    match word {
+        "echo" => reply(rest),
+        "binary" => Ok(Response::reply(Payload::Binary(vec![0, 1, 254, 255]))),
+        "silent" => Ok(Response::ok()),
+        "status" => Ok(Response::status(rest.parse().unwrap_or(0)).with_body("a body")),
+        "body" => reply("x".repeat(number()?)),
+        "fail" => Err(Error::from(format!("as told: {rest}"))),
+        "trap" => panic!("as told: {rest}"),
+        "exit" => std::process::exit(rest.parse().unwrap_or(0)),
+        "spin" => loop {
+            std::hint::spin_loop();
+        },
+        "sleep" => {
+            std::thread::sleep(Duration::from_millis(number()? as u64));
+            reply("awake")
+        }
+        "recurse" => reply(recurse(number()? as u64)),
+        "grow" => reply(grow(number()?)),
+        "count" => reply(count()),
+        "id" => reply(&context.connection_id),
+        "say" => {
+            println!("{rest}");
+            reply("said")
+        }
+        "flood" => {
+            let line = "x".repeat(1000);
+            for _ in 0..number()? {
+                eprintln!("{line}");
+            }
+            reply("flooded")
+        }
+        "log" => {
+            log::error(rest);
+            reply("logged")
+        }
+        "file" => told(std::fs::read_to_string(rest)),
+        "write" => told(std::fs::write(rest, "written").map(|()| "written")),
+        "folder" => told(std::fs::read_dir(rest).map(|entries| entries.count())),
+        "env" => reply(std::env::var(rest).unwrap_or_else(|_| format!("no {rest}"))),
+        "dial" => told(dial(rest)),
+        "fetch" => reply(http::fetch(rest)),
+        "config" => told(config::get(rest).map(|value| value.unwrap_or_else(|| "none".to_owned()))),
+        "row" => {
+            let (name, value) = rest.split_once('=').unwrap_or((rest, ""));
+            told(connection_store::add(&context.connection_id, name, value).map(|()| "added"))
+        }
+        "posts" => reply(posts(context, number()?)),
+        "post" => {
+            let (id, text) = rest.split_once(' ').unwrap_or((rest, "hello"));
+            told(connections::post(id, text).map(|()| "posted"))
+        }
+        "close" => {
+            let (id, frame) = rest.split_once(' ').unwrap_or((rest, ""));
+            let closed = match frame.split_once(' ') {
+                Some((code, reason)) => connections::delete_with(id, code.parse().unwrap_or(0), reason),
+                None => connections::delete(id),
+            };
+            told(closed.map(|()| "closed"))
+        }
+        "ended" => {
+            let end = kv::Bucket::open("ends")?.get(rest)?;
+            reply(end.map_or("none".to_owned(), |end| String::from_utf8_lossy(&end).into_owned()))
+        }
+        "ends" => {
+            let count = kv::Bucket::open("ends")?.get("count")?;
+            reply(count.map_or("0".to_owned(), |count| String::from_utf8_lossy(&count).into_owned()))
+        }
+        "bucket" => told(kv::Bucket::open(rest).map(|_| "opened")),
+        "set" => {
+            let (key, value) = rest.split_once(' ').unwrap_or((rest, ""));
+            told(kv::Bucket::open("shared")?.set(key, value).map(|()| "set"))
+        }
+        "get" => {
+            let value = kv::Bucket::open("shared")?.get(rest)?;
+            reply(value.map_or("none".to_owned(), |value| String::from_utf8_lossy(&value).into_owned()))
+        }
+        "big-value" => {
+            let bytes = vec![b'x'; number()?];
+            told(kv::Bucket::open("shared")?.set("big", bytes).map(|()| "set"))
+        }
+        "add-one" => {
+            let bucket = kv::Bucket::open("shared")?;
+            bucket.update(rest, |now| {
+                let now = now.and_then(|bytes| String::from_utf8(bytes).ok()?.parse().ok()).unwrap_or(0_u64);
+                (now + 1).to_string().into_bytes()
+            })?;
+            reply("added")
+        }
+        "fill" => {
+            let bucket = kv::Bucket::open("shared")?;
+            for index in 0..number()? {
+                bucket.set(&format!("key {index:05}"), "")?;
+            }
+            reply("filled")
+        }
+        "keys" => {
+            let bucket = kv::Bucket::open("shared")?;
+            let keys: Result<Vec<_>, _> = bucket.keys().collect();
+            reply(keys?.len())
+        }
+        "draft" => reply(draft::obey(rest)),
+        "context" => {
+            let told = current_connection::context();
+            reply(format!("{} {} {} {}", told.api_id, told.stage, told.domain_name, told.identity.source_ip))
+        }
+        _ => Err(Error::from(format!("no such order: {order}"))),
+    }
+}
+
+fn reply(text: impl Display) -> Result<Response> {
+    Ok(Response::reply(text.to_string()))
+}
+
+fn told<T: Display, E: Display>(result: std::result::Result<T, E>) -> Result<Response> {
+    match result {
+        Ok(value) => reply(value),
+        Err(error) => reply(format!("error: {error}")),
+    }
+}
+
+#[inline(never)]
+#[allow(unconditional_recursion)]
+fn recurse(depth: u64) -> u64 {
+    let frame = std::hint::black_box([depth; 64]);
+    if depth == 0 { frame[1] } else { recurse(depth - 1) + std::hint::black_box(frame)[0] }
+}
+
+/// Takes memory, a mebibyte at a time; says how many it got.
+fn grow(mebibytes: usize) -> usize {
+    let mut held = Vec::new();
+    for got in 0..mebibytes {
+        let mut more: Vec<u8> = Vec::new();
+        if more.try_reserve_exact(1 << 20).is_err() {
+            return got;
+        }
+        more.push(1);
+        held.push(std::hint::black_box(more));
+    }
+    mebibytes
+}
+
+/// How often this very instance was asked.
+fn count() -> u32 {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    COUNT.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+fn dial(address: &str) -> std::io::Result<String> {
+    let mut stream = std::net::TcpStream::connect(address)?;
+    stream.write_all(b"hello\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Posts so often to itself; says how the last one went.
+fn posts(context: &RequestContext, count: usize) -> String {
+    let mut posted = 0;
+    for _ in 0..count {
+        match connections::post(&context.connection_id, "x") {
+            Ok(()) => posted += 1,
+            Err(error) => return format!("{posted} then {error}"),
+        }
+    }
+    posted.to_string()
+}

@@ -1,0 +1,156 @@
+//! Who is online, since when, and who was.
+//!
+//! The connection store knows who is here; what must outlive a connection is in the bucket
+//! `presence`: when a user was last seen, how often they came, and the most that were ever here
+//! at once.
+
+use std::collections::BTreeMap;
+
+use jackfield_sdk::kv::{Bucket, KvError};
+use jackfield_sdk::prelude::*;
+use serde::{Deserialize, Serialize};
+
+routes! {
+    /// The plugin.
+    pub struct Presence;
+    "$connect" => connect,
+    "$disconnect" => disconnect,
+    "here" => here,
+    "who" => who,
+    "seen" => seen,
+    "$default" => unknown,
+}
+
+const BUCKET: &str = "presence";
+/// The attribute that says whose connection it is.
+const USER: &str = "user";
+/// So many keys are asked for in one call; the host takes 256.
+const KEYS_AT_ONCE: usize = 128;
+
+/// The most users that were ever here at once.
+#[derive(Default, Deserialize, Serialize)]
+struct Peak {
+    users: usize,
+    /// Milliseconds since the Unix epoch.
+    at: u64,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Answer {
+    Who { users: Vec<Online>, peak: Peak },
+    Seen(Seen),
+    Error { message: String },
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Online {
+    user: String,
+    connections: usize,
+    visits: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Seen {
+    user: String,
+    online: bool,
+    visits: u64,
+    /// Milliseconds since the Unix epoch; null for one who never came.
+    last_seen: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct WhoseSeen {
+    user: String,
+}
+
+fn connect(context: &RequestContext, request: ConnectEvent) -> Result<Response> {
+    let Some(user) = request.query("userId").filter(|user| !user.is_empty()) else {
+        return Ok(Response::status(400));
+    };
+    connection_store::add(&context.connection_id, USER, user)?;
+
+    let bucket = Bucket::open(BUCKET)?;
+    bucket.increment(&visits_key(user), 1)?;
+    note_seen(&bucket, user, context)?;
+    let users = online()?.len();
+    // Two who come at the same moment both write here. The loser of the two looks again at what
+    // the other left, so that a lower number never covers a higher one.
+    bucket.update_json("peak", |peak: &mut Peak| {
+        if users > peak.users {
+            *peak = Peak { users, at: context.request_time };
+        }
+    })?;
+    Ok(Response::ok())
+}
+
+fn disconnect(context: &RequestContext, _: DisconnectEvent) -> Result<()> {
+    here(context, Payload::from(""))
+}
+
+/// A sign of life.
+fn here(context: &RequestContext, _: Payload) -> Result<()> {
+    let row = connection_store::get(&context.connection_id)?;
+    let user = row.attribute(USER).ok_or("the connection has no user")?;
+    Ok(note_seen(&Bucket::open(BUCKET)?, user, context)?)
+}
+
+fn who(_: &RequestContext, _: Payload) -> Result<Response> {
+    let bucket = Bucket::open(BUCKET)?;
+    let online: Vec<(String, usize)> = online()?.into_iter().collect();
+    let mut users = Vec::with_capacity(online.len());
+    for some in online.chunks(KEYS_AT_ONCE) {
+        let visits = bucket.get_many(some.iter().map(|(user, _)| visits_key(user)))?;
+        for ((user, connections), visits) in some.iter().zip(visits) {
+            users.push(Online {
+                user: user.clone(),
+                connections: *connections,
+                visits: number(visits.as_deref()).unwrap_or(0),
+            });
+        }
+    }
+    let peak = bucket.get_json("peak")?.unwrap_or_default();
+    Response::json(&Answer::Who { users, peak })
+}
+
+fn seen(_: &RequestContext, Json(WhoseSeen { user }): Json<WhoseSeen>) -> Result<Response> {
+    let bucket = Bucket::open(BUCKET)?;
+    let online = connection_store::query(USER, &user).next().transpose()?.is_some();
+    let visits = number(bucket.get(&visits_key(&user))?.as_deref()).unwrap_or(0);
+    let last_seen = number(bucket.get(&seen_key(&user))?.as_deref());
+    Response::json(&Answer::Seen(Seen { user, online, visits, last_seen }))
+}
+
+fn unknown(_: &RequestContext, _: Payload) -> Result<Response> {
+    let message = "a message is JSON with the action here, who or seen".to_owned();
+    Response::json(&Answer::Error { message })
+}
+
+/// The users who are here, and with how many connections.
+fn online() -> Result<BTreeMap<String, usize>> {
+    let mut users = BTreeMap::new();
+    for row in connection_store::scan() {
+        if let Some(user) = row?.attribute(USER) {
+            *users.entry(user.to_owned()).or_default() += 1;
+        }
+    }
+    Ok(users)
+}
+
+fn note_seen(bucket: &Bucket, user: &str, context: &RequestContext) -> Result<(), KvError> {
+    bucket.set(&seen_key(user), context.request_time.to_string())
+}
+
+fn visits_key(user: &str) -> String {
+    format!("visits/{user}")
+}
+
+fn seen_key(user: &str) -> String {
+    format!("seen/{user}")
+}
+
+fn number(value: Option<&[u8]>) -> Option<u64> {
+    str::from_utf8(value?).ok()?.parse().ok()
+}

@@ -1,0 +1,382 @@
+//! What the double of the host remembers, and how it handles events.
+//!
+//! One for each thread, found by the functions of `imports.rs`. It is never borrowed while a
+//! handler runs, since the handler calls back into it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Handle, LogLine, Refused, disconnect_event, message_event};
+use crate::bindings::jackfield::gateway::connections::{CloseFrame, ConnectionError};
+use crate::{ConnectEvent, ConnectionContext, Event, Field, Identity, Payload, RequestContext, Response, Result};
+
+/// When the clock of a double stands still first: a moment in November 2023.
+const START_MS: u64 = 1_700_000_000_000;
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Double>>> = const { RefCell::new(None) };
+}
+
+#[derive(Default)]
+pub struct Double {
+    now_ms: Cell<u64>,
+    ids_given: Cell<u32>,
+    /// The connection whose event is being handled.
+    current: RefCell<Option<String>>,
+    pub(super) connections: RefCell<BTreeMap<String, Connection>>,
+    pub(super) rows: RefCell<BTreeMap<String, Attributes>>,
+    pub(super) buckets: RefCell<BTreeMap<String, BTreeMap<String, Vec<u8>>>>,
+    pub(super) config: RefCell<BTreeMap<String, String>>,
+    pub(super) logs: RefCell<Vec<LogLine>>,
+    stage_variables: RefCell<Vec<Field>>,
+    /// Connections that a handler has deleted and whose `$disconnect` has not run yet.
+    deleted: RefCell<VecDeque<String>>,
+    failures: RefCell<Vec<String>>,
+}
+
+/// The attributes of a row: in order, and none twice.
+pub type Attributes = BTreeSet<Field>;
+
+pub struct Connection {
+    pub connected_at: u64,
+    pub last_active_at: u64,
+    pub identity: Identity,
+    authorizer: Vec<Field>,
+    handle: Handle,
+    routes: &'static [&'static str],
+    state: State,
+    posts: Vec<Payload>,
+    posts_fail_with: Option<ConnectionError>,
+}
+
+/// A peer that asks to be let in, and the plugin that is to decide.
+pub struct Arrival {
+    pub handle: Handle,
+    pub routes: &'static [&'static str],
+    pub identity: Identity,
+    pub authorizer: Vec<Field>,
+    pub request: ConnectEvent,
+}
+
+enum State {
+    Connecting,
+    Open,
+    Closed(CloseFrame),
+}
+
+impl Double {
+    pub fn enter() -> Rc<Self> {
+        let double = Rc::new(Double::default());
+        double.now_ms.set(START_MS);
+        CURRENT.with_borrow_mut(|current| {
+            assert!(current.is_none(), "there is a testing::Host in this thread already: drop it first");
+            *current = Some(Rc::clone(&double));
+        });
+        double
+    }
+
+    pub fn leave() {
+        CURRENT.with_borrow_mut(|current| *current = None);
+    }
+
+    /// The one of this thread.
+    pub fn current() -> Rc<Self> {
+        CURRENT.with_borrow(Option::clone).expect(
+            "outside of a component the functions of jackfield_sdk go to a double of the host: \
+             make one with jackfield_sdk::testing::Host::new() and keep it while you call them",
+        )
+    }
+
+    // ---- events ----------------------------------------------------------------------------
+
+    pub fn connect(&self, arrival: Arrival) -> Result<(String, Response), Refused> {
+        let Arrival { handle, routes, identity, authorizer, request } = arrival;
+        let id = self.next_id();
+        let connection = Connection {
+            connected_at: self.now_ms(),
+            last_active_at: self.now_ms(),
+            identity,
+            authorizer,
+            handle,
+            routes,
+            state: State::Connecting,
+            posts: Vec::new(),
+            posts_fail_with: None,
+        };
+        self.connections.borrow_mut().insert(id.clone(), connection);
+        self.rows.borrow_mut().insert(id.clone(), Attributes::new());
+
+        let result = self.invoke(&id, "$connect", Event::Connect(request));
+        let refused = match result {
+            Ok(response) if (200..=299).contains(&response.status_code) => {
+                self.with_connection(&id, |connection| connection.state = State::Open);
+                self.disconnect_deleted();
+                return Ok((id, response));
+            }
+            Ok(response) => Refused::Answered(response),
+            Err(error) => Refused::Failed(error),
+        };
+        self.rows.borrow_mut().remove(&id);
+        self.connections.borrow_mut().remove(&id);
+        self.disconnect_deleted();
+        Err(refused)
+    }
+
+    pub fn message(&self, id: &str, route_key: Option<&str>, body: Payload) -> Result<Response> {
+        if self.close_frame(id).is_some() {
+            return Err("the connection is closed".into());
+        }
+        let routes = self.with_connection(id, |connection| {
+            connection.last_active_at = self.now_ms();
+            connection.routes
+        });
+        let route_key = match route_key {
+            Some(key) => key.to_owned(),
+            None => select_route(&body, routes),
+        };
+        let result = self.invoke(id, &route_key, message_event(self.next_id(), body));
+        self.disconnect_deleted();
+        result
+    }
+
+    pub fn close(&self, id: &str, frame: CloseFrame) -> Result<()> {
+        if self.close_frame(id).is_some() {
+            return Ok(());
+        }
+        self.with_connection(id, |connection| connection.state = State::Closed(frame));
+        let result = self.disconnect(id);
+        self.disconnect_deleted();
+        result
+    }
+
+    /// Runs `$disconnect` of a connection that is closed, then drops its row.
+    fn disconnect(&self, id: &str) -> Result<()> {
+        let frame = self.close_frame(id).expect("only a closed connection is disconnected");
+        let result = self.invoke(id, "$disconnect", disconnect_event(&frame));
+        self.rows.borrow_mut().remove(id);
+        result.map(drop)
+    }
+
+    /// The same for connections that handlers have deleted; as on the real host, after the handler
+    /// that did it.
+    fn disconnect_deleted(&self) {
+        loop {
+            let Some(id) = self.deleted.borrow_mut().pop_front() else {
+                return;
+            };
+            if let Err(error) = self.disconnect(&id) {
+                self.failures.borrow_mut().push(error.to_string());
+            }
+        }
+    }
+
+    fn invoke(&self, id: &str, route_key: &str, event: Event) -> Result<Response> {
+        let (handle, connected_at) =
+            self.with_connection(id, |connection| (connection.handle, connection.connected_at));
+        let context = RequestContext {
+            connection_id: id.to_owned(),
+            route_key: route_key.to_owned(),
+            request_id: self.next_id(),
+            request_time: self.now_ms(),
+            connected_at,
+        };
+        let outer = self.current.replace(Some(id.to_owned()));
+        assert!(outer.is_none(), "a handler must not drive the test's peers");
+        let result = handle(&context, event);
+        self.current.replace(None);
+        result
+    }
+
+    // ---- what handlers call ------------------------------------------------------------------
+
+    pub fn connection_context(&self) -> ConnectionContext {
+        let id = self
+            .current
+            .borrow()
+            .clone()
+            .expect("current_connection::context() is for handlers: no event is being handled");
+        self.with_connection(&id, |connection| ConnectionContext {
+            api_id: "test".to_owned(),
+            stage: "test".to_owned(),
+            domain_name: "localhost".to_owned(),
+            identity: connection.identity.clone(),
+            authorizer: connection.authorizer.clone(),
+            stage_variables: self.stage_variables.borrow().clone(),
+        })
+    }
+
+    pub fn post(&self, id: &str, payload: &Payload) -> Result<(), ConnectionError> {
+        self.with_open(id, |connection| match connection.posts_fail_with {
+            Some(error) => Err(error),
+            None => {
+                connection.posts.push(payload.clone());
+                Ok(())
+            }
+        })?
+    }
+
+    pub fn delete(&self, id: &str, frame: CloseFrame) -> Result<(), ConnectionError> {
+        self.with_open(id, |connection| connection.state = State::Closed(frame))?;
+        self.deleted.borrow_mut().push_back(id.to_owned());
+        Ok(())
+    }
+
+    /// Works on a connection that can be posted to.
+    pub fn with_open<R>(&self, id: &str, work: impl FnOnce(&mut Connection) -> R) -> Result<R, ConnectionError> {
+        match self.connections.borrow_mut().get_mut(id) {
+            Some(connection) if matches!(connection.state, State::Open) => Ok(work(connection)),
+            _ => Err(ConnectionError::Gone),
+        }
+    }
+
+    // ---- what tests ask and arrange --------------------------------------------------------------
+
+    pub fn posts_to(&self, id: &str) -> Vec<Payload> {
+        self.with_connection(id, |connection| connection.posts.clone())
+    }
+
+    pub fn take_posts_to(&self, id: &str) -> Vec<Payload> {
+        self.with_connection(id, |connection| std::mem::take(&mut connection.posts))
+    }
+
+    pub fn fail_posts_to(&self, id: &str, error: ConnectionError) {
+        self.with_connection(id, |connection| connection.posts_fail_with = Some(error));
+    }
+
+    pub fn close_frame(&self, id: &str) -> Option<CloseFrame> {
+        self.with_connection(id, |connection| match &connection.state {
+            State::Closed(frame) => Some(frame.clone()),
+            State::Connecting | State::Open => None,
+        })
+    }
+
+    pub fn add_bucket(&self, name: &str) {
+        self.buckets.borrow_mut().entry(name.to_owned()).or_default();
+    }
+
+    pub fn set_config(&self, key: &str, value: &str) {
+        self.config.borrow_mut().insert(key.to_owned(), value.to_owned());
+    }
+
+    pub fn set_stage_variable(&self, name: &str, value: &str) {
+        self.stage_variables.borrow_mut().push((name.to_owned(), value.to_owned()));
+    }
+
+    pub fn advance(&self, by: Duration) {
+        let by_ms = u64::try_from(by.as_millis()).expect("a test waits no longer than the universe is old");
+        self.now_ms.set(self.now_ms() + by_ms);
+    }
+
+    pub fn logs(&self) -> Vec<LogLine> {
+        self.logs.borrow().clone()
+    }
+
+    pub fn failures(&self) -> Vec<String> {
+        self.failures.borrow().clone()
+    }
+
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms.get()
+    }
+
+    fn with_connection<R>(&self, id: &str, work: impl FnOnce(&mut Connection) -> R) -> R {
+        let mut connections = self.connections.borrow_mut();
+        work(connections.get_mut(id).expect("a peer's connection is remembered as long as the host"))
+    }
+
+    /// Ids look like the real ones: fifteen characters and `=`.
+    fn next_id(&self) -> String {
+        self.ids_given.set(self.ids_given.get() + 1);
+        format!("{:015}=", self.ids_given.get())
+    }
+}
+
+/// `$request.body.action`, as far as the plugin names routes at all.
+fn select_route(body: &Payload, routes: &[&str]) -> String {
+    let action = match body.parse_json::<Value>() {
+        Ok(json) => match &json["action"] {
+            Value::String(text) => text.clone(),
+            Value::Null => String::new(),
+            other => other.to_string(),
+        },
+        Err(_) => String::new(),
+    };
+    if action.is_empty() || !(routes.is_empty() || routes.contains(&action.as_str())) {
+        return "$default".to_owned();
+    }
+    action
+}
+
+/// `?a=1&b=2`, taken apart and percent-decoded.
+pub fn query_fields(query: &str) -> Vec<Field> {
+    query
+        .trim_start_matches('?')
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (percent_decode(name), percent_decode(value))
+        })
+        .collect()
+}
+
+fn percent_decode(text: &str) -> String {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let hex = match (first, after) {
+            (b'%', [high, low, ..]) => hex_digit(*high).zip(hex_digit(*low)),
+            _ => None,
+        };
+        match hex {
+            Some((high, low)) => {
+                decoded.push(high << 4 | low);
+                rest = &after[2..];
+            }
+            None => {
+                decoded.push(if *first == b'+' { b' ' } else { *first });
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(name: &str, value: &str) -> Field {
+        (name.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn a_query_string_is_taken_apart_and_decoded() {
+        assert_eq!(query_fields(""), []);
+        assert_eq!(query_fields("?"), []);
+        assert_eq!(
+            query_fields("?a=1&b=x%20y+z&c&a=%C3%A4"),
+            [field("a", "1"), field("b", "x y z"), field("c", ""), field("a", "ä")]
+        );
+        assert_eq!(query_fields("a=100%"), [field("a", "100%")]);
+    }
+
+    #[test]
+    fn a_route_is_selected_only_among_those_that_the_plugin_names() {
+        let body = Payload::from(r#"{"action":"send"}"#);
+        assert_eq!(select_route(&body, &[]), "send");
+        assert_eq!(select_route(&body, &["send"]), "send");
+        assert_eq!(select_route(&body, &["who"]), "$default");
+        assert_eq!(select_route(&Payload::from("hello"), &[]), "$default");
+        assert_eq!(select_route(&Payload::from(r#""send""#), &[]), "$default");
+        assert_eq!(select_route(&Payload::from(r#"{"action":7}"#), &[]), "7");
+    }
+}

@@ -1,0 +1,74 @@
+//! One connection that asks and waits for the answer: what a person at a terminal sees.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use jackfield_bench::wire::{self, Malformed, Opcode};
+
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+pub struct Probe {
+    socket: TcpStream,
+    incoming: Vec<u8>,
+}
+
+impl Probe {
+    pub fn connect(port: u16) -> Result<Self> {
+        let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).context("cannot connect")?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(ANSWER_MAX))?;
+        let mut probe = Self { socket, incoming: Vec::new() };
+        probe
+            .socket
+            .write_all(wire::upgrade_request("/dev", port, 0).as_bytes())
+            .context("cannot ask for an upgrade")?;
+        let head = loop {
+            if let Some(head) = wire::upgrade_answer(&probe.incoming).map_err(in_words)? {
+                break head;
+            }
+            probe.read_more()?;
+        };
+        probe.incoming.drain(..head);
+        Ok(probe)
+    }
+
+    /// Sends an echo request and returns whatever is answered.
+    /// # Errors
+    /// When nothing is answered for five seconds, or the connection is gone.
+    pub fn echo(&mut self, content: &str) -> Result<String> {
+        let mut frame = Vec::new();
+        let request = format!(r#"{{"action":"echo","content":"{content}"}}"#);
+        wire::encode(Opcode::Text, request.as_bytes(), &mut frame);
+        self.socket.write_all(&frame).context("cannot send an echo request")?;
+        loop {
+            while let Some(frame) = wire::decode(&self.incoming).map_err(in_words)? {
+                let payload = frame.payload.to_vec();
+                let opcode = frame.opcode;
+                self.incoming.drain(..frame.wire_bytes);
+                match opcode {
+                    Opcode::Text | Opcode::Binary => {
+                        return Ok(String::from_utf8_lossy(&payload).into_owned());
+                    }
+                    Opcode::Close => bail!("the server closed the connection"),
+                    // A probe does not live long enough to be missed.
+                    Opcode::Ping | Opcode::Pong => {}
+                }
+            }
+            self.read_more()?;
+        }
+    }
+
+    fn read_more(&mut self) -> Result<()> {
+        let mut bytes = [0; 4096];
+        let got = self.socket.read(&mut bytes).context("no answer to an echo request")?;
+        ensure!(got > 0, "the server closed the connection");
+        self.incoming.extend_from_slice(&bytes[..got]);
+        Ok(())
+    }
+}
+
+fn in_words(Malformed(text): Malformed) -> anyhow::Error {
+    anyhow!(text)
+}

@@ -1,0 +1,198 @@
+//! What is sent to which servers, and one run of it.
+//!
+//! A workload is the same for every server that it is run on; what is concluded stands in `figure`.
+
+use std::fmt;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use jackfield_bench::outcome::Outcome;
+use jackfield_bench::process;
+use serde::Serialize;
+
+use crate::server::{Scratch, Server, Subject};
+use crate::{Cores, Group, Scale, beside_this_binary};
+
+pub struct Workload {
+    pub name: &'static str,
+    pub group: Group,
+    /// The arguments of `load`, but for the server's.
+    load: Vec<String>,
+    /// Whether the handler is asked about upgrades; if not, all are admitted, as `plain` does.
+    on_connect: bool,
+    /// Whether it is run with kept instances, too.
+    reuse: bool,
+}
+
+/// All that is measured under load, at this scale.
+pub fn all(scale: &Scale) -> Vec<Workload> {
+    let Scale { secs, rate, idle_connections, .. } = *scale;
+    let talk = |name, group, arguments: String| Workload {
+        name,
+        group,
+        load: words(&format!("{arguments} --secs {secs}")),
+        on_connect: false,
+        reuse: true,
+    };
+    let arrive = |name, group, arguments: String| Workload {
+        name,
+        group,
+        // The handler keeps the room in the connection's row.
+        load: words(&format!("{arguments} --path /dev?room=hall --conns {idle_connections}")),
+        on_connect: true,
+        reuse: false,
+    };
+    vec![
+        talk("echo at a rate", Group::Echo, format!("--mode echo --conns 64 --rate {rate}")),
+        talk("echo depth 1", Group::Echo, "--mode echo --conns 64 --depth 1".into()),
+        talk("echo depth 16", Group::Echo, "--mode echo --conns 64 --depth 16".into()),
+        talk("post at a rate", Group::Post, format!("--mode post --conns 64 --rate {rate}")),
+        talk("post depth 1", Group::Post, "--mode post --conns 64 --depth 1".into()),
+        talk("post depth 16", Group::Post, "--mode post --conns 64 --depth 16".into()),
+        // 50,000 deliveries a second: more would be more than a core of some machines delivers.
+        Workload {
+            reuse: false,
+            ..talk("broadcast", Group::Broadcast, "--mode broadcast --conns 1000 --rate 50".into())
+        },
+        arrive("idle", Group::Idle, "--mode idle --secs 3".into()),
+        arrive("connect", Group::Connect, "--mode connect".into()),
+    ]
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Every workload with each of its servers, in an order that starts elsewhere in each round: no
+/// server is always the first after another one's noise.
+pub fn in_turn<'a>(
+    workloads: &'a [Workload],
+    subjects: &'a [Subject],
+    round: usize,
+) -> Vec<(&'a Workload, &'a Subject)> {
+    let mut turns = Vec::new();
+    for workload in workloads {
+        let mut servers: Vec<_> = subjects.iter().filter(|subject| workload.reuse || !subject.is_kept()).collect();
+        let first = round % servers.len();
+        servers.rotate_left(first);
+        turns.extend(servers.into_iter().map(|subject| (workload, subject)));
+    }
+    turns
+}
+
+/// One run: what `load` said, or why it could not.
+#[derive(Serialize)]
+pub struct Run {
+    pub round: usize,
+    pub workload: &'static str,
+    pub subject: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+impl Run {
+    /// Whether the run says something: an answer that is an error is not a message served.
+    pub fn is_sound(&self) -> bool {
+        self.failure.is_none()
+    }
+}
+
+pub fn run(workload: &Workload, subject: &Subject, scratch: &Scratch, cores: Option<Cores>, round: usize) -> Run {
+    let told = subject
+        .start(scratch, workload.on_connect, cores.map(|cores| cores.server))
+        .and_then(|server| load(workload, &server, cores));
+    let (outcome, failure) = match told {
+        Ok(outcome) => {
+            let failure = failure_in(&outcome);
+            (Some(outcome), failure)
+        }
+        Err(error) => (None, Some(format!("{error:#}"))),
+    };
+    Run { round, workload: workload.name, subject: subject.name.clone(), outcome, failure }
+}
+
+fn failure_in(outcome: &Outcome) -> Option<String> {
+    if outcome.errors > 0 {
+        let first = outcome.first_error.as_deref().unwrap_or("not said what");
+        return Some(format!("{} errors; the first: {first}", outcome.errors));
+    }
+    (outcome.messages == 0).then(|| "nothing was answered".into())
+}
+
+fn load(workload: &Workload, server: &Server, cores: Option<Cores>) -> Result<Outcome> {
+    let mut command = Command::new(beside_this_binary("load")?);
+    command.args(&workload.load);
+    command.args(["--port", &server.port.to_string(), "--pid", &server.pid().to_string()]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut start = || command.spawn().context("cannot run load");
+    let child = match cores {
+        Some(cores) => process::on_core(cores.load, &mut start)?,
+        None => start()?,
+    };
+    let said = child.wait_with_output().context("cannot wait for load")?;
+    ensure!(said.status.success(), "load failed: {}", String::from_utf8_lossy(&said.stderr).trim());
+    serde_json::from_slice(&said.stdout).context("load printed something else than an outcome")
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        write!(out, "{:<14} {:<12} ", self.workload, self.subject)?;
+        if let Some(outcome) = &self.outcome {
+            let Outcome { msg_per_s, server_cpu_us_per_msg, p50_us, p99_us, .. } = outcome;
+            write!(out, "{msg_per_s:>9.0}/s {server_cpu_us_per_msg:>6.2} us CPU")?;
+            write!(out, ", p50 {p50_us:.0} us, p99 {p99_us:.0} us")?;
+            if let Some(kib) = outcome.rss_kib_per_conn {
+                write!(out, ", {kib:.1} KiB a connection")?;
+            }
+        }
+        self.failure.as_ref().map_or(Ok(()), |failure| write!(out, " FAILED: {failure}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subjects() -> Vec<Subject> {
+        let kept = Subject::jackfield("kept".into(), "jackfield".as_ref(), "echo.wasm".into(), Some(1000));
+        let fresh = Subject::jackfield("fresh".into(), "jackfield".as_ref(), "echo.wasm".into(), None);
+        vec![Subject::plain("plain".into()), fresh, kept]
+    }
+
+    #[test]
+    fn every_round_runs_the_same_and_begins_with_another_server() {
+        let scale = Scale { rounds: 3, secs: 1.0, rate: 1000, idle_connections: 10 };
+        let (workloads, subjects) = (all(&scale), subjects());
+        let names = |round| -> Vec<_> {
+            let turns = in_turn(&workloads, &subjects, round).into_iter();
+            turns.map(|(workload, subject)| format!("{} {}", workload.name, subject.name)).collect()
+        };
+        let (first, second) = (names(0), names(1));
+        assert_ne!(first[0], second[0]);
+        let sorted = |mut names: Vec<String>| {
+            names.sort();
+            names
+        };
+        assert_eq!(sorted(first), sorted(second));
+    }
+
+    #[test]
+    fn kept_instances_are_measured_where_a_figure_asks_for_them() {
+        let scale = Scale { rounds: 1, secs: 1.0, rate: 1000, idle_connections: 10 };
+        let (workloads, subjects) = (all(&scale), subjects());
+        let turns = in_turn(&workloads, &subjects, 0);
+        let kept: Vec<_> =
+            turns.iter().filter(|(_, subject)| subject.is_kept()).map(|(workload, _)| workload.group).collect();
+        assert_eq!(kept, [Group::Echo, Group::Echo, Group::Echo, Group::Post, Group::Post, Group::Post]);
+    }
+
+    #[test]
+    fn an_outcome_with_errors_or_with_nothing_is_a_failure() {
+        let good = Outcome { messages: 1, ..Outcome::default() };
+        assert_eq!(failure_in(&good), None);
+        assert!(failure_in(&Outcome { errors: 1, ..good.clone() }).is_some());
+        assert!(failure_in(&Outcome { messages: 0, ..good }).is_some());
+    }
+}

@@ -1,0 +1,111 @@
+//! How long things took, kept in a fixed place however many they are.
+//!
+//! Values are nanoseconds by habit, but any u64 does. A quantile is at most 1/64 above the truth.
+
+/// Each power of two is cut into this many buckets.
+const CUTS: u64 = 64;
+const CUTS_LOG2: u32 = CUTS.ilog2();
+
+pub struct Histogram {
+    buckets: Vec<u64>,
+    count: u64,
+}
+
+impl Histogram {
+    pub fn new() -> Self {
+        Self { buckets: vec![0; bucket_of(u64::MAX) + 1], count: 0 }
+    }
+
+    pub fn record(&mut self, value: u64) {
+        self.buckets[bucket_of(value)] += 1;
+        self.count += 1;
+    }
+
+    pub fn clear(&mut self) {
+        self.buckets.fill(0);
+        self.count = 0;
+    }
+
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The value that this share of all values does not exceed; zero where there are none.
+    pub fn quantile(&self, share: f64) -> u64 {
+        let wanted = ((self.count as f64 * share).ceil() as u64).clamp(1, self.count.max(1));
+        let mut seen = 0;
+        let bucket = self.buckets.iter().position(|&held| {
+            seen += held;
+            seen >= wanted
+        });
+        bucket.map_or(0, largest_in)
+    }
+
+    pub fn quantile_us(&self, share: f64) -> f64 {
+        self.quantile(share) as f64 / 1e3
+    }
+}
+
+/// Small values have a bucket each; above, a bucket is the power of two and the bits after it.
+fn bucket_of(value: u64) -> usize {
+    if value < CUTS {
+        return value as usize;
+    }
+    let shift = value.ilog2() - CUTS_LOG2;
+    let cut = (value >> shift) - CUTS;
+    (u64::from(shift + 1) * CUTS + cut) as usize
+}
+
+fn largest_in(bucket: usize) -> u64 {
+    let (power, cut) = (bucket as u64 / CUTS, bucket as u64 % CUTS);
+    if power == 0 {
+        return cut;
+    }
+    let shift = power - 1;
+    let smallest = (CUTS + cut) << shift;
+    smallest + ((1 << shift) - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_lies_in_a_bucket_whose_top_is_at_most_a_64th_above_it() {
+        let around_powers = (0..64).flat_map(|power| {
+            let value = 1_u64 << power;
+            [value - 1, value, value + value / 3, value + (value - 1)]
+        });
+        for value in around_powers.chain([u64::MAX]) {
+            let top = largest_in(bucket_of(value));
+            assert!(top >= value && top - value <= value / CUTS, "{value} is reported as {top}");
+        }
+    }
+
+    #[test]
+    fn buckets_follow_one_another_without_a_gap() {
+        for bucket in 0..bucket_of(u64::MAX) {
+            assert_eq!(bucket_of(largest_in(bucket)), bucket);
+            assert_eq!(bucket_of(largest_in(bucket) + 1), bucket + 1);
+        }
+    }
+
+    #[test]
+    fn quantiles_are_those_of_the_sorted_values() {
+        let mut histogram = Histogram::new();
+        (1..=1000).for_each(|value| histogram.record(value * 1000));
+        for (share, exact) in [(0.0, 1_000), (0.5, 500_000), (0.99, 990_000), (0.999, 999_000), (1.0, 1_000_000)] {
+            let told = histogram.quantile(share);
+            assert!((exact..=exact + exact / CUTS).contains(&told), "{share}: {told} for {exact}");
+        }
+    }
+
+    #[test]
+    fn an_empty_histogram_has_zero_for_every_quantile() {
+        let mut histogram = Histogram::new();
+        assert_eq!(histogram.quantile(0.99), 0);
+        histogram.record(7);
+        histogram.clear();
+        assert_eq!((histogram.quantile(0.99), histogram.count()), (0, 0));
+    }
+}

@@ -1,0 +1,196 @@
+//! The client's end of the WebSocket protocol, as little of it as a measurement needs.
+//!
+//! Knows bytes. Does not know sockets. Fragments are refused: no server measured here sends them.
+
+/// Any key does: a server unmasks the same way with each. A fixed one lets a frame be masked once
+/// and sent many times.
+pub const MASK: [u8; 4] = [0x5c, 0xa3, 0x17, 0xe9];
+/// Larger than any message that a server here sends; a longer length is a stream read wrongly.
+const FRAME_BYTES_MAX: usize = 1 << 20;
+/// The head of an HTTP answer that is longer than this is not an upgrade.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opcode {
+    Text = 1,
+    Binary = 2,
+    Close = 8,
+    Ping = 9,
+    Pong = 10,
+}
+
+/// The server sent what it may not, in words for a person.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Malformed(pub String);
+
+/// One whole frame at the start of what was received.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    pub opcode: Opcode,
+    pub payload: &'a [u8],
+    /// How many bytes the frame took; the next one starts there.
+    pub wire_bytes: usize,
+}
+
+/// The upgrade request. `number` makes the key of each connection its own.
+pub fn upgrade_request(path: &str, port: u16, number: u64) -> String {
+    // Twenty-two digits of base64 are sixteen bytes when the last one carries two bits: `A`.
+    let key = format!("{number:021}A==");
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\
+         Connection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+    )
+}
+
+/// The length of the upgrade answer at the start of `bytes`; none while it is not whole.
+/// # Errors
+/// When the server answers with another status than 101: the error holds its status line.
+pub fn upgrade_answer(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
+        if bytes.len() > HEAD_BYTES_MAX {
+            return Err(Malformed("the upgrade was answered without end".into()));
+        }
+        return Ok(None);
+    };
+    if bytes.starts_with(b"HTTP/1.1 101 ") {
+        return Ok(Some(end + 4));
+    }
+    let status = bytes.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    Err(Malformed(format!("the upgrade was answered with {:?}", String::from_utf8_lossy(status))))
+}
+
+/// Appends one masked frame.
+pub fn encode(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
+    out.push(0x80 | opcode as u8);
+    match payload.len() {
+        length @ 0..126 => out.push(0x80 | length as u8),
+        length @ 126..0x1_0000 => {
+            out.push(0x80 | 126);
+            out.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        length => {
+            out.push(0x80 | 127);
+            out.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(&MASK);
+    out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+}
+
+/// The frame at the start of `bytes`; none while it is not whole.
+/// # Errors
+/// When the bytes cannot be a frame of a server.
+pub fn decode(bytes: &[u8]) -> Result<Option<Frame<'_>>, Malformed> {
+    let &[first, second, ref rest @ ..] = bytes else {
+        return Ok(None);
+    };
+    if second & 0x80 != 0 {
+        return Err(Malformed("the server masked a frame".into()));
+    }
+    let (head, length) = match (second, rest) {
+        (126, &[a, b, ..]) => (4, usize::from(u16::from_be_bytes([a, b]))),
+        (127, &[a, b, c, d, e, f, g, h, ..]) => (10, u64::from_be_bytes([a, b, c, d, e, f, g, h]) as usize),
+        (126 | 127, _) => return Ok(None),
+        (short, _) => (2, usize::from(short)),
+    };
+    if length > FRAME_BYTES_MAX {
+        return Err(Malformed(format!("the server announced a frame of {length} bytes")));
+    }
+    let opcode = match first {
+        0x81 => Opcode::Text,
+        0x82 => Opcode::Binary,
+        0x88 => Opcode::Close,
+        0x89 => Opcode::Ping,
+        0x8a => Opcode::Pong,
+        other => {
+            return Err(Malformed(format!("the server began a frame with {other:#04x}")));
+        }
+    };
+    let Some(payload) = bytes.get(head..head + length) else {
+        return Ok(None);
+    };
+    Ok(Some(Frame { opcode, payload, wire_bytes: head + length }))
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// What a server reads from a client's frame.
+    pub fn unmask(frame: &[u8]) -> Vec<u8> {
+        let head = match frame[1] & 0x7f {
+            126 => 4,
+            127 => 10,
+            _ => 2,
+        };
+        let (mask, payload) = frame[head..].split_at(4);
+        payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect()
+    }
+
+    /// What a server sends.
+    fn from_server(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        encode(Opcode::Text, payload, &mut frame);
+        let head = frame.len() - payload.len() - MASK.len();
+        frame.truncate(head);
+        frame[0] = first;
+        frame[1] &= 0x7f;
+        frame.extend_from_slice(payload);
+        frame
+    }
+
+    #[test]
+    fn a_server_reads_what_was_encoded_on_both_sides_of_each_length_form() {
+        for length in [0, 1, 125, 126, 65_535, 65_536] {
+            let payload: Vec<u8> = (0..length).map(|at| at as u8).collect();
+            let mut frame = Vec::new();
+            encode(Opcode::Binary, &payload, &mut frame);
+            assert_eq!(frame[0], 0x82);
+            assert_eq!(unmask(&frame), payload, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_frame_is_read_when_its_last_byte_is_there_and_not_before() {
+        for length in [0, 125, 126, 65_535, 65_536] {
+            let payload = vec![b'y'; length];
+            let mut bytes = from_server(0x81, &payload);
+            let whole = bytes.len();
+            assert_eq!(decode(&bytes[..whole - 1]), Ok(None), "{length} bytes but one");
+            bytes.extend_from_slice(b"next");
+            let frame = decode(&bytes).expect("well formed").expect("whole");
+            assert_eq!((frame.opcode, frame.payload, frame.wire_bytes), (Opcode::Text, &payload[..], whole));
+        }
+    }
+
+    #[test]
+    fn what_a_server_may_not_send_is_refused() {
+        assert!(decode(&[0x81, 0x80, 0, 0, 0, 0]).is_err(), "masked");
+        assert!(decode(&[0x01, 1, b'a']).is_err(), "a fragment");
+        assert!(decode(&[0x83, 0]).is_err(), "an opcode that is not defined");
+        assert!(decode(&[0x81, 127, 0, 0, 1, 0, 0, 0, 0, 0]).is_err(), "a terabyte");
+    }
+
+    #[test]
+    fn an_upgrade_is_accepted_with_101_only() {
+        let accepted = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";
+        assert_eq!(upgrade_answer(accepted), Ok(Some(accepted.len())));
+        assert_eq!(upgrade_answer(&accepted[..accepted.len() - 1]), Ok(None));
+        let Err(Malformed(text)) = upgrade_answer(b"HTTP/1.1 403 Forbidden\r\n\r\n") else {
+            panic!("403 is not an upgrade");
+        };
+        assert!(text.contains("403 Forbidden"), "{text}");
+    }
+
+    #[test]
+    fn the_key_of_every_connection_is_sixteen_bytes_and_its_own() {
+        let first = upgrade_request("/dev", 80, 1);
+        let last = upgrade_request("/dev", 80, u64::MAX);
+        assert_ne!(first, last);
+        for request in [first, last] {
+            let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
+            assert_eq!(key.map(str::len), Some(24), "{request}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The load generator and the plain server, each the real binary, on a port of the system's choice.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+
+use jackfield_bench::outcome::Outcome;
+
+struct Plain {
+    child: Child,
+    port: String,
+}
+
+impl Plain {
+    fn start() -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_plain"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("plain is built with the tests");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("plain says where it listens");
+        let port = line.trim().strip_prefix("listening on ws://127.0.0.1:");
+        let port = port.and_then(|rest| rest.strip_suffix("/dev")).expect(&line).to_owned();
+        Self { child, port }
+    }
+
+    fn load(&self, arguments: &str) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_load"))
+            .args(["--port", &self.port, "--pid", &self.child.id().to_string()])
+            .args(arguments.split(' '))
+            .output()
+            .expect("load is built with the tests")
+    }
+
+    /// What a run says that works.
+    fn outcome(&self, arguments: &str) -> Outcome {
+        let output = self.load(arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let outcome: Outcome = serde_json::from_slice(&output.stdout).expect("one JSON object");
+        assert_eq!((outcome.errors, &outcome.first_error), (0, &None), "{arguments}");
+        assert!(outcome.messages > 0, "{arguments}");
+        outcome
+    }
+}
+
+impl Drop for Plain {
+    fn drop(&mut self) {
+        // Both fail only for a child that has been waited for, and nobody else waits.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn every_echo_comes_back_in_a_closed_loop_and_in_an_open_one() {
+    let plain = Plain::start();
+    plain.outcome("--mode echo --conns 4 --depth 1 --secs 0.5 --warm-up-secs 0");
+    plain.outcome("--mode echo --conns 4 --depth 16 --secs 0.5 --content 3000");
+    let open = plain.outcome("--mode echo --conns 4 --rate 200 --secs 1");
+    assert!((100..=300).contains(&open.messages), "{} in a second", open.messages);
+}
+
+#[test]
+fn pairs_post_to_each_other() {
+    let plain = Plain::start();
+    plain.outcome("--mode post --conns 4 --secs 0.5");
+    plain.outcome("--mode post --conns 4 --rate 200 --secs 0.5");
+}
+
+#[test]
+fn everybody_in_the_room_receives_a_broadcast() {
+    let plain = Plain::start();
+    let outcome = plain.outcome("--mode broadcast --conns 20 --rate 50 --secs 1");
+    assert_eq!(outcome.connections, 21, "the sender is one more");
+    assert!((500..=1500).contains(&outcome.messages), "{} of 1,000", outcome.messages);
+}
+
+#[test]
+fn connections_are_counted_after_the_warm_up() {
+    let plain = Plain::start();
+    let idle = plain.outcome("--mode idle --conns 300 --warm-up-conns 50 --secs 0.2");
+    assert_eq!((idle.messages, idle.connections), (300, 350));
+    assert!(idle.rss_kib_per_conn.is_some_and(|kib| (0.0..50.0).contains(&kib)));
+    let connect = plain.outcome("--mode connect --conns 300 --path /dev?room=hall");
+    assert!(connect.connects_per_s.is_some_and(|rate| rate > 0.0));
+}
+
+#[test]
+fn a_refused_upgrade_is_an_error_in_the_outcome() {
+    let plain = Plain::start();
+    let output = plain.load("--mode connect --conns 3 --warm-up-conns 0 --path /prod");
+    let outcome: Outcome = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    assert_eq!((outcome.messages, outcome.errors), (0, 3));
+    assert!(outcome.first_error.is_some_and(|error| error.contains("404 Not Found")));
+}
+
+#[test]
+fn an_odd_number_of_connections_cannot_post_in_pairs() {
+    let plain = Plain::start();
+    let output = plain.load("--mode post --conns 3");
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("even number"));
+}

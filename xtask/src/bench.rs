@@ -1,0 +1,36 @@
+//! The figures: jackfield beside a plain server, both built as a release is.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::Context as _;
+
+use crate::guests;
+use crate::step::{cargo, root, step, target};
+
+pub fn bench(rest: &[String]) -> anyhow::Result<ExitCode> {
+    guests::build()?;
+    step(
+        "building jackfield as a release (fat LTO: about 12 minutes on 2 cores the first time)",
+        cargo().args(["build", "--release", "-p", "jackfield"]),
+    )?;
+    step(
+        "building the load generator and the plain server",
+        cargo().current_dir(root().join("xtask/bench")).args(["build", "--release", "--target-dir"]).arg(target().join("bench")),
+    )?;
+    let built = target().join("release");
+    let guest = |target: &str, name: &str| root().join("plugins/target").join(target).join("release").join(name);
+    let bench = target().join("bench/release/bench");
+    let status = Command::new(&bench)
+        .arg("--jackfield")
+        .arg(built.join("jackfield"))
+        .arg("--wasip2")
+        .arg(guest("wasm32-wasip2", "echo_rust.wasm"))
+        .arg("--lean")
+        .arg(guest("wasm32-unknown-unknown", "echo_rust.wasm"))
+        .arg("--reload-b")
+        .arg(guest("wasm32-wasip2", "chat.wasm"))
+        .args(rest)
+        .status()
+        .with_context(|| format!("cannot run {}", bench.display()))?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,41 @@
+//! `cargo xtask VERB`: what cargo alone cannot do.
+//!
+//! Each verb installs what it needs, and says what it does before it does it.
+
+use std::env;
+use std::process::ExitCode;
+
+mod bench;
+mod guests;
+mod run;
+mod step;
+mod test;
+
+const USAGE: &str = "\
+usage: cargo xtask VERB
+
+  run      build the host and the chat, and serve it on 127.0.0.1:3001 with hot reload
+  test     run every test; ends in a line `N passed, N failed`
+  guests   build the plugins and the guests of the tests
+  bench    measure against a plain server and print one table [--only ECHO,.. --rounds N --quick]
+";
+
+fn main() -> ExitCode {
+    let mut arguments = env::args().skip(1);
+    let verb = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let done = match verb.as_str() {
+        "run" => run::run(&rest),
+        "test" => test::test(),
+        "guests" => guests::build().map(|()| ExitCode::SUCCESS),
+        "bench" => bench::bench(&rest),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
