@@ -15,7 +15,10 @@ pub fn bench(rest: &[String]) -> anyhow::Result<ExitCode> {
     )?;
     step(
         "building the load generator and the plain server",
-        cargo().current_dir(root().join("xtask/bench")).args(["build", "--release", "--target-dir"]).arg(target().join("bench")),
+        cargo()
+            .current_dir(root().join("xtask/bench"))
+            .args(["build", "--release", "--target-dir"])
+            .arg(target().join("bench")),
     )?;
     let built = target().join("release");
     let guest = |target: &str, name: &str| root().join("plugins/target").join(target).join("release").join(name);

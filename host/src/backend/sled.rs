@@ -216,11 +216,11 @@ impl From<::sled::Error> for BackendError {
     }
 }
 
-/// Calls into sled, which panics where its files are not as it left them.
-fn guarded<T>(call: impl FnOnce() -> T) -> Result<T, BackendError> {
+/// Calls into sled, which panics where its files are not as it left them. An error says how.
+fn guarded<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
-        BackendError::Unavailable(format!("the engine panicked: {text}"))
+        format!("the engine panicked: {text}")
     })
 }

@@ -59,7 +59,7 @@ impl Flusher {
                 let mut flushed = 0;
                 while let Some(up_to) = shared.next(interval, flushed) {
                     flushed = up_to;
-                    let failed = guarded(&save).flatten().err();
+                    let failed = guarded(&save).map_err(BackendError::Unavailable).flatten().err();
                     if let Some(error) = &failed {
                         error!(error = error as &dyn std::error::Error, "cannot save what was written");
                     }

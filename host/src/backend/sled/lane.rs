@@ -28,8 +28,8 @@ impl<T: Send + Sync + 'static> Lane<T> {
         let (sender, mut calls) = mpsc::channel::<Call<T>>(CALLS_MAX);
         let work = move || {
             while let Some(call) = calls.blocking_recv() {
-                if let Err(error) = guarded(|| call(&engine)) {
-                    error!(error = &error as &dyn std::error::Error, "a call of the store failed");
+                if let Err(panic) = guarded(|| call(&engine)) {
+                    error!("a call of the store failed: {panic}");
                 }
             }
         };

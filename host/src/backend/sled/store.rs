@@ -37,7 +37,7 @@ impl Store {
         let path = folder.display();
         fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {path} for the store; is its place writable?"))?;
-        let opened = guarded(|| Self::open_files(folder)).map_err(|error| damaged(folder, &error))?;
+        let opened = guarded(|| Self::open_files(folder)).map_err(|panic| damaged(folder, &panic))?;
         opened.map_err(|error| explain(folder, error))
     }
 
@@ -75,7 +75,8 @@ impl Store {
     pub fn save(&self) -> Result<(), BackendError> {
         let _saving = self.saving.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let unsaved = self.write_rows().take_unsaved();
-        let saved = guarded(|| self.save_rows(&unsaved)).and_then(|saved| Ok(saved?));
+        let saved = guarded(|| self.save_rows(&unsaved)).map_err(BackendError::Unavailable);
+        let saved = saved.and_then(|saved| Ok(saved?));
         if saved.is_err() {
             self.write_rows().put_back(unsaved.into_iter().map(|(id, _)| id));
         }
@@ -146,9 +147,7 @@ fn check_format(db: &Db, has_data: bool) -> anyhow::Result<()> {
         Some(found) => {
             bail!("it has format {:?}, and this version knows {ours:?}", String::from_utf8_lossy(&found))
         }
-        None if has_data => {
-            Err(::sled::Error::ReportableBug("nothing in its files can be made out".to_owned()).into())
-        }
+        None if has_data => Err(::sled::Error::ReportableBug("nothing in its files can be made out".to_owned()).into()),
         None => {
             db.insert(key, ours)?;
             db.flush()?;
