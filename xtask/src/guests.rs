@@ -14,8 +14,8 @@ pub fn build() -> anyhow::Result<()> {
         cargo().current_dir(root().join("plugins")).args(["build", "--release", "--target", COMFORTABLE]),
     )?;
     step(
-        "building echo-rust for the lean target, wasm32-unknown-unknown",
-        cargo().current_dir(root().join("plugins")).args(["build", "--release", "--target", LEAN, "-p", "echo-rust"]),
+        "building echo-rust and relay for the lean target, wasm32-unknown-unknown",
+        cargo().current_dir(root().join("plugins")).args(["build", "--release", "--target", LEAN, "-p", "echo-rust", "-p", "relay"]),
     )?;
     step(
         "building the hostile guest of the tests",

@@ -44,19 +44,16 @@ pub(super) async fn serve(shared: &Shared, connection: &Arc<Connection>, on_upgr
     // Posts from here on are told Gone, also while handlers of this connection still run.
     connection.outbox.shut();
     let Ending { end, running, backlog } = ending;
-    match running {
-        // Boxed, so that the many idle connections do not hold the room for it.
-        None => socket.finish(&end).await,
-        Some(running) => {
-            let rest = async {
-                running.await;
-                for body in backlog {
-                    shared.gateway.message(connection, body).await;
-                }
-            };
-            Box::pin(async { tokio::join!(socket.finish(&end), rest) }).await;
+    let rest = async {
+        if let Some(running) = running {
+            running.await;
         }
-    }
+        for body in backlog {
+            shared.gateway.message(connection, body).await;
+        }
+    };
+    // Boxed, so that the many idle connections do not hold the room for it.
+    Box::pin(async { tokio::join!(socket.finish(&end), rest) }).await;
     end.disconnect()
 }
 
@@ -182,10 +179,7 @@ async fn live<'a>(
             }
             Step::Answered(answer) => {
                 running = None;
-                answer.and_then(|payload| {
-                    clock.sent(Instant::now());
-                    socket.queue(payload.into()).err()
-                })
+                answer.and_then(|payload| socket.queue(payload.into()).err())
             }
             Step::Posted => match connection.outbox.take() {
                 Some(payload) => {

@@ -53,6 +53,7 @@ async fn live(
     decide: oneshot::Sender<Result<Option<String>, Refusal>>,
 ) {
     let gateway = &shared.gateway;
+    // What runs only at the ends of a life is boxed: most of it a connection is idle.
     let Admitted { presence, subprotocol } = match Box::pin(gateway.connect(told)).await {
         Ok(admitted) => admitted,
         Err(refusal) => {
@@ -75,7 +76,7 @@ async fn live(
     drop(arrival);
     gateway.metrics().connections_open.decrement(1);
     debug!(connection_id = %left.id, code = end.status_code, "disconnected");
-    gateway.disconnect(&left, end).await;
+    Box::pin(gateway.disconnect(&left, end)).await;
 }
 
 fn asks_for_websocket(request: &Request<Body>) -> bool {
