@@ -17,6 +17,7 @@ use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use percent_encoding::percent_decode_str;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,7 @@ use crate::gateway::Gateway;
 use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT, URL_BYTES_MAX};
 
 mod answer;
+mod body;
 mod connection;
 mod head;
 mod management;
@@ -191,7 +193,8 @@ struct Arrival {
     _place: Arc<OwnedSemaphorePermit>,
 }
 
-async fn page(State(shared): State<Arc<Shared>>) -> Response {
+async fn page(State(shared): State<Arc<Shared>>, axum::Extension(arrival): axum::Extension<Arrival>) -> Response {
+    arrival.head.forget();
     let Some(path) = &shared.page else {
         return answer::message(StatusCode::NOT_FOUND, "Not Found");
     };
@@ -209,7 +212,7 @@ async fn page(State(shared): State<Arc<Shared>>) -> Response {
 async fn dispatch(
     State(shared): State<Arc<Shared>>,
     axum::Extension(arrival): axum::Extension<Arrival>,
-    request: Request<Body>,
+    mut request: Request<Body>,
 ) -> Response {
     if request.uri().to_string().len() > URL_BYTES_MAX {
         return answer::message(StatusCode::URI_TOO_LONG, "URI Too Long");
@@ -217,16 +220,21 @@ async fn dispatch(
     let stage = shared.gateway.deployment().api.stage.clone();
     let path = request.uri().path().to_owned();
     // Clients double a slash where the endpoint that they were given ends in one.
-    let mut parts = path.split('/').filter(|part| !part.is_empty());
-    let (first, second, third, rest) = (parts.next(), parts.next(), parts.next(), parts.next());
-    if first != Some(&stage) {
-        return answer::forbidden();
-    }
-    match (second, third, rest) {
-        (None, _, _) if request.method() == Method::GET => upgrade::upgrade(shared, arrival, request).await,
-        (Some("@connections" | "%40connections"), Some(id), None) => {
+    let parts = path.split('/').filter(|part| !part.is_empty());
+    let parts: Vec<_> = parts.map(|part| percent_decode_str(part).decode_utf8_lossy()).collect();
+    let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
+    match parts[..] {
+        [first] if first == stage && request.method() == Method::GET => {
+            return upgrade::upgrade(shared, arrival, request).await;
+        }
+        [first, "@connections", id] if first == stage => {
+            arrival.head.forget();
             management::manage(&shared.gateway, id, request).await
         }
-        _ => answer::forbidden(),
+        _ => {
+            arrival.head.forget();
+            body::discard(request.body_mut()).await;
+            answer::forbidden()
+        }
     }
 }
