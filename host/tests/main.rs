@@ -6,3 +6,4 @@ mod harness;
 
 mod management;
 mod messages;
+mod sdks;
