@@ -6,4 +6,5 @@ mod harness;
 
 mod management;
 mod messages;
+mod metrics;
 mod sdks;
