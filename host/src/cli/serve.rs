@@ -122,10 +122,12 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
     let left_behind = backend.rows().await.context("cannot read the connections that were left behind")?;
     let tasks = TaskTracker::new();
     if !left_behind.is_empty() {
-        let gateway = Arc::clone(&gateway);
+        let (gateway, stop) = (Arc::clone(&gateway), stop.clone());
         tasks.spawn(async move {
-            let count = gateway.bury(left_behind).await;
-            info!("{count} connections that an earlier process left behind got their $disconnect (1006)");
+            // What a stop cuts off, the next start finds again.
+            if let Some(count) = stop.run_until_cancelled(gateway.bury(left_behind)).await {
+                info!("{count} connections that an earlier process left behind got their $disconnect (1006)");
+            }
         });
     }
 

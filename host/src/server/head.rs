@@ -14,10 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::event::Field;
-use crate::limits::REQUEST_HEAD_BYTES_MAX;
-
-/// More headers than any client sends; the HTTP library refuses more than 100 itself.
-const HEADERS_MAX: usize = 128;
+use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEADERS_MAX};
 
 /// What was read so far; `None` once it was taken or is no head any more.
 type Recording = Arc<Mutex<Option<Vec<u8>>>>;
@@ -58,7 +55,7 @@ impl RecordedHead {
 }
 
 fn as_sent(bytes: &[u8]) -> Option<Vec<Field>> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut headers = [httparse::EMPTY_HEADER; REQUEST_HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     request.parse(bytes).ok()?.is_complete().then_some(())?;
     let field = |header: &httparse::Header<'_>| {

@@ -25,6 +25,8 @@ const ARENA_BYTES: usize = 96 * 1024;
 
 /// The size of a page of linear memory, by the WebAssembly specification.
 const PAGE_BYTES: usize = 64 * 1024;
+/// As many as 32 bits can address.
+const PAGES_MAX: usize = 64 * 1024;
 
 /// Memory grows by so many pages at least, since each growth costs more than the pages do.
 const GROWTH_PAGES_MIN: usize = 4;
@@ -77,6 +79,10 @@ unsafe impl Source for Memory {
 fn grow(layout: Layout) -> Option<(*mut u8, usize)> {
     let needed = layout.size().checked_add(layout.align())?.checked_add(OVERHEAD_BYTES)?;
     let pages = needed.div_ceil(PAGE_BYTES).max(GROWTH_PAGES_MIN);
+    // The last page is left alone: memory that ended at 2^32 would end at address 0.
+    if wasm32::memory_size::<0>() + pages >= PAGES_MAX {
+        return None;
+    }
     let before = wasm32::memory_grow::<0>(pages);
     if before == usize::MAX {
         return None;

@@ -41,7 +41,7 @@ const IS_A_ROW: &str = "bytes are made of a row, or looked at when they are load
 #[derive(Default)]
 pub struct Rows {
     by_id: BTreeMap<ConnectionId, Arc<[u8]>>,
-    by_attribute: HashMap<Field, BTreeSet<ConnectionId>>,
+    by_attribute: HashMap<Field, Ids>,
     unsaved: HashSet<ConnectionId>,
 }
 
@@ -89,18 +89,18 @@ impl Rows {
     fn index<'a>(&mut self, id: ConnectionId, attributes: impl IntoIterator<Item = &'a Field>) {
         for attribute in attributes {
             match self.by_attribute.get_mut(attribute) {
-                Some(ids) => _ = ids.insert(id),
-                None => _ = self.by_attribute.insert(attribute.clone(), BTreeSet::from([id])),
+                Some(ids) => ids.insert(id),
+                None => _ = self.by_attribute.insert(attribute.clone(), Ids::One(id)),
             }
         }
     }
 
     fn unindex<'a>(&mut self, id: ConnectionId, attributes: impl IntoIterator<Item = &'a Field>) {
         for attribute in attributes {
-            let Some(ids) = self.by_attribute.get_mut(attribute) else { continue };
-            ids.remove(&id);
-            if ids.is_empty() {
-                self.by_attribute.remove(attribute);
+            match self.by_attribute.get_mut(attribute) {
+                Some(Ids::Many(ids)) if ids.len() > 1 => _ = ids.remove(&id),
+                Some(_) => _ = self.by_attribute.remove(attribute),
+                None => {}
             }
         }
     }
@@ -120,12 +120,12 @@ impl Rows {
     }
 
     pub fn query(&self, attribute: &Field, after: Option<ConnectionId>) -> Page<Stored> {
-        let ids = self.by_attribute.get(attribute).map(|ids| ids.range(behind(after)));
-        page(ids.into_iter().flatten().filter_map(|id| self.get(*id)))
+        let ids = self.by_attribute.get(attribute).into_iter().flat_map(|ids| ids.after(after));
+        page(ids.filter_map(|id| self.get(id)))
     }
 
     pub fn matching(&self, attribute: &Field) -> Vec<ConnectionId> {
-        self.by_attribute.get(attribute).map(|ids| ids.iter().copied().collect()).unwrap_or_default()
+        self.by_attribute.get(attribute).map(Ids::to_vec).unwrap_or_default()
     }
 
     // ---- saving ----------------------------------------------------------------------------
@@ -138,9 +138,9 @@ impl Rows {
         self.unsaved.contains(id)
     }
 
-    /// What changed since this was last called: the row, or `None` where it is gone.
-    pub fn take_unsaved(&mut self) -> Vec<(ConnectionId, Option<Stored>)> {
-        std::mem::take(&mut self.unsaved).into_iter().map(|id| (id, self.get(id))).collect()
+    /// The rows that changed, or went, since this was last called.
+    pub fn take_unsaved(&mut self) -> HashSet<ConnectionId> {
+        std::mem::take(&mut self.unsaved)
     }
 
     /// Takes back what could not be saved.
@@ -153,19 +153,58 @@ impl Rows {
         let mut found = Vec::new();
         for stored in self.all() {
             for attribute in stored.decode().attributes {
-                if !self.by_attribute.get(&attribute).is_some_and(|ids| ids.contains(&stored.id)) {
+                if !self.by_attribute.get(&attribute).is_some_and(|ids| ids.contains(stored.id)) {
                     found.push(format!("row {} has attribute {attribute:?}, which the index does not know", stored.id));
                 }
             }
         }
         for (attribute, ids) in &self.by_attribute {
-            for id in ids {
-                if !self.get(*id).is_some_and(|row| row.decode().attributes.contains(attribute)) {
+            for id in ids.after(None) {
+                if !self.get(id).is_some_and(|row| row.decode().attributes.contains(attribute)) {
                     found.push(format!("the index has {attribute:?} for row {id}, which does not have it"));
                 }
             }
         }
         found
+    }
+}
+
+/// The connections that have one attribute. Many attributes are of one connection only, as that of
+/// its user is, and a tree for each would take more than the rest of the row.
+enum Ids {
+    One(ConnectionId),
+    Many(BTreeSet<ConnectionId>),
+}
+
+impl Ids {
+    fn insert(&mut self, id: ConnectionId) {
+        match self {
+            Self::One(one) if *one == id => {}
+            Self::One(one) => *self = Self::Many(BTreeSet::from([*one, id])),
+            Self::Many(ids) => _ = ids.insert(id),
+        }
+    }
+
+    fn contains(&self, id: ConnectionId) -> bool {
+        match self {
+            Self::One(one) => *one == id,
+            Self::Many(ids) => ids.contains(&id),
+        }
+    }
+
+    fn to_vec(&self) -> Vec<ConnectionId> {
+        match self {
+            Self::One(one) => vec![*one],
+            Self::Many(ids) => ids.iter().copied().collect(),
+        }
+    }
+
+    fn after(&self, id: Option<ConnectionId>) -> impl Iterator<Item = ConnectionId> {
+        let (one, many) = match self {
+            Self::One(one) => (Some(*one).filter(|one| id.is_none_or(|id| *one > id)), None),
+            Self::Many(ids) => (None, Some(ids.range(behind(id)))),
+        };
+        one.into_iter().chain(many.into_iter().flatten().copied())
     }
 }
 

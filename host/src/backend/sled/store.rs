@@ -1,5 +1,6 @@
 //! What is in the folder: opened, loaded, saved, and compared with what is in memory.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -45,7 +46,6 @@ impl Store {
         let config = ::sled::Config::new()
             .path(folder)
             .cache_capacity(limits::SLED_CACHE_BYTES)
-            .mode(::sled::Mode::LowSpace)
             // The flusher does it, and sleeps while there is nothing to do.
             .flush_every_ms(None);
         let has_data = fs::metadata(folder.join("db")).is_ok_and(|file| file.len() > 0);
@@ -78,13 +78,18 @@ impl Store {
         let saved = guarded(|| self.save_rows(&unsaved)).map_err(BackendError::Unavailable);
         let saved = saved.and_then(|saved| Ok(saved?));
         if saved.is_err() {
-            self.write_rows().put_back(unsaved.into_iter().map(|(id, _)| id));
+            self.write_rows().put_back(unsaved);
         }
         saved
     }
 
-    fn save_rows(&self, rows: &[(ConnectionId, Option<Stored>)]) -> ::sled::Result<()> {
-        for (id, row) in rows {
+    fn save_rows(&self, unsaved: &HashSet<ConnectionId>) -> ::sled::Result<()> {
+        // Neighbours share a page, so in their order a page is written once.
+        let mut ids: Vec<_> = unsaved.iter().collect();
+        ids.sort_unstable();
+        for id in ids {
+            // The lock is let go between two rows, so that no connection waits for the file.
+            let row = self.read_rows().get(*id);
             let key = id.as_str().as_bytes();
             match row {
                 Some(row) => self.log.insert(&self.saved_rows, key, &*row.bytes)?,
