@@ -2,6 +2,8 @@
 //!
 //! Each file tells one part of the story. `cargo xtask test` builds the guests that they need.
 
+mod components;
 mod harness;
 
 mod messages;
+mod reload;
