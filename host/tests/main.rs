@@ -2,9 +2,12 @@
 //!
 //! Each file tells one part of the story. `cargo xtask test` builds the guests that they need.
 
+mod components;
 mod harness;
 
+mod components;
 mod management;
 mod messages;
 mod metrics;
+mod reload;
 mod sdks;

@@ -13,6 +13,7 @@ use jackfield_sdk::{Error, config, connection_store, kv};
 
 mod draft;
 mod http;
+mod version;
 
 struct Hostile;
 
@@ -62,6 +63,12 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
         "sleep" => {
             std::thread::sleep(Duration::from_millis(number()? as u64));
             reply("awake")
+        }
+        "version" => {
+            if let Ok(milliseconds) = number() {
+                std::thread::sleep(Duration::from_millis(milliseconds as u64));
+            }
+            reply(version::number())
         }
         "recurse" => reply(recurse(number()? as u64)),
         "grow" => reply(grow(number()?)),
@@ -148,6 +155,10 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
             reply(keys?.len())
         }
         "draft" => reply(draft::obey(rest)),
+        "variable" => {
+            let told = current_connection::context();
+            reply(told.stage_variable(rest).unwrap_or("none"))
+        }
         "context" => {
             let told = current_connection::context();
             reply(format!("{} {} {} {}", told.api_id, told.stage, told.domain_name, told.identity.source_ip))
