@@ -2,12 +2,14 @@
 //!
 //! Each file tells one part of the story. `cargo xtask test` builds the guests that they need.
 
-mod components;
 mod harness;
 
 mod components;
+mod connect;
 mod management;
 mod messages;
 mod metrics;
 mod reload;
+mod routes;
 mod sdks;
+mod wire;
