@@ -232,14 +232,15 @@ async fn dispatch(
     let stage = shared.gateway.deployment().api.stage.clone();
     let path = request.uri().path().to_owned();
     // Clients double a slash where the endpoint that they were given ends in one.
-    let parts = path.split('/').filter(|part| !part.is_empty());
-    let parts: Vec<_> = parts.map(|part| percent_decode_str(part).decode_utf8_lossy()).collect();
-    let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let decoded = |part| percent_decode_str(part).decode_utf8_lossy();
     let get = request.method() == Method::GET;
     match parts[..] {
         [] if get => page(&shared).await,
         [first] if get && first == stage => upgrade::upgrade(shared, arrival, request).await,
-        [first, "@connections", id] if first == stage => management::manage(&shared.gateway, id, request).await,
+        [first, second, id] if first == stage && decoded(second) == "@connections" => {
+            management::manage(&shared.gateway, &decoded(id), request).await
+        }
         _ => {
             body::discard(request.body_mut()).await;
             answer::forbidden()
