@@ -35,7 +35,7 @@ use section::Section;
 /// The name of a manifest where none is given.
 pub const MANIFEST_NAME: &str = "jackfield.toml";
 /// A manifest is written by hand.
-const MANIFEST_BYTES_MAX: u64 = 1024 * 1024;
+pub const MANIFEST_BYTES_MAX: u64 = 1024 * 1024;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -148,6 +148,35 @@ impl Config {
         whole.finish();
         let warnings = problems.finish()?;
         Ok(Self { manifest, folder, api, server, connection, backend, integrations, routes, warnings })
+    }
+
+    /// Whether both have the same served, in whichever lines they say so.
+    pub fn means_the_same(&self, other: &Self) -> bool {
+        let bare = |config: &Self| {
+            let mut bare = Self { warnings: Vec::new(), ..config.clone() };
+            bare.integrations.values_mut().for_each(|integration| integration.component_line = 0);
+            bare
+        };
+        bare(self) == bare(other)
+    }
+
+    /// The keys that only a start reads, and that have another value here than in `other`.
+    pub fn changed_at_the_start(&self, other: &Self) -> Vec<&'static str> {
+        // Taken apart, so that a new key cannot be forgotten.
+        let Server { listen, metrics, page, connections_max, stop_timeout, cache } = &self.server;
+        let Backend::Sled(SledOptions { folder, durability }) = &self.backend;
+        let Backend::Sled(before) = &other.backend;
+        let keys = [
+            ("[server] listen", *listen != other.server.listen),
+            ("[server] metrics", *metrics != other.server.metrics),
+            ("[server] page", *page != other.server.page),
+            ("[server] connections_max", *connections_max != other.server.connections_max),
+            ("[server] stop_timeout", *stop_timeout != other.server.stop_timeout),
+            ("[server] cache", *cache != other.server.cache),
+            ("[backend] url", *folder != before.folder),
+            ("[backend] durability or flush_interval", *durability != before.durability),
+        ];
+        keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
     }
 }
 

@@ -40,6 +40,10 @@ pub const REQUEST_HEADERS_MAX: usize = 128;
 pub const URL_BYTES_MAX: usize = 4096;
 /// How long a client may take to send its request head. Not in the manifest.
 pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to send the body of a management call. Not in the manifest.
+pub const REQUEST_BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// What is read of a body that is not wanted, so that its client gets to the answer. Not in the manifest.
+pub const UNWANTED_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 // ---- one event -----------------------------------------------------------------------------
 

@@ -3,10 +3,11 @@
 //! What did not change is not touched, and what fails to load leaves the old one serving.
 
 use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 
 use crate::capability::{ApiInfo, PluginScope, Services};
 use crate::config::{self, Config};
@@ -19,8 +20,8 @@ mod build;
 mod live;
 mod watch;
 
-pub use build::build_all;
-pub use live::Live;
+pub use build::{Build, Builds};
+pub use live::{Files, Live};
 pub use watch::Mode as WatchMode;
 
 /// Makes plugins of what a manifest names.
@@ -42,9 +43,19 @@ pub struct Loaded {
 /// All plugins of a manifest by the names of their integrations.
 pub type Plugins = BTreeMap<String, Loaded>;
 
+/// An integration, or the manifest itself, of which nothing can be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct LoadError {
+    /// What is wrong, where, and what to do.
+    pub text: String,
+    /// The hash of what is wrong; `None` where nothing could be read.
+    pub content: Option<blake3::Hash>,
+}
+
 impl Loader {
     /// Loads every integration, or tells every problem.
-    pub async fn load_all(&self, config: &Config, before: &Plugins) -> Result<Plugins, Vec<String>> {
+    pub async fn load_all(&self, config: &Config, before: &Plugins) -> Result<Plugins, Vec<LoadError>> {
         let mut plugins = Plugins::new();
         let mut problems = Vec::new();
         for (name, integration) in &config.integrations {
@@ -52,7 +63,7 @@ impl Loader {
                 Ok(loaded) => {
                     plugins.insert(name.clone(), loaded);
                 }
-                Err(error) => problems.push(problem(config, integration, &error)),
+                Err(problem) => problems.push(problem),
             }
         }
         if problems.is_empty() { Ok(plugins) } else { Err(problems) }
@@ -65,19 +76,34 @@ impl Loader {
         config: &Config,
         integration: &config::Integration,
         before: Option<&Loaded>,
-    ) -> anyhow::Result<Loaded> {
-        let bytes = watch::settled(&integration.component, COMPONENT_BYTES_MAX).await.map_err(|error| {
-            let missing = error.kind() == std::io::ErrorKind::NotFound;
-            let hint = match (&integration.build, missing) {
-                (Some(build), true) => format!("it is not there; build it: {build}"),
-                (None, true) => "it is not there".to_owned(),
-                (_, false) => "it cannot be read".to_owned(),
+    ) -> Result<Loaded, LoadError> {
+        let refused = |content, error| LoadError { content, text: problem(config, integration, &error) };
+        let (content, bytes) = read(&integration.component).await.map_err(|error| {
+            let hint = match (error.kind(), &integration.build) {
+                (ErrorKind::NotFound, Some(build)) => format!("it is not there; build it: {build}"),
+                (ErrorKind::NotFound, None) => "it is not there; put it there, or name another file".to_owned(),
+                _ => format!("it cannot be read: {error}"),
             };
-            anyhow::Error::from(error).context(hint)
+            refused(None, anyhow!(hint))
         })?;
-        let content = blake3::hash(&bytes);
+        let made = self.make(config, integration, before, content, bytes).await;
+        made.map_err(|error| refused(Some(content), error))
+    }
+
+    /// The hash of a file that nobody writes, if it can be read.
+    pub async fn content(&self, path: &Path) -> Option<blake3::Hash> {
+        read(path).await.ok().map(|(content, _)| content)
+    }
+
+    async fn make(
+        &self,
+        config: &Config,
+        integration: &config::Integration,
+        before: Option<&Loaded>,
+        content: blake3::Hash,
+        bytes: Vec<u8>,
+    ) -> anyhow::Result<Loaded> {
         let before = before.filter(|before| before.artifact.content == content);
-        let services = self.services_for(config);
         let artifact = match before {
             Some(before) => Arc::clone(&before.artifact),
             None => {
@@ -91,7 +117,7 @@ impl Loader {
             integration.grants.clone(),
             integration.limits.clone(),
             api_info(config),
-            services,
+            self.services_for(config),
         );
         let same = before
             .filter(|before| before.plugin.scope().same_terms(&scope) && before.integration.reuse == integration.reuse);
@@ -131,8 +157,14 @@ fn api_info(config: &Config) -> ApiInfo {
     }
 }
 
-/// What is wrong, where, and what to do.
-pub fn problem(config: &Config, integration: &config::Integration, error: &anyhow::Error) -> String {
+/// What a file holds once nobody writes it, and the hash of it.
+async fn read(path: &Path) -> io::Result<(blake3::Hash, Vec<u8>)> {
+    let bytes = watch::settled(path, COMPONENT_BYTES_MAX).await?;
+    // A large one takes its time.
+    Ok(tokio::task::spawn_blocking(move || (blake3::hash(&bytes), bytes)).await?)
+}
+
+fn problem(config: &Config, integration: &config::Integration, error: &anyhow::Error) -> String {
     let manifest = shown(&config.manifest);
     let component = shown(&integration.component);
     let (line, name) = (integration.component_line, &integration.name);

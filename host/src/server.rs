@@ -13,10 +13,10 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use percent_encoding::percent_decode_str;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,7 @@ use crate::gateway::Gateway;
 use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT, URL_BYTES_MAX};
 
 mod answer;
+mod body;
 mod connection;
 mod head;
 mod management;
@@ -35,7 +36,7 @@ mod upgrade;
 
 pub use observe::serve_metrics;
 
-use head::{HeadRecorder, RecordedHead};
+use head::{Head, HeadRecorder, HeadRecording};
 
 /// Pending connections of the kernel: a reconnect storm waits instead of being refused.
 const BACKLOG: u32 = 4096;
@@ -146,7 +147,7 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 fn router(shared: Arc<Shared>) -> Router {
-    Router::new().route("/", get(page)).fallback(dispatch).with_state(shared)
+    Router::new().fallback(dispatch).with_state(shared)
 }
 
 /// One TCP connection: some requests, or one upgrade.
@@ -161,8 +162,8 @@ async fn serve_stream(stream: TcpStream, router: Router, shared: Arc<Shared>) {
         debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
     let (stream, head) = HeadRecorder::new(stream);
-    let arrival = Arrival { peer, head, _place: Arc::new(place) };
-    let service = router.layer(axum::Extension(arrival));
+    let accepted = Accepted { peer, head, place: Arc::new(place) };
+    let service = router.layer(axum::Extension(accepted));
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -183,15 +184,28 @@ async fn serve_stream(stream: TcpStream, router: Router, shared: Arc<Shared>) {
     }
 }
 
-/// How a request came in. Whoever holds it holds the connection's place.
+/// A TCP connection, as each of its requests finds it.
 #[derive(Clone)]
+struct Accepted {
+    peer: SocketAddr,
+    head: HeadRecording,
+    place: Arc<OwnedSemaphorePermit>,
+}
+
+/// How a request came in. Whoever holds it holds the connection's place.
 struct Arrival {
     peer: SocketAddr,
-    head: RecordedHead,
+    head: Head,
     _place: Arc<OwnedSemaphorePermit>,
 }
 
-async fn page(State(shared): State<Arc<Shared>>) -> Response {
+impl From<Accepted> for Arrival {
+    fn from(Accepted { peer, head, place }: Accepted) -> Self {
+        Self { peer, head: head.take(), _place: place }
+    }
+}
+
+async fn page(shared: &Shared) -> Response {
     let Some(path) = &shared.page else {
         return answer::message(StatusCode::NOT_FOUND, "Not Found");
     };
@@ -205,28 +219,31 @@ async fn page(State(shared): State<Arc<Shared>>) -> Response {
     }
 }
 
-/// `/{stage}` upgrades, `/{stage}/@connections/{id}` manages; nothing else is there.
+/// `/` is the page, `/{stage}` upgrades, `/{stage}/@connections/{id}` manages; nothing else is there.
 async fn dispatch(
     State(shared): State<Arc<Shared>>,
-    axum::Extension(arrival): axum::Extension<Arrival>,
-    request: Request<Body>,
+    axum::Extension(accepted): axum::Extension<Accepted>,
+    mut request: Request<Body>,
 ) -> Response {
+    let arrival = Arrival::from(accepted);
     if request.uri().to_string().len() > URL_BYTES_MAX {
         return answer::message(StatusCode::URI_TOO_LONG, "URI Too Long");
     }
     let stage = shared.gateway.deployment().api.stage.clone();
     let path = request.uri().path().to_owned();
     // Clients double a slash where the endpoint that they were given ends in one.
-    let mut parts = path.split('/').filter(|part| !part.is_empty());
-    let (first, second, third, rest) = (parts.next(), parts.next(), parts.next(), parts.next());
-    if first != Some(&stage) {
-        return answer::forbidden();
-    }
-    match (second, third, rest) {
-        (None, _, _) if request.method() == Method::GET => upgrade::upgrade(shared, arrival, request).await,
-        (Some("@connections" | "%40connections"), Some(id), None) => {
-            management::manage(&shared.gateway, id, request).await
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let decoded = |part| percent_decode_str(part).decode_utf8_lossy();
+    let get = request.method() == Method::GET;
+    match parts[..] {
+        [] if get => page(&shared).await,
+        [first] if get && first == stage => upgrade::upgrade(shared, arrival, request).await,
+        [first, second, id] if first == stage && decoded(second) == "@connections" => {
+            management::manage(&shared.gateway, &decoded(id), request).await
         }
-        _ => answer::forbidden(),
+        _ => {
+            body::discard(request.body_mut()).await;
+            answer::forbidden()
+        }
     }
 }

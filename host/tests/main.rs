@@ -4,4 +4,12 @@
 
 mod harness;
 
+mod components;
+mod connect;
+mod management;
 mod messages;
+mod metrics;
+mod reload;
+mod routes;
+mod sdks;
+mod wire;

@@ -43,7 +43,7 @@ impl Check {
                 }
                 Ok(ExitCode::SUCCESS)
             }
-            Err(problems) => Ok(tell(problems.into_iter())),
+            Err(problems) => Ok(tell(problems.iter().map(ToString::to_string))),
         }
     }
 }

@@ -69,11 +69,7 @@ impl Invoke {
         };
         let sandbox = Sandbox::new(&config)?;
         let integration = &config.integrations[&route.integration];
-        let loaded = sandbox
-            .loader
-            .load(&config, integration, None)
-            .await
-            .map_err(|error| anyhow!(crate::reload::problem(&config, integration, &error)))?;
+        let loaded = sandbox.loader.load(&config, integration, None).await?;
 
         let own = self.enter(&sandbox, &config, &self.row).await?;
         if key != RouteKey::Connect {

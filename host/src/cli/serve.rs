@@ -19,7 +19,7 @@ use crate::config;
 use crate::connections::Connections;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
-use crate::reload::{Live, Loader, Plugins, WatchMode, build_all};
+use crate::reload::{Build, Builds, Files, Live, LoadError, Loader, Plugins, WatchMode};
 use crate::runtime::Runtime;
 use crate::server::{Server, ServerOptions, serve_metrics};
 
@@ -80,8 +80,14 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
     let stop = CancellationToken::new();
     let hangup = signals(stop.clone())?;
     let config = manifest.load()?;
-    if develop {
-        build_all(&config.folder, config.integrations.values()).await?;
+    // Before anything that it names is read, so that no change goes unnoticed.
+    let mode = options.poll.map_or(WatchMode::Notify, WatchMode::Poll);
+    let files = Files::watch(mode, &config, develop)?;
+    let mut builds = develop.then(|| Builds::new(&config.folder));
+    if let Some(builds) = &mut builds {
+        let built = stop.run_until_cancelled(builds.build_all(Build::all(&config))).await;
+        let Some(built) = built else { return Ok(ExitCode::SUCCESS) };
+        built?;
     }
 
     let metrics = match config.server.metrics {
@@ -98,10 +104,10 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
     };
     let runtime = Runtime::new(cache_folder(config.server.cache.as_ref()).as_deref())?;
     let loader = Loader { runtime, services, metrics: Arc::clone(&metrics) };
-    let plugins = loader
-        .load_all(&config, &Plugins::new())
-        .await
-        .map_err(|problems| anyhow!("not every component loads\n{}", problems.join("\n")))?;
+    let plugins = loader.load_all(&config, &Plugins::new()).await.map_err(|problems| {
+        let told: Vec<String> = problems.iter().map(LoadError::to_string).collect();
+        anyhow!("not every component loads\n{}", told.join("\n"))
+    })?;
     let deployment = loader.deployment(&config, &plugins);
     let gateway = Gateway::new(connections, backend.clone(), deployment, Arc::clone(&metrics));
 
@@ -132,8 +138,7 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
     }
 
     announce(&server, &config);
-    let mode = options.poll.map_or(WatchMode::Notify, WatchMode::Poll);
-    let following = Live::new(config, plugins, loader, gateway).follow(mode, develop, hangup, stop.clone());
+    let following = Live::new(config, plugins, builds, loader, gateway).follow(files, hangup, stop.clone());
     tasks.spawn(async move {
         if let Err(error) = following.await {
             error!("changes of files are not followed: {error:#}");

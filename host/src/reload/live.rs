@@ -5,176 +5,372 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::config::Config;
+use crate::config::{self, Config, MANIFEST_BYTES_MAX};
 use crate::gateway::Gateway;
 use crate::limits::RELOAD_DEBOUNCE;
-use crate::reload::watch::{Mode, Target, Watcher};
-use crate::reload::{Loader, Plugins, build_all, problem, shown};
+use crate::reload::watch::{self, Mode, Target, Watcher};
+use crate::reload::{Build, Builds, LoadError, Loader, Plugins, shown};
 
 /// Reports of the watcher that wait to be looked at; it folds what comes meanwhile.
 const REPORTS_MAX: usize = 8;
+/// Under this name the manifest's own problems are kept: no integration is called so.
+const MANIFEST: &str = "";
 
-/// What is served now, and what it was made of.
-pub struct Live {
-    pub config: Config,
-    pub plugins: Plugins,
-    pub loader: Loader,
-    pub gateway: Arc<Gateway>,
-    /// Told once for each content that does not load.
-    refused: BTreeMap<String, String>,
+/// The files that decide what is served, and word of their changes.
+pub struct Files {
+    watcher: Watcher,
+    changes: mpsc::Receiver<Vec<Target>>,
+    watched: BTreeSet<Target>,
 }
 
-impl Live {
-    pub fn new(config: Config, plugins: Plugins, loader: Loader, gateway: Arc<Gateway>) -> Self {
-        Self { config, plugins, loader, gateway, refused: BTreeMap::new() }
-    }
-
-    /// Follows the files until `stop`. Each message on `hangup` reloads everything.
+impl Files {
+    /// Watches what this manifest names. What is read from now on cannot change unnoticed.
     ///
     /// # Errors
     /// If nothing can be watched at all.
+    pub fn watch(mode: Mode, config: &Config, develop: bool) -> anyhow::Result<Self> {
+        let (report, changes) = mpsc::channel(REPORTS_MAX);
+        let watcher = Watcher::start(mode, RELOAD_DEBOUNCE, report)?;
+        let mut files = Self { watcher, changes, watched: BTreeSet::new() };
+        files.set(targets(config, develop))?;
+        Ok(files)
+    }
+
+    fn set(&mut self, targets: BTreeSet<Target>) -> anyhow::Result<()> {
+        if targets == self.watched {
+            return Ok(());
+        }
+        // It lists the folders, and they may be large.
+        tokio::task::block_in_place(|| self.watcher.set(targets.clone()))?;
+        self.watched = targets;
+        Ok(())
+    }
+}
+
+/// The manifest, every component, and for development the sources.
+fn targets(config: &Config, develop: bool) -> BTreeSet<Target> {
+    let mut targets = BTreeSet::from([Target::File(config.manifest.clone())]);
+    targets.extend(config.integrations.values().map(|integration| Target::File(integration.component.clone())));
+    if develop {
+        targets.extend(Build::all(config).into_iter().flat_map(|build| build.sources).map(Target::Folder));
+    }
+    targets
+}
+
+/// What is served now, what it was made of, and what is to take its place.
+pub struct Live {
+    config: Config,
+    plugins: Plugins,
+    /// A manifest that is sound, while something that it names is not: tried again when that changes.
+    candidate: Option<Config>,
+    /// `None` where nobody develops.
+    builds: Option<Builds>,
+    /// What a build that failed has left in a component's file; it is not taken.
+    half_built: BTreeMap<PathBuf, blake3::Hash>,
+    /// What was said of an integration or the manifest; it is said once for each content.
+    said: BTreeMap<String, Vec<LoadError>>,
+    /// What was said of keys that only a start reads.
+    said_of_restart: Option<String>,
+    loader: Loader,
+    gateway: Arc<Gateway>,
+}
+
+enum Step {
+    Changed(Vec<Target>),
+    Hangup,
+    Built(Build, anyhow::Result<()>),
+}
+
+impl Live {
+    pub fn new(
+        config: Config,
+        plugins: Plugins,
+        builds: Option<Builds>,
+        loader: Loader,
+        gateway: Arc<Gateway>,
+    ) -> Self {
+        Self {
+            config,
+            plugins,
+            candidate: None,
+            builds,
+            half_built: BTreeMap::new(),
+            said: BTreeMap::new(),
+            said_of_restart: None,
+            loader,
+            gateway,
+        }
+    }
+
+    /// Follows the files until `stop`. Each message on `hangup` has everything looked at again.
+    ///
+    /// # Errors
+    /// If the files are watched no more.
     pub async fn follow(
         mut self,
-        mode: Mode,
-        develop: bool,
+        mut files: Files,
         mut hangup: mpsc::Receiver<()>,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
-        let (report, mut changes) = mpsc::channel(REPORTS_MAX);
-        let mut watcher = Watcher::start(mode, RELOAD_DEBOUNCE, report)?;
-        watcher.set(self.targets(develop))?;
+        // It was read before it was watched.
+        let mut step = Step::Changed(vec![Target::File(self.config.manifest.clone())]);
         loop {
-            let changed: Vec<Target> = tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                Some(changed) = changes.recv() => changed,
-                Some(()) = hangup.recv() => self.targets(develop).into_iter().collect(),
-            };
-            let started = Instant::now();
-            debug!(?changed, "files may have changed");
-            let work = self.changed(&changed);
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = work => {}
+                done = self.take(step) => done?,
             }
-            if let Err(error) = watcher.set(self.targets(develop)) {
-                warn!("not every file can be watched: {error:#}");
-            }
-            debug!(took = ?started.elapsed(), "looked at");
+            files.set(self.targets())?;
+            let ended = async {
+                match &mut self.builds {
+                    Some(builds) => builds.ended().await,
+                    None => std::future::pending().await,
+                }
+            };
+            step = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                changed = files.changes.recv() => Step::Changed(changed.context("the file watcher has stopped")?),
+                Some(()) = hangup.recv() => Step::Hangup,
+                (build, result) = ended => Step::Built(build, result),
+            };
         }
     }
 
-    /// The manifest, every component, and for development the sources.
-    fn targets(&self, develop: bool) -> BTreeSet<Target> {
-        let mut targets = BTreeSet::from([Target::File(self.config.manifest.clone())]);
-        for integration in self.config.integrations.values() {
-            targets.insert(Target::File(integration.component.clone()));
-            if develop && integration.build.is_some() {
-                let source = |path: &PathBuf| match path.is_file() {
-                    true => Target::File(path.clone()),
-                    false => Target::Folder(path.clone()),
-                };
-                targets.extend(integration.watch.iter().map(source));
+    async fn take(&mut self, step: Step) -> anyhow::Result<()> {
+        match step {
+            Step::Changed(changed) => self.changed(&changed.into_iter().collect()).await?,
+            Step::Hangup => {
+                info!("SIGHUP: the manifest and every component are looked at again");
+                self.said.clear();
+                self.said_of_restart = None;
+                self.half_built.clear();
+                if let Some(builds) = &mut self.builds {
+                    Build::all(&self.config).into_iter().for_each(|build| builds.want(build));
+                }
+                self.changed(&self.targets()).await?;
             }
+            Step::Built(build, result) => self.built(&build, result).await,
         }
-        targets
+        match &mut self.builds {
+            Some(builds) => builds.begin().await,
+            None => Ok(()),
+        }
     }
 
-    async fn changed(&mut self, changed: &[Target]) {
-        let is = |path: &PathBuf| changed.contains(&Target::File(path.clone()));
-        if is(&self.config.manifest.clone()) {
-            self.reload_manifest().await;
+    fn targets(&self) -> BTreeSet<Target> {
+        let configs = std::iter::once(&self.config).chain(&self.candidate);
+        configs.flat_map(|config| targets(config, self.builds.is_some())).collect()
+    }
+
+    async fn changed(&mut self, changed: &BTreeSet<Target>) -> anyhow::Result<()> {
+        debug!(?changed, "files may have changed");
+        let manifest_changed = changed.contains(&Target::File(self.config.manifest.clone()));
+        if manifest_changed {
+            self.read_manifest().await;
         }
-        let sources: Vec<_> = self
-            .config
-            .integrations
-            .values()
-            .filter(|integration| {
-                integration.watch.iter().any(|path| is(path) || changed.contains(&Target::Folder(path.clone())))
-            })
-            .cloned()
-            .collect();
-        if !sources.is_empty()
-            && let Err(error) = build_all(&self.config.folder, sources.iter()).await
-        {
-            error!("{error:#}; the old version keeps serving");
+        self.ask_for_builds(changed).await?;
+        if manifest_changed {
+            self.try_candidate().await;
         }
-        // A component that a build has just written reports itself.
-        let components: Vec<String> = self
-            .config
-            .integrations
-            .values()
-            .filter(|integration| is(&integration.component))
-            .map(|integration| integration.name.clone())
-            .collect();
-        for name in components {
+        let files = changed.iter().filter_map(|target| match target {
+            Target::File(path) => Some(path.clone()),
+            Target::Folder(_) => None,
+        });
+        self.changed_components(&files.collect()).await;
+        Ok(())
+    }
+
+    async fn changed_components(&mut self, files: &BTreeSet<PathBuf>) {
+        let of = |config: &Config| {
+            let made = config.integrations.values().filter(|integration| files.contains(&integration.component));
+            made.map(|integration| integration.name.clone()).collect::<Vec<_>>()
+        };
+        if self.candidate.as_ref().is_some_and(|candidate| !of(candidate).is_empty()) {
+            self.try_candidate().await;
+        }
+        for name in of(&self.config) {
             self.reload_component(&name).await;
         }
     }
 
+    // ---- one component -----------------------------------------------------------------------
+
     /// One component: the other plugins and every connection stay as they are.
     async fn reload_component(&mut self, name: &str) {
         let started = Instant::now();
-        let integration = self.config.integrations[name].clone();
-        let before = self.plugins.get(name).cloned();
-        let loaded = match self.loader.load(&self.config, &integration, before.as_ref()).await {
-            Ok(loaded) => loaded,
-            Err(error) => return self.refuse(name, problem(&self.config, &integration, &error)),
-        };
-        self.refused.remove(name);
-        if before.is_some_and(|before| Arc::ptr_eq(&before.plugin, &loaded.plugin)) {
+        let integration = &self.config.integrations[name];
+        if self.is_unfinished(integration).await {
             return;
         }
-        let (version, compiled_in) = (loaded.plugin.version(), loaded.artifact.compiled_in);
+        let before = self.plugins.get(name);
+        let loaded = match self.loader.load(&self.config, integration, before).await {
+            Ok(loaded) => loaded,
+            Err(error) => return self.refuse(name, vec![error]),
+        };
+        let mended = self.said.remove(name).is_some();
+        let version = loaded.plugin.version();
+        if before.is_some_and(|before| Arc::ptr_eq(&before.plugin, &loaded.plugin)) {
+            if mended {
+                info!(plugin = name, version, "the component is again as it is served");
+            }
+            return;
+        }
+        let compile = loaded.artifact.compiled_in.unwrap_or(Duration::ZERO);
         self.plugins.insert(name.to_owned(), loaded);
         self.gateway.deploy(self.loader.deployment(&self.config, &self.plugins));
         self.loader.metrics.reloads_accepted.increment(1);
-        info!(plugin = name, version, compile = ?compiled_in.unwrap_or(Duration::ZERO), took = ?started.elapsed(), "live");
-    }
-
-    /// The manifest: checked as a whole, then swapped as a whole.
-    async fn reload_manifest(&mut self) {
-        let manifest = self.config.manifest.clone();
-        let mut config = match Config::load(&manifest) {
-            Ok(config) => config,
-            Err(problems) => {
-                let text = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-                return self.refuse("", text);
-            }
-        };
-        for warning in &config.warnings {
-            warn!("{warning}");
-        }
-        // What was bound at the start stays as it is until the next one.
-        if config.server != self.config.server || config.backend != self.config.backend {
-            warn!(
-                "{}: [server] and [backend] are read at the start: restart the server for what changed there",
-                shown(&manifest)
-            );
-        }
-        config.server = self.config.server.clone();
-        config.backend = self.config.backend.clone();
-        let plugins = match self.loader.load_all(&config, &self.plugins).await {
-            Ok(plugins) => plugins,
-            Err(problems) => return self.refuse("", problems.join("\n")),
-        };
-        self.refused.clear();
-        self.gateway.deploy(self.loader.deployment(&config, &plugins));
-        self.config = config;
-        self.plugins = plugins;
-        self.loader.metrics.reloads_accepted.increment(1);
-        info!(manifest = shown(&manifest), "live");
+        info!(plugin = name, version, ?compile, took = ?started.elapsed(), "live");
     }
 
     /// Says once what is wrong; the old version keeps serving.
-    fn refuse(&mut self, name: &str, text: String) {
+    fn refuse(&mut self, name: &str, problems: Vec<LoadError>) {
+        if self.said.get(name) == Some(&problems) {
+            return;
+        }
         self.loader.metrics.reloads_refused.increment(1);
-        let said = self.refused.insert(name.to_owned(), text.clone());
-        if said.as_ref() != Some(&text) {
-            error!("{text}\nthe old version keeps serving");
+        error!("{}; the old version keeps serving", lines(&problems));
+        self.said.insert(name.to_owned(), problems);
+    }
+
+    // ---- the manifest ------------------------------------------------------------------------
+
+    /// Makes what is written a candidate, unless it says what is served already.
+    async fn read_manifest(&mut self) {
+        let (path, manifest) = (&self.config.manifest, shown(&self.config.manifest));
+        // Its text is for `Config` to read; this waits until nobody writes it, and tells one from another.
+        let text = watch::settled(path, MANIFEST_BYTES_MAX).await.ok();
+        let content = text.as_deref().map(blake3::hash);
+        let refused = |text| vec![LoadError { content, text }];
+        if text.is_some_and(|text| text.trim_ascii().is_empty()) {
+            // To start with it is allowed, but here it is rather half of a write.
+            self.candidate = None;
+            return self.refuse(MANIFEST, refused(format!("{manifest}: found nothing, expected a manifest")));
+        }
+        let mut config = match Config::load(manifest.as_ref()) {
+            Ok(config) => config,
+            Err(problems) => {
+                self.candidate = None;
+                let problems = problems.iter().flat_map(|problem| refused(problem.to_string()));
+                return self.refuse(MANIFEST, problems.collect());
+            }
+        };
+        self.tell_of_restart(&config);
+        config.server = self.config.server.clone();
+        config.backend = self.config.backend.clone();
+        if config.means_the_same(&self.config) {
+            // The lines may have moved.
+            self.config = config;
+            self.candidate = None;
+            if self.said.remove(MANIFEST).is_some() {
+                info!(manifest, "the manifest again says what is served");
+            }
+            return;
+        }
+        if self.candidate.as_ref().is_none_or(|candidate| !config.means_the_same(candidate)) {
+            for warning in &config.warnings {
+                warn!("{warning}");
+            }
+        }
+        self.candidate = Some(config);
+    }
+
+    /// What was bound or opened at the start stays as it is until the next one.
+    fn tell_of_restart(&mut self, config: &Config) {
+        let keys = config.changed_at_the_start(&self.config);
+        if keys.is_empty() {
+            self.said_of_restart = None;
+            return;
+        }
+        let (manifest, keys) = (shown(&config.manifest), keys.join(", "));
+        let text = format!("{manifest}: {keys} changed, which only the start reads: restart the server for it");
+        if self.said_of_restart.as_ref() != Some(&text) {
+            warn!("{text}");
+            self.said_of_restart = Some(text);
         }
     }
+
+    /// Serves the candidate if all that it names loads: checked as a whole, then swapped as a whole.
+    async fn try_candidate(&mut self) {
+        let Some(candidate) = &self.candidate else { return };
+        for integration in candidate.integrations.values() {
+            if self.is_unfinished(integration).await {
+                // The end of a build comes back to it.
+                return;
+            }
+        }
+        let plugins = match self.loader.load_all(candidate, &self.plugins).await {
+            Ok(plugins) => plugins,
+            Err(problems) => return self.refuse(MANIFEST, problems),
+        };
+        self.gateway.deploy(self.loader.deployment(candidate, &plugins));
+        self.loader.metrics.reloads_accepted.increment(1);
+        for (name, loaded) in &plugins {
+            let before = self.plugins.get(name);
+            if before.is_none_or(|before| !Arc::ptr_eq(&before.plugin, &loaded.plugin)) {
+                info!(plugin = name, version = loaded.plugin.version(), "live");
+            }
+        }
+        info!(manifest = shown(&candidate.manifest), "live");
+        self.config = self.candidate.take().expect("it was just served");
+        self.plugins = plugins;
+        self.said.clear();
+    }
+
+    // ---- builds ------------------------------------------------------------------------------
+
+    /// For sources that have changed, and for what a candidate names and was never built here.
+    async fn ask_for_builds(&mut self, changed: &BTreeSet<Target>) -> anyhow::Result<()> {
+        let Some(builds) = &mut self.builds else { return Ok(()) };
+        let touched = |build: &Build| build.sources.iter().any(|path| changed.contains(&Target::Folder(path.clone())));
+        for build in Build::all(&self.config).into_iter().filter(touched) {
+            builds.want_if_changed(build).await?;
+        }
+        for build in self.candidate.iter().flat_map(Build::all) {
+            if !builds.knows(&build.command) {
+                builds.want(build);
+            } else if touched(&build) {
+                builds.want_if_changed(build).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether its file is of a build that still runs, or that has failed.
+    async fn is_unfinished(&self, integration: &config::Integration) -> bool {
+        let work = self.builds.as_ref().zip(integration.build.as_deref());
+        if work.is_some_and(|(builds, command)| builds.is_at_work(command)) {
+            return true;
+        }
+        match self.half_built.get(&integration.component) {
+            Some(left) => self.loader.content(&integration.component).await.as_ref() == Some(left),
+            None => false,
+        }
+    }
+
+    async fn built(&mut self, build: &Build, result: anyhow::Result<()>) {
+        let configs = std::iter::once(&self.config).chain(&self.candidate);
+        let made = configs.flat_map(|config| config.integrations.values());
+        let made = made.filter(|integration| integration.build.as_ref() == Some(&build.command));
+        let components: BTreeSet<PathBuf> = made.map(|integration| integration.component.clone()).collect();
+        if let Err(error) = result {
+            error!("{error:#}; the old version keeps serving");
+            for component in components {
+                if let Some(content) = self.loader.content(&component).await {
+                    self.half_built.insert(component, content);
+                }
+            }
+            return;
+        }
+        self.half_built.retain(|component, _| !components.contains(component));
+        // The files report themselves too, but later, and not those that a build has left as they were.
+        self.changed_components(&components).await;
+    }
+}
+
+fn lines(problems: &[LoadError]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }

@@ -8,6 +8,7 @@
 //! checkout of 480 files in a hundred pieces. A wait of our own would have to follow its wait. It also
 //! reports every read of every neighbour, our own reads among them, and never sleeps longer than a tick.
 
+mod content; // whether a touch was a change
 mod inbox; // what came in since the thread last looked
 mod lookout; // the thread: from events and looks to reports
 mod plan; // which folders and names decide about a target
@@ -22,6 +23,7 @@ use anyhow::Context as _;
 use notify::Watcher as _;
 use tokio::sync::mpsc;
 
+pub use content::content;
 use inbox::Inbox;
 use lookout::Lookout;
 pub use settled::settled;

@@ -40,9 +40,12 @@ impl Runtime {
             Some(component) => (component, None),
             None => {
                 let started = Instant::now();
-                let component = Component::from_binary(&self.engine, &as_component(bytes)?)
-                    .map_err(into_anyhow)
-                    .context("it cannot be compiled")?;
+                let whole = as_component(bytes)?;
+                let compiled = Component::from_binary(&self.engine, &whole).map_err(into_anyhow);
+                let component = compiled.map_err(|error| match check_structure(&whole) {
+                    Err(cut_off) => cut_off,
+                    Ok(()) => error.context("it cannot be compiled"),
+                })?;
                 let compiled_in = started.elapsed();
                 if let Some(cache) = &self.cache {
                     cache.put(&content, &component);
@@ -110,10 +113,17 @@ fn as_component(bytes: &[u8]) -> anyhow::Result<std::borrow::Cow<'_, [u8]>> {
     Ok(component.context("no component can be made of this core module")?.into())
 }
 
+const CUT_OFF: &str = "it is cut off or damaged: build it again";
+
+/// Whether every section is there to its end.
+fn check_structure(bytes: &[u8]) -> anyhow::Result<()> {
+    wasmparser::Parser::new(0).parse_all(bytes).try_for_each(|payload| payload.map(|_| ())).context(CUT_OFF)
+}
+
 /// Whether a core module has the custom section in which bindings describe their world.
 fn carries_world(bytes: &[u8]) -> anyhow::Result<bool> {
     for payload in wasmparser::Parser::new(0).parse_all(bytes) {
-        if let wasmparser::Payload::CustomSection(section) = payload.context("it is cut off or damaged")?
+        if let wasmparser::Payload::CustomSection(section) = payload.context(CUT_OFF)?
             && section.name().starts_with("component-type")
         {
             return Ok(true);

@@ -161,7 +161,7 @@ fn steps(path: &Path) -> Vec<Step> {
     path.components().rev().filter_map(step).collect()
 }
 
-fn is_ignored(name: &OsStr) -> bool {
+pub(super) fn is_ignored(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     IGNORED_FOLDERS.contains(&&*name) || is_scratch(&name)
 }
