@@ -13,7 +13,6 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -35,7 +34,7 @@ mod upgrade;
 
 pub use observe::serve_metrics;
 
-use head::{HeadRecorder, RecordedHead};
+use head::{Head, HeadRecorder, HeadRecording};
 
 /// Pending connections of the kernel: a reconnect storm waits instead of being refused.
 const BACKLOG: u32 = 4096;
@@ -146,7 +145,7 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 fn router(shared: Arc<Shared>) -> Router {
-    Router::new().route("/", get(page)).fallback(dispatch).with_state(shared)
+    Router::new().fallback(dispatch).with_state(shared)
 }
 
 /// One TCP connection: some requests, or one upgrade.
@@ -161,8 +160,8 @@ async fn serve_stream(stream: TcpStream, router: Router, shared: Arc<Shared>) {
         debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
     let (stream, head) = HeadRecorder::new(stream);
-    let arrival = Arrival { peer, head, _place: Arc::new(place) };
-    let service = router.layer(axum::Extension(arrival));
+    let accepted = Accepted { peer, head, place: Arc::new(place) };
+    let service = router.layer(axum::Extension(accepted));
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -183,15 +182,28 @@ async fn serve_stream(stream: TcpStream, router: Router, shared: Arc<Shared>) {
     }
 }
 
-/// How a request came in. Whoever holds it holds the connection's place.
+/// A TCP connection, as each of its requests finds it.
 #[derive(Clone)]
+struct Accepted {
+    peer: SocketAddr,
+    head: HeadRecording,
+    place: Arc<OwnedSemaphorePermit>,
+}
+
+/// How a request came in. Whoever holds it holds the connection's place.
 struct Arrival {
     peer: SocketAddr,
-    head: RecordedHead,
+    head: Head,
     _place: Arc<OwnedSemaphorePermit>,
 }
 
-async fn page(State(shared): State<Arc<Shared>>) -> Response {
+impl From<Accepted> for Arrival {
+    fn from(Accepted { peer, head, place }: Accepted) -> Self {
+        Self { peer, head: head.take(), _place: place }
+    }
+}
+
+async fn page(shared: &Shared) -> Response {
     let Some(path) = &shared.page else {
         return answer::message(StatusCode::NOT_FOUND, "Not Found");
     };
@@ -205,12 +217,13 @@ async fn page(State(shared): State<Arc<Shared>>) -> Response {
     }
 }
 
-/// `/{stage}` upgrades, `/{stage}/@connections/{id}` manages; nothing else is there.
+/// `/` is the page, `/{stage}` upgrades, `/{stage}/@connections/{id}` manages; nothing else is there.
 async fn dispatch(
     State(shared): State<Arc<Shared>>,
-    axum::Extension(arrival): axum::Extension<Arrival>,
+    axum::Extension(accepted): axum::Extension<Accepted>,
     request: Request<Body>,
 ) -> Response {
+    let arrival = Arrival::from(accepted);
     if request.uri().to_string().len() > URL_BYTES_MAX {
         return answer::message(StatusCode::URI_TOO_LONG, "URI Too Long");
     }
@@ -219,11 +232,14 @@ async fn dispatch(
     // Clients double a slash where the endpoint that they were given ends in one.
     let mut parts = path.split('/').filter(|part| !part.is_empty());
     let (first, second, third, rest) = (parts.next(), parts.next(), parts.next(), parts.next());
-    if first != Some(&stage) {
-        return answer::forbidden();
+    let get = request.method() == Method::GET;
+    match first {
+        None if get => return page(&shared).await,
+        Some(first) if first == stage => {}
+        _ => return answer::forbidden(),
     }
     match (second, third, rest) {
-        (None, _, _) if request.method() == Method::GET => upgrade::upgrade(shared, arrival, request).await,
+        (None, _, _) if get => upgrade::upgrade(shared, arrival, request).await,
         (Some("@connections" | "%40connections"), Some(id), None) => {
             management::manage(&shared.gateway, id, request).await
         }

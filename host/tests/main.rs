@@ -3,5 +3,7 @@
 //! Each file tells one part of the story. `cargo xtask test` builds the guests that they need.
 
 mod harness;
+mod wire;
 
+mod connect;
 mod messages;

@@ -24,7 +24,6 @@ use crate::server::{Arrival, Shared, answer, connection};
 /// up while it waits must not cut the handler off.
 pub async fn upgrade(shared: Arc<Shared>, arrival: Arrival, mut request: Request<Body>) -> Response {
     if !asks_for_websocket(&request) {
-        arrival.head.forget();
         return upgrade_required();
     }
     // The library checks method, version and headers, and computes the accept key.
@@ -94,7 +93,7 @@ fn told(arrival: &Arrival, request: &Request<Body>) -> Upgrade {
     };
     let query = request.uri().query().unwrap_or_default();
     let query_string = form_urlencoded::parse(query.as_bytes()).into_owned().collect::<Vec<Field>>();
-    Upgrade { peer, headers: arrival.head.take(request.headers()), query_string }
+    Upgrade { peer, headers: arrival.head.fields(request.headers()), query_string }
 }
 
 fn lossy(bytes: &[u8]) -> String {
