@@ -6,4 +6,5 @@ mod harness;
 mod wire;
 
 mod connect;
+mod routes;
 mod messages;
