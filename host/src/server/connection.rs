@@ -62,10 +62,13 @@ pub(super) async fn serve(shared: &Shared, connection: &Arc<Connection>, on_upgr
 
 /// Buffers start small: 10,000 idle connections with the library's own would take 1.3 GB.
 fn socket_config(limits: &ConnectionLimits) -> WebSocketConfig {
+    // What is buffered already, a post and the answer of the handler that ran meanwhile; as much again
+    // for the heads of their frames and for pings.
+    let write_bytes_max = 2 * (WRITE_BUFFER_BYTES + limits.message_bytes);
     WebSocketConfig::default()
         .read_buffer_size(limits.read_buffer_bytes)
         .write_buffer_size(WRITE_BUFFER_BYTES)
-        .max_write_buffer_size(WRITE_BUFFER_BYTES + limits.message_bytes * 2)
+        .max_write_buffer_size(write_bytes_max)
         .max_message_size(Some(limits.message_bytes))
         .max_frame_size(Some(limits.frame_bytes))
 }
@@ -182,7 +185,8 @@ async fn live<'a>(
             }
             Step::Answered(answer) => {
                 running = None;
-                answer.and_then(|payload| {
+                // What the handler posted to its own connection goes out first.
+                answer.and_then(|payload| connection.outbox.answer(payload)).and_then(|payload| {
                     clock.sent(Instant::now());
                     socket.queue(payload.into()).err()
                 })
