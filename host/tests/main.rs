@@ -8,3 +8,4 @@ mod wire;
 mod connect;
 mod routes;
 mod messages;
+mod endings;
