@@ -15,7 +15,16 @@ pub fn build() -> anyhow::Result<()> {
     )?;
     step(
         "building echo-rust and relay for the lean target, wasm32-unknown-unknown",
-        cargo().current_dir(root().join("plugins")).args(["build", "--release", "--target", LEAN, "-p", "echo-rust", "-p", "relay"]),
+        cargo().current_dir(root().join("plugins")).args([
+            "build",
+            "--release",
+            "--target",
+            LEAN,
+            "-p",
+            "echo-rust",
+            "-p",
+            "relay",
+        ]),
     )?;
     step(
         "building the hostile guest of the tests",
