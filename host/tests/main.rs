@@ -5,5 +5,6 @@
 mod components;
 mod harness;
 
+mod dev;
 mod messages;
 mod reload;
