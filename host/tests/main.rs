@@ -7,6 +7,7 @@ mod wire;
 
 mod components;
 mod connect;
+mod dev;
 mod endings;
 mod management;
 mod messages;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::cli::ManifestArg;
 use crate::cli::sandbox::Sandbox;
 use crate::config::Config;
-use crate::reload::{Plugins, shown};
+use crate::reload::shown;
 
 /// Check a manifest and load every component of it, without serving
 ///
@@ -30,7 +30,7 @@ impl Check {
             eprintln!("warning: {warning}");
         }
         let sandbox = Sandbox::new(&config)?;
-        match sandbox.loader.load_all(&config, &Plugins::new()).await {
+        match sandbox.loader.load_all(&config).await {
             Ok(plugins) => {
                 let manifest = shown(&config.manifest);
                 println!("{manifest}: {} routes, {} integrations, all load", config.routes.len(), plugins.len());

@@ -19,7 +19,7 @@ use crate::config;
 use crate::connections::Connections;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
-use crate::reload::{Build, Builds, Files, Live, LoadError, Loader, Plugins, WatchMode};
+use crate::reload::{Build, Builds, Files, Live, LoadError, Loader, WatchMode};
 use crate::runtime::Runtime;
 use crate::server::{Server, ServerOptions, serve_metrics};
 
@@ -104,7 +104,7 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
     };
     let runtime = Runtime::new(cache_folder(config.server.cache.as_ref()).as_deref())?;
     let loader = Loader { runtime, services, metrics: Arc::clone(&metrics) };
-    let plugins = loader.load_all(&config, &Plugins::new()).await.map_err(|problems| {
+    let plugins = loader.load_all(&config).await.map_err(|problems| {
         let told: Vec<String> = problems.iter().map(LoadError::to_string).collect();
         anyhow!("not every component loads\n{}", told.join("\n"))
     })?;
