@@ -2,12 +2,13 @@
 
 use std::process::Command;
 
-use crate::step::{cargo, root, step};
+use crate::step::{cargo, root, step, tools};
 
 const COMFORTABLE: &str = "wasm32-wasip2";
 const LEAN: &str = "wasm32-unknown-unknown";
 
 pub fn build() -> anyhow::Result<()> {
+    tools()?;
     targets()?;
     step(
         "building the plugins for wasm32-wasip2",
@@ -34,6 +35,7 @@ pub fn build() -> anyhow::Result<()> {
 
 /// Only the chat, for the demo.
 pub fn build_chat() -> anyhow::Result<()> {
+    tools()?;
     targets()?;
     step(
         "building the chat for wasm32-wasip2",
