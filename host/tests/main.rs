@@ -8,3 +8,4 @@ mod harness;
 mod dev;
 mod messages;
 mod reload;
+mod reload_under_load;

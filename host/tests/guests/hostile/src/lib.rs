@@ -70,6 +70,7 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
             }
             reply(version::number())
         }
+        "stamp" => reply(format_args!("{} {rest}", version::number())),
         "recurse" => reply(recurse(number()? as u64)),
         "grow" => reply(grow(number()?)),
         "count" => reply(count()),
