@@ -30,6 +30,8 @@ pub struct Loader {
     pub runtime: Arc<Runtime>,
     pub services: Services,
     pub metrics: Arc<Metrics>,
+    /// Whether there are connections to which a compiler gives way.
+    pub serving: bool,
 }
 
 /// A plugin, and what it was made of.
@@ -107,7 +109,11 @@ impl Loader {
         }
         let made = async {
             let runtime = Arc::clone(&self.runtime);
-            let compiling = tokio::task::spawn_blocking(move || runtime.compile(&bytes));
+            let serving = self.serving;
+            let compiling = tokio::task::spawn_blocking(move || match serving {
+                true => runtime.compile_aside(&bytes),
+                false => runtime.compile(&bytes),
+            });
             let artifact = Arc::new(compiling.await.context("the compiler panicked")??);
             let scope = self.scope(config, integration);
             let plugin = Arc::new(self.runtime.bind(&artifact, scope, integration.reuse).await?);

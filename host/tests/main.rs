@@ -13,5 +13,6 @@ mod management;
 mod messages;
 mod metrics;
 mod reload;
+mod reload_under_load;
 mod routes;
 mod sdks;

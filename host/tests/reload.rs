@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::components::{
-    CORE_MODULE, EMPTY_COMPONENT, becomes, of_another_contract, put, that_traps_at_its_start, until, version,
+    CORE_MODULE, EMPTY_COMPONENT, becomes, large, of_another_contract, put, that_traps_at_its_start, until, version,
 };
 use crate::harness::{ECHO, HOSTILE, HOSTILE_GRANTS, Log, Server, Site, component, eventually, manifest};
 
@@ -196,6 +196,33 @@ async fn an_event_in_flight_finishes_on_the_version_that_it_started_with() {
     early.send("version").await;
     assert_eq!(early.text().await, "00000001");
     assert_eq!(early.text().await, "00000002");
+}
+
+#[tokio::test]
+async fn messages_are_answered_while_a_large_component_is_compiled_by_threads_that_give_way() {
+    let server = site().serve();
+    let mut peer = server.connect("").await;
+    // One that no cache knows.
+    let number = std::process::id() % 10_000_000 + 2;
+    put(&guest(&server), large(number, 6));
+    let (mut answers, mut nice) = (0, None);
+    while peer.ask("version").await == "00000001" {
+        nice = nice.or_else(|| nice_of(&server, "compile"));
+        answers += usize::from(nice.is_some());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(nice.as_deref(), Some("10"));
+    assert!(answers > 10, "{answers} answers while it was compiled");
+}
+
+/// The nice value of a thread of the server.
+fn nice_of(server: &Server, thread: &str) -> Option<String> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", server.process.id())).unwrap();
+    let stats = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    stats.filter(|stat| stat.contains(thread)).find_map(|stat| {
+        // proc(5): the 19th field, where the name is the second.
+        stat.rsplit_once(") ")?.1.split(' ').nth(16).map(str::to_owned)
+    })
 }
 
 #[tokio::test]

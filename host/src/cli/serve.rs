@@ -103,7 +103,7 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
         message_bytes: config.connection.message_bytes,
     };
     let runtime = Runtime::new(cache_folder(config.server.cache.as_ref()).as_deref())?;
-    let loader = Loader { runtime, services, metrics: Arc::clone(&metrics) };
+    let loader = Loader { runtime, services, metrics: Arc::clone(&metrics), serving: false };
     let plugins = loader.load_all(&config).await.map_err(|problems| {
         let told: Vec<String> = problems.iter().map(LoadError::to_string).collect();
         anyhow!("not every component loads\n{}", told.join("\n"))
