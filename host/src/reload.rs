@@ -77,17 +77,18 @@ impl Loader {
         integration: &config::Integration,
         before: Option<&Loaded>,
     ) -> Result<Loaded, LoadError> {
-        let refused = |content, error| LoadError { content, text: problem(config, integration, &error) };
-        let (content, bytes) = read(&integration.component).await.map_err(|error| {
-            let hint = match (error.kind(), &integration.build) {
-                (ErrorKind::NotFound, Some(build)) => format!("it is not there; build it: {build}"),
-                (ErrorKind::NotFound, None) => "it is not there; put it there, or name another file".to_owned(),
-                _ => format!("it cannot be read: {error}"),
-            };
-            refused(None, anyhow!(hint))
-        })?;
+        let (content, bytes) = component(config, integration).await?;
         let made = self.make(config, integration, before, content, bytes).await;
-        made.map_err(|error| refused(Some(content), error))
+        made.map_err(|error| LoadError { content: Some(content), text: problem(config, integration, &error) })
+    }
+
+    /// Whether the file of an integration is a component, whatever that may do.
+    pub async fn check_file(&self, config: &Config, integration: &config::Integration) -> Result<(), LoadError> {
+        let (content, bytes) = component(config, integration).await?;
+        let compiled = self.compile(bytes).await;
+        compiled
+            .map(|_| ())
+            .map_err(|error| LoadError { content: Some(content), text: problem(config, integration, &error) })
     }
 
     /// The hash of a file that nobody writes, if it can be read.
@@ -106,11 +107,7 @@ impl Loader {
         let before = before.filter(|before| before.artifact.content == content);
         let artifact = match before {
             Some(before) => Arc::clone(&before.artifact),
-            None => {
-                let runtime = Arc::clone(&self.runtime);
-                let compiling = tokio::task::spawn_blocking(move || runtime.compile(&bytes));
-                Arc::new(compiling.await.context("the compiler panicked")??)
-            }
+            None => Arc::new(self.compile(bytes).await?),
         };
         let scope = PluginScope::new(
             &integration.name,
@@ -126,6 +123,11 @@ impl Loader {
             None => Arc::new(self.runtime.bind(&artifact, scope, integration.reuse).await?),
         };
         Ok(Loaded { integration: integration.clone(), artifact, plugin })
+    }
+
+    async fn compile(&self, bytes: Vec<u8>) -> anyhow::Result<Artifact> {
+        let runtime = Arc::clone(&self.runtime);
+        tokio::task::spawn_blocking(move || runtime.compile(&bytes)).await.context("the compiler panicked")?
     }
 
     /// What is served with these plugins.
@@ -155,6 +157,18 @@ fn api_info(config: &Config) -> ApiInfo {
         stage: config.api.stage.clone(),
         stage_variables: config.api.stage_variables.clone().into_iter().collect(),
     }
+}
+
+/// The file of an integration, or what to do about it.
+async fn component(config: &Config, integration: &config::Integration) -> Result<(blake3::Hash, Vec<u8>), LoadError> {
+    read(&integration.component).await.map_err(|error| {
+        let hint = match (error.kind(), &integration.build) {
+            (ErrorKind::NotFound, Some(build)) => format!("it is not there; build it: {build}"),
+            (ErrorKind::NotFound, None) => "it is not there; put it there, or name another file".to_owned(),
+            _ => format!("it cannot be read: {error}"),
+        };
+        LoadError { content: None, text: problem(config, integration, &anyhow!(hint)) }
+    })
 }
 
 /// What a file holds once nobody writes it, and the hash of it.

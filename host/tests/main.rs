@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod cli;
 mod components;
 mod connect;
 mod management;
