@@ -22,7 +22,7 @@ mod keyvalue;
 mod log;
 
 pub use grants::{AllowedHost, FileGrant, Grants, Scheme};
-pub use imports::{check_imports, grant_lines};
+pub use imports::{check_imports, grant_lines, is_served};
 pub use keyvalue::{Bucket, Cas};
 pub use log::{GuestLog, LineWriter, Stream};
 

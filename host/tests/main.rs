@@ -5,6 +5,7 @@
 mod harness;
 mod wire;
 
+mod cli;
 mod components;
 mod connect;
 mod dev;
