@@ -3,5 +3,9 @@
 //! Each file tells one part of the story. `cargo xtask test` builds the guests that they need.
 
 mod harness;
+mod wat;
 
 mod messages;
+mod loading;
+mod limits;
+mod reuse;

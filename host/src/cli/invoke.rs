@@ -153,7 +153,7 @@ fn tell(invocation: &Invocation, cpu: Duration, goes_back: bool) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            println!("failed    {}", error.explain());
+            println!("failed    {}{}", error.explain(), error.backtrace().unwrap_or_default());
             ExitCode::FAILURE
         }
     };

@@ -102,6 +102,10 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
         .load_all(&config, &Plugins::new())
         .await
         .map_err(|problems| anyhow!("not every component loads\n{}", problems.join("\n")))?;
+    for (name, loaded) in &plugins {
+        let compile = loaded.artifact.compiled_in.unwrap_or(Duration::ZERO);
+        info!(plugin = %name, version = %loaded.plugin.version(), ?compile, "loaded");
+    }
     let deployment = loader.deployment(&config, &plugins);
     let gateway = Gateway::new(connections, backend.clone(), deployment, Arc::clone(&metrics));
 

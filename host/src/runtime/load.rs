@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 use wasmtime::component::Component;
 
-use crate::capability::{PluginScope, check_imports};
+use crate::capability::{Grants, PluginScope, check_imports};
+use crate::runtime::features::unsupported;
 use crate::runtime::{Plugin, Runtime, into_anyhow};
 
 pub const HANDLER: &str = "jackfield:gateway/handler@0.1.0";
@@ -40,9 +41,10 @@ impl Runtime {
             Some(component) => (component, None),
             None => {
                 let started = Instant::now();
-                let component = Component::from_binary(&self.engine, &as_component(bytes)?)
-                    .map_err(into_anyhow)
-                    .context("it cannot be compiled")?;
+                let component = self.compile_anew(bytes).map_err(|error| match unsupported(bytes) {
+                    Some(reason) => anyhow!(reason),
+                    None => error,
+                })?;
                 let compiled_in = started.elapsed();
                 if let Some(cache) = &self.cache {
                     cache.put(&content, &component);
@@ -54,6 +56,11 @@ impl Runtime {
         let imports = ty.imports(&self.engine).map(|(name, _)| name.to_owned()).collect();
         let exports = ty.exports(&self.engine).map(|(name, _)| name.to_owned()).collect();
         Ok(Artifact { component, content, imports, exports, compiled_in })
+    }
+
+    fn compile_anew(&self, bytes: &[u8]) -> anyhow::Result<Component> {
+        let component = as_component(bytes)?;
+        Component::from_binary(&self.engine, &component).map_err(into_anyhow).context("it cannot be compiled")
     }
 
     /// Binds a component to its grants and limits: links it, checks the type of its handler, and
@@ -76,12 +83,21 @@ impl Runtime {
             bail!("it exports {found}, but no {HANDLER}: build it against the world jackfield:gateway/route-handler");
         }
         check_imports(&scope.name, &artifact.imports, &scope.grants).map_err(|problems| anyhow!(problems))?;
+        check_folders(&scope.grants)?;
         let pre = self
             .linker
             .instantiate_pre(&artifact.component)
             .map_err(into_anyhow)
             .context("it was built against another version of the contract: an import has the wrong type")?;
         Plugin::start(Arc::clone(self), scope, artifact.content, pre, reuse).await
+    }
+}
+
+/// A folder that is not there would only be missed by the guest, in words of its own.
+fn check_folders(grants: &Grants) -> anyhow::Result<()> {
+    match grants.files.iter().find(|file| !file.host.is_dir()) {
+        Some(file) => bail!("it is granted {}, which is no folder: make it, or change files", file.host.display()),
+        None => Ok(()),
     }
 }
 
@@ -93,13 +109,14 @@ fn as_component(bytes: &[u8]) -> anyhow::Result<std::borrow::Cow<'_, [u8]>> {
         bail!(r"it is no WebAssembly: a file of {length} bytes that does not begin with \0asm and a version");
     }
     let layer = &bytes[4..8];
+    if layer != COMPONENT_LAYER && layer != MODULE_LAYER {
+        bail!("it is neither a component nor a core module: its version is {layer:02x?}");
+    }
+    let carries_world = carries_world(bytes)?;
     if layer == COMPONENT_LAYER {
         return Ok(bytes.into());
     }
-    if layer != MODULE_LAYER {
-        bail!("it is neither a component nor a core module: its version is {layer:02x?}");
-    }
-    if !carries_world(bytes)? {
+    if !carries_world {
         bail!(
             "it is a core module that carries no world's metadata; \
              build it for wasm32-wasip2, or with an SDK of jackfield for wasm32-unknown-unknown"
@@ -110,14 +127,14 @@ fn as_component(bytes: &[u8]) -> anyhow::Result<std::borrow::Cow<'_, [u8]>> {
     Ok(component.context("no component can be made of this core module")?.into())
 }
 
-/// Whether a core module has the custom section in which bindings describe their world.
+/// Whether there is the custom section in which bindings describe their world. Looks at every
+/// section, so that a file that is cut off is called so.
 fn carries_world(bytes: &[u8]) -> anyhow::Result<bool> {
+    let mut found = false;
     for payload in wasmparser::Parser::new(0).parse_all(bytes) {
-        if let wasmparser::Payload::CustomSection(section) = payload.context("it is cut off or damaged")?
-            && section.name().starts_with("component-type")
-        {
-            return Ok(true);
+        if let wasmparser::Payload::CustomSection(section) = payload.context("it is cut off or damaged")? {
+            found |= section.name().starts_with("component-type");
         }
     }
-    Ok(false)
+    Ok(found)
 }
