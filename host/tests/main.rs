@@ -8,4 +8,5 @@ mod wat;
 mod messages;
 mod loading;
 mod limits;
+mod capabilities;
 mod reuse;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tracing::warn;
 use wasmtime::Store;
 use wasmtime::UpdateDeadline;
+use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -90,8 +91,12 @@ fn wasi_context(capabilities: &mut Capabilities) -> WasiCtx {
     if !grants.sockets.is_empty() {
         let scope = Arc::clone(&capabilities.scope);
         builder.allow_tcp(true).socket_addr_check(move |address, usage| {
-            let connects = matches!(usage, wasmtime_wasi::sockets::SocketAddrUse::TcpConnect);
-            let granted = connects && scope.grants.sockets.contains(&address);
+            let granted = match usage {
+                SocketAddrUse::TcpConnect => scope.grants.sockets.contains(&address),
+                // A socket that connects is first bound to whatever the system gives it.
+                SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
+                _ => false,
+            };
             Box::pin(async move { granted })
         });
     }

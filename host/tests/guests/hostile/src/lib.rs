@@ -211,6 +211,12 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
             reply(keys?.len())
         }
         "draft" => reply(draft::obey(rest)),
+        "agent" => reply(current_connection::context().identity.user_agent.unwrap_or_else(|| "none".to_owned())),
+        "variable" => {
+            let variables = current_connection::context().stage_variables;
+            let found = variables.into_iter().find(|(name, _)| name == rest);
+            reply(found.map_or("none".to_owned(), |(_, value)| value))
+        }
         "context" => {
             let told = current_connection::context();
             reply(format!("{} {} {} {}", told.api_id, told.stage, told.domain_name, told.identity.source_ip))
