@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::components::{
     CORE_MODULE, EMPTY_COMPONENT, becomes, large, of_another_contract, put, that_traps_at_its_start, until, version,
 };
-use crate::harness::{ECHO, HOSTILE, HOSTILE_GRANTS, Log, Server, Site, component, eventually, manifest};
+use crate::harness::{ECHO, HOSTILE_GRANTS, Log, Server, Site, component, eventually, manifest};
 
 /// How many lines of the log have all of these words.
 fn count(log: &Log, words: &[&str]) -> usize {
