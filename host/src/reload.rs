@@ -55,11 +55,27 @@ pub struct LoadError {
 
 impl Loader {
     /// Loads every integration, or tells every problem.
-    pub async fn load_all(&self, config: &Config, before: &Plugins) -> Result<Plugins, Vec<LoadError>> {
+    pub async fn load_all(&self, config: &Config) -> Result<Plugins, Vec<LoadError>> {
+        self.load_again(config, &Plugins::new(), |_| true).await
+    }
+
+    /// The same where `before` is served. Of an integration that is not `to_read`, what is served
+    /// goes on as it is, whatever its file holds.
+    pub async fn load_again(
+        &self,
+        config: &Config,
+        before: &Plugins,
+        to_read: impl Fn(&config::Integration) -> bool,
+    ) -> Result<Plugins, Vec<LoadError>> {
         let mut plugins = Plugins::new();
         let mut problems = Vec::new();
         for (name, integration) in &config.integrations {
-            match self.load(config, integration, before.get(name)).await {
+            let before = before.get(name);
+            let loaded = match before {
+                Some(before) if !to_read(integration) => self.bind_again(config, integration, before).await,
+                _ => self.load(config, integration, before).await,
+            };
+            match loaded {
                 Ok(loaded) => {
                     plugins.insert(name.clone(), loaded);
                 }
@@ -78,56 +94,64 @@ impl Loader {
         before: Option<&Loaded>,
     ) -> Result<Loaded, LoadError> {
         let (content, bytes) = component(config, integration).await?;
-        let made = self.make(config, integration, before, content, bytes).await;
-        made.map_err(|error| LoadError { content: Some(content), text: problem(config, integration, &error) })
+        if let Some(before) = before.filter(|before| before.artifact.content == content) {
+            return self.bind_again(config, integration, before).await;
+        }
+        let made = async {
+            let artifact = Arc::new(self.compile(bytes).await?);
+            let scope = self.scope(config, integration);
+            let plugin = Arc::new(self.runtime.bind(&artifact, scope, integration.reuse).await?);
+            Ok(Loaded { integration: integration.clone(), artifact, plugin })
+        };
+        made.await.map_err(|error| LoadError { content: Some(content), text: problem(config, integration, &error) })
     }
 
     /// Whether the file of an integration is a component, whatever that may do.
     pub async fn check_file(&self, config: &Config, integration: &config::Integration) -> Result<(), LoadError> {
         let (content, bytes) = component(config, integration).await?;
-        let compiled = self.compile(bytes).await;
-        compiled
-            .map(|_| ())
-            .map_err(|error| LoadError { content: Some(content), text: problem(config, integration, &error) })
-    }
-
-    /// The hash of a file that nobody writes, if it can be read.
-    pub async fn content(&self, path: &Path) -> Option<blake3::Hash> {
-        read(path).await.ok().map(|(content, _)| content)
-    }
-
-    async fn make(
-        &self,
-        config: &Config,
-        integration: &config::Integration,
-        before: Option<&Loaded>,
-        content: blake3::Hash,
-        bytes: Vec<u8>,
-    ) -> anyhow::Result<Loaded> {
-        let before = before.filter(|before| before.artifact.content == content);
-        let artifact = match before {
-            Some(before) => Arc::clone(&before.artifact),
-            None => Arc::new(self.compile(bytes).await?),
-        };
-        let scope = PluginScope::new(
-            &integration.name,
-            integration.grants.clone(),
-            integration.limits.clone(),
-            api_info(config),
-            self.services_for(config),
-        );
-        let same = before
-            .filter(|before| before.plugin.scope().same_terms(&scope) && before.integration.reuse == integration.reuse);
-        let plugin = match same {
-            Some(same) => Arc::clone(&same.plugin),
-            None => Arc::new(self.runtime.bind(&artifact, scope, integration.reuse).await?),
-        };
-        Ok(Loaded { integration: integration.clone(), artifact, plugin })
+        let compiled = self.compile(bytes).await.map(|_| ());
+        compiled.map_err(|error| LoadError { content: Some(content), text: problem(config, integration, &error) })
     }
 
     async fn compile(&self, bytes: Vec<u8>) -> anyhow::Result<Artifact> {
         let runtime = Arc::clone(&self.runtime);
         tokio::task::spawn_blocking(move || runtime.compile(&bytes)).await.context("the compiler panicked")?
+    }
+
+    /// The same component under the terms of this manifest; the same plugin where they are the same.
+    async fn bind_again(
+        &self,
+        config: &Config,
+        integration: &config::Integration,
+        before: &Loaded,
+    ) -> Result<Loaded, LoadError> {
+        let artifact = Arc::clone(&before.artifact);
+        let scope = self.scope(config, integration);
+        let same = before.plugin.scope().same_terms(&scope) && before.integration.reuse == integration.reuse;
+        let plugin = match same {
+            true => Arc::clone(&before.plugin),
+            false => {
+                let bound = self.runtime.bind(&artifact, scope, integration.reuse).await;
+                let content = Some(artifact.content);
+                Arc::new(bound.map_err(|error| LoadError { content, text: problem(config, integration, &error) })?)
+            }
+        };
+        Ok(Loaded { integration: integration.clone(), artifact, plugin })
+    }
+
+    fn scope(&self, config: &Config, integration: &config::Integration) -> PluginScope {
+        PluginScope::new(
+            &integration.name,
+            integration.grants.clone(),
+            integration.limits.clone(),
+            api_info(config),
+            Services { message_bytes: config.connection.message_bytes, ..self.services.clone() },
+        )
+    }
+
+    /// The hash of a file that nobody writes, if it can be read.
+    pub async fn content(&self, path: &Path) -> Option<blake3::Hash> {
+        read(path).await.ok().map(|(content, _)| content)
     }
 
     /// What is served with these plugins.
@@ -144,10 +168,6 @@ impl Loader {
             routes: RouteTable::new(config.api.route_selection_expression.clone(), routes),
             connection: config.connection.clone(),
         }
-    }
-
-    fn services_for(&self, config: &Config) -> Services {
-        Services { message_bytes: config.connection.message_bytes, ..self.services.clone() }
     }
 }
 

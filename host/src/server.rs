@@ -20,6 +20,7 @@ use hyper_util::service::TowerToHyperService;
 use percent_encoding::percent_decode_str;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
@@ -66,6 +67,8 @@ struct Shared {
     places: Arc<Semaphore>,
     /// Each upgraded connection, until its `$disconnect` has run.
     lives: TaskTracker,
+    /// Sockets on which the last word was said, until the peer has said its own.
+    farewells: TaskTracker,
     stop: CancellationToken,
     stop_timeout: Duration,
 }
@@ -91,6 +94,7 @@ impl Server {
             page,
             places: Arc::new(Semaphore::new(connections_max)),
             lives: TaskTracker::new(),
+            farewells: TaskTracker::new(),
             stop: CancellationToken::new(),
             stop_timeout,
         };
@@ -125,19 +129,23 @@ impl Server {
         drop(listener);
         info!(connections = shared.gateway.connections().len(), "stopping");
         shared.stop.cancel();
-        requests.close();
-        shared.lives.close();
+        let deadline = Instant::now() + shared.stop_timeout;
         let drained = async {
-            requests.wait().await;
-            shared.lives.wait().await;
+            for tasks in [&requests, &shared.lives] {
+                tasks.close();
+                tasks.wait().await;
+            }
         };
-        if tokio::time::timeout(shared.stop_timeout, drained).await.is_err() {
+        if timeout_at(deadline, drained).await.is_err() {
             warn!(
                 connections = shared.lives.len(),
                 "the stop took longer than {:?} (stop_timeout in [server]): handlers that still ran were cut off",
                 shared.stop_timeout
             );
         }
+        shared.farewells.close();
+        // A peer that does not answer our close loses nothing when the socket is dropped.
+        let _ = timeout_at(deadline, shared.farewells.wait()).await;
     }
 }
 
@@ -175,7 +183,8 @@ async fn serve_stream(stream: TcpStream, router: Router, shared: Arc<Shared>) {
         debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
     let (stream, head) = HeadRecorder::new(stream);
-    let accepted = Accepted { peer, head, place: Arc::new(place) };
+    let requests = TaskTracker::new();
+    let accepted = Accepted { peer, head, requests: requests.clone(), place: Arc::new(place) };
     let service = router.layer(axum::Extension(accepted));
     let mut connection = std::pin::pin!(
         http1::Builder::new()
@@ -188,6 +197,10 @@ async fn serve_stream(stream: TcpStream, router: Router, shared: Arc<Shared>) {
     let served = tokio::select! {
         served = connection.as_mut() => served,
         () = shared.stop.cancelled() => {
+            // What was asked is answered; half a request is not waited for.
+            if requests.is_empty() {
+                return;
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -202,20 +215,19 @@ async fn serve_stream(stream: TcpStream, router: Router, shared: Arc<Shared>) {
 struct Accepted {
     peer: SocketAddr,
     head: HeadRecording,
-    place: Arc<OwnedSemaphorePermit>,
+    /// Those that wait for their answers.
+    requests: TaskTracker,
+    place: Place,
 }
 
-/// How a request came in. Whoever holds it holds the connection's place.
+/// A connection's place among the most that may be open: it is taken for as long as somebody holds this.
+type Place = Arc<OwnedSemaphorePermit>;
+
+/// How a request came in.
 struct Arrival {
     peer: SocketAddr,
     head: Head,
-    _place: Arc<OwnedSemaphorePermit>,
-}
-
-impl From<Accepted> for Arrival {
-    fn from(Accepted { peer, head, place }: Accepted) -> Self {
-        Self { peer, head: head.take(), _place: place }
-    }
+    place: Place,
 }
 
 async fn page(shared: &Shared) -> Response {
@@ -238,7 +250,9 @@ async fn dispatch(
     axum::Extension(accepted): axum::Extension<Accepted>,
     mut request: Request<Body>,
 ) -> Response {
-    let arrival = Arrival::from(accepted);
+    let Accepted { peer, head, requests, place } = accepted;
+    let _waiting = requests.token();
+    let arrival = Arrival { peer, head: head.take(), place };
     if request.uri().to_string().len() > URL_BYTES_MAX {
         return answer::message(StatusCode::URI_TOO_LONG, "URI Too Long");
     }

@@ -3,14 +3,16 @@
 //! Each file tells one part of the story. `cargo xtask test` builds the guests that they need.
 
 mod harness;
+mod wire;
 
 mod cli;
 mod components;
 mod connect;
+mod dev;
+mod endings;
 mod management;
 mod messages;
 mod metrics;
 mod reload;
 mod routes;
 mod sdks;
-mod wire;

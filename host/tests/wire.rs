@@ -184,6 +184,11 @@ impl Wire {
         (1006, String::new())
     }
 
+    /// Hangs up without a word, as a machine does that forgot the connection.
+    pub fn reset(self) {
+        self.stream.set_zero_linger().unwrap();
+    }
+
     /// Waits until the server hangs up.
     pub async fn hung_up(&mut self) {
         while self.more().await {

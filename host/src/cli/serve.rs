@@ -20,7 +20,7 @@ use crate::config;
 use crate::connections::Connections;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
-use crate::reload::{Build, Builds, Files, Live, LoadError, Loader, Plugins, WatchMode};
+use crate::reload::{Build, Builds, Files, Live, LoadError, Loader, WatchMode};
 use crate::runtime::Runtime;
 use crate::server::{Server, ServerOptions, serve_metrics};
 
@@ -120,7 +120,7 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
     };
     let runtime = Runtime::new(cache_folder(config.server.cache.as_ref()).as_deref())?;
     let loader = Loader { runtime, services, metrics: Arc::clone(&metrics) };
-    let plugins = loader.load_all(&config, &Plugins::new()).await;
+    let plugins = loader.load_all(&config).await;
     let plugins = plugins.map_err(|problems| told("the components have", problems.iter().map(LoadError::to_string)))?;
     for (name, loaded) in &plugins {
         info!(plugin = name, version = loaded.plugin.version(), "loaded");

@@ -296,13 +296,19 @@ impl Live {
     /// Serves the candidate if all that it names loads: checked as a whole, then swapped as a whole.
     async fn try_candidate(&mut self) {
         let Some(candidate) = &self.candidate else { return };
-        for integration in candidate.integrations.values() {
+        let mut unfinished = BTreeSet::new();
+        for (name, integration) in &candidate.integrations {
             if self.is_unfinished(integration).await {
-                // The end of a build comes back to it.
-                return;
+                let served = self.config.integrations.get(name);
+                if served.is_none_or(|served| served.component != integration.component) {
+                    // The end of a build comes back to it.
+                    return;
+                }
+                unfinished.insert(name);
             }
         }
-        let plugins = match self.loader.load_all(candidate, &self.plugins).await {
+        let to_read = |integration: &config::Integration| !unfinished.contains(&integration.name);
+        let plugins = match self.loader.load_again(candidate, &self.plugins, to_read).await {
             Ok(plugins) => plugins,
             Err(problems) => return self.refuse(MANIFEST, problems),
         };

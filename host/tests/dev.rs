@@ -1,0 +1,182 @@
+//! `jackfield dev`: what changes in the sources is built, and what was built is live.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::components::{becomes, put, until, version};
+use crate::harness::{ECHO, HOSTILE_GRANTS, Log, PATIENCE, Server, Site, component, eventually, manifest};
+
+/// A project whose compiler is a shell script: it makes `guest.wasm` of `src/guest.wasm`.
+fn project(script: &str) -> Site {
+    project_that_watches("src", script)
+}
+
+fn project_that_watches(watch: &str, script: &str) -> Site {
+    let build = format!("build = \"./build.sh\"\nwatch = [{watch:?}]\n{HOSTILE_GRANTS}");
+    let site = Site::new(&manifest("guest.wasm".as_ref(), "", &build));
+    fs::create_dir(site.path().join("src")).unwrap();
+    put(&site.path().join("src/guest.wasm"), version(1));
+    fs::write(site.path().join("build.sh"), format!("#!/bin/sh\nset -e\n{script}\n")).unwrap();
+    fs::set_permissions(site.path().join("build.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+    site
+}
+
+fn source(server: &Server) -> PathBuf {
+    server.site.path().join("src/guest.wasm")
+}
+
+fn count(log: &Log, words: &[&str]) -> usize {
+    log.text().lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
+}
+
+async fn appears(path: &Path) {
+    eventually(&format!("{} is there", path.display()), || async { path.exists() }).await;
+}
+
+#[tokio::test]
+async fn dev_builds_what_is_not_built_and_builds_again_when_a_source_changes() {
+    let server = project("cp src/guest.wasm guest.wasm").start(&["dev"]);
+    let mut peer = server.connect("").await;
+    assert_eq!(peer.ask("version").await, "00000001");
+    for number in 2..4 {
+        put(&source(&server), version(number));
+        becomes(&mut peer, number, number - 1).await;
+    }
+    assert_eq!(count(&server.log, &["building [integrations.guest]: ./build.sh"]), 3);
+}
+
+#[tokio::test]
+async fn a_failed_build_shows_the_compilers_output_and_the_old_version_keeps_serving() {
+    let site = project("cp src/guest.wasm guest.wasm\n. ./src/check.sh");
+    put(&site.path().join("src/check.sh"), "true");
+    let server = site.start(&["dev"]);
+    let mut peer = server.connect("").await;
+    let check = server.site.path().join("src/check.sh");
+
+    put(&check, "echo 'error[E0308]: mismatched types' >&2; echo '  --> src/lib.rs:1'; exit 3");
+    put(&source(&server), version(2));
+    let failed = ["the build of [integrations.guest] failed (exit status: 3)", "the old version keeps serving"];
+    server.log.line_with(&failed).await;
+    server.log.line_with(&["error[E0308]: mismatched types"]).await;
+    server.log.line_with(&["  --> src/lib.rs:1"]).await;
+    // What it has left in the component's file reports itself, and is not taken.
+    eventually("the second version is built", || async {
+        fs::read(server.site.path().join("guest.wasm")).unwrap() == version(2)
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(peer.ask("version").await, "00000001");
+
+    put(&check, "true");
+    becomes(&mut peer, 2, 1).await;
+}
+
+#[tokio::test]
+async fn a_first_build_that_fails_ends_dev_with_the_compilers_output() {
+    let (code, stdout, stderr) = project("echo 'error: no such crate' >&2; exit 101").run(&["dev"]);
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert!(stderr.contains("\nerror: no such crate\n"), "{stderr}");
+    assert!(stderr.contains("error: the build of [integrations.guest] failed (exit status: 101)"), "{stderr}");
+}
+
+#[tokio::test]
+async fn while_a_build_runs_other_changes_are_taken_and_a_change_of_its_sources_is_built_after_it() {
+    let site =
+        project("cp src/guest.wasm half\ntouch begun\nwhile [ -e hold ]; do sleep 0.02; done\nmv half guest.wasm");
+    let other = "other = { integration = \"other\", route_response = true }\n\
+                 [integrations.other]\ncomponent = \"other.wasm\"\n";
+    let text = fs::read_to_string(site.manifest()).unwrap();
+    fs::write(site.manifest(), format!("{text}{other}{HOSTILE_GRANTS}")).unwrap();
+    fs::copy(component(ECHO), site.path().join("other.wasm")).unwrap();
+    let server = site.start(&["dev"]);
+    let path = |name: &str| server.site.path().join(name);
+    let mut peer = server.connect("").await;
+
+    fs::remove_file(path("begun")).unwrap();
+    fs::write(path("hold"), "").unwrap();
+    put(&source(&server), version(2));
+    appears(&path("begun")).await;
+    put(&source(&server), version(3));
+    let question = r#"{"action":"other"}"#;
+    assert_eq!(peer.ask(question).await, question);
+    put(&path("other.wasm"), version(7));
+    eventually("the other component is live", || async { count(&server.log, &["live", "plugin=\"other\""]) == 1 })
+        .await;
+    put(&server.site.manifest(), format!("[api]\nid = \"new\"\n{text}{other}{HOSTILE_GRANTS}"));
+    eventually("the manifest is live", || async { count(&server.log, &["live", "manifest="]) == 1 }).await;
+    assert_eq!(peer.ask("version").await, "00000001");
+
+    fs::remove_file(path("hold")).unwrap();
+    until(&mut peer, "version", "00000003").await;
+    assert_eq!(count(&server.log, &["building [integrations.guest]"]), 3);
+}
+
+#[tokio::test]
+async fn the_stop_ends_the_build_that_runs_and_all_that_it_has_started() {
+    let site = project("cp src/guest.wasm guest.wasm\n. ./src/then.sh");
+    put(&site.path().join("src/then.sh"), "true");
+    let mut server = site.start(&["dev"]);
+    put(&server.site.path().join("src/then.sh"), "sleep 1000 & echo $! > sleeper.new; mv sleeper.new sleeper; wait");
+    let note = server.site.path().join("sleeper");
+    appears(&note).await;
+    let sleeper = fs::read_to_string(&note).unwrap().trim().to_owned();
+    assert!(runs(&sleeper));
+    server.signal("TERM");
+    assert_eq!(server.ended().await, Some(0));
+    eventually("the sleeper has ended", || async { !runs(&sleeper) }).await;
+}
+
+#[tokio::test]
+async fn a_stop_during_the_first_build_ends_it() {
+    let site = project("echo $$ > builder.new; mv builder.new builder; sleep 1000");
+    let mut process = site.command(&["dev"]).stderr(Stdio::null()).spawn().unwrap();
+    appears(&site.path().join("builder")).await;
+    let builder = fs::read_to_string(site.path().join("builder")).unwrap().trim().to_owned();
+    let status = std::process::Command::new("kill").arg(process.id().to_string()).status().unwrap();
+    assert!(status.success());
+    let ended = tokio::task::spawn_blocking(move || process.wait().unwrap());
+    assert_eq!(tokio::time::timeout(PATIENCE, ended).await.unwrap().unwrap().code(), Some(0));
+    eventually("the build has ended", || async { !runs(&builder) }).await;
+}
+
+#[tokio::test]
+async fn a_build_that_writes_among_its_own_sources_does_not_start_itself_for_ever() {
+    let server = project_that_watches(".", "cp src/guest.wasm guest.wasm").start(&["dev"]);
+    let mut peer = server.connect("").await;
+    put(&source(&server), version(2));
+    becomes(&mut peer, 2, 1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let builds = count(&server.log, &["building [integrations.guest]"]);
+    assert!(builds <= 4, "each change asks for one build, and what it writes for one more: {builds}");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(count(&server.log, &["building [integrations.guest]"]), builds);
+}
+
+#[tokio::test]
+async fn an_integration_that_is_new_in_the_manifest_is_built_and_then_live() {
+    let server = project("cp src/guest.wasm guest.wasm").start(&["dev"]);
+    let mut peer = server.connect("").await;
+    let path = |name: &str| server.site.path().join(name);
+    fs::create_dir(path("second")).unwrap();
+    let text = fs::read_to_string(server.site.manifest()).unwrap();
+    let second = "second = { integration = \"second\", route_response = true }\n\
+                  [integrations.second]\ncomponent = \"second.wasm\"\n\
+                  build = \"cp second/code.wasm second.wasm\"\nwatch = [\"second\"]\n";
+    put(&server.site.manifest(), format!("{text}{second}{HOSTILE_GRANTS}"));
+    server.log.line_with(&["the build of [integrations.second] failed", "the old version keeps serving"]).await;
+    assert_eq!(peer.ask("version").await, "00000001");
+
+    fs::copy(component(ECHO), path("second/code.wasm")).unwrap();
+    server.log.line_with(&["live", "manifest="]).await;
+    let question = r#"{"action":"second"}"#;
+    assert_eq!(peer.ask(question).await, question);
+}
+
+/// Whether a process is there and no mere entry in its parent's table.
+fn runs(id: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
