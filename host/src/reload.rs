@@ -30,6 +30,8 @@ pub struct Loader {
     pub runtime: Arc<Runtime>,
     pub services: Services,
     pub metrics: Arc<Metrics>,
+    /// Whether there are connections to which a compiler gives way.
+    pub serving: bool,
 }
 
 /// A plugin, and what it was made of.
@@ -109,13 +111,20 @@ impl Loader {
     /// Whether the file of an integration is a component, whatever that may do.
     pub async fn check_file(&self, config: &Config, integration: &config::Integration) -> Result<(), LoadError> {
         let (content, bytes) = component(config, integration).await?;
-        let compiled = self.compile(bytes).await.map(|_| ());
-        compiled.map_err(|error| LoadError { content: Some(content), text: problem(config, integration, &error) })
+        let compiled = self.compile(bytes).await;
+        compiled
+            .map(|_| ())
+            .map_err(|error| LoadError { content: Some(content), text: problem(config, integration, &error) })
     }
 
     async fn compile(&self, bytes: Vec<u8>) -> anyhow::Result<Artifact> {
         let runtime = Arc::clone(&self.runtime);
-        tokio::task::spawn_blocking(move || runtime.compile(&bytes)).await.context("the compiler panicked")?
+        let serving = self.serving;
+        let compiling = tokio::task::spawn_blocking(move || match serving {
+            true => runtime.compile_aside(&bytes),
+            false => runtime.compile(&bytes),
+        });
+        compiling.await.context("the compiler panicked")?
     }
 
     /// The same component under the terms of this manifest; the same plugin where they are the same.

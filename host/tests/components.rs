@@ -1,6 +1,7 @@
 //! Components made for a test: the hostile guest in many versions, and what is no component.
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -35,10 +36,10 @@ pub fn that_traps_at_its_start() -> Vec<u8> {
         10, 5, 1, 3, 0, 0x00, 0x0b, // its body: unreachable
     ];
     let mut bytes = version(0);
-    let index = sections(&bytes).filter(|id| *id == 1).count();
-    section(&mut bytes, 1, MODULE);
+    let index = sections(&bytes).filter(|(id, _)| *id == CORE_MODULE_SECTION).count();
+    section(&mut bytes, CORE_MODULE_SECTION, MODULE);
     // One core instance: of the module that was just added, with no arguments.
-    section(&mut bytes, 2, &[1, 0, u8::try_from(index).unwrap(), 0]);
+    section(&mut bytes, CORE_INSTANCE_SECTION, &[1, 0, u8::try_from(index).unwrap(), 0]);
     bytes
 }
 
@@ -47,11 +48,26 @@ pub const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 /// A component in which there is nothing.
 pub const EMPTY_COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
-/// The ids of the sections of a component.
-fn sections(bytes: &[u8]) -> impl Iterator<Item = u8> {
+/// The hostile guest with as many idle copies of its code: so much more to compile.
+pub fn large(number: u32, copies: usize) -> Vec<u8> {
+    let mut bytes = version(number);
+    let modules = sections(&bytes).filter(|(id, _)| *id == CORE_MODULE_SECTION);
+    let (_, code) = modules.max_by_key(|(_, section)| section.len()).unwrap();
+    let code = bytes[code].to_vec();
+    for _ in 0..copies {
+        bytes.extend(&code);
+    }
+    bytes
+}
+
+const CORE_MODULE_SECTION: u8 = 1;
+const CORE_INSTANCE_SECTION: u8 = 2;
+
+/// The sections of a component: what they hold, and where they are.
+fn sections(bytes: &[u8]) -> impl Iterator<Item = (u8, Range<usize>)> {
     let mut at = 8;
     std::iter::from_fn(move || {
-        let id = *bytes.get(at)?;
+        let (start, id) = (at, *bytes.get(at)?);
         let (mut length, mut shift) = (0, 0);
         loop {
             at += 1;
@@ -62,7 +78,7 @@ fn sections(bytes: &[u8]) -> impl Iterator<Item = u8> {
             }
         }
         at += 1 + length;
-        Some(id)
+        Some((id, start..at))
     })
 }
 

@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::components::{becomes, put, until, version};
-use crate::harness::{ECHO, HOSTILE_GRANTS, Log, PATIENCE, Server, Site, component, eventually, manifest};
+use crate::harness::{ECHO, HOSTILE_GRANTS, Log, PATIENCE, Peer, Server, Site, component, eventually, manifest};
 
 /// A project whose compiler is a shell script: it makes `guest.wasm` of `src/guest.wasm`.
 fn project(script: &str) -> Site {
@@ -173,6 +173,92 @@ async fn an_integration_that_is_new_in_the_manifest_is_built_and_then_live() {
     server.log.line_with(&["live", "manifest="]).await;
     let question = r#"{"action":"second"}"#;
     assert_eq!(peer.ask(question).await, question);
+}
+
+#[tokio::test]
+async fn while_two_users_chat_the_handlers_source_is_changed_and_rebuilt_and_both_stay_connected() {
+    let source = chat_source();
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("chat-target");
+    let site = Site::new(&format!(
+        r#"
+[integrations.chat]
+component = "{target}/wasm32-wasip2/release/chat.wasm"
+build = "cd {source} && CARGO_TARGET_DIR={target} cargo build --release --target wasm32-wasip2"
+watch = ["{source}/chat/src"]
+grants = ["connections", "connection-store"]
+
+[routes]
+"$connect" = "chat"
+"$disconnect" = "chat"
+sendmessage = {{ integration = "chat", route_response = true }}
+"#,
+        source = source.display(),
+        target = target.display(),
+    ));
+    let server = site.start(&["dev"]);
+    let mut a = server.connect("?userId=A").await;
+    let mut b = server.connect("?userId=B").await;
+    assert_eq!(a.text().await, r#"{"type":"joined","user":"B"}"#);
+    let chat = async |a: &mut Peer, b: &mut Peer| {
+        a.send(r#"{"action":"sendmessage","to":"B","content":"hello"}"#).await;
+        assert_eq!(b.text().await, r#"{"type":"message","from":"A","content":"hello"}"#);
+    };
+    chat(&mut a, &mut b).await;
+
+    let (file, question) = (source.join("chat/src/lib.rs"), r#"{"action":"sendmessage","to":"C","content":"hello"}"#);
+    let answer = |words: &str| format!(r#"{{"type":"error","message":"C {words}"}}"#);
+    assert_eq!(a.ask(question).await, answer("is not here"));
+    let code = fs::read_to_string(&file).unwrap();
+    put(&file, format!("{code}\nthis is not Rust"));
+    let failed = ["the build of [integrations.chat] failed", "the old version keeps serving"];
+    for _ in talks() {
+        chat(&mut a, &mut b).await;
+        if count(&server.log, &failed) == 1 {
+            break;
+        }
+    }
+    assert!(server.log.text().contains("error: could not compile `chat`"));
+
+    put(&file, code.replace("is not here", "has gone home"));
+    for _ in talks() {
+        chat(&mut a, &mut b).await;
+        let found = a.ask(question).await;
+        if found == answer("has gone home") {
+            break;
+        }
+        assert_eq!(found, answer("is not here"));
+    }
+    b.close(1000, "").await;
+    assert_eq!(a.text().await, r#"{"type":"left","user":"B"}"#);
+}
+
+/// Some minutes of talk: a real compiler takes its time, and shares the machine with other tests.
+fn talks() -> impl Iterator {
+    let deadline = Instant::now() + 8 * PATIENCE;
+    std::iter::from_fn(move || {
+        assert!(Instant::now() < deadline, "what they wait for never comes");
+        std::thread::sleep(Duration::from_millis(100));
+        Some(())
+    })
+}
+
+/// A copy of the chat's source beside the real SDK. It is always at the same place, and so is what
+/// is built of it, so that only the first run builds it all.
+fn chat_source() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (plugins, copy) = (here.join("../plugins"), Path::new(env!("CARGO_TARGET_TMPDIR")).join("chat-source"));
+    let _ = fs::remove_dir_all(&copy);
+    for folder in ["chat/src", ".cargo"] {
+        fs::create_dir_all(copy.join(folder)).unwrap();
+    }
+    for file in ["Cargo.lock", ".cargo/config.toml", "chat/Cargo.toml", "chat/src/lib.rs"] {
+        fs::copy(plugins.join(file), copy.join(file)).unwrap();
+    }
+    let sdk = here.join("../sdk/rust").canonicalize().unwrap();
+    let workspace = fs::read_to_string(plugins.join("Cargo.toml")).unwrap();
+    let workspace = workspace.replace("../sdk/rust", sdk.to_str().unwrap());
+    fs::write(copy.join("Cargo.toml"), workspace.replace(r#""echo-rust", "presence""#, "")).unwrap();
+    copy
 }
 
 /// Whether a process is there and no mere entry in its parent's table.

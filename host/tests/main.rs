@@ -14,5 +14,6 @@ mod management;
 mod messages;
 mod metrics;
 mod reload;
+mod reload_under_load;
 mod routes;
 mod sdks;

@@ -2,7 +2,7 @@
 //!
 //! Rows are served from memory, and so is the index on their attributes: connections do not
 //! outlive the process that holds them, so what sled keeps of them is only for the process after a
-//! crash. Saving a row is one key, and the index is made of the rows when the folder is opened, so
+//! crash, and is written once an interval, however often a row has changed. Saving a row is one key, and the index is made of the rows when the folder is opened, so
 //! the two agree whenever the process dies. Buckets are in sled alone.
 //!
 //! sled's batches and transactions are not used, and neither is `flush_async`: each of them starts
@@ -18,13 +18,13 @@ use super::{BackendError, Durability, Found, KeysFrom, Page, Row, SledOptions};
 use crate::event::Field;
 use crate::id::ConnectionId;
 
-mod buckets; // keys and values
-mod encoding; // a row as bytes
-mod flusher;
-mod lane; // the thread on which sled is called
-mod log; // how anything gets there
 mod rows; // rows and their index, in memory
-mod store; // what is in the folder // the thread that brings all to the disk
+mod encoding; // a row as bytes
+mod folder; // what is on the disk
+mod log; // how anything gets there
+mod buckets; // keys and values
+mod lane; // the thread on which sled is called
+mod flusher; // the thread that brings all to the disk
 
 use flusher::Flusher;
 use lane::Lane;

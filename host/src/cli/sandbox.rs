@@ -34,7 +34,7 @@ impl Sandbox {
             message_bytes: config.connection.message_bytes,
         };
         let runtime = Runtime::new(cache_folder(config.server.cache.as_ref()).as_deref())?;
-        let loader = Loader { runtime: Arc::clone(&runtime), services, metrics: Metrics::disabled() };
+        let loader = Loader { runtime: Arc::clone(&runtime), services, metrics: Metrics::disabled(), serving: false };
         Ok(Self { loader, _folder: folder })
     }
 }

@@ -119,7 +119,7 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
         message_bytes: config.connection.message_bytes,
     };
     let runtime = Runtime::new(cache_folder(config.server.cache.as_ref()).as_deref())?;
-    let loader = Loader { runtime, services, metrics: Arc::clone(&metrics) };
+    let loader = Loader { runtime, services, metrics: Arc::clone(&metrics), serving: false };
     let plugins = loader.load_all(&config).await;
     let plugins = plugins.map_err(|problems| told("the components have", problems.iter().map(LoadError::to_string)))?;
     for (name, loaded) in &plugins {

@@ -102,7 +102,7 @@ impl Live {
             half_built: BTreeMap::new(),
             said: BTreeMap::new(),
             said_of_restart: None,
-            loader,
+            loader: Loader { serving: true, ..loader },
             gateway,
         }
     }

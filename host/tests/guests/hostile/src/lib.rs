@@ -102,6 +102,7 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
             kv::Bucket::open("shared")?.set(key, text)?;
             Ok(response)
         }
+        "stamp" => reply(format_args!("{} {rest}", version::number())),
         "recurse" => reply(recurse(number()? as u64)),
         "grow" => reply(grow(number()?)),
         "count" => reply(count()),
