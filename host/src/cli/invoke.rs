@@ -168,7 +168,10 @@ impl Report {
     fn answer(&mut self, invocation: &Invocation, key: &RouteKey, route_response: bool) {
         let response = match &invocation.result {
             Ok(response) => response,
-            Err(error) => return self.line("failed", error.explain()),
+            Err(error) => {
+                let backtrace = error.backtrace().unwrap_or_default();
+                return self.line("failed", format!("{}{backtrace}", error.explain()));
+            }
         };
         self.line("response", response.status_code.to_string());
         for (name, value) in &response.headers {

@@ -123,7 +123,8 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
     let plugins = loader.load_all(&config).await;
     let plugins = plugins.map_err(|problems| told("the components have", problems.iter().map(LoadError::to_string)))?;
     for (name, loaded) in &plugins {
-        info!(plugin = name, version = loaded.plugin.version(), "loaded");
+        let compile = loaded.artifact.compiled_in.unwrap_or(Duration::ZERO);
+        info!(plugin = %name, version = %loaded.plugin.version(), ?compile, "loaded");
     }
     let deployment = loader.deployment(&config, &plugins);
     let gateway = Gateway::new(connections, backend.clone(), deployment, Arc::clone(&metrics));
