@@ -339,20 +339,6 @@ async fn requests_follow_each_other_on_one_connection_whatever_was_answered() {
 }
 
 #[tokio::test]
-async fn an_upgrade_after_a_post_on_the_same_connection_has_its_own_headers() {
-    let grants = r#"grants = ["connections", "connection-store"]"#;
-    let server = Site::new(&manifest(&component(crate::harness::ECHO), "", grants)).serve();
-    let mut stream = Stream::open(&server).await;
-    assert_eq!(stream.post(NOBODY, b"hello").await.status, 410);
-    let upgrade = "GET /dev HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
-    let answer = stream.request(upgrade.as_bytes()).await;
-    assert_eq!(answer.status, 101);
-    // The guest takes the first one that it is told of.
-    assert_eq!(answer.header("sec-websocket-protocol"), Some("chat"));
-}
-
-#[tokio::test]
 async fn a_body_may_come_slowly_but_one_that_never_comes_is_not_waited_for() {
     let server = Site::hostile().serve();
     let mut peer = server.connect("").await;
