@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -14,7 +15,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use crate::capability;
 use crate::limits::{
-    EPOCH_INTERVAL, EVENT_TABLE_ELEMENTS, EVENT_WAIT_MAX, EVENTS_AT_ONCE_MAX, FIBER_STACK_BYTES, GUEST_INSTANCES_MAX,
+    EPOCH_INTERVAL, EVENT_TABLE_ELEMENTS, EVENTS_AT_ONCE_MAX, FIBER_STACK_BYTES, GUEST_INSTANCES_MAX,
     GUEST_MEMORIES_MAX, GUEST_STACK_BYTES, GUEST_TABLES_MAX, MEMORY_KEEP_RESIDENT_BYTES, PLACE_MEMORIES, PLACE_TABLES,
     TABLE_KEEP_RESIDENT_BYTES, WARM_PLACES_MAX,
 };
@@ -65,12 +66,16 @@ impl Runtime {
         Ok(Arc::new(Self { engine, linker, cache, places, warm_places }))
     }
 
-    /// So many places in the pool, waited for as long as `EVENT_WAIT_MAX`.
-    async fn places(&self, count: u32) -> Option<SemaphorePermit<'_>> {
+    /// So many places in the pool, waited for as long as `wait`; `None` is for ever.
+    async fn places(&self, count: u32, wait: Option<Duration>) -> Option<SemaphorePermit<'_>> {
         if let Ok(places) = self.places.try_acquire_many(count) {
             return Some(places);
         }
-        tokio::time::timeout(EVENT_WAIT_MAX, self.places.acquire_many(count)).await.ok()?.ok()
+        let places = self.places.acquire_many(count);
+        match wait {
+            Some(wait) => tokio::time::timeout(wait, places).await.ok()?.ok(),
+            None => places.await.ok(),
+        }
     }
 }
 
