@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, MANIFEST_NAME};
+use crate::config::{self, Config, MANIFEST_NAME};
+use crate::runtime::{Runtime, RuntimeOptions};
 use crate::telemetry::{self, LogFormat};
 
 mod check;
@@ -99,6 +101,12 @@ impl ManifestArg {
         }
         Ok(config)
     }
+}
+
+/// The engine, with the folder and the memory that the manifest gives it.
+fn runtime(server: &config::Server) -> anyhow::Result<Arc<Runtime>> {
+    let cache = cache_folder(server.cache.as_ref());
+    Runtime::new(RuntimeOptions { cache: cache.as_deref(), memory_bytes: server.memory_bytes })
 }
 
 /// Where compiled code is kept: where the manifest says, else in the user's cache folder.

@@ -74,6 +74,8 @@ pub struct Server {
     pub stop_timeout: Duration,
     /// Where compiled components are kept; `None`: in the user's cache folder.
     pub cache: Option<PathBuf>,
+    /// What all sandboxes may have at once; `None`: half of the machine's memory.
+    pub memory_bytes: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

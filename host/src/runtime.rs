@@ -35,6 +35,7 @@ pub use load::{Artifact, HANDLER};
 pub use plugin::{Invocation, InvokeError, Plugin};
 pub use trap::Trap;
 
+use budget::SharedMemory;
 use cache::CodeCache;
 use state::HostState;
 
@@ -46,11 +47,21 @@ pub struct Runtime {
     places: Semaphore,
     /// For instances that are kept between two events.
     warm_places: Arc<Semaphore>,
+    memory: Arc<SharedMemory>,
+}
+
+/// What a runtime has of the machine.
+#[derive(Default)]
+pub struct RuntimeOptions<'a> {
+    /// The folder for compiled code; without one, every start compiles anew.
+    pub cache: Option<&'a Path>,
+    /// The memory of all guests together; without a number, half of the machine's.
+    pub memory_bytes: Option<usize>,
 }
 
 impl Runtime {
-    /// `cache` is the folder for compiled code; without one, every start compiles anew.
-    pub fn new(cache: Option<&Path>) -> anyhow::Result<Arc<Self>> {
+    pub fn new(options: RuntimeOptions<'_>) -> anyhow::Result<Arc<Self>> {
+        let RuntimeOptions { cache, memory_bytes } = options;
         let engine = engine()?;
         let linker = linker(&engine).map_err(into_anyhow).context("cannot link the host functions")?;
         let cache = cache.and_then(|folder| match CodeCache::open(folder, &engine) {
@@ -63,7 +74,8 @@ impl Runtime {
         tick(&engine)?;
         let places = Semaphore::new(EVENTS_AT_ONCE_MAX);
         let warm_places = Arc::new(Semaphore::new(WARM_PLACES_MAX));
-        Ok(Arc::new(Self { engine, linker, cache, places, warm_places }))
+        let memory = SharedMemory::new(memory_bytes);
+        Ok(Arc::new(Self { engine, linker, cache, places, warm_places, memory }))
     }
 
     /// So many places in the pool, waited for as long as `wait`; `None` is for ever.

@@ -135,6 +135,26 @@ async fn memory_ends_at_its_limit_over_many_allocations() {
 }
 
 #[tokio::test]
+async fn all_events_together_have_a_limit_of_memory_too() {
+    let server = "[server]\nmemory_total = \"64MiB\"";
+    let server = Site::new(&manifest(&component(HOSTILE), server, HOSTILE_GRANTS)).serve();
+    let (mut holding, mut other) = (server.connect("").await, server.connect("").await);
+    answers(&mut other, "grow 60", "60").await;
+    holding.send("hold 50 4000").await;
+    eventually("there is not enough for two", async || {
+        let mut other = server.connect("").await;
+        other.ask("grow 30").await.parse::<usize>().is_ok_and(|grown| grown < 30)
+    })
+    .await;
+    // Those that need little are not concerned.
+    answers(&mut other, "grow 2", "2").await;
+    let why = "refused more than 67108864 bytes of memory for all events together (memory_total in [server])";
+    fails(&server, &mut other, "hoard 30", INTERNAL, why).await;
+    assert_eq!(holding.text().await, "50");
+    answers(&mut other, "grow 60", "60").await;
+}
+
+#[tokio::test]
 async fn all_memories_of_a_guest_have_one_limit_together() {
     // Two pages are in the first memory; the limit is 16.
     let fields = "(memory $second 1) (memory $third 1)";

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::capability::{Grants, grant_lines};
-use crate::runtime::{Artifact, HANDLER, Runtime};
+use crate::runtime::{Artifact, HANDLER, Runtime, RuntimeOptions};
 
 /// Show what a component is: its world, what it imports with the grants to write, what it exports
 ///
@@ -23,7 +23,7 @@ impl Inspect {
         let file = self.file.display();
         let bytes = std::fs::read(&self.file).with_context(|| format!("{file} cannot be read"))?;
         // Without a cache, so that the time to compile is told.
-        let runtime = Runtime::new(None)?;
+        let runtime = Runtime::new(RuntimeOptions::default())?;
         let artifact = runtime.compile(&bytes).with_context(|| file.to_string())?;
         println!("{file}");
         println!("  version  {}", &artifact.content.to_hex()[..12]);

@@ -14,13 +14,12 @@ use tracing::{error, info, warn};
 
 use crate::backend::Backend;
 use crate::capability::Services;
-use crate::cli::{ManifestArg, cache_folder};
+use crate::cli::{ManifestArg, runtime};
 use crate::config;
 use crate::connections::Connections;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 use crate::reload::{Live, Loader, Plugins, WatchMode, build_all};
-use crate::runtime::Runtime;
 use crate::server::{Server, ServerOptions, serve_metrics};
 
 /// Serve the API of a manifest, and follow its files
@@ -96,7 +95,7 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
         backend: backend.clone(),
         message_bytes: config.connection.message_bytes,
     };
-    let runtime = Runtime::new(cache_folder(config.server.cache.as_ref()).as_deref())?;
+    let runtime = runtime(&config.server)?;
     let loader = Loader { runtime, services, metrics: Arc::clone(&metrics) };
     let plugins = loader
         .load_all(&config, &Plugins::new())

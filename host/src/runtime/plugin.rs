@@ -185,7 +185,7 @@ impl Plugin {
     /// Keeps an instance that did its work for the next event, if the manifest asks for it.
     fn keep(&self, mut instance: Instance) {
         instance.events += 1;
-        if instance.events >= self.reuse {
+        if instance.events >= self.reuse || self.runtime.memory.is_scarce() {
             return;
         }
         if instance.places.is_none() {
