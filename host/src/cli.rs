@@ -3,13 +3,15 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, MANIFEST_NAME};
+use crate::config::{self, Config, MANIFEST_NAME};
 use crate::reload::shown;
+use crate::runtime::{Runtime, RuntimeOptions};
 use crate::telemetry::{self, LogFormat};
 
 mod check;
@@ -115,18 +117,10 @@ fn told(who: &str, mut problems: impl ExactSizeIterator<Item = String>) -> anyho
 }
 
 /// What the manifest names beside its components and is not there. A server starts without it.
-fn missing(config: &Config) -> Vec<String> {
-    let manifest = shown(&config.manifest);
-    let page = config.server.page.iter().filter(|page| !page.is_file());
-    let page = page.map(|page| format!("{manifest}: server.page: {} is no file, so GET / finds nothing", shown(page)));
-    let folders = config.integrations.values().flat_map(|integration| {
-        let folders = integration.grants.files.iter().filter(|grant| !grant.host.is_dir());
-        folders.map(|grant| {
-            let (name, folder) = (&integration.name, shown(&grant.host));
-            format!("{manifest}: integrations.{name}.files: {folder} is no folder, so the handler does not see it")
-        })
-    });
-    page.chain(folders).collect()
+fn missing(config: &Config) -> Option<String> {
+    let page = config.server.page.as_ref().filter(|page| !page.is_file())?;
+    let (manifest, page) = (shown(&config.manifest), shown(page));
+    Some(format!("{manifest}: server.page: {page} is no file, so GET / finds nothing"))
 }
 
 /// Writes the answer of a verb to stdout. Whoever reads no further has had enough.
@@ -149,6 +143,12 @@ fn size(bytes: usize) -> String {
 /// `1 route`, `2 routes`.
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// The engine, with the folder and the memory that the manifest gives it.
+fn runtime(server: &config::Server) -> anyhow::Result<Arc<Runtime>> {
+    let cache = cache_folder(server.cache.as_ref());
+    Runtime::new(RuntimeOptions { cache: cache.as_deref(), memory_bytes: server.memory_bytes })
 }
 
 /// Where compiled code is kept: where the manifest says, else in the user's cache folder.

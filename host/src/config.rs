@@ -75,6 +75,8 @@ pub struct Server {
     pub stop_timeout: Duration,
     /// Where compiled components are kept; `None`: in the user's cache folder.
     pub cache: Option<PathBuf>,
+    /// What all sandboxes may have at once; `None`: half of the machine's memory.
+    pub memory_bytes: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -200,7 +202,7 @@ impl Config {
     /// The keys that only a start reads, and that have another value here than in `other`.
     pub fn changed_at_the_start(&self, other: &Self) -> Vec<&'static str> {
         // Taken apart, so that a new key cannot be forgotten.
-        let Server { listen, metrics, page, connections_max, stop_timeout, cache } = &self.server;
+        let Server { listen, metrics, page, connections_max, stop_timeout, cache, memory_bytes } = &self.server;
         let Backend::Sled(SledOptions { folder, durability }) = &self.backend;
         let Backend::Sled(before) = &other.backend;
         let keys = [
@@ -210,6 +212,7 @@ impl Config {
             ("[server] connections_max", *connections_max != other.server.connections_max),
             ("[server] stop_timeout", *stop_timeout != other.server.stop_timeout),
             ("[server] cache", *cache != other.server.cache),
+            ("[server] memory_total", *memory_bytes != other.server.memory_bytes),
             ("[backend] url", *folder != before.folder),
             ("[backend] durability or flush_interval", *durability != before.durability),
         ];

@@ -222,7 +222,7 @@ fn report(route: &Route, connection_id: ConnectionId, request_id: RequestId, err
         };
     }
     match error {
-        InvokeError::Overloaded(_) => say!(Level::ERROR),
+        InvokeError::Overloaded(_) | InvokeError::Panicked(_) => say!(Level::ERROR),
         _ => say!(Level::WARN),
     }
 }

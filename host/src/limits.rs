@@ -53,6 +53,8 @@ pub const EVENT_TIMEOUT: Duration = Duration::from_secs(29);
 pub const EVENT_CPU_TIME: Duration = Duration::from_secs(1);
 /// All linear memories of one event together; Lambda's smallest size.
 pub const EVENT_MEMORY_BYTES: usize = 128 * 1024 * 1024;
+/// What of it does not count towards the memory of all events together. Not in the manifest.
+pub const EVENT_MEMORY_FREE_BYTES: usize = 4 * 1024 * 1024;
 /// Elements of all tables of one event; a Python guest has 6,000. Not in the manifest.
 pub const EVENT_TABLE_ELEMENTS: usize = 100_000;
 /// Core instances, memories and tables of one guest. Python has the most of all: 60, 2 and 8 or so. Not in the manifest.

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -14,7 +15,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use crate::capability;
 use crate::limits::{
-    EPOCH_INTERVAL, EVENT_TABLE_ELEMENTS, EVENT_WAIT_MAX, EVENTS_AT_ONCE_MAX, FIBER_STACK_BYTES, GUEST_INSTANCES_MAX,
+    EPOCH_INTERVAL, EVENT_TABLE_ELEMENTS, EVENTS_AT_ONCE_MAX, FIBER_STACK_BYTES, GUEST_INSTANCES_MAX,
     GUEST_MEMORIES_MAX, GUEST_STACK_BYTES, GUEST_TABLES_MAX, MEMORY_KEEP_RESIDENT_BYTES, PLACE_MEMORIES, PLACE_TABLES,
     TABLE_KEEP_RESIDENT_BYTES, WARM_PLACES_MAX,
 };
@@ -34,6 +35,7 @@ pub use load::{Artifact, HANDLER};
 pub use plugin::{Invocation, InvokeError, Plugin};
 pub use trap::Trap;
 
+use budget::SharedMemory;
 use cache::CodeCache;
 use state::HostState;
 
@@ -45,11 +47,21 @@ pub struct Runtime {
     places: Semaphore,
     /// For instances that are kept between two events.
     warm_places: Arc<Semaphore>,
+    memory: Arc<SharedMemory>,
+}
+
+/// What a runtime has of the machine.
+#[derive(Default)]
+pub struct RuntimeOptions<'a> {
+    /// The folder for compiled code; without one, every start compiles anew.
+    pub cache: Option<&'a Path>,
+    /// The memory of all guests together; without a number, half of the machine's.
+    pub memory_bytes: Option<usize>,
 }
 
 impl Runtime {
-    /// `cache` is the folder for compiled code; without one, every start compiles anew.
-    pub fn new(cache: Option<&Path>) -> anyhow::Result<Arc<Self>> {
+    pub fn new(options: RuntimeOptions<'_>) -> anyhow::Result<Arc<Self>> {
+        let RuntimeOptions { cache, memory_bytes } = options;
         let engine = engine()?;
         let linker = linker(&engine).map_err(into_anyhow).context("cannot link the host functions")?;
         let cache = cache.and_then(|folder| match CodeCache::open(folder, &engine) {
@@ -62,15 +74,20 @@ impl Runtime {
         tick(&engine)?;
         let places = Semaphore::new(EVENTS_AT_ONCE_MAX);
         let warm_places = Arc::new(Semaphore::new(WARM_PLACES_MAX));
-        Ok(Arc::new(Self { engine, linker, cache, places, warm_places }))
+        let memory = SharedMemory::new(memory_bytes);
+        Ok(Arc::new(Self { engine, linker, cache, places, warm_places, memory }))
     }
 
-    /// So many places in the pool, waited for as long as `EVENT_WAIT_MAX`.
-    async fn places(&self, count: u32) -> Option<SemaphorePermit<'_>> {
+    /// So many places in the pool, waited for as long as `wait`; `None` is for ever.
+    async fn places(&self, count: u32, wait: Option<Duration>) -> Option<SemaphorePermit<'_>> {
         if let Ok(places) = self.places.try_acquire_many(count) {
             return Some(places);
         }
-        tokio::time::timeout(EVENT_WAIT_MAX, self.places.acquire_many(count)).await.ok()?.ok()
+        let places = self.places.acquire_many(count);
+        match wait {
+            Some(wait) => tokio::time::timeout(wait, places).await.ok()?.ok(),
+            None => places.await.ok(),
+        }
     }
 }
 

@@ -257,7 +257,7 @@ fn chat_source() -> PathBuf {
     let sdk = here.join("../sdk/rust").canonicalize().unwrap();
     let workspace = fs::read_to_string(plugins.join("Cargo.toml")).unwrap();
     let workspace = workspace.replace("../sdk/rust", sdk.to_str().unwrap());
-    fs::write(copy.join("Cargo.toml"), workspace.replace(r#""echo-rust", "presence""#, "")).unwrap();
+    fs::write(copy.join("Cargo.toml"), workspace.replace(r#", "echo-rust", "presence", "relay""#, "")).unwrap();
     copy
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde_json::Value;
 
-use crate::harness::{ECHO, HOSTILE, HOSTILE_GRANTS, Peer, Server, Site, component, manifest};
+use crate::harness::{ECHO, HOSTILE, HOSTILE_GRANTS, Peer, Server, Site, component, eventually, manifest};
 use crate::wat;
 
 const INTERNAL: &str = "Internal server error";
@@ -135,6 +135,26 @@ async fn memory_ends_at_its_limit_over_many_allocations() {
 }
 
 #[tokio::test]
+async fn all_events_together_have_a_limit_of_memory_too() {
+    let server = "[server]\nmemory_total = \"64MiB\"";
+    let server = Site::new(&manifest(&component(HOSTILE), server, HOSTILE_GRANTS)).serve();
+    let (mut holding, mut other) = (server.connect("").await, server.connect("").await);
+    answers(&mut other, "grow 60", "60").await;
+    holding.send("hold 50 4000").await;
+    eventually("there is not enough for two", async || {
+        let mut other = server.connect("").await;
+        other.ask("grow 30").await.parse::<usize>().is_ok_and(|grown| grown < 30)
+    })
+    .await;
+    // Those that need little are not concerned.
+    answers(&mut other, "grow 2", "2").await;
+    let why = "refused more than 67108864 bytes of memory for all events together (memory_total in [server])";
+    fails(&server, &mut other, "hoard 30", INTERNAL, why).await;
+    assert_eq!(holding.text().await, "50");
+    answers(&mut other, "grow 60", "60").await;
+}
+
+#[tokio::test]
 async fn all_memories_of_a_guest_have_one_limit_together() {
     // Two pages are in the first memory; the limit is 16.
     let fields = "(memory $second 1) (memory $third 1)";
@@ -199,6 +219,24 @@ async fn deep_recursion_traps_and_the_server_lives() {
     // The stack that a guest has in its own memory ends too.
     answers(&mut peer, "recurse 10", "55").await;
     fails(&server, &mut peer, "recurse 100000000", INTERNAL, "out of bounds memory access").await;
+}
+
+#[tokio::test]
+async fn the_host_has_a_stack_of_its_own_however_deep_the_guest_is_in() {
+    // Calls the host in each of its depths, down to the last.
+    let fields = r#"
+        (func $plunge (param i32) (result i32)
+            (call $get (i32.const 600) (i32.const 1) (i32.const 8192))
+            (i32.add (local.get 0) (call $plunge (i32.add (local.get 0) (i32.const 1)))))"#;
+    let import = r#"(import "jackfield:gateway/connection-store@0.1.0" "get" (func $get (param i32 i32 i32)))"#;
+    let module =
+        wat::digit(fields, "(call $plunge (i32.const 0))").replacen("(module", &format!("(module {import}"), 1);
+    let server = by_hand(&module, "grants = [\"connection-store\"]\nhost_calls = 1000000\ncpu_time = \"25s\"");
+    let mut peer = server.connect("").await;
+    for _ in 0..3 {
+        let request_id = failed(&peer.ask("a").await, INTERNAL);
+        server.log.line_with(&["call stack exhausted", &request_id]).await;
+    }
 }
 
 // ---- the end of a guest ----------------------------------------------------------------------
@@ -534,6 +572,19 @@ async fn an_event_that_waits_too_long_for_a_place_is_refused() {
     }
     assert_eq!(peers[0].ask("echo hello").await, "hello");
     assert_eq!(waiting[0].ask("echo hello").await, "hello");
+}
+
+#[tokio::test]
+async fn a_disconnect_waits_for_a_place_as_long_as_it_must() {
+    let server = hostile("");
+    let mut leaving = server.connect("").await;
+    let id = leaving.id().await;
+    // Longer than any other event would wait.
+    let mut sleeping = all_ordered(&server, 256, "sleep 8000").await;
+    leaving.close(4000, "bye").await;
+    assert!(all_answers(&mut sleeping).await.iter().all(|answer| answer == "awake"));
+    let one = tokio::sync::Mutex::new(sleeping.remove(0));
+    eventually("$disconnect has run", async || one.lock().await.ask(&format!("ended {id}")).await == "4000 bye").await;
 }
 
 #[tokio::test]

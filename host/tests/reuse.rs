@@ -108,6 +108,18 @@ async fn a_line_that_one_event_does_not_end_is_not_the_next_ones() {
 }
 
 #[tokio::test]
+async fn where_memory_is_scarce_nothing_is_kept() {
+    let component = component(HOSTILE);
+    let site = Site::new(&format!(
+        "[server]\nmemory_total = \"64MiB\"\n[integrations.guest]\ncomponent = {component:?}\n{HOSTILE_GRANTS}\nreuse = 100\n\
+         [routes]\n\"$default\" = {{ integration = \"guest\", route_response = true }}"
+    ));
+    let server = site.serve();
+    let orders = ["count", "grow 20", "count", "grow 60", "count", "count"];
+    assert_eq!(answers(&server, orders).await, ["1", "20", "2", "60", "1", "2"]);
+}
+
+#[tokio::test]
 async fn a_reload_ends_what_was_kept() {
     let server = hostile("reuse = 100");
     let mut peer = server.connect("").await;

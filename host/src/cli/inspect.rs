@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use crate::capability::{Grants, grant_lines, is_served};
 use crate::cli::{answer, size};
-use crate::runtime::{Artifact, HANDLER, Runtime};
+use crate::runtime::{Artifact, HANDLER, Runtime, RuntimeOptions};
 
 /// Show what a component is, what it asks for and what to grant it
 ///
@@ -27,7 +27,7 @@ impl Inspect {
         let file = self.file.display();
         let bytes = std::fs::read(&self.file).with_context(|| format!("{file} cannot be read"))?;
         // Without a cache, so that the time to compile is told.
-        let runtime = Runtime::new(None)?;
+        let runtime = Runtime::new(RuntimeOptions::default())?;
         let artifact = runtime.compile(&bytes).with_context(|| file.to_string())?;
         let version = &artifact.content.to_hex()[..12];
         let compiled_in = artifact.compiled_in.unwrap_or(Duration::ZERO);

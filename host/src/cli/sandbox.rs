@@ -8,13 +8,12 @@ use tempfile::TempDir;
 
 use crate::backend::{Backend, Durability, SledOptions};
 use crate::capability::Services;
-use crate::cli::cache_folder;
+use crate::cli::runtime;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::limits::FLUSH_INTERVAL;
 use crate::metrics::Metrics;
 use crate::reload::Loader;
-use crate::runtime::Runtime;
 
 pub struct Sandbox {
     pub loader: Loader,
@@ -33,7 +32,7 @@ impl Sandbox {
             backend: Backend::open_sled(&options)?,
             message_bytes: config.connection.message_bytes,
         };
-        let runtime = Runtime::new(cache_folder(config.server.cache.as_ref()).as_deref())?;
+        let runtime = runtime(&config.server)?;
         let loader = Loader { runtime: Arc::clone(&runtime), services, metrics: Metrics::disabled(), serving: false };
         Ok(Self { loader, _folder: folder })
     }

@@ -15,13 +15,12 @@ use tracing::{error, info, warn};
 
 use crate::backend::Backend;
 use crate::capability::Services;
-use crate::cli::{ManifestArg, answer, cache_folder, load_manifest, missing, told};
+use crate::cli::{ManifestArg, answer, load_manifest, missing, runtime, told};
 use crate::config;
 use crate::connections::Connections;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 use crate::reload::{Build, Builds, Files, Live, LoadError, Loader, WatchMode};
-use crate::runtime::Runtime;
 use crate::server::{Server, ServerOptions, serve_metrics};
 
 /// A look at every file costs something, and a change should be seen the same day.
@@ -118,7 +117,7 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
         backend: backend.clone(),
         message_bytes: config.connection.message_bytes,
     };
-    let runtime = Runtime::new(cache_folder(config.server.cache.as_ref()).as_deref())?;
+    let runtime = runtime(&config.server)?;
     let loader = Loader { runtime, services, metrics: Arc::clone(&metrics), serving: false };
     let plugins = loader.load_all(&config).await;
     let plugins = plugins.map_err(|problems| told("the components have", problems.iter().map(LoadError::to_string)))?;

@@ -74,6 +74,7 @@ pub fn server(mut section: Section<'_>, folder: &Path) -> Server {
             .read("stop_timeout", value::duration(Duration::ZERO..=Duration::from_secs(15 * 60)))
             .unwrap_or(limits::STOP_TIMEOUT),
         cache: section.read("cache", value::path(folder)),
+        memory_bytes: section.read("memory_total", value::size(MIB..=MIB * MIB)),
     };
     if server.metrics.is_some_and(|metrics| metrics == server.listen && metrics.port() != 0) {
         let problem = format!("server.metrics: found {}, expected another address than that of listen", server.listen);

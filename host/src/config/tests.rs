@@ -23,6 +23,7 @@ page = "page.html"
 connections_max = 10
 stop_timeout = "0s"
 cache = "/var/cache/jackfield"
+memory_total = "8GiB"
 
 [connection]
 message_size = "1MiB"
@@ -115,6 +116,7 @@ fn every_key_that_is_written_comes_true() {
         connections_max: 10,
         stop_timeout: Duration::ZERO,
         cache: Some("/var/cache/jackfield".into()),
+        memory_bytes: Some(8 << 30),
     };
     assert_eq!(config.server, server);
 
@@ -136,7 +138,7 @@ fn every_key_that_is_written_comes_true() {
     let chat = Integration {
         name: "chat".to_owned(),
         component: "/project/chat/target/chat.wasm".into(),
-        component_line: 32,
+        component_line: 33,
         build: Some("cargo build".to_owned()),
         watch: vec!["/project/chat/src".into(), "/common".into()],
         grants: Grants {

@@ -1,9 +1,12 @@
 //! How long a guest computes, as against waits.
 //!
 //! A guest runs while the future of its event is polled and waits in between, so what it used is
-//! the time within all polls. Counting epochs instead would charge a whole one for each wait.
+//! the time within all polls. Counting epochs instead would charge a whole one for each wait. The
+//! same place catches what panics on the guest's behalf.
 
+use std::any::Any;
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -30,18 +33,29 @@ impl<F: Future + Unpin> Metered<F> {
 }
 
 impl<F: Future + Unpin> Future for Metered<F> {
-    type Output = F::Output;
+    /// A panic is told with its text: it ends the event, not the task that runs it.
+    type Output = Result<F::Output, String>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let resumed = self.entered.take().unwrap_or_else(Instant::now);
         BEGUN.set(resumed.checked_sub(self.used));
-        let polled = Pin::new(&mut self.running).poll(context);
-        // Most events are answered within one poll: then the clock is not read at all.
-        if polled.is_pending() {
-            self.used += resumed.elapsed();
+        // After a panic the future is dropped, and with it the store, which nobody else has.
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.running).poll(context)));
+        match polled {
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Ok(Poll::Pending) => {
+                // Most events are answered within one poll: then the clock is not read at all.
+                self.used += resumed.elapsed();
+                Poll::Pending
+            }
+            Err(panic) => Poll::Ready(Err(words(panic.as_ref()))),
         }
-        polled
     }
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given").to_owned()
 }
 
 /// The computing time of one event. To be asked from within a [`Metered`] future.
@@ -87,6 +101,13 @@ mod tests {
             assert!(!budget.check());
             budget
         });
-        assert!(Metered::new(Instant::now(), running).await.exhausted());
+        assert!(Metered::new(Instant::now(), running).await.unwrap().exhausted());
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_the_guest_and_not_the_task() {
+        let running = Box::pin(async { panic!("a mistake in line {}", 7) });
+        let ended: Result<(), String> = Metered::new(Instant::now(), running).await;
+        assert_eq!(ended, Err("a mistake in line 7".to_owned()));
     }
 }

@@ -44,6 +44,9 @@ pub enum InvokeError {
     OutOfMemory(Refused, #[source] Trap),
     #[error("the handler trapped")]
     Trapped(#[source] Trap),
+    /// A mistake of the host's, or of wasmtime's, which must not end the connection.
+    #[error("the host panicked while it served the handler: {0}")]
+    Panicked(String),
     /// Too many events run already.
     #[error("no sandbox was free for {0:?}")]
     Overloaded(Duration),
@@ -123,7 +126,9 @@ impl Plugin {
     pub async fn invoke(&self, caller: Caller, event: &Event) -> Invocation {
         let arrived = Instant::now();
         let mut progress = Progress::default();
-        let Some(_places) = self.runtime.places(self.places).await else {
+        // Nobody waits for a $disconnect, and it runs in any case: it may come late.
+        let wait = if matches!(event, Event::Disconnect(_)) { None } else { Some(EVENT_WAIT_MAX) };
+        let Some(_places) = self.runtime.places(self.places, wait).await else {
             let total = arrived.elapsed();
             let result = Err(InvokeError::Overloaded(EVENT_WAIT_MAX));
             return Invocation { result, instantiate: total, total, memory_bytes: 0 };
@@ -139,7 +144,8 @@ impl Plugin {
         let timeout = self.scope.limits.timeout;
         let guest = pin!(guest);
         match tokio::time::timeout_at((now + timeout).into(), Metered::new(now, guest)).await {
-            Ok(result) => result,
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => Err(InvokeError::Panicked(panic)),
             Err(_) => Err(InvokeError::TimedOut(timeout)),
         }
     }
@@ -179,7 +185,7 @@ impl Plugin {
     /// Keeps an instance that did its work for the next event, if the manifest asks for it.
     fn keep(&self, mut instance: Instance) {
         instance.events += 1;
-        if instance.events >= self.reuse {
+        if instance.events >= self.reuse || self.runtime.memory.is_scarce() {
             return;
         }
         if instance.places.is_none() {
@@ -336,7 +342,7 @@ impl InvokeError {
     pub fn backtrace(&self) -> Option<&str> {
         match self {
             Self::OutOfCpuTime(_, trap) | Self::OutOfMemory(_, trap) | Self::Trapped(trap) => trap.backtrace(),
-            Self::Failed(_) | Self::Malformed(_) | Self::TimedOut(_) | Self::Overloaded(_) => None,
+            _ => None,
         }
     }
 }

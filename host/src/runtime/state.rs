@@ -30,7 +30,7 @@ pub struct HostState {
 impl HostState {
     /// A store for one event, with every limit in force before the guest's first instruction.
     pub fn store(runtime: &Runtime, scope: Arc<PluginScope>, caller: Caller) -> Store<Self> {
-        let memory = MemoryBudget::new(scope.limits.memory_bytes);
+        let memory = MemoryBudget::new(scope.limits.memory_bytes, Arc::clone(&runtime.memory));
         let cpu = CpuBudget::new(scope.limits.cpu_time);
         // A message, too, is copied out of the guest.
         let host_call_bytes = HOST_CALL_BYTES.max(scope.services.message_bytes * 2);

@@ -68,7 +68,7 @@ pub mod connections {
     pub fn delete_connection(id: &str, frame: Option<&CloseFrame>) -> Result<(), ConnectionError> {
         let frame = frame.cloned().unwrap_or(CloseFrame { code: 1000, reason: String::new() });
         assert!(
-            matches!(frame.code, 1000..=1003 | 1007..=1014 | 3000..=4999),
+            matches!(frame.code, 1000..=1003 | 1007..=1013 | 3000..=4999),
             "{} is no close code that can be sent",
             frame.code
         );

@@ -125,7 +125,13 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
         "descend" => reply(strain::descend(number()? as u64)),
         "recurse" => reply(recurse(number()? as u64)),
         "hoard" => reply(strain::hoard(number()?)),
-        "grow" => reply(grow(number()?)),
+        "hold" => {
+            let (mebibytes, milliseconds) = two_numbers(rest)?;
+            let held = strain::grow(mebibytes);
+            std::thread::sleep(Duration::from_millis(milliseconds as u64));
+            reply(held.len())
+        }
+        "grow" => reply(strain::grow(number()?).len()),
         "count" => reply(count()),
         "id" => reply(&context.connection_id),
         "say" => {
@@ -295,20 +301,6 @@ fn told<T: Display, E: Display>(result: std::result::Result<T, E>) -> Result<Res
 fn recurse(depth: u64) -> u64 {
     let frame = std::hint::black_box([depth; 64]);
     if depth == 0 { frame[1] } else { recurse(depth - 1) + std::hint::black_box(frame)[0] }
-}
-
-/// Takes memory, a mebibyte at a time; says how many it got.
-fn grow(mebibytes: usize) -> usize {
-    let mut held = Vec::new();
-    for got in 0..mebibytes {
-        let mut more: Vec<u8> = Vec::new();
-        if more.try_reserve_exact(1 << 20).is_err() {
-            return got;
-        }
-        more.push(1);
-        held.push(std::hint::black_box(more));
-    }
-    mebibytes
 }
 
 /// How often this very instance was asked.

@@ -32,6 +32,20 @@ pub fn naps(count: usize) {
     }
 }
 
+/// Takes memory, a mebibyte at a time; as many as there are.
+pub fn grow(mebibytes: usize) -> Vec<Vec<u8>> {
+    let mut held = Vec::new();
+    for _ in 0..mebibytes {
+        let mut more: Vec<u8> = Vec::new();
+        if more.try_reserve_exact(1 << 20).is_err() {
+            break;
+        }
+        more.push(1);
+        held.push(black_box(more));
+    }
+    held
+}
+
 /// Takes so much memory at once, and does not look whether it gets it.
 pub fn hoard(mebibytes: usize) -> usize {
     black_box(vec![1_u8; mebibytes << 20]).len() >> 20
