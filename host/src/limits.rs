@@ -34,10 +34,16 @@ pub const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 pub const CONNECTIONS_MAX: usize = 100_000;
 /// Request head (all headers) of an upgrade or a management call; API Gateway's is 10,240. Not in the manifest.
 pub const REQUEST_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// More headers than any client sends; the HTTP library refuses more than 100 itself. Not in the manifest.
+pub const REQUEST_HEADERS_MAX: usize = 128;
 /// API Gateway quota "URL length". Not in the manifest.
 pub const URL_BYTES_MAX: usize = 4096;
 /// How long a client may take to send its request head. Not in the manifest.
 pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to send the body of a management call. Not in the manifest.
+pub const REQUEST_BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// What is read of a body that is not wanted, so that its client gets to the answer. Not in the manifest.
+pub const UNWANTED_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 // ---- one event -----------------------------------------------------------------------------
 
@@ -55,6 +61,8 @@ pub const EVENT_HANDLES: usize = 1_000;
 pub const EVENT_HOST_CALLS: usize = 10_000;
 /// Lines of one event in the log, with stdout and stderr; more is cut, and the log says so.
 pub const EVENT_LOG_BYTES: usize = 64 * 1024;
+/// A line of the log; a longer one is logged in pieces. Not in the manifest.
+pub const LOG_LINE_BYTES_MAX: usize = 8 * 1024;
 /// What one host call may copy out of a guest: the largest value, and as much again. Not in the manifest.
 pub const HOST_CALL_BYTES: usize = 2 * 1024 * 1024;
 /// Random bytes of one call. Not in the manifest.
@@ -83,6 +91,8 @@ pub const WARM_INSTANCES_MAX: usize = 32;
 
 /// A component's file; compile time grows with it. The largest known guest (Python) has 19 MB.
 pub const COMPONENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Files that are kept; the ones that were not used for the longest time go first. Not in the manifest.
+pub const CODE_CACHE_FILES_MAX: usize = 64;
 
 // ---- what is remembered --------------------------------------------------------------------
 
@@ -109,6 +119,23 @@ pub const SLED_CACHE_BYTES: u64 = 32 * 1024 * 1024;
 
 /// To look up, connect and shake hands. Not in the manifest.
 pub const HTTP_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Requests of one event whose response has not been read to its end. Not in the manifest.
+pub const EVENT_HTTP_REQUESTS_MAX: usize = 8;
+/// The same of all events of one plugin, so that no plugin takes every socket of the host. Not in the manifest.
+pub const PLUGIN_HTTP_REQUESTS_MAX: usize = 64;
+/// What a guest may write to a request body at once; two such pieces may wait. Not in the manifest.
+pub const HTTP_BODY_PIECE_BYTES: usize = 64 * 1024;
+/// Look-ups of one plugin at once. Each holds a thread until the system's resolver answers, and
+/// cannot be cancelled, so they have a bound of their own. Not in the manifest.
+pub const HTTP_LOOK_UPS_MAX: usize = 8;
+/// Addresses of one name that are tried. Not in the manifest.
+pub const HTTP_ADDRESSES_MAX: usize = 8;
+/// What is read ahead of a guest on one connection, and the largest response head. Not in the manifest.
+pub const HTTP_BUFFER_BYTES: usize = 64 * 1024;
+/// The same host is told no more often. Not in the manifest.
+pub const HTTP_REFUSAL_INTERVAL: Duration = Duration::from_secs(10);
+/// Hosts that are told in that time. Not in the manifest.
+pub const HTTP_REFUSALS_MAX: usize = 16;
 
 // ---- start and stop ------------------------------------------------------------------------
 

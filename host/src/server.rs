@@ -13,12 +13,13 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use percent_encoding::percent_decode_str;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
@@ -27,6 +28,7 @@ use crate::gateway::Gateway;
 use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT, URL_BYTES_MAX};
 
 mod answer;
+mod body;
 mod connection;
 mod head;
 mod management;
@@ -35,7 +37,7 @@ mod upgrade;
 
 pub use observe::serve_metrics;
 
-use head::{HeadRecorder, RecordedHead};
+use head::{Head, HeadRecorder, HeadRecording};
 
 /// Pending connections of the kernel: a reconnect storm waits instead of being refused.
 const BACKLOG: u32 = 4096;
@@ -64,6 +66,8 @@ struct Shared {
     places: Arc<Semaphore>,
     /// Each upgraded connection, until its `$disconnect` has run.
     lives: TaskTracker,
+    /// Sockets on which the last word was said, until the peer has said its own.
+    farewells: TaskTracker,
     stop: CancellationToken,
     stop_timeout: Duration,
 }
@@ -88,6 +92,7 @@ impl Server {
             page,
             places: Arc::new(Semaphore::new(connections_max)),
             lives: TaskTracker::new(),
+            farewells: TaskTracker::new(),
             stop: CancellationToken::new(),
             stop_timeout,
         };
@@ -122,19 +127,23 @@ impl Server {
         drop(listener);
         info!(connections = shared.gateway.connections().len(), "stopping");
         shared.stop.cancel();
-        requests.close();
-        shared.lives.close();
+        let deadline = Instant::now() + shared.stop_timeout;
         let drained = async {
-            requests.wait().await;
-            shared.lives.wait().await;
+            for tasks in [&requests, &shared.lives] {
+                tasks.close();
+                tasks.wait().await;
+            }
         };
-        if tokio::time::timeout(shared.stop_timeout, drained).await.is_err() {
+        if timeout_at(deadline, drained).await.is_err() {
             warn!(
                 connections = shared.lives.len(),
                 "the stop took longer than {:?} (stop_timeout in [server]): handlers that still ran were cut off",
                 shared.stop_timeout
             );
         }
+        shared.farewells.close();
+        // A peer that does not answer our close loses nothing when the socket is dropped.
+        let _ = timeout_at(deadline, shared.farewells.wait()).await;
     }
 }
 
@@ -146,7 +155,7 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 fn router(shared: Arc<Shared>) -> Router {
-    Router::new().route("/", get(page)).fallback(dispatch).with_state(shared)
+    Router::new().fallback(dispatch).with_state(shared)
 }
 
 /// One TCP connection: some requests, or one upgrade.
@@ -161,8 +170,9 @@ async fn serve_stream(stream: TcpStream, router: Router, shared: Arc<Shared>) {
         debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
     let (stream, head) = HeadRecorder::new(stream);
-    let arrival = Arrival { peer, head, _place: Arc::new(place) };
-    let service = router.layer(axum::Extension(arrival));
+    let requests = TaskTracker::new();
+    let accepted = Accepted { peer, head, requests: requests.clone(), place: Arc::new(place) };
+    let service = router.layer(axum::Extension(accepted));
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -174,6 +184,10 @@ async fn serve_stream(stream: TcpStream, router: Router, shared: Arc<Shared>) {
     let served = tokio::select! {
         served = connection.as_mut() => served,
         () = shared.stop.cancelled() => {
+            // What was asked is answered; half a request is not waited for.
+            if requests.is_empty() {
+                return;
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -183,15 +197,27 @@ async fn serve_stream(stream: TcpStream, router: Router, shared: Arc<Shared>) {
     }
 }
 
-/// How a request came in. Whoever holds it holds the connection's place.
+/// A TCP connection, as each of its requests finds it.
 #[derive(Clone)]
-struct Arrival {
+struct Accepted {
     peer: SocketAddr,
-    head: RecordedHead,
-    _place: Arc<OwnedSemaphorePermit>,
+    head: HeadRecording,
+    /// Those that wait for their answers.
+    requests: TaskTracker,
+    place: Place,
 }
 
-async fn page(State(shared): State<Arc<Shared>>) -> Response {
+/// A connection's place among the most that may be open: it is taken for as long as somebody holds this.
+type Place = Arc<OwnedSemaphorePermit>;
+
+/// How a request came in.
+struct Arrival {
+    peer: SocketAddr,
+    head: Head,
+    place: Place,
+}
+
+async fn page(shared: &Shared) -> Response {
     let Some(path) = &shared.page else {
         return answer::message(StatusCode::NOT_FOUND, "Not Found");
     };
@@ -205,28 +231,33 @@ async fn page(State(shared): State<Arc<Shared>>) -> Response {
     }
 }
 
-/// `/{stage}` upgrades, `/{stage}/@connections/{id}` manages; nothing else is there.
+/// `/` is the page, `/{stage}` upgrades, `/{stage}/@connections/{id}` manages; nothing else is there.
 async fn dispatch(
     State(shared): State<Arc<Shared>>,
-    axum::Extension(arrival): axum::Extension<Arrival>,
-    request: Request<Body>,
+    axum::Extension(accepted): axum::Extension<Accepted>,
+    mut request: Request<Body>,
 ) -> Response {
+    let Accepted { peer, head, requests, place } = accepted;
+    let _waiting = requests.token();
+    let arrival = Arrival { peer, head: head.take(), place };
     if request.uri().to_string().len() > URL_BYTES_MAX {
         return answer::message(StatusCode::URI_TOO_LONG, "URI Too Long");
     }
     let stage = shared.gateway.deployment().api.stage.clone();
     let path = request.uri().path().to_owned();
     // Clients double a slash where the endpoint that they were given ends in one.
-    let mut parts = path.split('/').filter(|part| !part.is_empty());
-    let (first, second, third, rest) = (parts.next(), parts.next(), parts.next(), parts.next());
-    if first != Some(&stage) {
-        return answer::forbidden();
-    }
-    match (second, third, rest) {
-        (None, _, _) if request.method() == Method::GET => upgrade::upgrade(shared, arrival, request).await,
-        (Some("@connections" | "%40connections"), Some(id), None) => {
-            management::manage(&shared.gateway, id, request).await
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let decoded = |part| percent_decode_str(part).decode_utf8_lossy();
+    let get = request.method() == Method::GET;
+    match parts[..] {
+        [] if get => page(&shared).await,
+        [first] if get && first == stage => upgrade::upgrade(shared, arrival, request).await,
+        [first, second, id] if first == stage && decoded(second) == "@connections" => {
+            management::manage(&shared.gateway, &decoded(id), request).await
         }
-        _ => answer::forbidden(),
+        _ => {
+            body::discard(request.body_mut()).await;
+            answer::forbidden()
+        }
     }
 }

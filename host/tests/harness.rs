@@ -70,20 +70,37 @@ component = {component:?}
 }
 
 /// A folder with a manifest, and a code cache that all tests share.
+#[derive(Clone)]
 pub struct Site {
-    folder: TempDir,
+    folder: Arc<TempDir>,
 }
 
 impl Site {
     pub fn new(manifest: &str) -> Self {
-        let site = Self { folder: tempfile::tempdir().unwrap() };
+        let site = Self { folder: Arc::new(tempfile::tempdir().unwrap()) };
         fs::write(site.manifest(), manifest).unwrap();
         site
     }
 
     /// The hostile guest behind every route.
     pub fn hostile() -> Self {
-        Self::new(&manifest(&component(HOSTILE), "", HOSTILE_GRANTS))
+        Self::hostile_with("")
+    }
+
+    /// The same with what `rest` says of the API, the server and its connections.
+    pub fn hostile_with(rest: &str) -> Self {
+        Self::new(&manifest(&component(HOSTILE), rest, HOSTILE_GRANTS))
+    }
+
+    /// The hostile guest as the integrations `guest` and `hasty`, which has 500 ms for an event,
+    /// and these routes to them.
+    pub fn hostile_routes(rest: &str, routes: &str) -> Self {
+        let component = component(HOSTILE);
+        Self::new(&format!(
+            "{rest}\n[integrations.guest]\ncomponent = {component:?}\n{HOSTILE_GRANTS}\n\
+            [integrations.hasty]\ncomponent = {component:?}\ntimeout = \"500ms\"\n{HOSTILE_GRANTS}\n\
+            [routes]\n{routes}"
+        ))
     }
 
     pub fn path(&self) -> &Path {
@@ -250,6 +267,22 @@ impl Server {
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
         ))
         .await
+    }
+
+    /// What the hostile guest was told of the end of a connection, once it was: code and reason,
+    /// a line for each time that it was told. Asked on a connection of its own.
+    pub async fn end_of(&self, id: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut peer = self.connect("").await;
+            let end = peer.ask(&format!("ended {id}")).await;
+            peer.close(1000, "").await;
+            if end != "none" {
+                return end;
+            }
+            assert!(Instant::now() < deadline, "the end of {id} was never told");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Sends a signal, such as `TERM`.

@@ -2,10 +2,17 @@
 //!
 //! Each file tells one part of the story. `cargo xtask test` builds the guests that they need.
 
-mod components;
 mod harness;
+mod wire;
 
+mod components;
+mod connect;
 mod dev;
+mod endings;
+mod management;
 mod messages;
+mod metrics;
 mod reload;
 mod reload_under_load;
+mod routes;
+mod sdks;

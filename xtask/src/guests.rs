@@ -2,20 +2,30 @@
 
 use std::process::Command;
 
-use crate::step::{cargo, root, step};
+use crate::step::{cargo, root, step, tools};
 
 const COMFORTABLE: &str = "wasm32-wasip2";
 const LEAN: &str = "wasm32-unknown-unknown";
 
 pub fn build() -> anyhow::Result<()> {
+    tools()?;
     targets()?;
     step(
         "building the plugins for wasm32-wasip2",
         cargo().current_dir(root().join("plugins")).args(["build", "--release", "--target", COMFORTABLE]),
     )?;
     step(
-        "building echo-rust for the lean target, wasm32-unknown-unknown",
-        cargo().current_dir(root().join("plugins")).args(["build", "--release", "--target", LEAN, "-p", "echo-rust"]),
+        "building echo-rust and relay for the lean target, wasm32-unknown-unknown",
+        cargo().current_dir(root().join("plugins")).args([
+            "build",
+            "--release",
+            "--target",
+            LEAN,
+            "-p",
+            "echo-rust",
+            "-p",
+            "relay",
+        ]),
     )?;
     step(
         "building the hostile guest of the tests",
@@ -25,6 +35,7 @@ pub fn build() -> anyhow::Result<()> {
 
 /// Only the chat, for the demo.
 pub fn build_chat() -> anyhow::Result<()> {
+    tools()?;
     targets()?;
     step(
         "building the chat for wasm32-wasip2",

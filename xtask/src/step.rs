@@ -37,3 +37,22 @@ pub fn step(what: &str, command: &mut Command) -> anyhow::Result<()> {
     eprintln!("    done in {:.1?}", started.elapsed());
     Ok(())
 }
+
+/// What builds need beside rustup: a C compiler and make. On Debian they are installed where they
+/// are missing.
+pub fn tools() -> anyhow::Result<()> {
+    let there = |tool: &str| Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
+    let missing: Vec<&str> = [("cc", "gcc"), ("make", "make")]
+        .into_iter()
+        .filter(|(tool, _)| !there(tool))
+        .map(|(_, package)| package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages = missing.join(" and ");
+    if !there("apt-get") {
+        bail!("{packages} must be installed first: the host has C in it");
+    }
+    step(&format!("installing {packages} with apt-get"), Command::new("apt-get").args(["install", "-y"]).args(missing))
+}

@@ -16,7 +16,7 @@ use tracing::{Instrument, debug, warn};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::capability::AllowedHost;
-use crate::limits::HTTP_CONNECT_TIMEOUT;
+use crate::limits::{EVENT_HTTP_REQUESTS_MAX, HTTP_BODY_PIECE_BYTES, HTTP_CONNECT_TIMEOUT, PLUGIN_HTTP_REQUESTS_MAX};
 
 mod destination;
 mod refusals;
@@ -28,13 +28,6 @@ use destination::{Destination, Reach};
 use dial::{DialError, Dialer};
 use exchange::{ExchangeError, Timeouts};
 use refusals::Refusals;
-
-/// Requests of one event whose response has not been read to its end. Not in the manifest.
-const EVENT_HTTP_REQUESTS_MAX: usize = 8;
-/// The same of all events of one plugin, so that no plugin takes every socket of the host. Not in the manifest.
-const PLUGIN_HTTP_REQUESTS_MAX: usize = 64;
-/// What a guest may write to a request body at once; two such pieces may wait. Not in the manifest.
-const HTTP_BODY_PIECE_BYTES: usize = 64 * 1024;
 
 /// The outgoing HTTP of one plugin.
 pub struct Egress {

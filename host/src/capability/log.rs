@@ -9,9 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::bindings::wasi::logging::logging::{Host, Level};
 use crate::capability::{Caller, Capabilities};
 use crate::id::{ConnectionId, RequestId};
-
-/// A line longer than this is logged in pieces.
-const LINE_BYTES_MAX: usize = 8 * 1024;
+use crate::limits::LOG_LINE_BYTES_MAX;
 
 /// Where the lines of one event go. A kept instance has one for all of its events, turned to each.
 pub struct GuestLog {
@@ -136,7 +134,7 @@ impl LineWriter {
             bytes = &bytes[end + 1..];
         }
         self.begun.extend_from_slice(bytes);
-        if self.begun.len() > LINE_BYTES_MAX {
+        if self.begun.len() > LOG_LINE_BYTES_MAX {
             self.end_line();
         }
     }

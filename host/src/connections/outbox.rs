@@ -87,6 +87,19 @@ impl Outbox {
         Ok(())
     }
 
+    /// Queues an answer behind the posts that came before it; gives it back where there are none.
+    ///
+    /// No limit refuses it: a connection has one answer at a time.
+    pub fn answer(&self, payload: Payload) -> Option<Payload> {
+        let mut inner = self.lock();
+        if inner.queue.is_empty() {
+            return Some(payload);
+        }
+        inner.bytes += payload.len();
+        inner.queue.push_back(payload);
+        None
+    }
+
     /// Ends the connection with `frame`, once what is queued has gone out. Only the first close
     /// counts; says whether this was it.
     pub fn close(&self, frame: CloseFrame) -> bool {
@@ -180,6 +193,18 @@ mod tests {
         let outbox = open(2, 10);
         assert_eq!(outbox.post("larger than ten bytes".to_owned().into()), Ok(()));
         assert_eq!(outbox.post("x".to_owned().into()), Err(PostError::LimitExceeded));
+    }
+
+    #[test]
+    fn an_answer_comes_behind_what_is_queued_and_is_never_refused() {
+        let outbox = open(1, 10);
+        assert_eq!(outbox.answer("first".to_owned().into()), Some("first".to_owned().into()));
+        outbox.post("1234567890".to_owned().into()).unwrap();
+        assert_eq!(outbox.answer("second".to_owned().into()), None);
+        assert_eq!(outbox.post(String::new().into()), Err(PostError::LimitExceeded));
+        assert_eq!(outbox.take(), Some("1234567890".to_owned().into()));
+        assert_eq!(outbox.take(), Some("second".to_owned().into()));
+        assert_eq!(outbox.post("1234567890".to_owned().into()), Ok(()));
     }
 
     #[test]

@@ -14,10 +14,8 @@ use tracing::{debug, warn};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use crate::limits::CODE_CACHE_FILES_MAX;
 use crate::runtime::{into_anyhow, trusted};
-
-/// Files that are kept; the ones that were not used for the longest time go first.
-const FILES_MAX: usize = 64;
 
 pub struct CodeCache {
     folder: PathBuf,
@@ -97,7 +95,7 @@ impl CodeCache {
             files.push((entry.metadata()?.modified()?, entry.path()));
         }
         files.sort();
-        let surplus = files.len().saturating_sub(FILES_MAX);
+        let surplus = files.len().saturating_sub(CODE_CACHE_FILES_MAX);
         for (_, path) in files.into_iter().take(surplus) {
             fs::remove_file(path)?;
         }

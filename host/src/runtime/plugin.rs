@@ -117,7 +117,7 @@ impl Plugin {
         };
         let timeout = self.scope.limits.timeout;
         let running = self.run(caller, event, &mut progress);
-        let result = match tokio::time::timeout(timeout, running).await {
+        let result = match tokio::time::timeout_at((arrived + timeout).into(), running).await {
             Ok(result) => result,
             Err(_) => Err(InvokeError::TimedOut(timeout)),
         };

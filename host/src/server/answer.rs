@@ -23,10 +23,15 @@ pub fn exception(status: StatusCode, kind: &'static str, text: Option<&str>) -> 
         Some(text) => message(status, text),
         None => status.into_response(),
     };
+    response.headers_mut().insert(ERROR_TYPE, HeaderValue::from_static(kind));
+    identified(response)
+}
+
+/// An answer with the id of its request, which SDKs show beside it.
+pub fn identified(mut response: Response) -> Response {
     let request_id = RequestId::next();
-    let headers = response.headers_mut();
-    headers.insert(ERROR_TYPE, HeaderValue::from_static(kind));
-    headers.insert(REQUEST_ID, HeaderValue::from_str(request_id.as_str()).expect("an id is ASCII"));
+    let value = HeaderValue::from_str(request_id.as_str()).expect("an id is ASCII");
+    response.headers_mut().insert(REQUEST_ID, value);
     response
 }
 

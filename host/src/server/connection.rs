@@ -25,13 +25,20 @@ use crate::connections::{CloseFrame, Connection};
 use crate::event::Disconnect;
 use crate::limits::{BACKLOG_MESSAGES_MAX, CLOSE_TIMEOUT, ConnectionLimits, WRITE_BUFFER_BYTES};
 use crate::payload::Payload;
-use crate::server::{Shared, upgrade};
+use crate::server::{Place, Shared, upgrade};
 
 /// After the 101, how long the switch of protocols may take.
 const SWITCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves a connection that `$connect` let in; says how it ended.
-pub(super) async fn serve(shared: &Shared, connection: &Arc<Connection>, on_upgrade: OnUpgrade) -> Disconnect {
+/// The TCP connection that becomes a WebSocket, and its place.
+pub(super) struct Below {
+    pub on_upgrade: OnUpgrade,
+    pub place: Place,
+}
+
+/// Serves a connection that `$connect` let in; says how it ended, once its handlers have run.
+pub(super) async fn serve(shared: &Shared, connection: &Arc<Connection>, below: Below) -> Disconnect {
+    let Below { on_upgrade, place } = below;
     let Ok(Ok(upgraded)) = timeout(SWITCH_TIMEOUT, on_upgrade).await else {
         return Disconnect::abnormal();
     };
@@ -40,32 +47,34 @@ pub(super) async fn serve(shared: &Shared, connection: &Arc<Connection>, on_upgr
     let socket =
         WebSocketStream::from_partially_read(stream, already_read, Role::Server, Some(socket_config(&limits))).await;
     let mut socket = Socket { socket, unflushed: false };
-    let ending = live(shared, connection, &limits, &mut socket).await;
+    let Ending { end, running, backlog } = live(shared, connection, &limits, &mut socket).await;
     // Posts from here on are told Gone, also while handlers of this connection still run.
     connection.outbox.shut();
-    let Ending { end, running, backlog } = ending;
-    match running {
-        // Boxed, so that the many idle connections do not hold the room for it.
-        None => socket.finish(&end).await,
-        Some(running) => {
-            let rest = async {
-                running.await;
-                for body in backlog {
-                    shared.gateway.message(connection, body).await;
-                }
-            };
-            Box::pin(async { tokio::join!(socket.finish(&end), rest) }).await;
-        }
+    let told = end.told();
+    // A task of its own: a peer that does not answer our close holds up no handler, `$disconnect` least.
+    shared.farewells.spawn(async move {
+        socket.finish(end).await;
+        drop(place);
+    });
+    if let Some(running) = running {
+        running.await;
     }
-    end.disconnect()
+    for body in backlog {
+        // Boxed, so that the many idle connections do not hold the room for it.
+        Box::pin(shared.gateway.message(connection, body)).await;
+    }
+    told
 }
 
 /// Buffers start small: 10,000 idle connections with the library's own would take 1.3 GB.
 fn socket_config(limits: &ConnectionLimits) -> WebSocketConfig {
+    // What is buffered already, a post and the answer of the handler that ran meanwhile; as much again
+    // for the heads of their frames and for pings.
+    let write_bytes_max = 2 * (WRITE_BUFFER_BYTES + limits.message_bytes);
     WebSocketConfig::default()
         .read_buffer_size(limits.read_buffer_bytes)
         .write_buffer_size(WRITE_BUFFER_BYTES)
-        .max_write_buffer_size(WRITE_BUFFER_BYTES + limits.message_bytes * 2)
+        .max_write_buffer_size(write_bytes_max)
         .max_message_size(Some(limits.message_bytes))
         .max_frame_size(Some(limits.frame_bytes))
 }
@@ -74,11 +83,7 @@ fn socket_config(limits: &ConnectionLimits) -> WebSocketConfig {
 enum End {
     /// The peer closed; tungstenite has queued the answer.
     ByPeer(Option<protocol::CloseFrame>),
-    /// This side closes, with this frame; `$disconnect` is told the reason beside it.
-    ByUs {
-        frame: CloseFrame,
-        told: String,
-    },
+    ByUs(CloseFrame),
     /// What the peer sent cannot be read on from, so neither can its answer to our frame.
     Refused(CloseFrame),
     Vanished,
@@ -86,28 +91,20 @@ enum End {
 
 impl End {
     fn going_away() -> Self {
-        Self::by_us(CloseFrame::new(1001, "Going away"))
+        Self::ByUs(CloseFrame::new(1001, "Going away"))
     }
 
-    fn by_us(frame: CloseFrame) -> Self {
-        // As API Gateway tells it after a DELETE of the connection.
-        let plain = frame.code == 1000 && frame.reason.is_empty();
-        let told = if plain { "Connection Closed Normally".to_owned() } else { frame.reason.clone() };
-        Self::ByUs { frame, told }
-    }
-
-    fn disconnect(self) -> Disconnect {
-        match self {
-            Self::ByPeer(Some(frame)) => {
-                Disconnect { status_code: frame.code.into(), reason: frame.reason.as_str().to_owned() }
-            }
-            Self::ByPeer(None) => {
-                Disconnect { status_code: 1005, reason: "Client-side close frame status not set".to_owned() }
-            }
-            Self::ByUs { frame, told } => Disconnect { status_code: frame.code, reason: told },
-            Self::Refused(frame) => Disconnect { status_code: frame.code, reason: frame.reason },
-            Self::Vanished => Disconnect::abnormal(),
-        }
+    /// What `$disconnect` is told of it.
+    fn told(&self) -> Disconnect {
+        let (status_code, reason) = match self {
+            Self::ByPeer(Some(frame)) => (frame.code.into(), frame.reason.as_str()),
+            Self::ByPeer(None) => (1005, "Client-side close frame status not set"),
+            // As API Gateway tells it after a DELETE of the connection.
+            Self::ByUs(frame) if frame.code == 1000 && frame.reason.is_empty() => (1000, "Connection Closed Normally"),
+            Self::ByUs(frame) | Self::Refused(frame) => (frame.code, frame.reason.as_str()),
+            Self::Vanished => return Disconnect::abnormal(),
+        };
+        Disconnect { status_code, reason: reason.to_owned() }
     }
 }
 
@@ -182,7 +179,8 @@ async fn live<'a>(
             }
             Step::Answered(answer) => {
                 running = None;
-                answer.and_then(|payload| {
+                // What the handler posted to its own connection goes out first.
+                answer.and_then(|payload| connection.outbox.answer(payload)).and_then(|payload| {
                     clock.sent(Instant::now());
                     socket.queue(payload.into()).err()
                 })
@@ -193,7 +191,7 @@ async fn live<'a>(
                     connection.touch(crate::event::now());
                     socket.queue(payload.into()).err()
                 }
-                None => connection.outbox.closing().map(End::by_us),
+                None => connection.outbox.closing().map(End::ByUs),
             },
             Step::Received(received) => match receive(received, limits) {
                 Ok(Some(body)) => {
@@ -209,7 +207,7 @@ async fn live<'a>(
             },
             Step::Written(written) => written.err().map(|_| End::Vanished),
             Step::Stop => Some(End::going_away()),
-            Step::Due => match clock.due(Instant::now()) {
+            Step::Due => match clock.due(Instant::now(), may_read) {
                 Due::Nothing => None,
                 Due::Ping => socket.queue(Message::Ping(Bytes::new())).err(),
                 Due::Close => Some(End::going_away()),
@@ -295,11 +293,11 @@ impl Socket {
     }
 
     /// Says the last word to the peer, and waits a moment for its own.
-    async fn finish(mut self, end: &End) {
-        let frame = match end {
+    async fn finish(mut self, end: End) {
+        let frame = match &end {
             End::Vanished => return,
             End::ByPeer(_) => None,
-            End::ByUs { frame, .. } | End::Refused(frame) => Some(frame),
+            End::ByUs(frame) | End::Refused(frame) => Some(frame),
         };
         let goodbye = async {
             if let Some(frame) = frame {
@@ -410,8 +408,9 @@ impl Clock {
         [idle, old, ping, blocked].into_iter().flatten().min().unwrap_or(far)
     }
 
-    /// What is due now. A peer that has not been heard of since the last ping has vanished.
-    fn due(&mut self, now: Instant) -> Due {
+    /// What is due now. A peer that has not been heard of since the last ping has vanished, unless
+    /// it was not listened to.
+    fn due(&mut self, now: Instant, listening: bool) -> Due {
         let past = |since: Instant, timeout: Option<Duration>| timeout.is_some_and(|timeout| now >= since + timeout);
         if past(self.opened_at, self.duration) || past(self.active_at, self.idle_timeout) {
             return Due::Close;
@@ -422,7 +421,7 @@ impl Clock {
         if !past(self.pinged_at, self.ping_interval) {
             return Due::Nothing;
         }
-        let answered = self.pinged_at == self.opened_at || self.heard_at > self.pinged_at;
+        let answered = self.pinged_at == self.opened_at || self.heard_at > self.pinged_at || !listening;
         self.pinged_at = now;
         if answered { Due::Ping } else { Due::Vanished }
     }
@@ -440,12 +439,13 @@ mod tests {
         let interval = limits.ping_interval.unwrap();
         let start = Instant::now();
         let mut clock = Clock::start(start, &limits);
-        assert_eq!(clock.due(start + interval - MOMENT), Due::Nothing);
-        assert_eq!(clock.due(start + interval), Due::Ping);
+        assert_eq!(clock.due(start + interval - MOMENT, true), Due::Nothing);
+        assert_eq!(clock.due(start + interval, true), Due::Ping);
         clock.heard(start + interval + MOMENT);
-        assert_eq!(clock.due(start + interval * 2), Due::Ping);
+        assert_eq!(clock.due(start + interval * 2, true), Due::Ping);
         clock.sent(start + interval * 2 + MOMENT);
-        assert_eq!(clock.due(start + interval * 3), Due::Vanished);
+        assert_eq!(clock.due(start + interval * 3, false), Due::Ping, "nobody listened to it");
+        assert_eq!(clock.due(start + interval * 4, true), Due::Vanished);
     }
 
     #[test]
@@ -457,11 +457,11 @@ mod tests {
         let mut now = start;
         while now + idle < start + longest {
             now += idle - MOMENT;
-            assert_eq!(clock.due(now), Due::Nothing);
+            assert_eq!(clock.due(now, true), Due::Nothing);
             clock.received(now);
         }
-        assert_eq!(clock.due(start + longest - MOMENT), Due::Nothing);
-        assert_eq!(clock.due(start + longest), Due::Close);
+        assert_eq!(clock.due(start + longest - MOMENT, true), Due::Nothing);
+        assert_eq!(clock.due(start + longest, true), Due::Close);
     }
 
     #[test]
@@ -470,8 +470,8 @@ mod tests {
         let start = Instant::now();
         let idle = limits.idle_timeout.unwrap();
         let mut clock = Clock::start(start, &limits);
-        assert_eq!(clock.due(start + idle - MOMENT), Due::Nothing);
+        assert_eq!(clock.due(start + idle - MOMENT, true), Due::Nothing);
         assert_eq!(clock.next(), start + idle);
-        assert_eq!(clock.due(start + idle), Due::Close);
+        assert_eq!(clock.due(start + idle, true), Due::Close);
     }
 }

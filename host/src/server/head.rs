@@ -14,10 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::event::Field;
-use crate::limits::REQUEST_HEAD_BYTES_MAX;
-
-/// More headers than any client sends; the HTTP library refuses more than 100 itself.
-const HEADERS_MAX: usize = 128;
+use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEADERS_MAX};
 
 /// What was read so far; `None` once it was taken or is no head any more.
 type Recording = Arc<Mutex<Option<Vec<u8>>>>;
@@ -28,14 +25,18 @@ pub struct HeadRecorder {
     recording: Option<Recording>,
 }
 
+/// The recording of one connection, for its requests to take.
 #[derive(Clone)]
-pub struct RecordedHead(Recording);
+pub struct HeadRecording(Recording);
+
+/// What was read of a connection's first request; of a later one, nothing.
+pub struct Head(Option<Vec<u8>>);
 
 impl HeadRecorder {
-    pub fn new(stream: TcpStream) -> (Self, RecordedHead) {
+    pub fn new(stream: TcpStream) -> (Self, HeadRecording) {
         let recording = Arc::new(Mutex::new(Some(Vec::new())));
         let recorder = Self { stream, recording: Some(Arc::clone(&recording)) };
-        (recorder, RecordedHead(recording))
+        (recorder, HeadRecording(recording))
     }
 
     pub fn into_inner(self) -> TcpStream {
@@ -43,22 +44,23 @@ impl HeadRecorder {
     }
 }
 
-impl RecordedHead {
-    /// The headers of the first request in the peer's own case and order; of a later one, which
-    /// was not kept, as `headers` has them.
-    pub fn take(&self, headers: &HeaderMap) -> Vec<Field> {
-        let recorded = self.0.lock().expect("no code panics while holding the head").take();
-        recorded.and_then(|bytes| as_sent(&bytes)).unwrap_or_else(|| as_parsed(headers))
+impl HeadRecording {
+    /// Ends the recording. To be called for every request, so that none is told with the headers
+    /// of another one.
+    pub fn take(&self) -> Head {
+        Head(self.0.lock().expect("no code panics while holding the head").take())
     }
+}
 
-    /// Forgets the head: the request was no upgrade, and what follows is another one.
-    pub fn forget(&self) {
-        self.0.lock().expect("no code panics while holding the head").take();
+impl Head {
+    /// The headers in the peer's own case and order; where they were not kept, as `headers` has them.
+    pub fn fields(&self, headers: &HeaderMap) -> Vec<Field> {
+        self.0.as_deref().and_then(as_sent).unwrap_or_else(|| as_parsed(headers))
     }
 }
 
 fn as_sent(bytes: &[u8]) -> Option<Vec<Field>> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut headers = [httparse::EMPTY_HEADER; REQUEST_HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     request.parse(bytes).ok()?.is_complete().then_some(())?;
     let field = |header: &httparse::Header<'_>| {

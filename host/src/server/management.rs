@@ -5,8 +5,6 @@ use axum::extract::Request;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
 use crate::connections::{CloseFrame, Connection, PostError};
@@ -14,38 +12,42 @@ use crate::event::EpochMillis;
 use crate::gateway::Gateway;
 use crate::id::ConnectionId;
 use crate::payload::{Payload, Text};
-use crate::server::answer::exception;
+use crate::server::answer::{self, exception};
+use crate::server::body::{self, BodyError};
 
-/// `encoded_id` is the last part of the path, still percent-encoded.
-pub async fn manage(gateway: &Gateway, encoded_id: &str, request: Request<Body>) -> Response {
-    let text = percent_decode_str(encoded_id).decode_utf8_lossy();
-    let id = match ConnectionId::parse(&text) {
-        Ok(id) => id,
-        Err(error) => return bad_request(&error.to_string()),
-    };
-    match *request.method() {
-        Method::POST => post(gateway, id, request).await,
-        Method::GET => get(gateway, id),
-        Method::DELETE => delete(gateway, id),
-        _ => exception(StatusCode::FORBIDDEN, "ForbiddenException", Some("Forbidden")),
+/// `id` is the last part of the path, decoded.
+pub async fn manage(gateway: &Gateway, id: &str, request: Request<Body>) -> Response {
+    let (method, id) = (request.method().clone(), ConnectionId::parse(id));
+    let mut body = request.into_body();
+    if let (Ok(id), &Method::POST) = (&id, &method) {
+        return post(gateway, id, body).await;
+    }
+    body::discard(&mut body).await;
+    match (id, method) {
+        (Err(error), _) => bad_request(&error.to_string()),
+        (Ok(id), Method::GET) => get(gateway, &id),
+        (Ok(id), Method::DELETE) => delete(gateway, &id),
+        _ => answer::forbidden(),
     }
 }
 
-async fn post(gateway: &Gateway, id: ConnectionId, request: Request<Body>) -> Response {
+async fn post(gateway: &Gateway, id: &ConnectionId, mut body: Body) -> Response {
     let message_bytes = gateway.deployment().connection.message_bytes;
-    let body = match Limited::new(request.into_body(), message_bytes).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
+    let body = match body::read(&mut body, message_bytes).await {
+        Ok(body) => body,
+        Err(BodyError::TooLong) => {
+            body::discard(&mut body).await;
             let text = format!("a message has at most {message_bytes} bytes");
             return exception(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException", Some(&text));
         }
-        Err(error) => return bad_request(&format!("the body could not be read: {error}")),
+        Err(BodyError::TooSlow) => return answer::message(StatusCode::REQUEST_TIMEOUT, "Request Timeout"),
+        Err(BodyError::Broken(error)) => return bad_request(&format!("the body could not be read: {error}")),
     };
     let Ok(text) = Text::try_from(body) else {
         return bad_request("the body is not UTF-8, and a message is text");
     };
-    match gateway.connections().post(&id, Payload::Text(text)) {
-        Ok(()) => StatusCode::OK.into_response(),
+    match gateway.connections().post(id, Payload::Text(text)) {
+        Ok(()) => answer::identified(StatusCode::OK.into_response()),
         Err(error) => refused(error),
     }
 }
@@ -67,9 +69,12 @@ struct Identity<'a> {
     user_agent: Option<&'a str>,
 }
 
-fn get(gateway: &Gateway, id: ConnectionId) -> Response {
-    match gateway.connections().open(&id) {
-        Ok(connection) => ([(header::CONTENT_TYPE, "application/json")], document(&connection)).into_response(),
+fn get(gateway: &Gateway, id: &ConnectionId) -> Response {
+    match gateway.connections().open(id) {
+        Ok(connection) => {
+            let json = [(header::CONTENT_TYPE, "application/json")];
+            answer::identified((json, document(&connection)).into_response())
+        }
         Err(error) => refused(error),
     }
 }
@@ -89,9 +94,9 @@ fn iso(at: EpochMillis) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
-fn delete(gateway: &Gateway, id: ConnectionId) -> Response {
-    match gateway.connections().delete(&id, CloseFrame::new(1000, "")) {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+fn delete(gateway: &Gateway, id: &ConnectionId) -> Response {
+    match gateway.connections().delete(id, CloseFrame::new(1000, "")) {
+        Ok(()) => answer::identified(StatusCode::NO_CONTENT.into_response()),
         Err(error) => refused(error),
     }
 }

@@ -6,7 +6,6 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
@@ -15,6 +14,7 @@ use tracing::debug;
 use crate::connections::Peer;
 use crate::event::Field;
 use crate::gateway::{Admitted, Refusal, Upgrade};
+use crate::server::connection::Below;
 use crate::server::head::HeadRecorder;
 use crate::server::{Arrival, Shared, answer, connection};
 
@@ -24,7 +24,6 @@ use crate::server::{Arrival, Shared, answer, connection};
 /// up while it waits must not cut the handler off.
 pub async fn upgrade(shared: Arc<Shared>, arrival: Arrival, mut request: Request<Body>) -> Response {
     if !asks_for_websocket(&request) {
-        arrival.head.forget();
         return upgrade_required();
     }
     // The library checks method, version and headers, and computes the accept key.
@@ -33,9 +32,9 @@ pub async fn upgrade(shared: Arc<Shared>, arrival: Arrival, mut request: Request
         Err(error) => return answer::message(StatusCode::BAD_REQUEST, &error.to_string()),
     };
     let told = told(&arrival, &request);
-    let on_upgrade = hyper::upgrade::on(&mut request);
+    let below = Below { on_upgrade: hyper::upgrade::on(&mut request), place: arrival.place };
     let (decide, decision) = oneshot::channel();
-    shared.lives.spawn(live(Arc::clone(&shared), arrival, told, on_upgrade, decide));
+    shared.lives.spawn(live(Arc::clone(&shared), told, below, decide));
     match decision.await {
         Ok(Ok(subprotocol)) => switch(accepted, subprotocol),
         Ok(Err(refusal)) => refuse(refusal),
@@ -47,12 +46,12 @@ pub async fn upgrade(shared: Arc<Shared>, arrival: Arrival, mut request: Request
 /// One connection, from `$connect` until its `$disconnect` has run.
 async fn live(
     shared: Arc<Shared>,
-    arrival: Arrival,
     told: Upgrade,
-    on_upgrade: OnUpgrade,
+    below: Below,
     decide: oneshot::Sender<Result<Option<String>, Refusal>>,
 ) {
     let gateway = &shared.gateway;
+    // What runs only at the ends of a life is boxed: most of it a connection is idle.
     let Admitted { presence, subprotocol } = match Box::pin(gateway.connect(told)).await {
         Ok(admitted) => admitted,
         Err(refusal) => {
@@ -63,19 +62,15 @@ async fn live(
     };
     gateway.metrics().connections_open.increment(1);
     let told_so = decide.send(Ok(subprotocol)).is_ok();
-    let end = if told_so {
-        connection::serve(&shared, &presence, on_upgrade).await
-    } else {
-        crate::event::Disconnect::abnormal()
-    };
+    let end =
+        if told_so { connection::serve(&shared, &presence, below).await } else { crate::event::Disconnect::abnormal() };
     presence.outbox.shut();
     let left = Arc::clone(&presence);
     // From here on nobody finds it: a `$disconnect` that posts to its own connection is told Gone.
     drop(presence);
-    drop(arrival);
     gateway.metrics().connections_open.decrement(1);
     debug!(connection_id = %left.id, code = end.status_code, "disconnected");
-    gateway.disconnect(&left, end).await;
+    Box::pin(gateway.disconnect(&left, end)).await;
 }
 
 fn asks_for_websocket(request: &Request<Body>) -> bool {
@@ -94,7 +89,7 @@ fn told(arrival: &Arrival, request: &Request<Body>) -> Upgrade {
     };
     let query = request.uri().query().unwrap_or_default();
     let query_string = form_urlencoded::parse(query.as_bytes()).into_owned().collect::<Vec<Field>>();
-    Upgrade { peer, headers: arrival.head.take(request.headers()), query_string }
+    Upgrade { peer, headers: arrival.head.fields(request.headers()), query_string }
 }
 
 fn lossy(bytes: &[u8]) -> String {

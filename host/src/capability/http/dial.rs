@@ -19,12 +19,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use super::address::is_public;
 use super::destination::{Destination, Host, Reach};
 use crate::capability::Scheme;
-
-/// Look-ups of one plugin at once. Each holds a thread until the system's resolver answers, and
-/// cannot be cancelled, so they have a bound of their own.
-const HTTP_LOOK_UPS_MAX: usize = 8;
-/// Addresses of one name that are tried.
-const HTTP_ADDRESSES_MAX: usize = 8;
+use crate::limits::{HTTP_ADDRESSES_MAX, HTTP_LOOK_UPS_MAX};
 
 /// What became of a connection attempt.
 #[derive(Debug, thiserror::Error)]

@@ -18,9 +18,7 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::Slot;
 use super::dial::Stream;
-
-/// What is read ahead of a guest on one connection, and the largest response head.
-const HTTP_BUFFER_BYTES: usize = 64 * 1024;
+use crate::limits::HTTP_BUFFER_BYTES;
 
 /// How long each part of a response may take; `None` leaves it to the event's own timeout.
 #[derive(Clone, Copy, Debug, Default)]

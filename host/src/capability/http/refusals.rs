@@ -4,14 +4,10 @@
 //! hidden by the first.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::destination::Destination;
-
-/// The same host is told no more often.
-const HTTP_REFUSAL_INTERVAL: Duration = Duration::from_secs(10);
-/// Hosts that are told in that time.
-const HTTP_REFUSALS_MAX: usize = 16;
+use crate::limits::{HTTP_REFUSAL_INTERVAL, HTTP_REFUSALS_MAX};
 
 /// What was told lately about one plugin.
 #[derive(Default)]
@@ -34,6 +30,8 @@ impl Refusals {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn destination(host: &str) -> Destination {

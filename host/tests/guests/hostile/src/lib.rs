@@ -1,7 +1,7 @@
 //! A handler that does what a message tells it to, the bad things above all.
 //!
 //! A message is a word and its argument: `spin`, `grow 100`, `post ID`. What comes back is what the
-//! guest learned.
+//! guest learned. One in JSON is no order: it comes back behind the key of its route.
 
 use std::fmt::Display;
 use std::io::{Read as _, Write as _};
@@ -18,23 +18,43 @@ mod version;
 struct Hostile;
 
 impl Plugin for Hostile {
+    /// `?tell=KEY` keeps the whole request, `?protocol=NAME` chooses, `?do=ORDER` is an order.
     fn on_connect(context: &RequestContext, request: ConnectEvent) -> Result<Response> {
-        match request.query("do") {
-            Some(order) => obey(context, order),
-            None => Ok(Response::ok()),
+        if let Some(key) = request.query("tell") {
+            let line = |kind: char| move |(name, value): &(String, String)| format!("{kind} {name}={value}\n");
+            let headers = request.headers.iter().map(line('H'));
+            let told: String = headers.chain(request.query_string.iter().map(line('Q'))).collect();
+            kv::Bucket::open("shared")?.set(key, format!("{}\n{told}", context.connection_id))?;
         }
+        let response = match request.query("do") {
+            Some(order) => obey(context, order)?,
+            None => Response::ok(),
+        };
+        Ok(match request.query("protocol") {
+            Some(protocol) => response.with_header("sec-websocket-protocol", protocol),
+            None => response,
+        })
     }
 
     fn on_message(context: &RequestContext, message: MessageEvent) -> Result<Response> {
-        let order = message.body.as_text().unwrap_or("binary").to_owned();
-        obey(context, &order)
+        match message.body.as_text() {
+            // No order: where it came and how.
+            Some(json) if json.starts_with(['{', '[']) => reply(format!("{} {json}", context.route_key)),
+            Some(order) => obey(context, order),
+            None => obey(context, "binary"),
+        }
     }
 
-    /// Leaves a line of its end in the bucket, where a test can read it.
+    /// Leaves a line of its end in the bucket, where a test can read it; a second end, a second line.
     fn on_disconnect(context: &RequestContext, end: DisconnectEvent) -> Result<()> {
         let ends = kv::Bucket::open("ends")?;
         ends.increment("count", 1)?;
-        ends.set(&context.connection_id, format!("{} {}", end.status_code, end.reason))?;
+        let mut lines = ends.get(&context.connection_id)?.map_or(Vec::new(), |mut before| {
+            before.push(b'\n');
+            before
+        });
+        lines.extend(format!("{} {}", end.status_code, end.reason).into_bytes());
+        ends.set(&context.connection_id, lines)?;
         let rest = connection_store::get(&context.connection_id)?;
         if let Some(order) = rest.attribute("at-end") {
             obey(context, order)?;
@@ -71,6 +91,18 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
             reply(version::number())
         }
         "stamp" => reply(format_args!("{} {rest}", version::number())),
+        "later" => {
+            let (milliseconds, order) = rest.split_once(' ').unwrap_or((rest, "silent"));
+            std::thread::sleep(Duration::from_millis(milliseconds.parse().unwrap_or(0)));
+            obey(context, order)
+        }
+        "keep" => {
+            let (key, order) = rest.split_once(' ').unwrap_or((rest, "silent"));
+            let response = obey(context, order)?;
+            let text = response.body.as_ref().and_then(Payload::as_text).unwrap_or("nothing");
+            kv::Bucket::open("shared")?.set(key, text)?;
+            Ok(response)
+        }
         "recurse" => reply(recurse(number()? as u64)),
         "grow" => reply(grow(number()?)),
         "count" => reply(count()),
@@ -101,7 +133,14 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
             let (name, value) = rest.split_once('=').unwrap_or((rest, ""));
             told(connection_store::add(&context.connection_id, name, value).map(|()| "added"))
         }
-        "posts" => reply(posts(context, number()?)),
+        "row-of" => told(connection_store::get(rest).map(|row| row.attributes.len())),
+        "pour" => {
+            let mut words = rest.split(' ');
+            let mut next = || words.next().unwrap_or_default();
+            let (id, count, size) = (next(), next().parse().unwrap_or(0), next().parse().unwrap_or(0));
+            reply(posts(id, count, &"x".repeat(size)))
+        }
+        "posts" => reply(posts(&context.connection_id, number()?, "x")),
         "post" => {
             let (id, text) = rest.split_once(' ').unwrap_or((rest, "hello"));
             told(connections::post(id, text).map(|()| "posted"))
@@ -214,11 +253,11 @@ fn dial(address: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// Posts so often to itself; says how the last one went.
-fn posts(context: &RequestContext, count: usize) -> String {
+/// Posts so often; says how many went, and how the last one did.
+fn posts(id: &str, count: usize, text: &str) -> String {
     let mut posted = 0;
     for _ in 0..count {
-        match connections::post(&context.connection_id, "x") {
+        match connections::post(id, text) {
             Ok(()) => posted += 1,
             Err(error) => return format!("{posted} then {error}"),
         }

@@ -34,7 +34,7 @@ use jackfield_bench::process;
 use serde::Serialize;
 
 use crate::moment::Moment;
-use crate::server::{Scratch, Subject};
+use crate::server::{Components, Scratch, Subject};
 use crate::workload::Run;
 
 /// Measures jackfield beside a plain server and says which figures are met.
@@ -48,9 +48,15 @@ struct Args {
     /// The echo handler built for wasm32-wasip2.
     #[arg(long)]
     wasip2: Option<PathBuf>,
+    /// The relay handler built for wasm32-wasip2, which serves all but the echo.
+    #[arg(long)]
+    wasip2_relay: Option<PathBuf>,
     /// The echo handler built for wasm32-unknown-unknown.
     #[arg(long)]
     lean: Option<PathBuf>,
+    /// The relay handler built for wasm32-unknown-unknown.
+    #[arg(long)]
+    lean_relay: Option<PathBuf>,
     /// What `reload` starts with; it echoes. The wasip2 handler where it is not given.
     #[arg(long)]
     reload_a: Option<PathBuf>,
@@ -155,10 +161,14 @@ fn subjects(args: &Args) -> Result<Vec<Subject>> {
         return Ok(subjects);
     };
     for (reuse, suffix) in [(None, ""), (Some(1000), " reuse")] {
-        for (target, component) in [("wasip2", &args.wasip2), ("lean", &args.lean)] {
-            let Some(component) = component else { continue };
+        for (target, echo, relay) in
+            [("wasip2", &args.wasip2, &args.wasip2_relay), ("lean", &args.lean, &args.lean_relay)]
+        {
+            let Some(echo) = echo else { continue };
+            let relay = relay.as_ref().map(|relay| absolute(relay)).transpose()?;
+            let components = Components { echo: absolute(echo)?, relay };
             let name = format!("{target}{suffix}");
-            subjects.push(Subject::jackfield(name, &absolute(binary)?, absolute(component)?, reuse));
+            subjects.push(Subject::jackfield(name, &absolute(binary)?, components, reuse));
         }
     }
     Ok(subjects)

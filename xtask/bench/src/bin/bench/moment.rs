@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 use crate::probe::Probe;
-use crate::server::{Scratch, Server, Subject};
+use crate::server::{Components, Scratch, Server, Subject};
 
 /// A reload that takes longer has failed.
 const RELOAD_MAX: Duration = Duration::from_secs(20);
@@ -51,7 +51,7 @@ impl Moment {
 }
 
 fn start(scratch: &Scratch, binary: &Path, component: &Path) -> Result<Duration> {
-    let subject = Subject::jackfield("start".into(), binary, component.to_owned(), None);
+    let subject = Subject::jackfield("start".into(), binary, Components::only(component.to_owned()), None);
     let begin = || -> Result<(Server, Duration)> {
         let server = subject.start(scratch, false, None)?;
         let answer = Probe::connect(server.port)?.echo("first")?;
@@ -69,7 +69,7 @@ fn reload(scratch: &Scratch, binary: &Path, before: &Path, after: &Path) -> Resu
     // Not in the folder that is watched, so that nothing happens there before the rename.
     let next = scratch.folder("next")?.join("handler.wasm");
     std::fs::copy(before, &live).with_context(|| format!("cannot copy {}", before.display()))?;
-    let subject = Subject::jackfield("reload".into(), binary, live.clone(), None);
+    let subject = Subject::jackfield("reload".into(), binary, Components::only(live.clone()), None);
     let server = subject.start(scratch, false, None)?;
     let mut probe = Probe::connect(server.port)?;
     let first = probe.echo("which")?;

@@ -17,7 +17,7 @@ use crate::probe::Probe;
 /// The first start of all compiles the component, perhaps on a busy machine.
 const READY_MAX: Duration = Duration::from_secs(120);
 /// What both servers are given: jackfield's default.
-const READ_BUFFER_BYTES: usize = 4096;
+const READ_BUFFER_BYTES: usize = 2048;
 
 /// Something to measure.
 #[derive(Debug, Clone)]
@@ -30,8 +30,23 @@ pub struct Subject {
 
 #[derive(Debug, Clone)]
 struct Handler {
-    component: PathBuf,
+    components: Components,
     reuse: Option<u32>,
+}
+
+/// What serves the messages.
+#[derive(Debug, Clone)]
+pub struct Components {
+    /// Answers `echo`; all else too where there is no relay.
+    pub echo: PathBuf,
+    /// Answers all but `echo`, and `$connect`.
+    pub relay: Option<PathBuf>,
+}
+
+impl Components {
+    pub fn only(echo: PathBuf) -> Self {
+        Self { echo, relay: None }
+    }
 }
 
 impl Subject {
@@ -39,8 +54,8 @@ impl Subject {
         Self { name: "plain".into(), binary, handler: None }
     }
 
-    pub fn jackfield(name: String, binary: &Path, component: PathBuf, reuse: Option<u32>) -> Self {
-        Self { name, binary: binary.to_owned(), handler: Some(Handler { component, reuse }) }
+    pub fn jackfield(name: String, binary: &Path, components: Components, reuse: Option<u32>) -> Self {
+        Self { name, binary: binary.to_owned(), handler: Some(Handler { components, reuse }) }
     }
 
     /// Whether its instances serve more than one event.
@@ -76,10 +91,10 @@ impl Subject {
 }
 
 fn manifest(handler: &Handler, on_connect: bool) -> String {
-    let component = handler.component.display().to_string();
-    let reuse = handler.reuse.map(|reuse| format!("reuse = {reuse}\n")).unwrap_or_default();
-    let connect = if on_connect { "\"$connect\" = \"echo\"\n" } else { "" };
-    format!(
+    let Handler { components: Components { echo, relay }, reuse } = handler;
+    let reuse = reuse.map(|reuse| format!("reuse = {reuse}\n")).unwrap_or_default();
+    let grants = r#"grants = ["connections", "connection-store"]"#;
+    let mut text = format!(
         r#"[api]
 id = "bench"
 stage = "dev"
@@ -87,17 +102,31 @@ stage = "dev"
 [server]
 listen = "127.0.0.1:0"
 
+[connection]
+read_buffer = "{READ_BUFFER_BYTES}B"
+
 [backend]
 url = "sled:data"
 
 [integrations.echo]
-component = {component:?}
-grants = ["connections", "connection-store"]
+component = {echo:?}
+{grants}
 {reuse}
-[routes]
-{connect}"$default" = {{ integration = "echo", route_response = true }}
 "#
-    )
+    );
+    let (rest, echo_route) = match relay {
+        Some(relay) => {
+            text += &format!("[integrations.relay]\ncomponent = {relay:?}\n{grants}\n{reuse}\n");
+            ("relay", "echo = { integration = \"echo\", route_response = true }\n")
+        }
+        None => ("echo", ""),
+    };
+    text += &format!("[routes]\n{echo_route}");
+    text += &format!("\"$default\" = {{ integration = {rest:?}, route_response = true }}\n");
+    if on_connect {
+        text += &format!("\"$connect\" = {rest:?}\n");
+    }
+    text
 }
 
 fn forget(folder: &Path) -> Result<()> {

@@ -153,11 +153,15 @@ impl fmt::Display for Run {
 
 #[cfg(test)]
 mod tests {
+    use crate::server::Components;
+
     use super::*;
 
     fn subjects() -> Vec<Subject> {
-        let kept = Subject::jackfield("kept".into(), "jackfield".as_ref(), "echo.wasm".into(), Some(1000));
-        let fresh = Subject::jackfield("fresh".into(), "jackfield".as_ref(), "echo.wasm".into(), None);
+        let kept =
+            Subject::jackfield("kept".into(), "jackfield".as_ref(), Components::only("echo.wasm".into()), Some(1000));
+        let fresh =
+            Subject::jackfield("fresh".into(), "jackfield".as_ref(), Components::only("echo.wasm".into()), None);
         vec![Subject::plain("plain".into()), fresh, kept]
     }
 

@@ -1,0 +1,243 @@
+//! The second listener: health, and the numbers that a known story leaves behind.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::harness::{HOSTILE, HOSTILE_GRANTS, PATIENCE, Server, Site, component, eventually, manifest};
+
+const REST: &str = r#"
+server = { metrics = "127.0.0.1:0" }
+connection = { outbox_messages = 3, write_timeout = "10min", ping_interval = "none" }
+"#;
+
+fn written(rest: &str, timeout: &str) -> String {
+    manifest(&component(HOSTILE), rest, &format!("timeout = {timeout:?}\n{HOSTILE_GRANTS}"))
+}
+
+#[tokio::test]
+async fn connections_and_events_are_counted_by_route_and_outcome() {
+    let server = Site::new(&written(REST, "2s")).serve();
+    let metrics = Metrics::of(&server).await;
+    let before = metrics.read().await;
+    assert_eq!(before.value("jackfield_connections_open"), 0.0);
+    assert_eq!(before.events("$connect"), []);
+
+    let mut alice = server.connect("").await;
+    let bob = server.connect("").await;
+    assert_eq!(server.try_connect("?do=status%20403", &[]).await.err(), Some(403));
+    assert_eq!(server.try_connect("?do=fail", &[]).await.err(), Some(502));
+    let admitted = metrics.read().await;
+    assert_eq!(admitted.value("jackfield_connections_open"), 2.0);
+    assert_eq!(admitted.events("$connect"), [("answered", 2.0), ("failed", 1.0), ("refused", 1.0)]);
+
+    for order in ["echo one", "echo two", "status 404", "fail", "trap", "sleep 60000"] {
+        alice.ask(order).await;
+    }
+    let answered = metrics.read().await;
+    let expected = [("answered", 2.0), ("failed", 2.0), ("refused", 1.0), ("timed_out", 1.0)];
+    assert_eq!(answered.events("$default"), expected);
+
+    bob.close(1000, "").await;
+    eventually("a connection is no longer counted", async || {
+        metrics.read().await.value("jackfield_connections_open") == 1.0
+    })
+    .await;
+    eventually("its end is", async || metrics.read().await.events("$disconnect") == [("answered", 1.0)]).await;
+    drop(alice);
+    eventually("the peer that vanished is too", async || {
+        let now = metrics.read().await;
+        now.value("jackfield_connections_open") == 0.0 && now.events("$disconnect") == [("answered", 2.0)]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_time_of_a_handler_and_of_its_sandbox_is_told_for_each_event() {
+    let server = Site::new(&written(REST, "2s")).serve();
+    let metrics = Metrics::of(&server).await;
+    let mut peer = server.connect("").await;
+    for order in ["echo", "sleep 600", "sleep 60000"] {
+        peer.ask(order).await;
+    }
+    let told = metrics.read().await;
+    let series = |name: &str, label: &str| told.value(&format!("jackfield_{name}_seconds_{label}"));
+    let default = r#"{route="$default"}"#;
+    for name in ["handler", "instantiate"] {
+        assert_eq!(series(name, &format!("count{default}")), 3.0, "{name}");
+        assert_eq!(series(name, r#"bucket{route="$default",le="+Inf"}"#), 3.0, "{name}");
+        assert_eq!(series(name, r#"count{route="$connect"}"#), 1.0, "{name}");
+        assert_eq!(series(name, r#"count{route="$disconnect"}"#), 0.0, "{name}");
+    }
+    let at_most = |bound: &str| series("handler", &format!(r#"bucket{{route="$default",le="{bound}"}}"#));
+    assert_eq!((at_most("0.000005"), at_most("30")), (0.0, 3.0));
+    assert!(at_most("0.5") <= 1.0 && at_most("1") <= 2.0, "{} {}", at_most("0.5"), at_most("1"));
+    let (handler, instantiate) =
+        (series("handler", &format!("sum{default}")), series("instantiate", "sum{route=\"$default\"}"));
+    assert!((2.6..PATIENCE.as_secs_f64()).contains(&handler), "{handler}");
+    assert!(0.0 < instantiate && instantiate < handler - 2.6, "{instantiate} of {handler}");
+}
+
+#[tokio::test]
+async fn posts_and_what_full_outboxes_refuse_are_counted() {
+    let server = Site::new(&written(REST, "29s")).serve();
+    let metrics = Metrics::of(&server).await;
+    let mut alice = server.connect("").await;
+    let mut bob = server.connect("").await;
+    let id = bob.id().await;
+    assert_eq!(alice.ask(&format!("post {id} from a handler")).await, "posted");
+    assert_eq!(server.post(&id, "from outside").await.status, 200);
+    assert_eq!((bob.text().await, bob.text().await), ("from a handler".to_owned(), "from outside".to_owned()));
+    // Nobody gets these.
+    assert_eq!(alice.ask("post L0SM9cOFvHcCIhw= lost").await, "error: the connection is gone");
+    assert_eq!(server.post("L0SM9cOFvHcCIhw=", "lost").await.status, 410);
+    let posted = metrics.read().await;
+    assert_eq!(posted.value("jackfield_posts_total"), 2.0);
+    assert_eq!(posted.value("jackfield_outbox_refusals_total"), 0.0);
+
+    let (mut taken, mut refused) = (2.0, 0.0);
+    while refused < 2.0 && taken < 1000.0 {
+        match server.post(&id, &"x".repeat(100_000)).await.status {
+            200 => taken += 1.0,
+            429 => refused += 1.0,
+            other => panic!("{other}"),
+        }
+    }
+    let flooded = metrics.read().await;
+    assert_eq!(flooded.value("jackfield_posts_total"), taken);
+    assert_eq!(flooded.value("jackfield_outbox_refusals_total"), 2.0);
+}
+
+#[tokio::test]
+async fn a_message_without_a_route_is_counted_apart() {
+    let guest = component(HOSTILE);
+    let text = format!(
+        "{REST}\n[integrations.guest]\ncomponent = {guest:?}\n{HOSTILE_GRANTS}\n[routes]\n\
+        'a\"b\\c' = {{ integration = \"guest\", route_response = true }}\n"
+    );
+    let server = Site::new(&text).serve();
+    let metrics = Metrics::of(&server).await;
+    let mut peer = server.connect("").await;
+    assert!(peer.ask("hello").await.starts_with(r#"{"message": "Forbidden""#));
+    // A route that is there, with a name that a label must escape.
+    assert!(peer.ask(r#"{"action":"a\"b\\c"}"#).await.starts_with(r#"a"b\c "#));
+    let told = metrics.read().await;
+    assert_eq!(told.value(r#"jackfield_events_total{route="",outcome="no_route"}"#), 1.0);
+    assert_eq!(told.events(r#"a\"b\\c"#), [("answered", 1.0)]);
+}
+
+#[tokio::test]
+async fn reloads_are_counted_by_outcome_and_once_for_each_content() {
+    let server = Site::new(&written(REST, "29s")).serve();
+    let metrics = Metrics::of(&server).await;
+    let reloads = async || {
+        let told = metrics.read().await;
+        ["accepted", "refused"].map(|outcome| told.value(&format!("jackfield_reloads_total{{outcome={outcome:?}}}")))
+    };
+    let write = |text: &str| {
+        let beside = server.site.path().join("jackfield.toml.new");
+        fs::write(&beside, text).unwrap();
+        fs::rename(beside, server.site.manifest()).unwrap();
+    };
+    assert_eq!(reloads().await, [0.0, 0.0]);
+    write(&written(REST, "28s"));
+    eventually("a good manifest is accepted", async || reloads().await == [1.0, 0.0]).await;
+    write(&written(REST, "never"));
+    eventually("a bad one is refused", async || reloads().await == [1.0, 1.0]).await;
+    let told = "integrations.guest.timeout: found \"never\"";
+    server.log.line_with(&[told]).await;
+
+    // The same text is the same problem; it is told again to whoever asks for it.
+    write(&written(REST, "never"));
+    server.signal("HUP");
+    eventually("a reload on demand is counted", async || reloads().await == [1.0, 2.0]).await;
+    assert_eq!(server.log.text().matches(told).count(), 2, "{}", server.log.text());
+
+    write(&written(REST, "27s"));
+    eventually("the next good one is accepted", async || reloads().await == [2.0, 2.0]).await;
+}
+
+#[tokio::test]
+async fn the_second_listener_has_health_and_metrics_and_the_first_has_neither() {
+    let server = Site::new(&written(REST, "29s")).serve();
+    let metrics = Metrics::of(&server).await;
+    assert_eq!(metrics.get("/health").await, (200, "ok\n".to_owned()));
+    assert_eq!(metrics.get("/").await.0, 404);
+    assert_eq!(metrics.get("/dev/@connections/L0SM9cOFvHcCIhw=").await.0, 404);
+    for path in ["/health", "/metrics"] {
+        assert_eq!(server.manage("GET", path, "").await.status, 403, "{path}");
+    }
+    let (_, text) = metrics.get("/metrics").await;
+    for (name, kind) in [
+        ("jackfield_connections_open", "gauge"),
+        ("jackfield_events_total", "counter"),
+        ("jackfield_handler_seconds", "histogram"),
+        ("jackfield_instantiate_seconds", "histogram"),
+        ("jackfield_posts_total", "counter"),
+        ("jackfield_outbox_refusals_total", "counter"),
+        ("jackfield_reloads_total", "counter"),
+    ] {
+        assert!(text.contains(&format!("# TYPE {name} {kind}\n")), "{name} is no {kind}: {text}");
+        assert!(text.contains(&format!("# HELP {name} ")), "{name} is not explained: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_whose_manifest_names_no_second_listener_has_none() {
+    let server = Site::hostile().serve();
+    let mut peer = server.connect("").await;
+    peer.ask("echo hello").await;
+    assert!(!server.log.text().contains("metrics on"), "{}", server.log.text());
+}
+
+/// The second listener of a server.
+struct Metrics(SocketAddr);
+
+/// What it told at one moment: series, written as Prometheus has them, and their values.
+struct Told(BTreeMap<String, f64>);
+
+impl Metrics {
+    async fn of(server: &Server) -> Self {
+        let line = server.log.line_with(&["metrics on http://"]).await;
+        let (_, address) = line.split_once("metrics on http://").unwrap();
+        let (address, rest) = address.split_once('/').unwrap();
+        assert_eq!(rest, format!("metrics, health on http://{address}/health"));
+        Self(address.parse().unwrap())
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.0).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("no answer").unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    async fn read(&self) -> Told {
+        let (status, text) = self.get("/metrics").await;
+        assert_eq!(status, 200);
+        let series = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let pairs = series.map(|line| line.rsplit_once(' ').unwrap());
+        Told(pairs.map(|(series, value)| (series.to_owned(), value.parse().unwrap())).collect())
+    }
+}
+
+impl Told {
+    fn value(&self, series: &str) -> f64 {
+        *self.0.get(series).unwrap_or_else(|| panic!("no {series} in {:#?}", self.0.keys()))
+    }
+
+    /// The outcomes of a route that came to be, by their names.
+    fn events<'t>(&'t self, route: &str) -> Vec<(&'t str, f64)> {
+        let prefix = format!("jackfield_events_total{{route=\"{route}\",outcome=\"");
+        let events = self.0.iter().filter(|(_, value)| **value > 0.0);
+        let outcome =
+            |(series, value): (&'t String, &f64)| Some((series.strip_prefix(&prefix)?.strip_suffix("\"}")?, *value));
+        events.filter_map(outcome).collect()
+    }
+}

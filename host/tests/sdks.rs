@@ -1,0 +1,98 @@
+//! The AWS SDKs, as their package registries have them, against `@connections`: each must see its
+//! own types, times and exceptions.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::harness::{HOSTILE, HOSTILE_GRANTS, PATIENCE, Site, component, manifest};
+
+#[tokio::test]
+async fn boto3_posts_gets_and_deletes_and_sees_its_own_exceptions() {
+    let mut command = Command::new(given("JACKFIELD_TEST_PYTHON"));
+    command.arg(script("post.py"));
+    // A bad request is not in the service's model, so no SDK has a class of its own for it.
+    story(command, "ClientError").await;
+}
+
+#[tokio::test]
+async fn the_javascript_sdk_posts_gets_and_deletes_and_sees_its_own_exceptions() {
+    let mut command = Command::new("node");
+    command.arg(script("post.mjs")).arg(given("JACKFIELD_TEST_NODE_MODULES"));
+    story(command, "ApiGatewayManagementApiServiceException").await;
+}
+
+/// Runs a script for a connection whose peer is silent, then reads what the peer was sent.
+async fn story(mut command: Command, bad_request: &str) {
+    let rest = "connection = { outbox_messages = 3, write_timeout = \"10min\", ping_interval = \"none\" }";
+    let server = Site::new(&manifest(&component(HOSTILE), rest, HOSTILE_GRANTS)).serve();
+    let mut peer = server.try_connect("", &[("user-agent", "tests/1")]).await.unwrap();
+    let id = peer.id().await;
+    let document = server.manage("GET", &format!("/dev/@connections/{id}"), "").await.body;
+    let document: Value = serde_json::from_str(&document).unwrap();
+    let connected_at = document["connectedAt"].as_str().unwrap();
+
+    let address = server.address;
+    command
+        .args([&id, &format!("http://{address}/prod")])
+        // As in many a configuration, with a slash at its end.
+        .env("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", format!("http://{address}/dev/"))
+        .envs([("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "secret")])
+        .envs([("AWS_REGION", "eu-west-1"), ("AWS_DEFAULT_REGION", "eu-west-1")])
+        // Nothing of whoever runs the tests.
+        .envs([("AWS_CONFIG_FILE", "/dev/null"), ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")])
+        .envs([("NO_PROXY", "127.0.0.1"), ("PYTHONIOENCODING", "utf-8")])
+        .env_remove("AWS_PROFILE")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("the script does not end");
+    let output = output.expect("the script cannot be started");
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+
+    let mut lines: Vec<&str> = told.lines().map(str::trim_end).collect();
+    let times = lines.iter().position(|line| line.starts_with("times ")).unwrap_or_else(|| panic!("{told}"));
+    assert!(lines.remove(times).starts_with(&format!("times {connected_at} ")), "{connected_at} {told}");
+    let too_long = "413 PayloadTooLargeException PayloadTooLargeException a message has at most 131072 bytes";
+    let forbidden = "403 ForbiddenException ForbiddenException Forbidden";
+    let gone = "410 GoneException GoneException";
+    let expected = [
+        "post 200",
+        "post 200",
+        &format!("too long {too_long}"),
+        &format!("far too long {too_long}"),
+        &format!("no text 400 {bad_request} BadRequestException the body is not UTF-8, and a message is text"),
+        &format!("no id 400 {bad_request} BadRequestException Invalid connectionId: foo/bar"),
+        "get 200",
+        "identity 127.0.0.1 tests/1",
+        &format!("another stage {forbidden}"),
+        &format!("another stage {forbidden}"),
+        "flood 429 LimitExceededException",
+        "delete 204",
+        &format!("post {gone}"),
+        &format!("get {gone}"),
+        &format!("delete {gone}"),
+        "caught as gone",
+    ];
+    assert_eq!(lines, expected);
+
+    assert_eq!(peer.text().await, "hello, größe");
+    assert_eq!(peer.text().await.len(), 131_072);
+    assert_eq!(peer.text().await.len(), 60_000);
+    assert_eq!(peer.closed().await, (1000, String::new()));
+}
+
+/// What `cargo xtask test` installs, and where it says that it is.
+fn given(variable: &str) -> PathBuf {
+    let path = env::var_os(variable).map(PathBuf::from);
+    let path = path.unwrap_or_else(|| panic!("{variable} is not set: run `cargo xtask test`, which installs the SDKs"));
+    assert!(path.exists(), "{variable} is {}, which is not there: run `cargo xtask test`", path.display());
+    path
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdks").join(name)
+}

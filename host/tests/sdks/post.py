@@ -1,0 +1,66 @@
+"""The life of one connection under boto3, as it is installed: each step is a line on stdout.
+
+usage: post.py CONNECTION_ID ENDPOINT_OF_ANOTHER_STAGE
+
+The endpoint is in AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI, where programs that know nothing of
+jackfield have it.
+"""
+
+import sys
+from datetime import timedelta
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+connection_id, another_stage = sys.argv[1:]
+# What is refused here is refused again.
+once = Config(retries={"total_max_attempts": 1})
+client = boto3.client("apigatewaymanagementapi", config=once)
+
+
+def tell(step, call, **arguments):
+    try:
+        answer = call(**arguments)
+        print(step, answer["ResponseMetadata"]["HTTPStatusCode"])
+        assert len(answer["ResponseMetadata"]["RequestId"]) == 16, answer
+        return answer
+    except ClientError as error:
+        status, told = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]
+        print(step, status, type(error).__name__, told["Code"], told["Message"] if status != 410 else "")
+
+
+tell("post", client.post_to_connection, ConnectionId=connection_id, Data="hello, größe".encode())
+tell("post", client.post_to_connection, ConnectionId=connection_id, Data=b"x" * 131072)
+tell("too long", client.post_to_connection, ConnectionId=connection_id, Data=b"x" * 131073)
+tell("far too long", client.post_to_connection, ConnectionId=connection_id, Data=b"x" * 8_000_000)
+tell("no text", client.post_to_connection, ConnectionId=connection_id, Data=b"\xff")
+tell("no id", client.post_to_connection, ConnectionId="foo/bar", Data=b"hello")
+
+answer = tell("get", client.get_connection, ConnectionId=connection_id)
+connected_at, last_active_at = answer["ConnectedAt"], answer["LastActiveAt"]
+assert connected_at.utcoffset() == timedelta(0) and connected_at <= last_active_at, answer
+print("times", *(time.isoformat(timespec="milliseconds")[:-6] + "Z" for time in (connected_at, last_active_at)))
+print("identity", answer["Identity"]["SourceIp"], answer["Identity"]["UserAgent"])
+
+elsewhere = boto3.client("apigatewaymanagementapi", endpoint_url=another_stage, config=once)
+tell("another stage", elsewhere.post_to_connection, ConnectionId=connection_id, Data=b"x" * 131072)
+tell("another stage", elsewhere.get_connection, ConnectionId=connection_id)
+
+posted = 0
+while posted < 2000:
+    try:
+        client.post_to_connection(ConnectionId=connection_id, Data=b"x" * 60000)
+        posted += 1
+    except client.exceptions.LimitExceededException as error:
+        print("flood", error.response["ResponseMetadata"]["HTTPStatusCode"], type(error).__name__)
+        break
+
+tell("delete", client.delete_connection, ConnectionId=connection_id)
+tell("post", client.post_to_connection, ConnectionId=connection_id, Data=b"late")
+tell("get", client.get_connection, ConnectionId=connection_id)
+tell("delete", client.delete_connection, ConnectionId=connection_id)
+try:
+    client.post_to_connection(ConnectionId=connection_id, Data=b"late")
+except client.exceptions.GoneException:
+    print("caught as gone")

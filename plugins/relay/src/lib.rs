@@ -1,0 +1,113 @@
+//! Passes messages on, to one connection or to a room, and does what the benchmark asks for.
+//!
+//! It reads JSON that borrows from the message and allocates little else: what a measurement of it
+//! shows is the sandbox, not the handler.
+
+use std::borrow::Cow;
+
+use jackfield_sdk::connections::ConnectionError;
+use jackfield_sdk::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// The plugin.
+pub struct Relay;
+
+export!(Relay);
+
+/// What a message may say. One that says none of it goes back as it came.
+#[derive(Deserialize)]
+struct Request<'a> {
+    #[serde(borrow)]
+    action: Cow<'a, str>,
+    #[serde(borrow, default)]
+    content: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    to: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    room: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    value: Option<Cow<'a, str>>,
+}
+
+impl Plugin for Relay {
+    /// Answers the `status` of the query string, joins its `room`, and takes the first subprotocol.
+    fn on_connect(context: &RequestContext, request: ConnectEvent) -> Result<Response> {
+        if let Some(room) = request.query("room") {
+            connection_store::add(&context.connection_id, "room", room)?;
+        }
+        let status = match request.query("status") {
+            Some(status) => status.parse()?,
+            None => 200,
+        };
+        let response = Response::status(status);
+        Ok(match request.subprotocols().next() {
+            Some(name) => response.with_header("Sec-WebSocket-Protocol", name),
+            None => response,
+        })
+    }
+
+    fn on_message(context: &RequestContext, message: MessageEvent) -> Result<Response> {
+        let answer = match &message.body {
+            Payload::Text(text) => match serde_json::from_str(text) {
+                Ok(request) => answer(context, request)?,
+                Err(_) => None,
+            },
+            Payload::Binary(_) => None,
+        };
+        Ok(answer.unwrap_or_else(|| Response::reply(message.body)))
+    }
+}
+
+/// What to answer to a message that asks for something; nothing if it does not.
+fn answer(context: &RequestContext, request: Request) -> Result<Option<Response>> {
+    let Request { action, content, to, room, name, value } = request;
+    let response = match &*action {
+        "echo" => {
+            let Some(content) = content else { return Ok(None) };
+            Response::reply(content.into_owned())
+        }
+        "whoami" => Response::json(&WhoAmI { connection_id: &context.connection_id })?,
+        "sendmessage" => {
+            let (Some(to), Some(content)) = (to, content) else { return Ok(None) };
+            done(connections::post(&to, content.into_owned()))?
+        }
+        "join" => {
+            let Some(room) = room else { return Ok(None) };
+            connection_store::add(&context.connection_id, "room", &room)?;
+            Response::ok()
+        }
+        "broadcast" => {
+            let (Some(room), Some(content)) = (room, content) else { return Ok(None) };
+            done(connections::post_to_matching("room", &room, content.into_owned(), None))?
+        }
+        "query" => {
+            let (Some(name), Some(value)) = (name, value) else { return Ok(None) };
+            let ids: Result<Vec<String>, _> =
+                connection_store::query(&name, &value).map(|row| row.map(|row| row.connection_id)).collect();
+            Response::json(&ids?)?
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(response))
+}
+
+/// Silence if it was sent, and if not, why.
+fn done<T>(posted: Result<T, ConnectionError>) -> Result<Response> {
+    match posted {
+        Ok(_) => Ok(Response::ok()),
+        Err(error) => Response::json(&Failure { error: error.code() }),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WhoAmI<'a> {
+    connection_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct Failure {
+    error: &'static str,
+}
