@@ -22,9 +22,9 @@ mod keyvalue;
 mod log;
 
 pub use grants::{AllowedHost, FileGrant, Grants, Scheme};
-pub use imports::{check_imports, grant_lines};
+pub use imports::{check_imports, grant_lines, is_served};
 pub use keyvalue::{Bucket, Cas};
-pub use log::{GuestLog, LineWriter, Stream};
+pub use log::{GuestLog, Stream};
 
 /// The API that a plugin serves, as `current-connection` tells it.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,13 +1,15 @@
 //! The command line: one file a verb.
 
-use std::path::PathBuf;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, MANIFEST_NAME};
+use crate::reload::shown;
 use crate::telemetry::{self, LogFormat};
 
 mod check;
@@ -25,14 +27,26 @@ const BLOCKING_THREADS_MAX: usize = 16;
     name = "jackfield",
     version,
     about = "Serves an API Gateway WebSocket API whose route handlers are WASM components, swapped live",
-    after_help = "Exit codes: 0 done, 1 it failed or found a problem, 2 the command line was wrong.\n\
-                  RUST_LOG chooses what is logged (default: info); NO_COLOR switches colours off."
+    after_help = "\
+To begin:
+  jackfield new rust hello && cd hello && jackfield dev
+
+Exit codes: 0 done, 1 it failed or found a problem, 2 the command line was wrong.
+RUST_LOG chooses what is logged (default: info); NO_COLOR switches colours off."
 )]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
-    /// How the log on stderr looks
-    #[arg(long, global = true, value_enum, default_value_t)]
+    /// How the log on stderr looks: text, or json with one object a line
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        hide_possible_values = true,
+        display_order = 100
+    )]
     log_format: LogFormat,
 }
 
@@ -52,7 +66,7 @@ pub fn main() -> ExitCode {
     match run(cli.verb) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            telemetry::say_error(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -82,23 +96,59 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
 /// Which manifest.
 #[derive(clap::Args)]
 struct ManifestArg {
-    /// The manifest
+    /// The manifest to read
     #[arg(value_name = "MANIFEST", default_value = MANIFEST_NAME)]
     manifest: PathBuf,
 }
 
-impl ManifestArg {
-    /// Reads the manifest; every problem of it is in the error, every warning on stderr.
-    fn load(&self) -> anyhow::Result<Config> {
-        let config = Config::load(&self.manifest).map_err(|problems| {
-            let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            anyhow::anyhow!("the manifest has problems\n{}", told.join("\n"))
-        })?;
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
-        }
-        Ok(config)
+/// Reads a manifest; every problem of it is in the error.
+fn load_manifest(path: &Path) -> anyhow::Result<Config> {
+    Config::load(path).map_err(|problems| told("the manifest has", problems.iter().map(ToString::to_string)))
+}
+
+/// One problem is the error; of several, each is a line of it.
+fn told(who: &str, mut problems: impl ExactSizeIterator<Item = String>) -> anyhow::Error {
+    match problems.len() {
+        1 => anyhow!(problems.next().expect("there is one")),
+        count => anyhow!("{who} {count} problems\n{}", problems.collect::<Vec<_>>().join("\n")),
     }
+}
+
+/// What the manifest names beside its components and is not there. A server starts without it.
+fn missing(config: &Config) -> Vec<String> {
+    let manifest = shown(&config.manifest);
+    let page = config.server.page.iter().filter(|page| !page.is_file());
+    let page = page.map(|page| format!("{manifest}: server.page: {} is no file, so GET / finds nothing", shown(page)));
+    let folders = config.integrations.values().flat_map(|integration| {
+        let folders = integration.grants.files.iter().filter(|grant| !grant.host.is_dir());
+        folders.map(|grant| {
+            let (name, folder) = (&integration.name, shown(&grant.host));
+            format!("{manifest}: integrations.{name}.files: {folder} is no folder, so the handler does not see it")
+        })
+    });
+    page.chain(folders).collect()
+}
+
+/// Writes the answer of a verb to stdout. Whoever reads no further has had enough.
+fn answer(text: &str) -> anyhow::Result<()> {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
+        _ => Ok(()),
+    }
+}
+
+/// A size as a person reads it.
+fn size(bytes: usize) -> String {
+    const KIB: f64 = 1024.0;
+    match bytes as f64 / KIB {
+        kib if kib < KIB => format!("{kib:.1} KiB"),
+        kib => format!("{:.1} MiB", kib / KIB),
+    }
+}
+
+/// `1 route`, `2 routes`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Where compiled code is kept: where the manifest says, else in the user's cache folder.

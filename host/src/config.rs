@@ -3,14 +3,14 @@
 //! Every problem is told at once, with its line and what to do. Reads the manifest itself and no
 //! other file: whether a component is there is for whoever loads it to say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 use crate::backend::SledOptions;
 use crate::capability::Grants;
@@ -27,6 +27,7 @@ mod value; // what one value means // what is true: section by section
 #[cfg(test)]
 mod tests;
 
+pub use check::{LISTEN, STAGE};
 pub use problem::ConfigError;
 
 use problem::Problems;
@@ -105,16 +106,47 @@ pub struct Route {
     pub route_response: bool,
 }
 
+/// A manifest as far as sense can be made of it.
+#[derive(Debug)]
+pub struct Examined {
+    /// With a default where something is wrong; `None` where all of it is.
+    pub config: Option<Config>,
+    /// Everything that is wrong, in the order of its lines.
+    pub errors: Vec<ConfigError>,
+    /// The integrations in whose sections nothing is.
+    pub sound: BTreeSet<String>,
+}
+
+impl Examined {
+    fn nothing(errors: Vec<ConfigError>) -> Self {
+        Self { config: None, errors, sound: BTreeSet::new() }
+    }
+
+    fn config(self) -> Result<Config, Vec<ConfigError>> {
+        match self.config {
+            Some(config) if self.errors.is_empty() => Ok(config),
+            _ => Err(self.errors),
+        }
+    }
+}
+
 impl Config {
     /// Reads the manifest at `path`.
     ///
     /// # Errors
     /// Everything that is wrong with it, in the order of its lines.
     pub fn load(path: &Path) -> Result<Self, Vec<ConfigError>> {
-        let text = read(path).map_err(|(problem, advice)| {
-            vec![ConfigError { file: path.to_owned(), line: None, problem, advice: advice.to_owned() }]
-        })?;
-        Self::parse(&text, path)
+        Self::examine(path).config()
+    }
+
+    /// Reads the manifest at `path` for whoever can use one with errors.
+    pub fn examine(path: &Path) -> Examined {
+        match read(path) {
+            Ok(text) => Self::examine_text(&text, path),
+            Err((problem, advice)) => {
+                Examined::nothing(vec![ConfigError { file: path.to_owned(), line: None, problem, advice }])
+            }
+        }
     }
 
     /// Checks the text of the manifest at `path`, which is not read.
@@ -122,6 +154,10 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it, in the order of its lines.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Vec<ConfigError>> {
+        Self::examine_text(text, path).config()
+    }
+
+    fn examine_text(text: &str, path: &Path) -> Examined {
         let problems = Problems::of(path, text);
         let (table, syntax_errors) = DeTable::parse_recoverable(text);
         for error in &syntax_errors {
@@ -131,7 +167,7 @@ impl Config {
         }
         if !syntax_errors.is_empty() {
             // What the parser made of the rest is a guess.
-            return Err(problems.finish().expect_err("there are errors"));
+            return Examined::nothing(problems.finish().0);
         }
 
         let manifest = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -142,12 +178,13 @@ impl Config {
         let connection = check::connection(whole.section("connection"));
         let backend = check::backend(whole.section("backend"), &folder);
         let section = whole.section("integrations");
-        let integrations = check::integrations(&section, &folder);
+        let (integrations, sound) = check::integrations(&section, &folder);
         let routes = check::routes(&whole.section("routes"), &section);
         check::unused(&section, &routes);
         whole.finish();
-        let warnings = problems.finish()?;
-        Ok(Self { manifest, folder, api, server, connection, backend, integrations, routes, warnings })
+        let (errors, warnings) = problems.finish();
+        let config = Self { manifest, folder, api, server, connection, backend, integrations, routes, warnings };
+        Examined { config: Some(config), errors, sound }
     }
 
     /// Whether both have the same served, in whichever lines they say so.
@@ -180,13 +217,27 @@ impl Config {
     }
 }
 
+/// An address to listen at, from the command line.
+///
+/// # Errors
+/// What was expected and what to do.
+pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    value::listen_address(&DeValue::String(text.into())).map_err(|wrong| match &*wrong.advice {
+        "" => format!("expected {}", wrong.expected),
+        advice => format!("expected {}; {advice}", wrong.expected),
+    })
+}
+
 /// The error is a problem and an advice.
-fn read(path: &Path) -> Result<String, (String, &'static str)> {
+fn read(path: &Path) -> Result<String, (String, String)> {
     let unreadable = |error: io::Error| {
         let advice = match error.kind() {
-            io::ErrorKind::NotFound => "`jackfield new rust NAME` makes a folder with a manifest that works",
-            io::ErrorKind::IsADirectory => "name the manifest in it",
-            _ => "",
+            io::ErrorKind::NotFound => {
+                let advice = "name one that is, or make a folder with one that works: jackfield new rust NAME";
+                return ("the manifest is not there".to_owned(), advice.to_owned());
+            }
+            io::ErrorKind::IsADirectory => format!("name the manifest in it: {}", path.join(MANIFEST_NAME).display()),
+            _ => String::new(),
         };
         (format!("cannot read the manifest: {error}"), advice)
     };
@@ -194,9 +245,10 @@ fn read(path: &Path) -> Result<String, (String, &'static str)> {
     let file = File::open(path).map_err(unreadable)?;
     file.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MANIFEST_BYTES_MAX {
-        return Err((format!("found more than {MANIFEST_BYTES_MAX} bytes, expected a manifest"), ""));
+        return Err((format!("found more than {MANIFEST_BYTES_MAX} bytes, expected a manifest"), String::new()));
     }
-    String::from_utf8(bytes).map_err(|_| ("found bytes that are not UTF-8, expected a manifest".to_owned(), ""))
+    String::from_utf8(bytes)
+        .map_err(|_| ("found bytes that are not UTF-8, expected a manifest".to_owned(), String::new()))
 }
 
 /// What to do about TOML that is broken at `at`, where it is often broken.

@@ -214,6 +214,8 @@ fn report(route: &Route, connection_id: ConnectionId, request_id: RequestId, err
                 route = %route.key,
                 %connection_id,
                 %request_id,
+                // The last, as it has lines of its own.
+                backtrace = error.backtrace().map(tracing::field::display),
                 "{}",
                 error.explain()
             )

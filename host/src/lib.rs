@@ -21,3 +21,4 @@ pub mod event;
 pub mod id;
 pub mod limits;
 pub mod payload;
+pub mod printable;

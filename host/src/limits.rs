@@ -49,12 +49,16 @@ pub const UNWANTED_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// API Gateway's longest integration timeout.
 pub const EVENT_TIMEOUT: Duration = Duration::from_secs(29);
-/// Guest CPU of one event, counted in epochs, so rounded up to one.
+/// What one event computes, looked at in each epoch, so rounded up to one.
 pub const EVENT_CPU_TIME: Duration = Duration::from_secs(1);
 /// All linear memories of one event together; Lambda's smallest size.
 pub const EVENT_MEMORY_BYTES: usize = 128 * 1024 * 1024;
 /// Elements of all tables of one event; a Python guest has 6,000. Not in the manifest.
 pub const EVENT_TABLE_ELEMENTS: usize = 100_000;
+/// Core instances, memories and tables of one guest. Python has the most of all: 60, 2 and 8 or so. Not in the manifest.
+pub const GUEST_INSTANCES_MAX: usize = 200;
+pub const GUEST_MEMORIES_MAX: usize = 20;
+pub const GUEST_TABLES_MAX: usize = 50;
 /// Resource handles that one event may hold. Not in the manifest.
 pub const EVENT_HANDLES: usize = 1_000;
 /// Calls of host functions that send or remember something.
@@ -63,7 +67,10 @@ pub const EVENT_HOST_CALLS: usize = 10_000;
 pub const EVENT_LOG_BYTES: usize = 64 * 1024;
 /// A line of the log; a longer one is logged in pieces. Not in the manifest.
 pub const LOG_LINE_BYTES_MAX: usize = 8 * 1024;
-/// What one host call may copy out of a guest: the largest value, and as much again. Not in the manifest.
+/// What a line counts beside its own bytes: the host writes as much around it. Not in the manifest.
+pub const LOG_LINE_BYTES: usize = 128;
+/// What one host call may copy out of a guest: several of the largest values, or twice the largest
+/// message where that is more. Not in the manifest.
 pub const HOST_CALL_BYTES: usize = 2 * 1024 * 1024;
 /// Random bytes of one call. Not in the manifest.
 pub const RANDOM_BYTES_MAX: u64 = 64 * 1024;
@@ -76,8 +83,11 @@ pub const FIBER_STACK_BYTES: usize = 1024 * 1024;
 
 /// How often the epoch of the engine ticks: the grain of CPU budgets. Not in the manifest.
 pub const EPOCH_INTERVAL: Duration = Duration::from_millis(10);
-/// Events that run at once; the pool has so many places. Not in the manifest.
+/// Events that run at once, each in a place of the pool. Not in the manifest.
 pub const EVENTS_AT_ONCE_MAX: usize = 256;
+/// Memories and tables of one place; a guest that has more takes several. Not in the manifest.
+pub const PLACE_MEMORIES: usize = 2;
+pub const PLACE_TABLES: usize = 8;
 /// How long an event may wait for a place in the pool before it is refused. Not in the manifest.
 pub const EVENT_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Linear memory that a place in the pool keeps between two events. Not in the manifest.
@@ -86,6 +96,8 @@ pub const MEMORY_KEEP_RESIDENT_BYTES: usize = 1024 * 1024;
 pub const TABLE_KEEP_RESIDENT_BYTES: usize = 64 * 1024;
 /// Warm instances of one integration that wait for their next event. Not in the manifest.
 pub const WARM_INSTANCES_MAX: usize = 32;
+/// The same of all integrations, in places of the pool beside those for events. Not in the manifest.
+pub const WARM_PLACES_MAX: usize = 128;
 
 // ---- components ----------------------------------------------------------------------------
 

@@ -95,31 +95,36 @@ impl Loader {
         integration: &config::Integration,
         before: Option<&Loaded>,
     ) -> Result<Loaded, LoadError> {
-        let refused = |content, error| LoadError { content, text: problem(config, integration, &error) };
-        let (content, bytes) = read(&integration.component).await.map_err(|error| {
-            let hint = match (error.kind(), &integration.build) {
-                (ErrorKind::NotFound, Some(build)) => format!("it is not there; build it: {build}"),
-                (ErrorKind::NotFound, None) => "it is not there; put it there, or name another file".to_owned(),
-                _ => format!("it cannot be read: {error}"),
-            };
-            refused(None, anyhow!(hint))
-        })?;
+        let (content, bytes) = component(config, integration).await?;
         if let Some(before) = before.filter(|before| before.artifact.content == content) {
             return self.bind_again(config, integration, before).await;
         }
         let made = async {
-            let runtime = Arc::clone(&self.runtime);
-            let serving = self.serving;
-            let compiling = tokio::task::spawn_blocking(move || match serving {
-                true => runtime.compile_aside(&bytes),
-                false => runtime.compile(&bytes),
-            });
-            let artifact = Arc::new(compiling.await.context("the compiler panicked")??);
+            let artifact = Arc::new(self.compile(bytes).await?);
             let scope = self.scope(config, integration);
             let plugin = Arc::new(self.runtime.bind(&artifact, scope, integration.reuse).await?);
             Ok(Loaded { integration: integration.clone(), artifact, plugin })
         };
-        made.await.map_err(|error| refused(Some(content), error))
+        made.await.map_err(|error| LoadError { content: Some(content), text: problem(config, integration, &error) })
+    }
+
+    /// Whether the file of an integration is a component, whatever that may do.
+    pub async fn check_file(&self, config: &Config, integration: &config::Integration) -> Result<(), LoadError> {
+        let (content, bytes) = component(config, integration).await?;
+        let compiled = self.compile(bytes).await;
+        compiled
+            .map(|_| ())
+            .map_err(|error| LoadError { content: Some(content), text: problem(config, integration, &error) })
+    }
+
+    async fn compile(&self, bytes: Vec<u8>) -> anyhow::Result<Artifact> {
+        let runtime = Arc::clone(&self.runtime);
+        let serving = self.serving;
+        let compiling = tokio::task::spawn_blocking(move || match serving {
+            true => runtime.compile_aside(&bytes),
+            false => runtime.compile(&bytes),
+        });
+        compiling.await.context("the compiler panicked")?
     }
 
     /// The same component under the terms of this manifest; the same plugin where they are the same.
@@ -181,6 +186,18 @@ fn api_info(config: &Config) -> ApiInfo {
         stage: config.api.stage.clone(),
         stage_variables: config.api.stage_variables.clone().into_iter().collect(),
     }
+}
+
+/// The file of an integration, or what to do about it.
+async fn component(config: &Config, integration: &config::Integration) -> Result<(blake3::Hash, Vec<u8>), LoadError> {
+    read(&integration.component).await.map_err(|error| {
+        let hint = match (error.kind(), &integration.build) {
+            (ErrorKind::NotFound, Some(build)) => format!("it is not there; build it: {build}"),
+            (ErrorKind::NotFound, None) => "it is not there; put it there, or name another file".to_owned(),
+            _ => format!("it cannot be read: {error}"),
+        };
+        LoadError { content: None, text: problem(config, integration, &anyhow!(hint)) }
+    })
 }
 
 /// What a file holds once nobody writes it, and the hash of it.

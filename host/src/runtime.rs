@@ -5,30 +5,34 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::{debug, warn};
-use wasmtime::component::Linker;
+use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::capability;
 use crate::limits::{
-    EPOCH_INTERVAL, EVENT_TABLE_ELEMENTS, EVENT_WAIT_MAX, EVENTS_AT_ONCE_MAX, FIBER_STACK_BYTES, GUEST_STACK_BYTES,
-    MEMORY_KEEP_RESIDENT_BYTES, TABLE_KEEP_RESIDENT_BYTES,
+    EPOCH_INTERVAL, EVENT_TABLE_ELEMENTS, EVENT_WAIT_MAX, EVENTS_AT_ONCE_MAX, FIBER_STACK_BYTES, GUEST_INSTANCES_MAX,
+    GUEST_MEMORIES_MAX, GUEST_STACK_BYTES, GUEST_TABLES_MAX, MEMORY_KEEP_RESIDENT_BYTES, PLACE_MEMORIES, PLACE_TABLES,
+    TABLE_KEEP_RESIDENT_BYTES, WARM_PLACES_MAX,
 };
 
 mod budget;
 mod cache;
+mod cpu;
+mod features;
 mod load;
 mod plugin;
 mod state;
 mod stdio;
+mod trap;
 mod trusted;
 
 pub use load::{Artifact, HANDLER};
 pub use plugin::{Invocation, InvokeError, Plugin};
+pub use trap::Trap;
 
 use cache::CodeCache;
 use state::HostState;
@@ -39,6 +43,8 @@ pub struct Runtime {
     linker: Linker<HostState>,
     cache: Option<CodeCache>,
     places: Semaphore,
+    /// For instances that are kept between two events.
+    warm_places: Arc<Semaphore>,
 }
 
 impl Runtime {
@@ -54,17 +60,37 @@ impl Runtime {
             }
         });
         tick(&engine)?;
-        Ok(Arc::new(Self { engine, linker, cache, places: Semaphore::new(EVENTS_AT_ONCE_MAX) }))
+        let places = Semaphore::new(EVENTS_AT_ONCE_MAX);
+        let warm_places = Arc::new(Semaphore::new(WARM_PLACES_MAX));
+        Ok(Arc::new(Self { engine, linker, cache, places, warm_places }))
     }
 
-    /// A place in the pool, waited for as long as `EVENT_WAIT_MAX`.
-    async fn place(&self) -> Option<SemaphorePermit<'_>> {
-        if let Ok(place) = self.places.try_acquire() {
-            return Some(place);
+    /// So many places in the pool, waited for as long as `EVENT_WAIT_MAX`.
+    async fn places(&self, count: u32) -> Option<SemaphorePermit<'_>> {
+        if let Ok(places) = self.places.try_acquire_many(count) {
+            return Some(places);
         }
-        tokio::time::timeout(EVENT_WAIT_MAX, self.places.acquire()).await.ok()?.ok()
+        tokio::time::timeout(EVENT_WAIT_MAX, self.places.acquire_many(count)).await.ok()?.ok()
     }
 }
+
+/// How many places of the pool an instance of the component takes. Most take one; if all did, a
+/// few guests with many memories would leave nothing of the pool to the others.
+fn places_of(component: &Component) -> u32 {
+    // Only a component that imports modules does not tell what it needs, and nobody serves those.
+    let places = component.resources_required().map_or(PLACES_OF_ONE_MAX, |needed| {
+        let memories = usize::try_from(needed.num_memories).unwrap_or(usize::MAX);
+        let tables = usize::try_from(needed.num_tables).unwrap_or(usize::MAX);
+        memories.div_ceil(PLACE_MEMORIES).max(tables.div_ceil(PLACE_TABLES)).clamp(1, PLACES_OF_ONE_MAX)
+    });
+    u32::try_from(places).expect("a small number")
+}
+
+/// What the widest guest takes. One that has more memories or tables still does not start.
+const PLACES_OF_ONE_MAX: usize = {
+    let (memories, tables) = (GUEST_MEMORIES_MAX.div_ceil(PLACE_MEMORIES), GUEST_TABLES_MAX.div_ceil(PLACE_TABLES));
+    if memories > tables { memories } else { tables }
+};
 
 /// The fastest engine that this machine can have.
 ///
@@ -114,23 +140,28 @@ fn config(allocation: Allocation) -> Config {
     config
 }
 
-/// Places for `EVENTS_AT_ONCE_MAX` events, each as large as the largest known guest (Python, Go)
-/// needs. They are address space, not memory.
+/// Places for `EVENTS_AT_ONCE_MAX` events, for those instances that are kept, and for one that is
+/// being loaded, each as large as the largest known guest (Python, Go) needs. They are address
+/// space, not memory.
 fn pool(allocation: Allocation) -> PoolingAllocationConfig {
-    let events = u32::try_from(EVENTS_AT_ONCE_MAX).expect("a small number");
+    let count = |count: usize| u32::try_from(count).expect("a small number");
+    let places = EVENTS_AT_ONCE_MAX + WARM_PLACES_MAX + PLACES_OF_ONE_MAX;
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(events);
-    pool.total_core_instances(events * 64);
-    pool.total_memories(events * 2);
-    pool.total_tables(events * 8);
-    pool.total_stacks(events);
+    pool.total_component_instances(count(places));
+    pool.total_core_instances(count(places * GUEST_INSTANCES_MAX));
+    pool.total_memories(count(places * PLACE_MEMORIES));
+    pool.total_tables(count(places * PLACE_TABLES));
+    pool.total_stacks(count(places));
     pool.max_component_instance_size(4 << 20);
     pool.max_core_instance_size(4 << 20);
-    pool.max_core_instances_per_component(200);
-    pool.max_memories_per_component(20);
-    pool.max_tables_per_component(50);
+    pool.max_core_instances_per_component(count(GUEST_INSTANCES_MAX));
+    pool.max_memories_per_component(count(GUEST_MEMORIES_MAX));
+    pool.max_tables_per_component(count(GUEST_TABLES_MAX));
+    // All of a guest's memories may be in one module.
+    pool.max_memories_per_module(count(GUEST_MEMORIES_MAX));
+    pool.max_tables_per_module(count(GUEST_TABLES_MAX));
     pool.table_elements(EVENT_TABLE_ELEMENTS);
-    pool.max_unused_warm_slots(events);
+    pool.max_unused_warm_slots(count(EVENTS_AT_ONCE_MAX));
     if allocation == Allocation::PooledAndResident {
         pool.linear_memory_keep_resident(MEMORY_KEEP_RESIDENT_BYTES);
         pool.table_keep_resident(TABLE_KEEP_RESIDENT_BYTES);
@@ -170,11 +201,6 @@ fn tick(engine: &Engine) -> anyhow::Result<()> {
 fn swap_is_on() -> bool {
     // One line of headings, then one for each area.
     std::fs::read_to_string("/proc/swaps").map_or(true, |text| text.lines().count() > 1)
-}
-
-/// How many epochs a budget of CPU time is, rounded up: the first tick may come at once.
-fn epochs(budget: Duration) -> u64 {
-    u64::try_from(budget.as_nanos().div_ceil(EPOCH_INTERVAL.as_nanos())).unwrap_or(u64::MAX)
 }
 
 /// wasmtime has an error type of its own; its chain of causes, with the guest's backtrace, stays.

@@ -2,6 +2,7 @@
 //!
 //! Knows frames, statuses and close codes. Does not know routes' insides, guests or the store.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -85,7 +86,8 @@ impl Server {
                  @connections, which checks no signatures yet; listen on 127.0.0.1, or say --insecure-management"
             );
         }
-        let listener = bind(listen).with_context(|| format!("cannot listen on {listen} ([server] listen)"))?;
+        let listener =
+            bind(listen).map_err(|error| cannot_listen(listen, &error, "--listen, or listen in [server]"))?;
         let address = listener.local_addr().context("cannot read the address just bound")?;
         let shared = Shared {
             gateway,
@@ -147,7 +149,18 @@ impl Server {
     }
 }
 
-fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+/// Why an address cannot be had, and what to do; `key` is where another one is written.
+fn cannot_listen(address: SocketAddr, error: &io::Error, key: &str) -> anyhow::Error {
+    let why = match error.kind() {
+        io::ErrorKind::AddrInUse => format!("another process does; stop it, or take another port with {key}"),
+        io::ErrorKind::AddrNotAvailable => format!("this machine has no such address; take another with {key}"),
+        io::ErrorKind::PermissionDenied => format!("this user may not; take a port from 1024 up with {key}"),
+        _ => error.to_string(),
+    };
+    anyhow::anyhow!("cannot listen on {address}: {why}")
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;

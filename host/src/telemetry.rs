@@ -1,9 +1,11 @@
 //! Where the log goes: stderr, as lines for a person or as JSON for a machine.
 
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum LogFormat {
@@ -14,9 +16,13 @@ pub enum LogFormat {
     Json,
 }
 
+/// How this process speaks; set once, by `start`.
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+
 /// To be called once, by the binary. `RUST_LOG` chooses what is told; without it, `info`.
 pub fn start(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let _ = FORMAT.set(format);
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(colours(std::io::stderr().is_terminal())).with_target(false).init(),
@@ -24,7 +30,23 @@ pub fn start(format: LogFormat) {
     }
 }
 
+/// What a verb ended with: for a person without the trimmings of a log, for a machine a line of it.
+pub fn say_error(text: &str) {
+    match FORMAT.get() {
+        Some(LogFormat::Json) => tracing::error!(target: "jackfield", "{text}"),
+        _ => eprintln!("error: {text}"),
+    }
+}
+
+/// What a verb found, in the same way.
+pub fn say_warning(text: &str) {
+    match FORMAT.get() {
+        Some(LogFormat::Json) => tracing::warn!(target: "jackfield", "{text}"),
+        _ => eprintln!("warning: {text}"),
+    }
+}
+
 /// Colours only on a terminal, and only where nobody has said no (https://no-color.org).
-pub fn colours(terminal: bool) -> bool {
+fn colours(terminal: bool) -> bool {
     terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -40,7 +40,7 @@ async fn any_other_status_refuses_the_peer_with_that_status() {
     }
     let mut peer = server.connect("").await;
     let (refused, _) = told(&mut peer, "one").await;
-    assert_eq!(peer.ask(&format!("row-of {refused}")).await, "error: the connection has no row");
+    assert_eq!(peer.ask(&format!("attributes-of {refused}")).await, "error: the connection has no row");
     assert_eq!(peer.ask(&format!("ended {refused}")).await, "none", "who was never in has not left");
     assert_eq!(server.post(&refused, "hello").await.status, 410);
 }
@@ -54,7 +54,7 @@ async fn a_handler_that_fails_refuses_the_peer_with_502() {
     }
     let mut peer = server.connect("").await;
     let (refused, _) = told(&mut peer, "one").await;
-    assert_eq!(peer.ask(&format!("row-of {refused}")).await, "error: the connection has no row");
+    assert_eq!(peer.ask(&format!("attributes-of {refused}")).await, "error: the connection has no row");
     assert_eq!(peer.ask(&format!("ended {refused}")).await, "none");
 }
 
@@ -76,7 +76,7 @@ async fn without_a_connect_route_everybody_is_let_in() {
     let mut peer = server.connect("?do=status%20403").await;
     assert_eq!(peer.ask("echo in").await, "in");
     let id = peer.id().await;
-    assert_eq!(peer.ask(&format!("row-of {id}")).await, "0", "it has its row all the same");
+    assert_eq!(peer.ask(&format!("attributes-of {id}")).await, "0", "it has its row all the same");
 }
 
 #[tokio::test]
@@ -198,7 +198,7 @@ async fn while_the_handler_decides_the_connection_is_not_there_yet() {
         let answer = server.manage(method, &format!("/dev/@connections/{id}"), "").await;
         assert_eq!(answer.status, expected, "{method}");
     }
-    assert_eq!(peer.ask(&format!("row-of {id}")).await, "0", "but its row is");
+    assert_eq!(peer.ask(&format!("attributes-of {id}")).await, "0", "but its row is");
     assert!(waiting.head().await.starts_with("HTTP/1.1 101 "));
     assert_eq!(server.post(&id, "welcome").await.status, 200);
     assert_eq!(waiting.text().await, "welcome");
@@ -215,7 +215,7 @@ async fn a_client_that_hangs_up_while_the_handler_admits_it_has_left_exactly_onc
     let (id, _) = told(&mut peer, "left").await;
     assert_eq!(server.end_of(&id).await, "1006 ");
     eventually("its row is dropped", || async {
-        server.connect("").await.ask(&format!("row-of {id}")).await == "error: the connection has no row"
+        server.connect("").await.ask(&format!("attributes-of {id}")).await == "error: the connection has no row"
     })
     .await;
     assert_eq!(server.end_of(&id).await, "1006 ", "it was told twice");
@@ -231,7 +231,7 @@ async fn a_client_that_hangs_up_while_the_handler_refuses_it_has_not_left() {
     drop(wire);
     let (id, _) = told(&mut peer, "left").await;
     eventually("its row is dropped", || async {
-        server.connect("").await.ask(&format!("row-of {id}")).await == "error: the connection has no row"
+        server.connect("").await.ask(&format!("attributes-of {id}")).await == "error: the connection has no row"
     })
     .await;
     assert_eq!(peer.ask(&format!("ended {id}")).await, "none");

@@ -18,8 +18,10 @@ fn close_frame(code: u16, reason: &str) -> Vec<u8> {
 /// That the end was told so, once, and that the row is gone then.
 async fn check_end(server: &Server, id: &str, told: &str) {
     assert_eq!(server.end_of(id).await, told);
-    eventually("the row is dropped", || async { server.connect("").await.ask(&format!("row-of {id}")).await == GONE })
-        .await;
+    eventually("the row is dropped", || async {
+        server.connect("").await.ask(&format!("attributes-of {id}")).await == GONE
+    })
+    .await;
     assert_eq!(server.end_of(id).await, told, "it was told again");
 }
 
@@ -326,7 +328,7 @@ async fn a_stop_closes_with_1001_and_runs_every_disconnect() {
         let late = other.ask("get late").await.lines().next().unwrap().to_owned();
         for id in ids.iter().chain([&busy_id, &late]) {
             assert_eq!(other.ask(&format!("ended {id}")).await, "1001 Going away");
-            assert_eq!(other.ask(&format!("row-of {id}")).await, GONE);
+            assert_eq!(other.ask(&format!("attributes-of {id}")).await, GONE);
         }
         assert_eq!(other.ask("get slept").await, "awake", "a handler that ran came to its end");
     }

@@ -116,6 +116,7 @@ impl Site {
         let mut command = Command::new(env!("CARGO_BIN_EXE_jackfield"));
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
         command.current_dir(self.path()).args(arguments).env("XDG_CACHE_HOME", cache).env("NO_COLOR", "1");
+        command.env_remove("RUST_LOG");
         command
     }
 
@@ -133,7 +134,12 @@ impl Site {
 
     /// Starts `serve` or `dev` with further arguments, and waits until it listens.
     pub fn start(self, arguments: &[&str]) -> Server {
-        let mut command = self.command(arguments);
+        let command = self.command(arguments);
+        self.launch(command)
+    }
+
+    /// The same with a command that was changed.
+    pub fn launch(self, mut command: Command) -> Server {
         command.args(["--listen", "127.0.0.1:0"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let log = Log::default();

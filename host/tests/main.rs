@@ -4,15 +4,21 @@
 
 mod harness;
 mod wire;
+mod wat;
 
+mod capabilities;
+mod cli;
 mod components;
 mod connect;
 mod dev;
 mod endings;
+mod limits;
+mod loading;
 mod management;
 mod messages;
 mod metrics;
 mod reload;
 mod reload_under_load;
+mod reuse;
 mod routes;
 mod sdks;

@@ -18,7 +18,6 @@ pub const PONG: u8 = 10;
 pub const FIN: u8 = 0x80;
 
 /// The key of RFC 6455, and what it must be answered with.
-pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// What an upgrade request needs beside its path.

@@ -24,12 +24,12 @@ mod flusher;
 mod lane; // the thread on which sled is called
 mod log; // how anything gets there
 mod rows; // rows and their index, in memory
-mod store; // what is in the folder // the thread that brings all to the disk
+mod folder; // what is on the disk // the thread that brings all to the disk
 
 use flusher::Flusher;
+use folder::Folder;
 use lane::Lane;
 use rows::Rows;
-use store::Store;
 
 /// Rows that changed since the last save; who changes one more waits for the next. They are ids,
 /// 16 bytes each, so it is reached only when the disk has stalled.
@@ -41,28 +41,28 @@ pub struct Sled(Arc<Inner>);
 /// The threads end in this order, each with what was asked of it done; then the folder closes.
 struct Inner {
     /// Everything about single keys, one after the other: that is what makes increments exact.
-    keys: Lane<Store>,
+    keys: Lane<Folder>,
     /// Walks over many keys, so that no single one waits for them.
-    lists: Lane<Store>,
+    lists: Lane<Folder>,
     flusher: Flusher,
-    store: Arc<Store>,
+    folder: Arc<Folder>,
     durability: Durability,
 }
 
 impl Sled {
     pub fn open(options: &SledOptions) -> anyhow::Result<Self> {
-        let SledOptions { folder, durability } = options;
-        let store = Arc::new(Store::open(folder)?);
-        let flusher = Flusher::start(*durability, {
-            let store = Arc::clone(&store);
-            move || store.save()
+        let durability = options.durability;
+        let folder = Arc::new(Folder::open(&options.folder)?);
+        let flusher = Flusher::start(durability, {
+            let folder = Arc::clone(&folder);
+            move || folder.save()
         });
         let inner = Inner {
-            keys: Lane::start("sled-keys", Arc::clone(&store)).context("cannot start a thread")?,
-            lists: Lane::start("sled-lists", Arc::clone(&store)).context("cannot start a thread")?,
+            keys: Lane::start("sled-keys", Arc::clone(&folder)).context("cannot start a thread")?,
+            lists: Lane::start("sled-lists", Arc::clone(&folder)).context("cannot start a thread")?,
             flusher: flusher.context("cannot start a thread")?,
-            store,
-            durability: *durability,
+            folder,
+            durability,
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -119,12 +119,12 @@ impl Sled {
     }
 
     fn read_rows(&self) -> RwLockReadGuard<'_, Rows> {
-        self.0.store.read_rows()
+        self.0.folder.read_rows()
     }
 
     async fn write_rows(&self, write: impl FnOnce(&mut Rows) -> Result<(), BackendError>) -> Result<(), BackendError> {
         let unsaved = {
-            let mut rows = self.0.store.write_rows();
+            let mut rows = self.0.folder.write_rows();
             write(&mut rows)?;
             rows.unsaved_len()
         };
@@ -138,36 +138,37 @@ impl Sled {
 
     pub async fn get_many(&self, bucket: &str, keys: Vec<String>) -> Result<Vec<Option<Vec<u8>>>, BackendError> {
         let bucket = bucket.to_owned();
-        self.0.keys.run(move |store| store.buckets.get_many(&bucket, &keys)).await
+        self.0.keys.run(move |folder| folder.buckets.get_many(&bucket, &keys)).await
     }
 
     pub async fn exists(&self, bucket: &str, key: String) -> Result<bool, BackendError> {
         let bucket = bucket.to_owned();
-        self.0.keys.run(move |store| store.buckets.exists(&bucket, &key)).await
+        self.0.keys.run(move |folder| folder.buckets.exists(&bucket, &key)).await
     }
 
     pub async fn list_keys(&self, bucket: &str, from: KeysFrom) -> Result<Page<String>, BackendError> {
         let bucket = bucket.to_owned();
-        self.0.lists.run(move |store| store.buckets.list_keys(&bucket, &from)).await
+        self.0.lists.run(move |folder| folder.buckets.list_keys(&bucket, &from)).await
     }
 
     pub async fn set_many(&self, bucket: &str, pairs: Vec<(String, Vec<u8>)>) -> Result<(), BackendError> {
         let bucket = bucket.to_owned();
-        let set = move |store: &Store| pairs.iter().try_for_each(|(key, value)| store.buckets.set(&bucket, key, value));
+        let set =
+            move |folder: &Folder| pairs.iter().try_for_each(|(key, value)| folder.buckets.set(&bucket, key, value));
         self.0.keys.run(set).await?;
         self.settle().await
     }
 
     pub async fn delete_many(&self, bucket: &str, keys: Vec<String>) -> Result<(), BackendError> {
         let bucket = bucket.to_owned();
-        let delete = move |store: &Store| keys.iter().try_for_each(|key| store.buckets.delete(&bucket, key));
+        let delete = move |folder: &Folder| keys.iter().try_for_each(|key| folder.buckets.delete(&bucket, key));
         self.0.keys.run(delete).await?;
         self.settle().await
     }
 
     pub async fn increment(&self, bucket: &str, key: String, delta: i64) -> Result<i64, BackendError> {
         let bucket = bucket.to_owned();
-        let sum = self.0.keys.run(move |store| store.buckets.increment(&bucket, &key, delta)).await?;
+        let sum = self.0.keys.run(move |folder| folder.buckets.increment(&bucket, &key, delta)).await?;
         self.settle().await?;
         Ok(sum)
     }
@@ -180,7 +181,7 @@ impl Sled {
         new: Vec<u8>,
     ) -> Result<Result<(), Found>, BackendError> {
         let bucket = bucket.to_owned();
-        let swap = move |store: &Store| store.buckets.compare_and_swap(&bucket, &key, expected.as_deref(), &new);
+        let swap = move |folder: &Folder| folder.buckets.compare_and_swap(&bucket, &key, expected.as_deref(), &new);
         let swapped = self.0.keys.run(swap).await?;
         if swapped.is_ok() {
             self.settle().await?;
@@ -195,7 +196,7 @@ impl Sled {
     }
 
     pub async fn verify(&self) -> Result<Vec<String>, BackendError> {
-        self.0.keys.run(|store| store.verify()).await
+        self.0.keys.run(|folder| folder.verify()).await
     }
 
     /// Waits for as long as a write must, once it is done.

@@ -672,3 +672,16 @@ async fn a_damaged_folder_is_refused_with_advice() {
     assert!(told.contains("is damaged ("), "{told}");
     assert!(told.ends_with("; move the folder away to start with an empty one"), "{told}");
 }
+
+#[tokio::test]
+async fn a_folder_of_another_format_is_refused() {
+    let folder = Folder::new();
+    drop(folder.open());
+    ::sled::open(&folder.0).unwrap().insert("format", "jackfield 2").unwrap();
+    let path = folder.0.display();
+    let expected = format!(
+        "cannot open the store in {path}: its format is \"jackfield 2\", and this version knows \"jackfield 1\"; \
+         use the version that wrote it"
+    );
+    assert_eq!(refusal(&folder), expected);
+}

@@ -192,7 +192,8 @@ impl draft::atomics::Host for Capabilities {
             Ok(sum) => sum,
             Err(error) => return Ok(Err(error.into())),
         };
-        Ok(u64::try_from(sum).map_err(|_| draft::store::Error::Other(format!("the number is {sum}, below zero"))))
+        let below_zero = || format!("it was added, but the sum is {sum}, and this draft has no numbers below zero");
+        Ok(u64::try_from(sum).map_err(|_| draft::store::Error::Other(below_zero())))
     }
 }
 

@@ -3,13 +3,13 @@
 //! A line carries who said it. Control characters are escaped, so that no guest can forge a line
 //! of the host's, and an event may say so many bytes and no more.
 
-use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::bindings::wasi::logging::logging::{Host, Level};
 use crate::capability::{Caller, Capabilities};
 use crate::id::{ConnectionId, RequestId};
-use crate::limits::LOG_LINE_BYTES_MAX;
+use crate::limits::{LOG_LINE_BYTES, LOG_LINE_BYTES_MAX};
+use crate::printable::printable;
 
 /// Where the lines of one event go. A kept instance has one for all of its events, turned to each.
 pub struct GuestLog {
@@ -24,12 +24,23 @@ struct LoggedEvent {
     request_id: RequestId,
     bytes_left: usize,
     cut: bool,
+    /// What was written to stdout and stderr since their last line ended.
+    begun: [Vec<u8>; 2],
 }
 
 #[derive(Clone, Copy, Debug)]
 pub enum Stream {
     Stdout,
     Stderr,
+}
+
+impl Stream {
+    fn level(self) -> Level {
+        match self {
+            Self::Stdout => Level::Info,
+            Self::Stderr => Level::Warn,
+        }
+    }
 }
 
 impl GuestLog {
@@ -39,30 +50,63 @@ impl GuestLog {
 
     /// What is said from here on belongs to the next event.
     pub fn turn_to(&self, caller: &Caller) {
-        *self.lock() = LoggedEvent::new(caller, self.bytes_max);
-    }
-
-    /// One line of stdout or stderr.
-    pub fn line(&self, stream: Stream, line: &str) {
-        let level = match stream {
-            Stream::Stdout => Level::Info,
-            Stream::Stderr => Level::Warn,
-        };
-        self.write(level, "", line);
-    }
-
-    fn write(&self, level: Level, context: &str, text: &str) {
         let mut event = self.lock();
-        let said = &text[..text.floor_char_boundary(event.bytes_left)];
-        event.bytes_left -= said.len();
-        let context = printable(context);
-        for line in said.lines() {
-            self.emit(&event, level, &context, &printable(line));
+        self.end_lines(&mut event);
+        *event = LoggedEvent::new(caller, self.bytes_max);
+    }
+
+    /// Bytes as a guest wrote them, cut into lines.
+    pub fn write(&self, stream: Stream, mut bytes: &[u8]) {
+        let mut event = self.lock();
+        if event.cut {
+            return;
         }
-        if said.len() < text.len() && !std::mem::replace(&mut event.cut, true) {
+        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            event.begun[stream as usize].extend_from_slice(&bytes[..end]);
+            self.end_line(&mut event, stream);
+            bytes = &bytes[end + 1..];
+        }
+        event.begun[stream as usize].extend_from_slice(bytes);
+        if event.begun[stream as usize].len() > LOG_LINE_BYTES_MAX {
+            self.end_line(&mut event, stream);
+        }
+    }
+
+    fn log(&self, level: Level, context: &str, text: &str) {
+        let mut event = self.lock();
+        for line in text.lines() {
+            self.line(&mut event, level, context, line);
+        }
+    }
+
+    fn end_lines(&self, event: &mut LoggedEvent) {
+        self.end_line(event, Stream::Stdout);
+        self.end_line(event, Stream::Stderr);
+    }
+
+    fn end_line(&self, event: &mut LoggedEvent, stream: Stream) {
+        let line = std::mem::take(&mut event.begun[stream as usize]);
+        self.line(event, stream.level(), "", &String::from_utf8_lossy(&line));
+    }
+
+    /// Says a line, or as much of it as the event may still say.
+    fn line(&self, event: &mut LoggedEvent, level: Level, context: &str, line: &str) {
+        if line.is_empty() || event.cut {
+            return;
+        }
+        let said = event.bytes_left.checked_sub(LOG_LINE_BYTES + context.len()).map(|left| {
+            let said = &line[..line.floor_char_boundary(left)];
+            event.bytes_left = left - said.len();
+            said
+        });
+        if let Some(said) = said {
+            self.emit(event, level, &printable(context), &printable(said));
+        }
+        if said != Some(line) {
+            event.cut = true;
             let max = self.bytes_max;
-            let line = format!("the log of this event is cut at {max} bytes (log_size in the manifest)");
-            self.emit(&event, Level::Warn, "", &line);
+            let cut = format!("the log of this event is cut at {max} bytes (log_size in the manifest)");
+            self.emit(event, Level::Warn, "", &cut);
         }
     }
 
@@ -94,6 +138,15 @@ impl GuestLog {
     }
 }
 
+impl Drop for GuestLog {
+    /// What was begun is said too.
+    fn drop(&mut self) {
+        if let Ok(mut event) = self.event.lock() {
+            self.end_lines(&mut event);
+        }
+    }
+}
+
 impl LoggedEvent {
     fn new(caller: &Caller, bytes_left: usize) -> Self {
         Self {
@@ -102,71 +155,14 @@ impl LoggedEvent {
             request_id: caller.request_id,
             bytes_left,
             cut: false,
+            begun: [Vec::new(), Vec::new()],
         }
-    }
-}
-
-/// Control characters as `\u{1b}` and the like.
-fn printable(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(char::is_control) {
-        return Cow::Borrowed(text);
-    }
-    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    Cow::Owned(text.chars().map(escape).collect())
-}
-
-/// Cuts what is written into lines. What was begun is said when the stream is dropped.
-pub struct LineWriter {
-    log: Arc<GuestLog>,
-    stream: Stream,
-    begun: Vec<u8>,
-}
-
-impl LineWriter {
-    pub fn new(log: Arc<GuestLog>, stream: Stream) -> Self {
-        Self { log, stream, begun: Vec::new() }
-    }
-
-    pub fn write(&mut self, mut bytes: &[u8]) {
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-            self.begun.extend_from_slice(&bytes[..end]);
-            self.end_line();
-            bytes = &bytes[end + 1..];
-        }
-        self.begun.extend_from_slice(bytes);
-        if self.begun.len() > LOG_LINE_BYTES_MAX {
-            self.end_line();
-        }
-    }
-
-    fn end_line(&mut self) {
-        let line = std::mem::take(&mut self.begun);
-        if !line.is_empty() {
-            self.log.line(self.stream, &String::from_utf8_lossy(&line));
-        }
-    }
-}
-
-impl Drop for LineWriter {
-    fn drop(&mut self) {
-        self.end_line();
     }
 }
 
 impl Host for Capabilities {
     fn log(&mut self, level: Level, context: String, message: String) -> wasmtime::Result<()> {
-        Capabilities::log(self).write(level, &context, &message);
+        Capabilities::log(self).log(level, &context, &message);
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn control_characters_are_escaped_and_all_else_stays() {
-        assert_eq!(printable("grün \u{1f600}"), "grün \u{1f600}");
-        assert_eq!(printable("\u{1b}[31mred\rforged"), "\\u{1b}[31mred\\rforged");
     }
 }

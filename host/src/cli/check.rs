@@ -1,18 +1,19 @@
 //! `check`: every problem of a manifest and its components at once.
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use crate::cli::ManifestArg;
 use crate::cli::sandbox::Sandbox;
-use crate::config::Config;
-use crate::reload::shown;
+use crate::cli::{ManifestArg, answer, counted, missing, told};
+use crate::config::{Config, Examined};
+use crate::reload::{Loaded, shown};
+use crate::telemetry::say_warning;
 
 /// Check a manifest and load every component of it, without serving
 ///
-/// Tells every problem at once, with its line and what to do; exit code 1 if there is one.
-///
-/// Example: jackfield check chat/jackfield.toml
+/// Tells every problem at once, with its line and what to do.
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment, after_help = "Example:\n  jackfield check chat/jackfield.toml")]
 pub struct Check {
     #[command(flatten)]
     manifest: ManifestArg,
@@ -20,39 +21,50 @@ pub struct Check {
 
 impl Check {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let config = match Config::load(&self.manifest.manifest) {
-            Ok(config) => config,
-            Err(problems) => {
-                return Ok(tell(problems.iter().map(ToString::to_string)));
-            }
-        };
-        for warning in &config.warnings {
-            eprintln!("warning: {warning}");
-        }
+        let Examined { config, errors, sound } = Config::examine(&self.manifest.manifest);
+        // Each with its line, by which they are told.
+        let mut problems: Vec<_> = errors.iter().map(|error| (error.line, error.to_string())).collect();
+        let Some(config) = config else { return Err(all_of(problems)) };
+        config.warnings.iter().for_each(|warning| say_warning(&warning.to_string()));
+        missing(&config).iter().for_each(|warning| say_warning(warning));
+
         let sandbox = Sandbox::new(&config)?;
-        match sandbox.loader.load_all(&config).await {
-            Ok(plugins) => {
-                let manifest = shown(&config.manifest);
-                println!("{manifest}: {} routes, {} integrations, all load", config.routes.len(), plugins.len());
-                for (name, loaded) in &plugins {
-                    println!(
-                        "  {name}: version {} of {}",
-                        loaded.plugin.version(),
-                        shown(&loaded.integration.component)
-                    );
+        let mut all = Vec::new();
+        for (name, integration) in &config.integrations {
+            let line = Some(integration.component_line);
+            if sound.contains(name) {
+                match sandbox.loader.load(&config, integration, None).await {
+                    Ok(loaded) => all.push(loaded),
+                    Err(error) => problems.push((line, error.to_string())),
                 }
-                Ok(ExitCode::SUCCESS)
+            // What it may do is not known, but what it is can be told.
+            } else if !integration.component.as_os_str().is_empty()
+                && let Err(error) = sandbox.loader.check_file(&config, integration).await
+            {
+                problems.push((line, error.to_string()));
             }
-            Err(problems) => Ok(tell(problems.iter().map(ToString::to_string))),
         }
+        if !problems.is_empty() {
+            return Err(all_of(problems));
+        }
+        answer(&summary(&config, &all))?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 
-fn tell(problems: impl ExactSizeIterator<Item = String>) -> ExitCode {
-    let count = problems.len();
-    for problem in problems {
-        eprintln!("{problem}");
+fn all_of(mut problems: Vec<(Option<u32>, String)>) -> anyhow::Error {
+    problems.sort_by_key(|(line, _)| *line);
+    told("there are", problems.into_iter().map(|(_, text)| text))
+}
+
+fn summary(config: &Config, all: &[Loaded]) -> String {
+    let manifest = shown(&config.manifest);
+    let (routes, integrations) = (counted(config.routes.len(), "route"), counted(all.len(), "integration"));
+    let mut text = format!("{manifest} is fine: {routes}, {integrations}\n");
+    let longest = all.iter().map(|loaded| loaded.integration.name.len()).max().unwrap_or(0);
+    for loaded in all {
+        let (name, component) = (&loaded.integration.name, shown(&loaded.integration.component));
+        let _ = writeln!(text, "  {name:longest$}  version {}  {component}", loaded.plugin.version());
     }
-    eprintln!("{count} {}", if count == 1 { "problem" } else { "problems" });
-    ExitCode::FAILURE
+    text
 }

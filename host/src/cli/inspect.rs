@@ -1,18 +1,22 @@
 //! `inspect`: what a component is, and what its manifest must grant.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::capability::{Grants, grant_lines};
+use crate::capability::{Grants, grant_lines, is_served};
+use crate::cli::{answer, size};
 use crate::runtime::{Artifact, HANDLER, Runtime};
 
-/// Show what a component is: its world, what it imports with the grants to write, what it exports
+/// Show what a component is, what it asks for and what to grant it
 ///
-/// Example: jackfield inspect target/wasm32-wasip2/release/chat.wasm
+/// Its world, the interfaces that it imports and exports, and the lines that its integration needs
+/// in the manifest. Nothing of it is run.
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment, after_help = "Example:\n  jackfield inspect target/wasm32-wasip2/release/chat.wasm")]
 pub struct Inspect {
     /// A component, or a core module that carries its world's metadata
     file: PathBuf,
@@ -25,20 +29,27 @@ impl Inspect {
         // Without a cache, so that the time to compile is told.
         let runtime = Runtime::new(None)?;
         let artifact = runtime.compile(&bytes).with_context(|| file.to_string())?;
-        println!("{file}");
-        println!("  version  {}", &artifact.content.to_hex()[..12]);
-        println!("  size     {:.1} KiB", bytes.len() as f64 / 1024.0);
-        println!("  compiled in {:.1?}", artifact.compiled_in.unwrap_or(Duration::ZERO));
-        println!("  world    {}", world(&artifact));
-        list("imports", &artifact.imports);
-        list("exports", &artifact.exports);
-        let lines = grant_lines(artifact.imports.iter().map(String::as_str), &Grants::default());
-        if !lines.is_empty() {
-            println!("  grants to write in [integrations.NAME]");
-            for line in lines {
-                println!("    {line}");
+        let version = &artifact.content.to_hex()[..12];
+        let compiled_in = artifact.compiled_in.unwrap_or(Duration::ZERO);
+        let mut text = format!("{file}\n");
+        let mut tell = |title: &str, lines: Vec<String>| {
+            for (index, line) in lines.iter().enumerate() {
+                let title = if index == 0 { title } else { "" };
+                let _ = writeln!(text, "  {title:<9} {line}");
             }
-        }
+        };
+        tell("version", vec![version.to_owned()]);
+        tell("size", vec![format!("{}, compiled in {compiled_in:.1?}", size(bytes.len()))]);
+        tell("world", vec![world(&artifact).to_owned()]);
+        tell("exports", or_none(artifact.exports.clone()));
+        tell("imports", or_none(artifact.imports.iter().map(|name| import(name)).collect()));
+        let lines = grant_lines(artifact.imports.iter().map(String::as_str), &Grants::default());
+        let grants = match lines.is_empty() {
+            true => vec!["none needed".to_owned()],
+            false => std::iter::once("to write in [integrations.NAME]:".to_owned()).chain(lines).collect(),
+        };
+        tell("grants", grants);
+        answer(&text)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -50,16 +61,15 @@ fn world(artifact: &Artifact) -> &'static str {
     } else if exports("jackfield:gateway/authorizer@0.1.0") {
         "jackfield:gateway/request-authorizer@0.1.0, which this version does not run yet"
     } else {
-        "none of jackfield's"
+        "none of jackfield's: it cannot be an integration"
     }
 }
 
-fn list(title: &str, names: &[String]) {
-    println!("  {title}");
-    for name in names {
-        println!("    {name}");
-    }
-    if names.is_empty() {
-        println!("    none");
-    }
+fn import(name: &str) -> String {
+    let note = if is_served(name) { "" } else { ", which this host does not serve" };
+    format!("{name}{note}")
+}
+
+fn or_none(names: Vec<String>) -> Vec<String> {
+    if names.is_empty() { vec!["none".to_owned()] } else { names }
 }

@@ -1,38 +1,48 @@
 //! `invoke`: one event into a component, with no server.
 
+use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use cpu_time::ThreadTime;
 
 use crate::backend::Row;
 use crate::capability::Caller;
 use crate::cli::sandbox::Sandbox;
+use crate::cli::{answer, counted, load_manifest, size};
 use crate::config::{Config, MANIFEST_NAME};
 use crate::connections::{Connection, Peer, Presence};
 use crate::event::{Disconnect, Event, Field, now};
 use crate::gateway::RouteKey;
 use crate::id::{ConnectionId, NodeId, RequestId};
 use crate::payload::Payload;
+use crate::reload::shown;
 use crate::runtime::Invocation;
 
 /// Run one event through the handler of a route, with no server
 ///
-/// Prints the response, what was posted to whom, the handler's log, and what it cost. The store is
-/// empty but for the rows that --row and --other give.
-///
-/// Example: jackfield invoke sendmessage --body '{"action":"sendmessage","to":"B","content":"hello"}' --row user=A --other user=B
+/// Prints the response, what was posted to whom, and what it took; the handler's log is on stderr.
+/// The store is empty but for the rows that --row and --other give. The exit code is 1 if the
+/// handler fails.
 #[derive(clap::Args)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Examples:
+  jackfield invoke '$connect' --query userId=A
+  jackfield invoke sendmessage --row user=A --other user=B \\
+      --body '{\"action\":\"sendmessage\",\"to\":\"B\",\"content\":\"hello\"}'"
+)]
 pub struct Invoke {
-    /// The key of a route of the manifest: $connect, $disconnect, $default or one of its own
+    /// The key of a route of the manifest, such as join or '$default' (a shell wants the quotes)
     route: String,
-    /// The manifest
-    #[arg(long, default_value = MANIFEST_NAME)]
-    manifest: std::path::PathBuf,
+    /// The manifest to read
+    #[arg(long, value_name = "MANIFEST", default_value = MANIFEST_NAME)]
+    manifest: PathBuf,
     /// The message; for $disconnect, the reason
-    #[arg(long, default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     body: String,
     /// For $connect: a value of the query string; can be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = field)]
@@ -58,21 +68,20 @@ fn field(text: &str) -> Result<Field, String> {
 
 impl Invoke {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let config = Config::load(&self.manifest).map_err(|problems| {
-            let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            anyhow!("the manifest has problems\n{}", told.join("\n"))
-        })?;
-        let key = RouteKey::parse(&self.route)?;
-        let Some(route) = config.routes.get(&key) else {
-            let known: Vec<&str> = config.routes.keys().map(RouteKey::as_str).collect();
-            bail!("the manifest has no route {key}; it has {}", known.join(", "));
+        let config = load_manifest(&self.manifest)?;
+        let manifest = shown(&config.manifest);
+        let known: Vec<&str> = config.routes.keys().map(RouteKey::as_str).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let key = RouteKey::parse(&self.route).ok();
+        let Some((key, route)) = key.and_then(|key| config.routes.get_key_value(&key)) else {
+            bail!("{manifest} has no route {:?}; its routes are: {known}", self.route);
         };
         let sandbox = Sandbox::new(&config)?;
         let integration = &config.integrations[&route.integration];
         let loaded = sandbox.loader.load(&config, integration, None).await?;
 
         let own = self.enter(&sandbox, &config, &self.row).await?;
-        if key != RouteKey::Connect {
+        if *key != RouteKey::Connect {
             own.outbox.open();
         }
         let mut others = Vec::new();
@@ -81,7 +90,7 @@ impl Invoke {
             other.outbox.open();
             others.push((other, format!("{}={}", attribute.0, attribute.1)));
         }
-        if key == RouteKey::Disconnect {
+        if *key == RouteKey::Disconnect {
             own.outbox.shut();
         }
         let caller = Caller {
@@ -90,21 +99,33 @@ impl Invoke {
             request_id: RequestId::next(),
             request_time: now(),
         };
-        let event = self.event(&key);
+        let event = self.event(key);
         // The guest runs on this thread: nothing else does while it is awaited.
         let before = ThreadTime::now();
         let invocation = loaded.plugin.invoke(caller, &event).await;
         let cpu = before.elapsed();
-        let code = tell(&invocation, cpu, route.route_response || key == RouteKey::Connect);
-        tell_posts(&own, "its own connection");
+        let mut report = Report::default();
+        report.answer(&invocation, key, route.route_response);
+        report.posts(&own, "its own connection");
         for (other, attribute) in &others {
-            tell_posts(other, attribute);
+            report.posts(other, attribute);
         }
         if let Ok(row) = sandbox.loader.services.backend.row(own.id).await {
             let told: Vec<String> = row.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            println!("row       {}", if told.is_empty() { "no attributes".to_owned() } else { told.join(" ") });
+            report.line("row", if told.is_empty() { "no attributes".to_owned() } else { told.join(" ") });
         }
-        Ok(code)
+        let (total, instantiate) = (invocation.total, invocation.instantiate);
+        report.line("time", format!("{total:.1?}, {instantiate:.1?} of it to make the sandbox"));
+        report.line("cpu time", format!("{cpu:.1?}"));
+        report.line(
+            "memory",
+            match invocation.memory_bytes {
+                0 => "not known: the handler was cut off".to_owned(),
+                bytes => size(bytes),
+            },
+        );
+        answer(&report.0)?;
+        Ok(if invocation.result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
     /// A connection with its row.
@@ -135,46 +156,50 @@ impl Invoke {
     }
 }
 
-fn tell(invocation: &Invocation, cpu: Duration, goes_back: bool) -> ExitCode {
-    let code = match &invocation.result {
-        Ok(response) => {
-            println!("response  {}", response.status_code);
-            for (name, value) in &response.headers {
-                println!("header    {name}: {value}");
+/// What is printed: a word, and in a column of its own what there is to say of it.
+#[derive(Default)]
+struct Report(String);
+
+impl Report {
+    fn line(&mut self, what: &str, text: String) {
+        let _ = writeln!(self.0, "{what:<9} {text}");
+    }
+
+    fn answer(&mut self, invocation: &Invocation, key: &RouteKey, route_response: bool) {
+        let response = match &invocation.result {
+            Ok(response) => response,
+            Err(error) => {
+                let backtrace = error.backtrace().unwrap_or_default();
+                return self.line("failed", format!("{}{backtrace}", error.explain()));
             }
-            if let Some(body) = &response.body {
-                let note = if goes_back { "" } else { " (stays here: the route has no route_response)" };
-                println!("body      {}{note}", shown(body));
-            }
-            ExitCode::SUCCESS
+        };
+        self.line("response", response.status_code.to_string());
+        for (name, value) in &response.headers {
+            self.line("header", format!("{name}: {value}"));
         }
-        Err(error) => {
-            println!("failed    {}", error.explain());
-            ExitCode::FAILURE
+        let Some(body) = &response.body else { return };
+        let note = match key {
+            RouteKey::Connect => " (not sent: the peer is told the status)",
+            RouteKey::Disconnect => " (not sent: the peer is gone)",
+            _ if !route_response => " (not sent: the route has no route_response)",
+            _ => "",
+        };
+        self.line("body", format!("{}{note}", text(body)));
+    }
+
+    fn posts(&mut self, connection: &Connection, who: &str) {
+        while let Some(payload) = connection.outbox.take() {
+            self.line("post", format!("to {who}: {}", text(&payload)));
         }
-    };
-    println!(
-        "time      {:.1?}, of which the sandbox {:.1?}; CPU {:.1?}; memory {:.1} KiB",
-        invocation.total,
-        invocation.instantiate,
-        cpu,
-        invocation.memory_bytes as f64 / 1024.0
-    );
-    code
+        if let Some(frame) = connection.outbox.closing() {
+            self.line("close", format!("{who}: {} {}", frame.code, frame.reason));
+        }
+    }
 }
 
-fn tell_posts(connection: &Connection, who: &str) {
-    while let Some(payload) = connection.outbox.take() {
-        println!("post      to {who}: {}", shown(&payload));
-    }
-    if let Some(frame) = connection.outbox.closing() {
-        println!("close     {who}: {} {}", frame.code, frame.reason);
-    }
-}
-
-fn shown(payload: &Payload) -> String {
+fn text(payload: &Payload) -> String {
     match payload {
         Payload::Text(text) => text.to_string(),
-        Payload::Binary(bytes) => format!("{} bytes, binary", bytes.len()),
+        Payload::Binary(bytes) => format!("{}, binary", counted(bytes.len(), "byte")),
     }
 }

@@ -6,10 +6,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
 
+use crate::cli::answer;
+use crate::config::{LISTEN, STAGE};
+
 /// Make a folder with a handler, its test and a manifest that work
-///
-/// Example: jackfield new rust chat
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  jackfield new rust chat")]
 pub struct New {
     #[command(subcommand)]
     language: Language,
@@ -18,6 +20,7 @@ pub struct New {
 #[derive(clap::Subcommand)]
 enum Language {
     /// A handler in Rust
+    #[command(after_help = "Example:\n  jackfield new rust chat")]
     Rust {
         /// The name of the folder, the crate and the integration: a-z 0-9 - _
         name: String,
@@ -31,7 +34,7 @@ impl New {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let Language::Rust { name, sdk } = self.language;
         let folder = rust(&name, Path::new(""), &SdkSource::find(sdk.as_deref())?)?;
-        print!("{}", next_steps(&folder));
+        answer(&next_steps(&folder))?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -112,7 +115,19 @@ fn rust(name: &str, parent: &Path, sdk: &SdkSource) -> anyhow::Result<PathBuf> {
 fn next_steps(folder: &Path) -> String {
     let folder = folder.display();
     format!(
-        "{folder} is made. Next:\n\n    cd {folder}\n    rustup target add wasm32-wasip2   # once\n    jackfield dev\n"
+        "\
+{folder} is made. Next:
+
+  cd {folder}
+  rustup target add wasm32-wasip2   # once
+  jackfield dev                     # builds and serves it, and again whenever it is saved
+
+In another terminal:
+
+  npx wscat -c ws://{LISTEN}/{STAGE}
+
+The handler is {folder}/src/lib.rs.
+"
     )
 }
 

@@ -1,11 +1,12 @@
 //! `serve` and `dev`: the server, from the manifest to the last `$disconnect`.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::backend::Backend;
 use crate::capability::Services;
-use crate::cli::{ManifestArg, cache_folder};
+use crate::cli::{ManifestArg, answer, cache_folder, load_manifest, missing, told};
 use crate::config;
 use crate::connections::Connections;
 use crate::gateway::Gateway;
@@ -23,14 +24,16 @@ use crate::reload::{Build, Builds, Files, Live, LoadError, Loader, WatchMode};
 use crate::runtime::Runtime;
 use crate::server::{Server, ServerOptions, serve_metrics};
 
+/// A look at every file costs something, and a change should be seen the same day.
+const POLL_INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60 * 60);
+
 /// Serve the API of a manifest, and follow its files
 ///
 /// A component that changes is live for the next event; a manifest that changes is checked as a
 /// whole and swapped as a whole. No connection is dropped. What does not load leaves the old
-/// version serving.
-///
-/// Example: jackfield serve chat/jackfield.toml
+/// version serving. SIGHUP has everything looked at again; ctrl-c and SIGTERM stop.
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment, after_help = "Example:\n  jackfield serve chat/jackfield.toml")]
 pub struct Serve {
     #[command(flatten)]
     manifest: ManifestArg,
@@ -40,10 +43,10 @@ pub struct Serve {
 
 /// Serve, and build what changes
 ///
-/// Runs the `build` command of each integration, and again when one of its `watch` paths changes.
-///
-/// Example: jackfield dev
+/// Does what serve does, and runs the `build` command of each integration: at the start, and again
+/// when something in its `watch` has changed. A build that fails leaves the old version serving.
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment, after_help = "Example:\n  jackfield dev chat/jackfield.toml")]
 pub struct Dev {
     #[command(flatten)]
     manifest: ManifestArg,
@@ -54,14 +57,20 @@ pub struct Dev {
 #[derive(clap::Args)]
 struct Options {
     /// Listen here, whatever the manifest says; port 0 takes any free port
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = config::listen_address)]
     listen: Option<SocketAddr>,
-    /// Look at the files so often, where their system does not tell of changes
-    #[arg(long, value_name = "INTERVAL", value_parser = humantime::parse_duration)]
+    /// Look at the files so often, where their system does not tell of changes: 500ms
+    #[arg(long, value_name = "INTERVAL", value_parser = interval)]
     poll: Option<Duration>,
     /// Open @connections, unsigned, on an address that others can reach
     #[arg(long)]
     insecure_management: bool,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let parsed = humantime::parse_duration(text).ok().filter(|interval| POLL_INTERVALS.contains(interval));
+    let [least, most] = [POLL_INTERVALS.start(), POLL_INTERVALS.end()].map(|limit| humantime::format_duration(*limit));
+    parsed.ok_or_else(|| format!("expected a duration from {least} to {most}, such as 500ms"))
 }
 
 impl Serve {
@@ -79,12 +88,19 @@ impl Dev {
 async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
     let hangup = signals(stop.clone())?;
-    let config = manifest.load()?;
+    let config = load_manifest(&manifest.manifest)?;
+    let warnings = config.warnings.iter().map(ToString::to_string).chain(missing(&config));
+    warnings.for_each(|warning| warn!("{warning}"));
     // Before anything that it names is read, so that no change goes unnoticed.
     let mode = options.poll.map_or(WatchMode::Notify, WatchMode::Poll);
     let files = Files::watch(mode, &config, develop)?;
     let mut builds = develop.then(|| Builds::new(&config.folder));
     if let Some(builds) = &mut builds {
+        if Build::all(&config).is_empty() {
+            warn!(
+                "no integration says how to build it: this is serve, and nothing more (build and watch in the manifest)"
+            );
+        }
         let built = stop.run_until_cancelled(builds.build_all(Build::all(&config))).await;
         let Some(built) = built else { return Ok(ExitCode::SUCCESS) };
         built?;
@@ -104,10 +120,12 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
     };
     let runtime = Runtime::new(cache_folder(config.server.cache.as_ref()).as_deref())?;
     let loader = Loader { runtime, services, metrics: Arc::clone(&metrics), serving: false };
-    let plugins = loader.load_all(&config).await.map_err(|problems| {
-        let told: Vec<String> = problems.iter().map(LoadError::to_string).collect();
-        anyhow!("not every component loads\n{}", told.join("\n"))
-    })?;
+    let plugins = loader.load_all(&config).await;
+    let plugins = plugins.map_err(|problems| told("the components have", problems.iter().map(LoadError::to_string)))?;
+    for (name, loaded) in &plugins {
+        let compile = loaded.artifact.compiled_in.unwrap_or(Duration::ZERO);
+        info!(plugin = %name, version = %loaded.plugin.version(), ?compile, "loaded");
+    }
     let deployment = loader.deployment(&config, &plugins);
     let gateway = Gateway::new(connections, backend.clone(), deployment, Arc::clone(&metrics));
 
@@ -137,7 +155,7 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
         });
     }
 
-    announce(&server, &config);
+    announce(&server, &config)?;
     let following = Live::new(config, plugins, builds, loader, gateway).follow(files, hangup, stop.clone());
     tasks.spawn(async move {
         if let Err(error) = following.await {
@@ -153,11 +171,10 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
 }
 
 /// Says on stdout, in a line that a program can read, that connections are accepted.
-fn announce(server: &Server, config: &config::Config) {
-    println!("listening on ws://{}/{}", server.address(), config.api.stage);
-    if config.server.page.is_some() {
-        println!("page on http://{}/", server.address());
-    }
+fn announce(server: &Server, config: &config::Config) -> anyhow::Result<()> {
+    let (address, stage) = (server.address(), &config.api.stage);
+    let page = config.server.page.iter().map(|_| format!("page on http://{address}/\n"));
+    answer(&format!("listening on ws://{address}/{stage}\n{}", page.collect::<String>()))
 }
 
 /// SIGTERM and ctrl-c stop, a second one at once; SIGHUP asks for a reload.

@@ -2,7 +2,7 @@
 //!
 //! A value that is wrong is told and stands in by its default, so that the rest is checked too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -25,7 +25,8 @@ const MIB: usize = 1024 * KIB;
 const MILLION: usize = 1_000_000;
 
 const ROUTE_SELECTION_EXPRESSION: &str = "$request.body.action";
-const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3001);
+pub const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3001);
+pub const STAGE: &str = "dev";
 /// API Gateway's bound of a stage's name.
 const NAME_LENGTH_MAX: usize = 128;
 /// API Gateway allows 50 ms to 29 s; here a slow handler may take as long as a Lambda function.
@@ -40,7 +41,7 @@ const WAITS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::fr
 pub fn api(mut section: Section<'_>) -> Api {
     let api = Api {
         id: section.read("id", |id| named(id, NAME_LENGTH_MAX)).unwrap_or("local").to_owned(),
-        stage: section.read("stage", |stage| named(stage, NAME_LENGTH_MAX)).unwrap_or("dev").to_owned(),
+        stage: section.read("stage", |stage| named(stage, NAME_LENGTH_MAX)).unwrap_or(STAGE).to_owned(),
         route_selection_expression: section.read("route_selection_expression", expression).unwrap_or_else(|| {
             RouteSelectionExpression::parse(ROUTE_SELECTION_EXPRESSION).expect("the default is good")
         }),
@@ -158,9 +159,11 @@ fn durability_is_always(value: &DeValue<'_>) -> Result<bool, Wrong> {
     }
 }
 
-pub fn integrations(section: &Section<'_>, folder: &Path) -> BTreeMap<String, Integration> {
-    let mut integrations = BTreeMap::new();
+/// All of them, and the names of those in whose sections nothing is wrong.
+pub fn integrations(section: &Section<'_>, folder: &Path) -> (BTreeMap<String, Integration>, BTreeSet<String>) {
+    let (mut integrations, mut sound) = (BTreeMap::new(), BTreeSet::new());
     for entry in section.entries() {
+        let errors_before = section.problems.errors();
         if let Err(wrong) = value::name(NAME_LENGTH_MAX)(entry.key) {
             section.wrong_key(&entry, wrong);
         }
@@ -169,8 +172,11 @@ pub fn integrations(section: &Section<'_>, folder: &Path) -> BTreeMap<String, In
         if let Some(section) = section.table(&name, entry.key_span, entry.value, Wrong::new("a table", advice)) {
             integrations.insert(entry.key.to_owned(), integration(entry.key, section, folder));
         }
+        if section.problems.errors() == errors_before {
+            sound.insert(entry.key.to_owned());
+        }
     }
-    integrations
+    (integrations, sound)
 }
 
 fn integration(name: &str, mut section: Section<'_>, folder: &Path) -> Integration {

@@ -57,12 +57,17 @@ impl<'m> Problems<'m> {
         u32::try_from(before.iter().filter(|byte| **byte == b'\n').count() + 1).unwrap_or(u32::MAX)
     }
 
-    /// The warnings, or the errors if there are any; both in the order of their lines.
-    pub fn finish(self) -> Result<Vec<ConfigError>, Vec<ConfigError>> {
+    /// How many errors there are so far.
+    pub fn errors(&self) -> usize {
+        self.errors.borrow().len()
+    }
+
+    /// The errors and the warnings, both in the order of their lines.
+    pub fn finish(self) -> (Vec<ConfigError>, Vec<ConfigError>) {
         let (mut errors, mut warnings) = (self.errors.into_inner(), self.warnings.into_inner());
         errors.sort_by_key(|error| error.line);
         warnings.sort_by_key(|warning| warning.line);
-        if errors.is_empty() { Ok(warnings) } else { Err(errors) }
+        (errors, warnings)
     }
 
     fn problem(&self, at: Range<usize>, problem: String, advice: String) -> ConfigError {

@@ -629,9 +629,12 @@ fn a_manifest_that_cannot_be_read_is_told_by_its_name() {
 
     assert_eq!(
         told(),
-        "manifest: cannot read the manifest: No such file or directory (os error 2); \
-         `jackfield new rust NAME` makes a folder with a manifest that works",
+        "manifest: the manifest is not there; \
+         name one that is, or make a folder with one that works: jackfield new rust NAME",
     );
+    let of_folder = Config::load(&folder).unwrap_err().remove(0);
+    assert_eq!(of_folder.problem, "cannot read the manifest: Is a directory (os error 21)");
+    assert_eq!(of_folder.advice, format!("name the manifest in it: {}", path.display()));
     std::fs::write(&path, b"# \xff").unwrap();
     assert_eq!(told(), "manifest: found bytes that are not UTF-8, expected a manifest");
     std::fs::write(&path, "#".repeat(1024 * 1024 + 1)).unwrap();

@@ -207,6 +207,7 @@ fn socket_address(value: &DeValue<'_>, example: &str) -> Result<SocketAddr, Wron
             wrong("names are not looked up here")
         }
         None if text.parse::<IpAddr>().is_ok() => wrong("add the port"),
+        None if text.parse::<u16>().is_ok() => wrong(&format!("with that port: \"127.0.0.1:{text}\"")),
         _ => wrong(""),
     })
 }

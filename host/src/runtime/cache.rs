@@ -2,9 +2,10 @@
 //!
 //! The files are native code that this process runs, so the folder must be this user's alone.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::hash::{Hash, Hasher};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -16,6 +17,10 @@ use wasmtime::component::Component;
 
 use crate::limits::CODE_CACHE_FILES_MAX;
 use crate::runtime::{into_anyhow, trusted};
+
+/// Of the two parts of a file's name, both hexadecimal.
+const CONTENT_LENGTH: usize = 64;
+const ENGINE_LENGTH: usize = 16;
 
 pub struct CodeCache {
     folder: PathBuf,
@@ -50,8 +55,17 @@ impl CodeCache {
     /// The component of that content, if this engine has compiled it before.
     pub fn get(&self, engine: &Engine, content: &blake3::Hash) -> Option<Component> {
         let path = self.path(content);
-        if !path.exists() {
-            return None;
+        match is_whole(&path) {
+            Ok(true) => {}
+            Ok(false) => {
+                warn!(path = %path.display(), "compiled code is damaged and is made anew");
+                return None;
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => return None,
+            Err(error) => {
+                warn!(path = %path.display(), "compiled code cannot be read and is made anew: {error}");
+                return None;
+            }
         }
         match trusted::compiled(engine, &path) {
             Ok(component) => {
@@ -82,28 +96,58 @@ impl CodeCache {
         let unfinished = path.with_extension(format!("{}.unfinished", std::process::id()));
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
         file.write_all(&code)?;
+        // Behind the code, so that it can be mapped as it stands.
+        file.write_all(blake3::hash(&code).as_bytes())?;
         file.sync_all()?;
         fs::rename(&unfinished, &path)?;
         Ok(())
     }
 
-    /// Lets go of what was not used for the longest time.
+    /// Lets go of what was not used for the longest time. Other servers may do the same right now.
     fn tidy(&self) -> anyhow::Result<()> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
-            files.push((entry.metadata()?.modified()?, entry.path()));
+            if is_ours(&entry.file_name())
+                && let Some(metadata) = unless_gone(entry.metadata())?
+            {
+                files.push((metadata.modified()?, entry.path()));
+            }
         }
         files.sort();
         let surplus = files.len().saturating_sub(CODE_CACHE_FILES_MAX);
         for (_, path) in files.into_iter().take(surplus) {
-            fs::remove_file(path)?;
+            unless_gone(fs::remove_file(path))?;
         }
         Ok(())
     }
 
     fn path(&self, content: &blake3::Hash) -> PathBuf {
         self.folder.join(format!("{}-{}.cwasm", content.to_hex(), self.engine))
+    }
+}
+
+/// Whether the code in the file is what was written: it ends with its hash.
+fn is_whole(path: &Path) -> std::io::Result<bool> {
+    let bytes = fs::read(path)?;
+    Ok(bytes.split_last_chunk().is_some_and(|(code, hash)| blake3::hash(code) == *hash))
+}
+
+/// The folder may be one in which other things lie too.
+fn is_ours(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    let (stem, kind) = name.split_once('.').unwrap_or((&name, ""));
+    let (content, engine) = stem.split_once('-').unwrap_or((stem, ""));
+    (kind == "cwasm" || kind.ends_with("unfinished"))
+        && content.len() == CONTENT_LENGTH
+        && engine.len() == ENGINE_LENGTH
+}
+
+fn unless_gone<T>(result: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

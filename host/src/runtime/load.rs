@@ -8,7 +8,8 @@ use anyhow::{Context as _, anyhow, bail};
 use tracing::debug;
 use wasmtime::component::Component;
 
-use crate::capability::{PluginScope, check_imports};
+use crate::capability::{Grants, PluginScope, check_imports};
+use crate::runtime::features::unsupported;
 use crate::runtime::{Plugin, Runtime, into_anyhow};
 
 pub const HANDLER: &str = "jackfield:gateway/handler@0.1.0";
@@ -41,11 +42,9 @@ impl Runtime {
             Some(component) => (component, None),
             None => {
                 let started = Instant::now();
-                let whole = as_component(bytes)?;
-                let compiled = Component::from_binary(&self.engine, &whole).map_err(into_anyhow);
-                let component = compiled.map_err(|error| match check_structure(&whole) {
-                    Err(cut_off) => cut_off,
-                    Ok(()) => error.context("it cannot be compiled"),
+                let component = self.compile_anew(bytes).map_err(|error| match unsupported(bytes) {
+                    Some(reason) => anyhow!(reason),
+                    None => error,
                 })?;
                 let compiled_in = started.elapsed();
                 if let Some(cache) = &self.cache {
@@ -68,6 +67,11 @@ impl Runtime {
         pool.install(|| self.compile(bytes))
     }
 
+    fn compile_anew(&self, bytes: &[u8]) -> anyhow::Result<Component> {
+        let component = as_component(bytes)?;
+        Component::from_binary(&self.engine, &component).map_err(into_anyhow).context("it cannot be compiled")
+    }
+
     /// Binds a component to its grants and limits: links it, checks the type of its handler, and
     /// starts it once, so that a start function that traps is found now.
     ///
@@ -88,6 +92,7 @@ impl Runtime {
             bail!("it exports {found}, but no {HANDLER}: build it against the world jackfield:gateway/route-handler");
         }
         check_imports(&scope.name, &artifact.imports, &scope.grants).map_err(|problems| anyhow!(problems))?;
+        check_folders(&scope.grants)?;
         let pre = self
             .linker
             .instantiate_pre(&artifact.component)
@@ -111,6 +116,14 @@ fn give_way() {
     }
 }
 
+/// A folder that is not there would only be missed by the guest, in words of its own.
+fn check_folders(grants: &Grants) -> anyhow::Result<()> {
+    match grants.files.iter().find(|file| !file.host.is_dir()) {
+        Some(file) => bail!("it is granted {}, which is no folder: make it, or change files", file.host.display()),
+        None => Ok(()),
+    }
+}
+
 /// The component in a file: as it is, or made of a core module that carries the metadata of its
 /// world, as builds for wasm32-unknown-unknown leave it.
 fn as_component(bytes: &[u8]) -> anyhow::Result<std::borrow::Cow<'_, [u8]>> {
@@ -119,13 +132,14 @@ fn as_component(bytes: &[u8]) -> anyhow::Result<std::borrow::Cow<'_, [u8]>> {
         bail!(r"it is no WebAssembly: a file of {length} bytes that does not begin with \0asm and a version");
     }
     let layer = &bytes[4..8];
+    if layer != COMPONENT_LAYER && layer != MODULE_LAYER {
+        bail!("it is neither a component nor a core module: its version is {layer:02x?}");
+    }
+    let carries_world = carries_world(bytes)?;
     if layer == COMPONENT_LAYER {
         return Ok(bytes.into());
     }
-    if layer != MODULE_LAYER {
-        bail!("it is neither a component nor a core module: its version is {layer:02x?}");
-    }
-    if !carries_world(bytes)? {
+    if !carries_world {
         bail!(
             "it is a core module that carries no world's metadata; \
              build it for wasm32-wasip2, or with an SDK of jackfield for wasm32-unknown-unknown"
@@ -138,19 +152,14 @@ fn as_component(bytes: &[u8]) -> anyhow::Result<std::borrow::Cow<'_, [u8]>> {
 
 const CUT_OFF: &str = "it is cut off or damaged: build it again";
 
-/// Whether every section is there to its end.
-fn check_structure(bytes: &[u8]) -> anyhow::Result<()> {
-    wasmparser::Parser::new(0).parse_all(bytes).try_for_each(|payload| payload.map(|_| ())).context(CUT_OFF)
-}
-
-/// Whether a core module has the custom section in which bindings describe their world.
+/// Whether there is the custom section in which bindings describe their world. Looks at every
+/// section, so that a file that is cut off is called so.
 fn carries_world(bytes: &[u8]) -> anyhow::Result<bool> {
+    let mut found = false;
     for payload in wasmparser::Parser::new(0).parse_all(bytes) {
-        if let wasmparser::Payload::CustomSection(section) = payload.context(CUT_OFF)?
-            && section.name().starts_with("component-type")
-        {
-            return Ok(true);
+        if let wasmparser::Payload::CustomSection(section) = payload.context(CUT_OFF)? {
+            found |= section.name().starts_with("component-type");
         }
     }
-    Ok(false)
+    Ok(found)
 }

@@ -3,10 +3,12 @@
 //! Each event gets a sandbox of its own, made from an image and dropped afterwards; where the
 //! manifest asks for it, instances are kept for so many events.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::Store;
 use wasmtime::component::{ComponentExportIndex, Func, InstancePre};
 
@@ -16,9 +18,15 @@ use crate::connections::{Connection, Peer};
 use crate::event::{Event, Response, now};
 use crate::id::{ConnectionId, NodeId, RequestId};
 use crate::limits::{EVENT_WAIT_MAX, WARM_INSTANCES_MAX};
+use crate::printable::{printable, shortened};
+use crate::runtime::budget::Refused;
+use crate::runtime::cpu::Metered;
 use crate::runtime::load::HANDLER;
 use crate::runtime::state::HostState;
-use crate::runtime::{Runtime, into_anyhow, trusted};
+use crate::runtime::{Runtime, Trap, into_anyhow, places_of, trusted};
+
+/// Of a handler's own words for its failure.
+const FAILURE_BYTES_MAX: usize = 4 * 1024;
 
 /// Why a plugin gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -31,11 +39,11 @@ pub enum InvokeError {
     #[error("the handler ran longer than {0:?} (timeout in the manifest)")]
     TimedOut(Duration),
     #[error("the handler used more than {0:?} of CPU (cpu_time in the manifest)")]
-    OutOfCpuTime(Duration),
-    #[error("the handler trapped after it was refused more than {0} bytes of memory (memory in the manifest)")]
-    OutOfMemory(usize, #[source] anyhow::Error),
+    OutOfCpuTime(Duration, #[source] Trap),
+    #[error("the handler trapped after it was refused more than {0}")]
+    OutOfMemory(Refused, #[source] Trap),
     #[error("the handler trapped")]
-    Trapped(#[source] anyhow::Error),
+    Trapped(#[source] Trap),
     /// Too many events run already.
     #[error("no sandbox was free for {0:?}")]
     Overloaded(Duration),
@@ -58,6 +66,8 @@ pub struct Plugin {
     content: blake3::Hash,
     pre: InstancePre<HostState>,
     handle: ComponentExportIndex,
+    /// What an instance takes of the pool.
+    places: u32,
     /// How many events one instance serves; 0 for one sandbox an event.
     reuse: usize,
     kept: Mutex<Vec<Instance>>,
@@ -68,6 +78,8 @@ struct Instance {
     store: Store<HostState>,
     handle: Func,
     events: usize,
+    /// Its places in the pool once it is kept. Given back after the store is gone.
+    places: Option<OwnedSemaphorePermit>,
 }
 
 impl Plugin {
@@ -83,8 +95,9 @@ impl Plugin {
         let interface = component.get_export_index(None, HANDLER);
         let handle = interface.and_then(|interface| component.get_export_index(Some(&interface), "handle"));
         let handle = handle.with_context(|| format!("its {HANDLER} has no function handle"))?;
+        let places = places_of(component);
         let kept = Mutex::new(Vec::new());
-        let plugin = Self { runtime, scope: Arc::new(scope), content, pre, handle, reuse, kept };
+        let plugin = Self { runtime, scope: Arc::new(scope), content, pre, handle, places, reuse, kept };
         plugin.warm_up().await?;
         Ok(plugin)
     }
@@ -110,19 +123,25 @@ impl Plugin {
     pub async fn invoke(&self, caller: Caller, event: &Event) -> Invocation {
         let arrived = Instant::now();
         let mut progress = Progress::default();
-        let Some(_place) = self.runtime.place().await else {
+        let Some(_places) = self.runtime.places(self.places).await else {
             let total = arrived.elapsed();
             let result = Err(InvokeError::Overloaded(EVENT_WAIT_MAX));
             return Invocation { result, instantiate: total, total, memory_bytes: 0 };
         };
-        let timeout = self.scope.limits.timeout;
-        let running = self.run(caller, event, &mut progress);
-        let result = match tokio::time::timeout_at((arrived + timeout).into(), running).await {
-            Ok(result) => result,
-            Err(_) => Err(InvokeError::TimedOut(timeout)),
-        };
+        let result = self.in_time(self.run(caller, event, &mut progress)).await;
         let instantiate = progress.started.map_or(Duration::ZERO, |started| started - arrived);
         Invocation { result, instantiate, total: arrived.elapsed(), memory_bytes: progress.memory_bytes }
+    }
+
+    /// Runs a guest within its timeout, and on the clock of its CPU budget.
+    async fn in_time<T>(&self, guest: impl Future<Output = Result<T, InvokeError>>) -> Result<T, InvokeError> {
+        let now = Instant::now();
+        let timeout = self.scope.limits.timeout;
+        let guest = pin!(guest);
+        match tokio::time::timeout_at((now + timeout).into(), Metered::new(now, guest)).await {
+            Ok(result) => result,
+            Err(_) => Err(InvokeError::TimedOut(timeout)),
+        }
     }
 
     async fn run(&self, caller: Caller, event: &Event, progress: &mut Progress) -> Result<Response, InvokeError> {
@@ -133,10 +152,10 @@ impl Plugin {
         let answer = match answer {
             Ok(answer) => answer,
             // A guest that trapped is in no known state: it is dropped, never kept.
-            Err(error) => return Err(self.failure(&instance.store, error)),
+            Err(error) => return Err(self.failure(&instance.store, &error)),
         };
         self.keep(instance);
-        let response = answer.map_err(InvokeError::Failed)?;
+        let response = answer.map_err(failed)?;
         self.check(response.into())
     }
 
@@ -151,9 +170,9 @@ impl Plugin {
         match self.pre.instantiate_async(&mut store).await {
             Ok(instance) => {
                 let handle = instance.get_func(&mut store, &self.handle).expect("the export was found at load");
-                Ok(Instance { store, handle, events: 0 })
+                Ok(Instance { store, handle, events: 0, places: None })
             }
-            Err(error) => Err(self.failure(&store, error)),
+            Err(error) => Err(self.failure(&store, &error)),
         }
     }
 
@@ -163,6 +182,10 @@ impl Plugin {
         if instance.events >= self.reuse {
             return;
         }
+        if instance.places.is_none() {
+            let Ok(places) = Arc::clone(&self.runtime.warm_places).try_acquire_many_owned(self.places) else { return };
+            instance.places = Some(places);
+        }
         let mut kept = self.kept.lock().expect("no code panics while holding the kept instances");
         if kept.len() < WARM_INSTANCES_MAX {
             kept.push(instance);
@@ -170,15 +193,15 @@ impl Plugin {
     }
 
     /// Names the limit that a guest ran into, where it was one.
-    fn failure(&self, store: &Store<HostState>, error: wasmtime::Error) -> InvokeError {
-        let limits = &self.scope.limits;
+    fn failure(&self, store: &Store<HostState>, error: &wasmtime::Error) -> InvokeError {
         let state = store.data();
+        let trap = Trap::new(error);
         if state.cpu.exhausted() {
-            InvokeError::OutOfCpuTime(limits.cpu_time)
-        } else if state.memory.refused() {
-            InvokeError::OutOfMemory(limits.memory_bytes, into_anyhow(error))
+            InvokeError::OutOfCpuTime(self.scope.limits.cpu_time, trap)
+        } else if let Some(refused) = state.memory.refused() {
+            InvokeError::OutOfMemory(refused, trap)
         } else {
-            InvokeError::Trapped(into_anyhow(error))
+            InvokeError::Trapped(trap)
         }
     }
 
@@ -207,12 +230,14 @@ impl Plugin {
             request_time: now(),
         };
         let mut store = HostState::store(&self.runtime, Arc::clone(&self.scope), caller);
-        let starting = tokio::time::timeout(self.scope.limits.timeout, self.pre.instantiate_async(&mut store));
-        let instance = match starting.await {
-            Ok(Ok(instance)) => instance,
-            Ok(Err(error)) => return Err(self.failure(&store, error)).context("it does not start"),
-            Err(_) => return Err(InvokeError::TimedOut(self.scope.limits.timeout)).context("it does not start"),
+        let starting = async {
+            let started = self.pre.instantiate_async(&mut store).await;
+            started.map_err(|error| self.failure(&store, &error))
         };
+        let instance = self.in_time(starting).await.map_err(|error| {
+            let backtrace = error.backtrace().unwrap_or_default();
+            anyhow!("it does not start: {}{backtrace}", error.explain())
+        })?;
         instance
             .get_typed_func::<(wit::RequestContext<'_>, wit::Event<'_>), (Result<wit::Response, String>,)>(
                 &mut store,
@@ -289,8 +314,13 @@ impl From<wit::Response> for Response {
     }
 }
 
+/// The handler's own words go into the log, so they are made fit for a line of it.
+fn failed(text: String) -> InvokeError {
+    InvokeError::Failed(shortened(&printable(&text), FAILURE_BYTES_MAX).into_owned())
+}
+
 impl InvokeError {
-    /// The error with all of its causes, among them the guest's own backtrace.
+    /// The error with all of its causes, in one line.
     pub fn explain(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
@@ -300,5 +330,13 @@ impl InvokeError {
             cause = error.source();
         }
         text
+    }
+
+    /// Where the guest stood, each of its functions on an indented line.
+    pub fn backtrace(&self) -> Option<&str> {
+        match self {
+            Self::OutOfCpuTime(_, trap) | Self::OutOfMemory(_, trap) | Self::Trapped(trap) => trap.backtrace(),
+            Self::Failed(_) | Self::Malformed(_) | Self::TimedOut(_) | Self::Overloaded(_) => None,
+        }
     }
 }

@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
+use tracing::warn;
 use wasmtime::Store;
 use wasmtime::UpdateDeadline;
+use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::capability::http::EgressHooks;
 use crate::capability::{Caller, Capabilities, PluginScope, Stream};
 use crate::limits::{EVENT_HANDLES, HOST_CALL_BYTES, RANDOM_BYTES_MAX};
+use crate::runtime::Runtime;
 use crate::runtime::budget::MemoryBudget;
+use crate::runtime::cpu::CpuBudget;
 use crate::runtime::stdio::LogStream;
-use crate::runtime::{Runtime, epochs};
 
 pub struct HostState {
     pub capabilities: Capabilities,
@@ -24,41 +27,23 @@ pub struct HostState {
     egress: EgressHooks,
 }
 
-/// Epochs that passed while the guest ran. Time that it waits in a host call does not count: the
-/// callback that counts is only reached from guest code.
-#[derive(Default)]
-pub struct CpuBudget {
-    used: u64,
-    max: u64,
-}
-
-impl CpuBudget {
-    fn new(max: u64) -> Self {
-        Self { used: 0, max }
-    }
-
-    pub fn exhausted(&self) -> bool {
-        self.used > self.max
-    }
-}
-
 impl HostState {
     /// A store for one event, with every limit in force before the guest's first instruction.
     pub fn store(runtime: &Runtime, scope: Arc<PluginScope>, caller: Caller) -> Store<Self> {
         let memory = MemoryBudget::new(scope.limits.memory_bytes);
-        let cpu = CpuBudget::new(epochs(scope.limits.cpu_time));
+        let cpu = CpuBudget::new(scope.limits.cpu_time);
+        // A message, too, is copied out of the guest.
+        let host_call_bytes = HOST_CALL_BYTES.max(scope.services.message_bytes * 2);
         let egress = EgressHooks::new(Arc::clone(&scope.egress));
         let capabilities = Capabilities::new(scope, caller);
         let state = Self { capabilities, memory, cpu, wasi: None, http: WasiHttpCtx::new(), egress };
         let mut store = Store::new(&runtime.engine, state);
         store.limiter(|state| &mut state.memory);
-        store.set_hostcall_fuel(HOST_CALL_BYTES);
+        store.set_hostcall_fuel(host_call_bytes);
         store.set_max_component_handles(EVENT_HANDLES);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut context| {
-            let cpu = &mut context.data_mut().cpu;
-            cpu.used += 1;
-            if cpu.exhausted() {
+            if !context.data_mut().cpu.check() {
                 return Ok(UpdateDeadline::Interrupt);
             }
             // A plain yield is polled again at once and starves the other tasks of the worker.
@@ -71,7 +56,7 @@ impl HostState {
     pub fn renew(store: &mut Store<Self>, caller: Caller) {
         let state = store.data_mut();
         state.capabilities.renew(caller);
-        state.cpu.used = 0;
+        state.memory.renew();
         store.set_epoch_deadline(1);
     }
 
@@ -86,8 +71,8 @@ fn wasi_context(capabilities: &mut Capabilities) -> WasiCtx {
     let log = Arc::clone(capabilities.log());
     let mut builder = WasiCtx::builder();
     builder
-        .stdout(LogStream::new(Arc::clone(&log), Stream::Stdout))
-        .stderr(LogStream::new(Arc::clone(&log), Stream::Stderr))
+        .stdout(LogStream { log: Arc::clone(&log), stream: Stream::Stdout })
+        .stderr(LogStream { log, stream: Stream::Stderr })
         .max_random_size(RANDOM_BYTES_MAX)
         .allow_tcp(false)
         .allow_udp(false)
@@ -100,14 +85,18 @@ fn wasi_context(capabilities: &mut Capabilities) -> WasiCtx {
         let permissions = if file.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
         // That the folder is there was checked with the manifest; if it went since, the guest sees none.
         if let Err(error) = builder.preopened_dir(&file.host, &file.guest, permissions) {
-            log.line(Stream::Stderr, &format!("the folder {} cannot be opened: {error}", file.host.display()));
+            warn!(plugin = %capabilities.scope.name, folder = %file.host.display(), "a folder cannot be opened: {error}");
         }
     }
     if !grants.sockets.is_empty() {
         let scope = Arc::clone(&capabilities.scope);
         builder.allow_tcp(true).socket_addr_check(move |address, usage| {
-            let connects = matches!(usage, wasmtime_wasi::sockets::SocketAddrUse::TcpConnect);
-            let granted = connects && scope.grants.sockets.contains(&address);
+            let granted = match usage {
+                SocketAddrUse::TcpConnect => scope.grants.sockets.contains(&address),
+                // A socket that connects is first bound to whatever the system gives it.
+                SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
+                _ => false,
+            };
             Box::pin(async move { granted })
         });
     }

@@ -1,13 +1,13 @@
 //! A guest's stdout and stderr, which go into the log.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-use crate::capability::{GuestLog, LineWriter, Stream};
+use crate::capability::{GuestLog, Stream};
 
 /// What one write may bring; the guest asks again for more.
 const WRITE_BYTES_MAX: usize = 16 * 1024;
@@ -15,17 +15,8 @@ const WRITE_BYTES_MAX: usize = 16 * 1024;
 /// All handles of one stream write into the same line.
 #[derive(Clone)]
 pub struct LogStream {
-    writer: Arc<Mutex<LineWriter>>,
-}
-
-impl LogStream {
-    pub fn new(log: Arc<GuestLog>, stream: Stream) -> Self {
-        Self { writer: Arc::new(Mutex::new(LineWriter::new(log, stream))) }
-    }
-
-    fn log(&self, bytes: &[u8]) {
-        self.writer.lock().expect("no code panics while holding the line").write(bytes);
-    }
+    pub log: Arc<GuestLog>,
+    pub stream: Stream,
 }
 
 impl IsTerminal for LogStream {
@@ -52,7 +43,7 @@ impl Pollable for LogStream {
 
 impl OutputStream for LogStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.log(&bytes);
+        self.log.write(self.stream, &bytes);
         Ok(())
     }
 

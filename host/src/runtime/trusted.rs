@@ -12,13 +12,14 @@ pub type Handle<'a> = TypedFunc<(RequestContext<'a>, Event<'a>), (Result<Respons
 
 /// The code in a file of the code cache.
 ///
-/// The caller promises that `path` is in the folder of a `CodeCache`.
+/// The caller promises that `path` is in the folder of a `CodeCache`, which found it whole.
 pub fn compiled(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
     // SAFETY: the file holds native code and must be what wasmtime wrote. `CodeCache` opens only
     // a folder that belongs to this user and that nobody else can read or write, puts a file
     // there by renaming one that it has just written from `Component::serialize`, and never
-    // changes one in place; so what is mapped is whole and stays as it was. That it was made by
-    // the same version and settings of the engine, wasmtime checks itself.
+    // changes one in place; so what is mapped is whole and stays as it was. A disk that damaged it
+    // is found by the hash at its end. That it was made by the same version and settings of the
+    // engine, wasmtime checks itself.
     unsafe { Component::deserialize_file(engine, path) }
 }
 

@@ -11,6 +11,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::server::cannot_listen;
+
 /// How often what the histograms gathered is folded: between two folds they grow.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -21,7 +23,7 @@ pub async fn serve_metrics(
     stop: CancellationToken,
 ) -> anyhow::Result<SocketAddr> {
     let listener =
-        TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen} ([server] metrics)"))?;
+        TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error, "metrics in [server]"))?;
     let address = listener.local_addr().context("cannot read the address just bound")?;
     let render = metrics.clone();
     let router = Router::new().route("/health", get(|| async { "ok\n" })).route(

@@ -13,6 +13,8 @@ use jackfield_sdk::{Error, config, connection_store, kv};
 
 mod draft;
 mod http;
+mod store;
+mod strain;
 mod version;
 
 struct Hostile;
@@ -39,8 +41,10 @@ impl Plugin for Hostile {
     fn on_message(context: &RequestContext, message: MessageEvent) -> Result<Response> {
         match message.body.as_text() {
             // No order: where it came and how.
-            Some(json) if json.starts_with(['{', '[']) => reply(format!("{} {json}", context.route_key)),
-            Some(order) => obey(context, order),
+            Some(json) if json.starts_with(['{', '[']) && order_in(json) == json => {
+                reply(format!("{} {json}", context.route_key))
+            }
+            Some(order) => obey(context, order_in(order)),
             None => obey(context, "binary"),
         }
     }
@@ -64,6 +68,13 @@ impl Plugin for Hostile {
 }
 
 export!(Hostile);
+
+/// The order of a message: all of it, or what a JSON object has under `do`, so that other fields
+/// can choose the route. Nothing is unescaped.
+fn order_in(text: &str) -> &str {
+    let order = text.strip_prefix('{').and_then(|object| object.split_once(r#""do":""#));
+    order.and_then(|(_, rest)| rest.split_once('"')).map_or(text, |(order, _)| order)
+}
 
 fn obey(context: &RequestContext, order: &str) -> Result<Response> {
     let (word, rest) = order.split_once(' ').unwrap_or((order, ""));
@@ -90,7 +101,6 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
             }
             reply(version::number())
         }
-        "stamp" => reply(format_args!("{} {rest}", version::number())),
         "later" => {
             let (milliseconds, order) = rest.split_once(' ').unwrap_or((rest, "silent"));
             std::thread::sleep(Duration::from_millis(milliseconds.parse().unwrap_or(0)));
@@ -103,7 +113,18 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
             kv::Bucket::open("shared")?.set(key, text)?;
             Ok(response)
         }
+        "stamp" => reply(format_args!("{} {rest}", version::number())),
+        "work" => {
+            strain::work(Duration::from_millis(number()? as u64));
+            reply("worked")
+        }
+        "naps" => {
+            strain::naps(number()?);
+            reply("awake")
+        }
+        "descend" => reply(strain::descend(number()? as u64)),
         "recurse" => reply(recurse(number()? as u64)),
+        "hoard" => reply(strain::hoard(number()?)),
         "grow" => reply(grow(number()?)),
         "count" => reply(count()),
         "id" => reply(&context.connection_id),
@@ -122,18 +143,35 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
             log::error(rest);
             reply("logged")
         }
+        "whisper" => {
+            eprint!("{rest}");
+            reply("whispered")
+        }
+        "log-in-context" => {
+            let (bytes, count) = two_numbers(rest)?;
+            strain::log_in_context(bytes, count);
+            reply("logged")
+        }
+        "log-short-lines" => {
+            let (count, line) = rest.split_once(' ').unwrap_or((rest, ""));
+            strain::log_short_lines(line, count.parse()?);
+            reply("logged")
+        }
         "file" => told(std::fs::read_to_string(rest)),
         "write" => told(std::fs::write(rest, "written").map(|()| "written")),
         "folder" => told(std::fs::read_dir(rest).map(|entries| entries.count())),
+        "remove" => told(std::fs::remove_file(rest).map(|()| "removed")),
         "env" => reply(std::env::var(rest).unwrap_or_else(|_| format!("no {rest}"))),
         "dial" => told(dial(rest)),
+        "listen" => told(std::net::TcpListener::bind(rest).map(|_| "listening")),
+        "udp" => told(std::net::UdpSocket::bind(rest).map(|_| "bound")),
         "fetch" => reply(http::fetch(rest)),
         "config" => told(config::get(rest).map(|value| value.unwrap_or_else(|| "none".to_owned()))),
         "row" => {
             let (name, value) = rest.split_once('=').unwrap_or((rest, ""));
             told(connection_store::add(&context.connection_id, name, value).map(|()| "added"))
         }
-        "row-of" => told(connection_store::get(rest).map(|row| row.attributes.len())),
+        "attributes-of" => told(connection_store::get(rest).map(|row| row.attributes.len())),
         "pour" => {
             let mut words = rest.split(' ');
             let mut next = || words.next().unwrap_or_default();
@@ -141,6 +179,23 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
             reply(posts(id, count, &"x".repeat(size)))
         }
         "posts" => reply(posts(&context.connection_id, number()?, "x")),
+        "row-of" => told(store::row(rest)),
+        "query" => {
+            let (name, value) = rest.split_once('=').unwrap_or((rest, ""));
+            told(store::query(name, value))
+        }
+        "scan" => told(store::scan()),
+        "attributes" => {
+            let (count, bytes) = two_numbers(rest)?;
+            told(store::attributes(&context.connection_id, count, bytes))
+        }
+        "match" => {
+            let (name, value) = rest.split_once('=').unwrap_or((rest, ""));
+            told(connections::post_to_matching(name, value, "matched", Some(&context.connection_id)))
+        }
+        "info" => told(connections::get(rest).map(|info| info.identity.source_ip)),
+        "post-many" => reply(strain::post_many(context, number()?)),
+        "post-large" => reply(strain::post_large(context, number()?)),
         "post" => {
             let (id, text) = rest.split_once(' ').unwrap_or((rest, "hello"));
             told(connections::post(id, text).map(|()| "posted"))
@@ -161,6 +216,9 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
             let count = kv::Bucket::open("ends")?.get("count")?;
             reply(count.map_or("0".to_owned(), |count| String::from_utf8_lossy(&count).into_owned()))
         }
+        "handles" => reply(strain::handles(number()?)),
+        "looks" => told(strain::looks(number()?)),
+        "random" => reply(strain::random(number()?)),
         "bucket" => told(kv::Bucket::open(rest).map(|_| "opened")),
         "set" => {
             let (key, value) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -170,6 +228,14 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
             let value = kv::Bucket::open("shared")?.get(rest)?;
             reply(value.map_or("none".to_owned(), |value| String::from_utf8_lossy(&value).into_owned()))
         }
+        "delete" => told(store::delete(rest)),
+        "exists" => told(store::exists(rest)),
+        "increment" => {
+            let (key, delta) = rest.split_once(' ').unwrap_or((rest, "1"));
+            told(store::increment(key, delta.parse()?))
+        }
+        "many" => told(store::many()),
+        "batch" => told(store::batch(number()?)),
         "big-value" => {
             let bytes = vec![b'x'; number()?];
             told(kv::Bucket::open("shared")?.set("big", bytes).map(|()| "set"))
@@ -195,6 +261,7 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
             reply(keys?.len())
         }
         "draft" => reply(draft::obey(rest)),
+        "agent" => reply(current_connection::context().identity.user_agent.unwrap_or_else(|| "none".to_owned())),
         "variable" => {
             let told = current_connection::context();
             reply(told.stage_variable(rest).unwrap_or("none"))
@@ -209,6 +276,11 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
 
 fn reply(text: impl Display) -> Result<Response> {
     Ok(Response::reply(text.to_string()))
+}
+
+fn two_numbers(text: &str) -> Result<(usize, usize)> {
+    let (first, second) = text.split_once(' ').ok_or("two numbers are needed")?;
+    Ok((first.parse()?, second.parse()?))
 }
 
 fn told<T: Display, E: Display>(result: std::result::Result<T, E>) -> Result<Response> {

@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ::sled::{Db, Tree};
 use anyhow::{Context as _, anyhow, bail};
@@ -21,7 +23,11 @@ use crate::limits;
 /// Stands in the folder, so that a later version knows what it has before it.
 const FORMAT: (&str, &str) = ("format", "jackfield 1");
 
-pub struct Store {
+/// A process that ends, or sled's threads when its last user is gone, may hold the folder a moment longer.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+const LOCK_RETRY: Duration = Duration::from_millis(10);
+
+pub struct Folder {
     pub buckets: Buckets,
     rows: RwLock<Rows>,
     saved_rows: Tree,
@@ -33,22 +39,28 @@ pub struct Store {
     file: File,
 }
 
-impl Store {
-    pub fn open(folder: &Path) -> anyhow::Result<Self> {
-        let path = folder.display();
-        fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make the folder {path} for the store; is its place writable?"))?;
-        let opened = guarded(|| Self::open_files(folder)).map_err(|panic| damaged(folder, &panic))?;
-        opened.map_err(|error| explain(folder, error))
+impl Folder {
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(path).with_context(|| {
+            format!("cannot make the folder {} for the store; is its place writable?", path.display())
+        })?;
+        let deadline = Instant::now() + LOCK_WAIT;
+        loop {
+            let opened = guarded(|| Self::open_files(path)).map_err(|panic| damaged(path, &panic))?;
+            match opened {
+                Err(error) if is_locked(&error) && Instant::now() < deadline => thread::sleep(LOCK_RETRY),
+                opened => return opened.map_err(|error| explain(path, error)),
+            }
+        }
     }
 
-    fn open_files(folder: &Path) -> anyhow::Result<Self> {
+    fn open_files(path: &Path) -> anyhow::Result<Self> {
         let config = ::sled::Config::new()
-            .path(folder)
+            .path(path)
             .cache_capacity(limits::SLED_CACHE_BYTES)
             // The flusher does it, and sleeps while there is nothing to do.
             .flush_every_ms(None);
-        let has_data = fs::metadata(folder.join("db")).is_ok_and(|file| file.len() > 0);
+        let has_data = fs::metadata(path.join("db")).is_ok_and(|file| file.len() > 0);
         let db = config.open()?;
         check_format(&db, has_data)?;
         let log = Log::new(db.clone());
@@ -59,7 +71,7 @@ impl Store {
             saved_rows,
             saving: Mutex::default(),
             log,
-            file: OpenOptions::new().write(true).open(folder.join("db"))?,
+            file: OpenOptions::new().write(true).open(path.join("db"))?,
         })
     }
 
@@ -150,7 +162,8 @@ fn check_format(db: &Db, has_data: bool) -> anyhow::Result<()> {
     match db.get(key)? {
         Some(found) if found == ours => Ok(()),
         Some(found) => {
-            bail!("it has format {:?}, and this version knows {ours:?}", String::from_utf8_lossy(&found))
+            let found = String::from_utf8_lossy(&found);
+            bail!("its format is {found:?}, and this version knows {ours:?}; use the version that wrote it")
         }
         None if has_data => Err(::sled::Error::ReportableBug("nothing in its files can be made out".to_owned()).into()),
         None => {
@@ -162,24 +175,30 @@ fn check_format(db: &Db, has_data: bool) -> anyhow::Result<()> {
 }
 
 /// What the operator can do about it.
-fn explain(folder: &Path, error: anyhow::Error) -> anyhow::Error {
-    let path = folder.display();
+fn explain(path: &Path, error: anyhow::Error) -> anyhow::Error {
+    let shown = path.display();
     let Some(cause) = error.downcast_ref::<::sled::Error>() else {
-        return error.context(format!("cannot open the store in {path}"));
+        return error.context(format!("cannot open the store in {shown}"));
     };
-    let ::sled::Error::Io(io) = cause else { return damaged(folder, cause) };
-    if io.to_string().contains("could not acquire lock") {
-        return anyhow!("the store in {path} is in use by another process; stop it, or choose another folder");
+    if is_locked(&error) {
+        return anyhow!("the store in {shown} is in use by another process; stop it, or choose another folder");
     }
+    let ::sled::Error::Io(io) = cause else { return damaged(path, cause) };
     match io.kind() {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            error.context(format!("cannot write the store in {path}; this user needs to write there"))
+            error.context(format!("cannot write the store in {shown}; this user needs to write there"))
         }
-        _ => error.context(format!("cannot open the store in {path}")),
+        _ => error.context(format!("cannot open the store in {shown}")),
     }
 }
 
-fn damaged(folder: &Path, cause: &dyn std::fmt::Display) -> anyhow::Error {
-    let path = folder.display();
-    anyhow!("the store in {path} is damaged ({cause}); move the folder away to start with an empty one")
+/// sled has no kind of its own for this.
+fn is_locked(error: &anyhow::Error) -> bool {
+    let Some(::sled::Error::Io(io)) = error.downcast_ref() else { return false };
+    io.to_string().contains("could not acquire lock")
+}
+
+fn damaged(path: &Path, cause: &dyn std::fmt::Display) -> anyhow::Error {
+    let shown = path.display();
+    anyhow!("the store in {shown} is damaged ({cause}); move the folder away to start with an empty one")
 }

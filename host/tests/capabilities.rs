@@ -1,0 +1,657 @@
+//! What a guest may do, and what it may not: each grant from the guest's side.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use crate::harness::{CHAT, HOSTILE, HOSTILE_GRANTS, PRESENCE, Peer, Server, Site, component, eventually, manifest};
+
+/// The hostile guest with no more than it needs to load.
+fn hostile() -> Server {
+    Site::hostile().serve()
+}
+
+/// The same with these lines in place of the hosts that it may send requests to.
+fn hostile_with(lines: &str) -> Server {
+    site_with(lines).serve()
+}
+
+fn site_with(lines: &str) -> Site {
+    let grants = HOSTILE_GRANTS.replace("allowed_hosts = [\"http://127.0.0.1:9\"]\n", "");
+    assert_ne!(grants, HOSTILE_GRANTS);
+    let hosts = if lines.contains("allowed_hosts") { "" } else { "allowed_hosts = [\"http://127.0.0.1:9\"]" };
+    Site::new(&manifest(&component(HOSTILE), "", &format!("{grants}\n{hosts}\n{lines}")))
+}
+
+async fn answers(peer: &mut Peer, order: &str, answer: &str) {
+    assert_eq!(peer.ask(order).await, answer, "to {order}");
+}
+
+async fn refuses(peer: &mut Peer, order: &str) -> String {
+    let answer = peer.ask(order).await;
+    assert!(answer.starts_with("error: "), "to {order}: {answer}");
+    answer
+}
+
+// ---- current-connection ------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_guest_is_told_of_its_connection_and_its_api() {
+    let api = "[api]\nid = \"shop\"\nstage_variables = { colour = \"red\" }";
+    let server = Site::new(&manifest(&component(HOSTILE), api, HOSTILE_GRANTS)).serve();
+    let mut peer = server.try_connect("", &[("user-agent", "a browser")]).await.unwrap_or_else(|_| panic!("refused"));
+    answers(&mut peer, "context", &format!("shop dev {} 127.0.0.1", server.address)).await;
+    answers(&mut peer, "agent", "a browser").await;
+    answers(&mut peer, "variable colour", "red").await;
+    answers(&mut peer, "variable shape", "none").await;
+    answers(&mut server.connect("").await, "agent", "none").await;
+}
+
+// ---- connections -------------------------------------------------------------------------------
+
+const GONE: &str = "error: the connection is gone";
+
+#[tokio::test]
+async fn a_guest_posts_to_another_connection() {
+    let server = hostile();
+    let (mut one, mut other) = (server.connect("").await, server.connect("").await);
+    let id = other.id().await;
+    answers(&mut one, &format!("post {id} hello there"), "posted").await;
+    assert_eq!(other.text().await, "hello there");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_not_there_is_gone() {
+    let server = hostile();
+    let (mut one, mut other) = (server.connect("").await, server.connect("").await);
+    let id = other.id().await;
+    answers(&mut one, &format!("info {id}"), "127.0.0.1").await;
+    other.close(1000, "").await;
+    for id in [&id, "AAAAAAAAAAAAAAA=", "no id", ""] {
+        answers(&mut one, &format!("post {id}"), GONE).await;
+        answers(&mut one, &format!("info {id}"), GONE).await;
+        answers(&mut one, &format!("close {id}"), GONE).await;
+    }
+}
+
+#[tokio::test]
+async fn a_post_is_as_large_as_a_message_and_no_larger() {
+    let server = hostile();
+    let mut peer = server.connect("").await;
+    peer.send("post-large 131072").await;
+    let mut lengths = [peer.text().await.len(), peer.text().await.len()];
+    lengths.sort_unstable();
+    assert_eq!(lengths, ["posted".len(), 131_072]);
+    answers(&mut peer, "post-large 131073", "error: the payload is larger than a message may be").await;
+}
+
+#[tokio::test]
+async fn a_guest_closes_a_connection_with_code_and_reason() {
+    let server = hostile();
+    let mut one = server.connect("").await;
+    let longest = "r".repeat(123);
+    for (frame, code, reason) in [
+        ("", 1000, ""),
+        (" 1000 done", 1000, "done"),
+        (" 1003 edge", 1003, "edge"),
+        (" 1007 edge", 1007, "edge"),
+        (" 1013 edge", 1013, "edge"),
+        (" 3000 edge", 3000, "edge"),
+        (" 4999 edge", 4999, "edge"),
+        (&format!(" 4001 {longest}"), 4001, &longest),
+    ] {
+        let mut other = server.connect("").await;
+        let id = other.id().await;
+        answers(&mut one, &format!("close {id}{frame}"), "closed").await;
+        assert_eq!(other.closed().await, (code, reason.to_owned()));
+        answers(&mut one, &format!("close {id}"), GONE).await;
+    }
+    let id = one.id().await;
+    one.send(&format!("close {id} 4000 myself")).await;
+    assert_eq!(one.closed().await, (4000, "myself".to_owned()));
+}
+
+#[tokio::test]
+async fn a_close_frame_that_cannot_be_sent_is_the_guests_mistake() {
+    let server = hostile();
+    let (mut one, mut other) = (server.connect("").await, server.connect("").await);
+    let id = other.id().await;
+    for code in [0, 999, 1004, 1005, 1006, 1014, 1015, 2999, 5000] {
+        let frame = one.ask(&format!("close {id} {code} x")).await;
+        assert!(frame.contains("Internal server error"), "{code}: {frame}");
+        server.log.line_with(&["the handler trapped", &format!("{code} is no close code that can be sent")]).await;
+    }
+    let frame = one.ask(&format!("close {id} 4001 {}", "r".repeat(124))).await;
+    assert!(frame.contains("Internal server error"), "{frame}");
+    server.log.line_with(&["a close reason of 124 bytes: at most 123 fit into the frame"]).await;
+    answers(&mut other, "echo open", "open").await;
+}
+
+#[tokio::test]
+async fn one_call_posts_to_all_who_have_an_attribute() {
+    let server = hostile();
+    let mut one = server.connect("").await;
+    let mut inside = Vec::new();
+    for _ in 0..3 {
+        inside.push(server.connect("?do=row%20room=lobby").await);
+    }
+    let mut outside = server.connect("?do=row%20room=cellar").await;
+    answers(&mut one, "match room=lobby", "3").await;
+    for peer in &mut inside {
+        assert_eq!(peer.text().await, "matched");
+    }
+    // The sender is the exception.
+    answers(&mut inside[0], "match room=lobby", "2").await;
+    assert_eq!(inside[1].text().await, "matched");
+    answers(&mut one, "match room=attic", "0").await;
+    answers(&mut one, &format!("match room={}", "x".repeat(2000)), "0").await;
+    answers(&mut outside, "echo nothing came", "nothing came").await;
+    answers(&mut inside[0], "echo nothing came", "nothing came").await;
+}
+
+// ---- connection-store --------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_row_is_there_from_before_connect_until_after_disconnect() {
+    let server = hostile();
+    let mut one = server.connect("").await;
+    let mut other = server.connect("?do=row%20user=B").await;
+    let id = other.id().await;
+    answers(&mut one, &format!("row-of {id}"), "user=B").await;
+    // Found in the row by $disconnect, and obeyed there.
+    answers(&mut other, "row at-end=set farewell spoken", "added").await;
+    other.close(4000, "bye").await;
+    let one = tokio::sync::Mutex::new(one);
+    eventually("the row is dropped", async || {
+        let answer = one.lock().await.ask(&format!("row-of {id}")).await;
+        assert!(answer.contains("user=B") || answer.starts_with("error: "), "{answer}");
+        answer.starts_with("error: ")
+    })
+    .await;
+    let mut one = one.into_inner();
+    answers(&mut one, "get farewell", "spoken").await;
+    answers(&mut one, &format!("ended {id}"), "4000 bye").await;
+}
+
+#[tokio::test]
+async fn a_peer_that_is_refused_leaves_no_row() {
+    let server = hostile();
+    let mut one = server.connect("").await;
+    answers(&mut one, "scan", "1").await;
+    assert_eq!(server.try_connect("?do=status%20403", &[]).await.err(), Some(403));
+    assert_eq!(server.try_connect("?do=trap", &[]).await.err(), Some(502));
+    answers(&mut one, "scan", "1").await;
+}
+
+#[tokio::test]
+async fn a_query_tells_every_row_once_over_all_of_its_pages() {
+    let server = hostile();
+    let mut peers = Vec::new();
+    for _ in 0..300 {
+        peers.push(server.connect("?do=row%20room=hall").await);
+    }
+    let mut other = server.connect("").await;
+    answers(&mut other, "query room=hall", "300 rows, 0 of them twice").await;
+    answers(&mut other, "query room=attic", "0 rows, 0 of them twice").await;
+    answers(&mut other, "scan", "301").await;
+    answers(&mut other, "match room=hall", "300").await;
+}
+
+#[tokio::test]
+async fn rows_may_be_large_and_pages_of_them_stay_small() {
+    let server = hostile();
+    let mut peers = Vec::new();
+    for _ in 0..20 {
+        let mut peer = server.connect("").await;
+        // 64 attributes of 1,024 bytes each.
+        answers(&mut peer, "attributes 64 1024", "put").await;
+        peers.push(peer);
+    }
+    let query = format!("query name 000={}", "v".repeat(1024));
+    answers(&mut peers[0], &query, "20 rows, 0 of them twice").await;
+    for order in ["attributes 65 1", "attributes 1 1025"] {
+        refuses(&mut peers[0], order).await;
+    }
+    let name = "n".repeat(64);
+    answers(&mut peers[1], "attributes 0 0", "put").await;
+    answers(&mut peers[1], &format!("row {name}=v"), "added").await;
+    refuses(&mut peers[1], &format!("row {name}n=v")).await;
+    let id = peers[1].id().await;
+    answers(&mut peers[1], &format!("row-of {id}"), &format!("{name}=v")).await;
+}
+
+// ---- key-value ---------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_key_is_written_read_and_deleted() {
+    let server = hostile();
+    let mut peer = server.connect("").await;
+    for (order, answer) in [
+        ("get colour", "none"),
+        ("exists colour", "false"),
+        ("set colour dark red", "set"),
+        ("get colour", "dark red"),
+        ("exists colour", "true"),
+        ("set colour", "set"),
+        ("get colour", ""),
+        ("exists colour", "true"),
+        ("delete colour", "deleted"),
+        ("get colour", "none"),
+        ("delete colour", "deleted"),
+    ] {
+        // An empty answer is no message.
+        if answer.is_empty() {
+            peer.send(order).await;
+            assert_eq!(peer.text().await, "", "to {order}");
+        } else {
+            answers(&mut peer, order, answer).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_one_event_wrote_the_next_one_reads_whoever_asks() {
+    let server = hostile();
+    answers(&mut server.connect("").await, "set colour green", "set").await;
+    answers(&mut server.connect("").await, "get colour", "green").await;
+}
+
+#[tokio::test]
+async fn both_drafts_have_batches() {
+    let server = hostile();
+    let mut peer = server.connect("").await;
+    answers(&mut peer, "many", "[Some([49]), None, Some([50])] false").await;
+    let first = r#"Ok(()) Ok([Some(("a", [49])), None, Some(("b", [50]))]) Ok(()) Ok(false)"#;
+    answers(&mut peer, "draft many", first).await;
+    answers(&mut peer, "batch 256", "256").await;
+    let refused = refuses(&mut peer, "batch 257").await;
+    assert!(refused.contains("the batch has 257 keys; at most 256 are allowed"), "{refused}");
+}
+
+#[tokio::test]
+async fn both_drafts_list_more_keys_than_a_page_has() {
+    let server = hostile();
+    let mut peer = server.connect("").await;
+    for (count, more) in [(0, "0"), (256, "256"), (257, "257"), (600, "600")] {
+        answers(&mut peer, &format!("fill {count}"), "filled").await;
+        answers(&mut peer, "keys", more).await;
+        answers(&mut peer, "draft keys", more).await;
+    }
+}
+
+#[tokio::test]
+async fn both_drafts_increment_the_same_number() {
+    let server = hostile();
+    let mut peer = server.connect("").await;
+    answers(&mut peer, "increment hits", "1").await;
+    answers(&mut peer, "increment hits 9", "10").await;
+    answers(&mut peer, "draft increment hits", "Ok(13)").await;
+    answers(&mut peer, "increment hits -20", "-7").await;
+    answers(&mut peer, "get hits", "-7").await;
+    // The first draft cannot tell a number below zero, but it adds.
+    let refused = peer.ask("draft increment hits").await;
+    assert!(refused.contains("it was added, but the sum is -4"), "{refused}");
+    assert!(peer.ask("draft increment hits").await.contains("the sum is -1"));
+    answers(&mut peer, "draft increment hits", "Ok(2)").await;
+    answers(&mut peer, &format!("increment hits {}", i64::MAX - 2), &i64::MAX.to_string()).await;
+    refuses(&mut peer, "increment hits 1").await;
+    answers(&mut peer, "get hits", &i64::MAX.to_string()).await;
+    answers(&mut peer, "set word seven", "set").await;
+    refuses(&mut peer, "increment word").await;
+    answers(&mut peer, "get word", "seven").await;
+}
+
+#[tokio::test]
+async fn no_update_is_lost_to_another_one() {
+    let server = hostile();
+    let rounds = 15;
+    let adders = (0..20).map(async |_| {
+        let mut peer = server.connect("").await;
+        let mut added = 0;
+        for _ in 0..rounds {
+            // One that lost against others too often is told so, and has added nothing.
+            added += usize::from(peer.ask("add-one total").await == "added");
+            assert!(peer.ask("increment hits").await.parse::<usize>().is_ok());
+        }
+        added
+    });
+    let added: usize = join_all(adders).await.into_iter().sum();
+    let mut peer = server.connect("").await;
+    assert!(added >= rounds, "hardly any update came through: {added}");
+    answers(&mut peer, "get total", &added.to_string()).await;
+    answers(&mut peer, "get hits", &(20 * rounds).to_string()).await;
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_not_granted_cannot_be_opened() {
+    let server = hostile();
+    let mut peer = server.connect("").await;
+    answers(&mut peer, "bucket shared", "opened").await;
+    for name in ["others", "", "share", "shared ", "SHARED"] {
+        answers(&mut peer, &format!("bucket {name}"), "error: the handler has no grant for a bucket of that name")
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn plugins_share_a_bucket_only_where_both_are_granted_it() {
+    let guest = manifest(&component(HOSTILE), "", HOSTILE_GRANTS);
+    let grants = HOSTILE_GRANTS.replace(r#""ends", "shared""#, r#""shared""#);
+    assert_ne!(grants, HOSTILE_GRANTS);
+    let other = format!("[integrations.other]\ncomponent = {:?}\n{grants}", component(HOSTILE));
+    let route = r#"other = { integration = "other", route_response = true }"#;
+    let server = Site::new(&format!("{guest}\n{route}\n{other}")).serve();
+    let mut peer = server.connect("").await;
+    answers(&mut peer, "set colour blue", "set").await;
+    answers(&mut peer, r#"{"action":"other","do":"get colour"}"#, "blue").await;
+    answers(&mut peer, "bucket ends", "opened").await;
+    refuses(&mut peer, r#"{"action":"other","do":"bucket ends"}"#).await;
+}
+
+// ---- config, log -------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_guest_reads_what_the_manifest_configures() {
+    let server = hostile_with(r#"config = { colour = "red", "a key" = "a value" }"#);
+    let mut peer = server.connect("").await;
+    answers(&mut peer, "config colour", "red").await;
+    answers(&mut peer, "config a key", "a value").await;
+    answers(&mut peer, "config shape", "none").await;
+}
+
+#[tokio::test]
+async fn what_a_guest_says_is_logged_with_plugin_route_and_connection() {
+    let server = hostile();
+    let mut peer = server.connect("").await;
+    let id = peer.id().await;
+    let who = format!("plugin=guest route=$default connection_id={id} request_id=");
+    for (order, line) in [
+        ("log something broke", "ERROR something broke "),
+        ("say good morning", "INFO good morning "),
+        ("whisper be careful", "WARN be careful "),
+        ("log-in-context 3 1", "INFO word "),
+    ] {
+        peer.ask(order).await;
+        server.log.line_with(&[&format!("{line}{who}")]).await;
+    }
+    server.log.line_with(&["INFO word", "context=\"ccc\""]).await;
+}
+
+#[tokio::test]
+async fn in_json_each_of_them_is_a_field() {
+    let server = Site::hostile().start(&["--log-format", "json", "serve"]);
+    let mut peer = server.connect("").await;
+    let id = peer.id().await;
+    peer.ask("log one \"quoted\"\nforged\u{1b}").await;
+    for message in ["one \"quoted\"", "forged\\u{1b}"] {
+        let line = server.log.line_with(&[&json!(message).to_string()]).await;
+        let fields: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(fields["message"], message);
+        assert_eq!((&fields["level"], &fields["plugin"]), (&json!("ERROR"), &json!("guest")));
+        assert_eq!((&fields["route"], &fields["connection_id"]), (&json!("$default"), &json!(id)));
+    }
+    peer.ask("trap").await;
+    let line = server.log.line_with(&["the handler trapped"]).await;
+    let fields: Value = serde_json::from_str(&line).unwrap();
+    assert!(fields["backtrace"].as_str().is_some_and(|frames| frames.contains("hostile::obey")), "{line}");
+}
+
+// ---- files, environment, sockets -----------------------------------------------------------------
+
+#[tokio::test]
+async fn without_a_grant_there_are_no_files_no_sockets_and_no_environment() {
+    let server = hostile();
+    let mut peer = server.connect("").await;
+    for order in [
+        "file /etc/passwd",
+        "file jackfield.toml",
+        "folder /",
+        "folder .",
+        "write /tmp/jackfield-was-here",
+        "write here",
+        "remove jackfield.toml",
+        &format!("dial {}", server.address),
+        "dial localhost:80",
+        "listen 127.0.0.1:0",
+        "udp 127.0.0.1:0",
+    ] {
+        refuses(&mut peer, order).await;
+    }
+    for name in ["HOME", "PATH", "XDG_CACHE_HOME"] {
+        answers(&mut peer, &format!("env {name}"), &format!("no {name}")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_guest_reads_the_folders_it_is_granted_and_writes_only_where_it_may() {
+    let files =
+        r#"files = [{ host = "books", guest = "/books" }, { host = "desk", guest = "/home/desk", write = true }]"#;
+    let site = site_with(files);
+    let folder = site.path().to_owned();
+    let (books, desk) = (folder.join("books"), folder.join("desk"));
+    fs::create_dir_all(books.join("shelf")).unwrap();
+    fs::create_dir(&desk).unwrap();
+    fs::write(books.join("one.txt"), "once upon a time").unwrap();
+    fs::write(books.join("shelf/two.txt"), "twice").unwrap();
+    fs::write(folder.join("secret.txt"), "secret").unwrap();
+    symlink("../secret.txt", books.join("relative")).unwrap();
+    symlink(folder.join("secret.txt"), books.join("absolute")).unwrap();
+    symlink("..", desk.join("up")).unwrap();
+    let server = site.serve();
+    let mut peer = server.connect("").await;
+    answers(&mut peer, "file /books/one.txt", "once upon a time").await;
+    answers(&mut peer, "file /books/shelf/two.txt", "twice").await;
+    answers(&mut peer, "file /books/shelf/../one.txt", "once upon a time").await;
+    answers(&mut peer, "folder /books", "4").await;
+    for path in
+        ["/books/../secret.txt", "/books/relative", "/books/absolute", "/secret.txt", "/home/desk/up/secret.txt"]
+    {
+        let refused = refuses(&mut peer, &format!("file {path}")).await;
+        assert!(!refused.contains("secret\n"), "{path}: {refused}");
+    }
+    for order in
+        ["write /books/one.txt", "write /books/new.txt", "remove /books/one.txt", "write /home/desk/up/new.txt"]
+    {
+        refuses(&mut peer, order).await;
+    }
+    answers(&mut peer, "write /home/desk/new.txt", "written").await;
+    assert_eq!(fs::read_to_string(desk.join("new.txt")).unwrap(), "written");
+    answers(&mut peer, "remove /home/desk/new.txt", "removed").await;
+    assert!(!desk.join("new.txt").exists());
+    assert_eq!(fs::read_to_string(books.join("one.txt")).unwrap(), "once upon a time");
+    assert_eq!(fs::read_dir(&books).unwrap().count(), 4);
+    assert!(!folder.join("new.txt").exists());
+}
+
+#[tokio::test]
+async fn a_guest_has_the_environment_that_the_manifest_gives_it() {
+    let server = hostile_with(r#"env = { COLOUR = "red" }"#);
+    let mut peer = server.connect("").await;
+    answers(&mut peer, "env COLOUR", "red").await;
+    answers(&mut peer, "env HOME", "no HOME").await;
+}
+
+/// Answers `answer` to whoever sends a line.
+async fn line_server(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut bytes = [0; 1024];
+                let _ = stream.read(&mut bytes).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_guest_dials_the_addresses_it_is_granted_and_no_other() {
+    let (granted, other) = (line_server("welcome").await, line_server("intruder").await);
+    let server = hostile_with(&format!("sockets = [\"{granted}\"]"));
+    let mut peer = server.connect("").await;
+    answers(&mut peer, &format!("dial {granted}"), "welcome").await;
+    refuses(&mut peer, &format!("dial {other}")).await;
+    refuses(&mut peer, &format!("dial localhost:{}", granted.port())).await;
+    refuses(&mut peer, &format!("dial [::1]:{}", granted.port())).await;
+    refuses(&mut peer, &format!("dial [::ffff:127.0.0.1]:{}", other.port())).await;
+    // Nobody may be served, and no datagram sent.
+    refuses(&mut peer, "listen 127.0.0.1:0").await;
+    refuses(&mut peer, "udp 127.0.0.1:0").await;
+}
+
+// ---- HTTP ----------------------------------------------------------------------------------------
+
+const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
+
+#[tokio::test]
+async fn a_guest_sends_requests_to_the_hosts_that_are_listed_and_to_no_other() {
+    let (listed, other) = (line_server(HELLO).await, line_server(HELLO).await);
+    let server = hostile_with(&format!("allowed_hosts = [\"http://{listed}\"]"));
+    let mut peer = server.connect("").await;
+    answers(&mut peer, &format!("fetch http://{listed}/path?query"), "200 hello").await;
+    let denied = "error: ErrorCode::HttpRequestDenied";
+    for url in [
+        format!("http://{other}/"),
+        format!("https://{listed}/"),
+        format!("http://localhost:{}/", listed.port()),
+        format!("http://[::ffff:127.0.0.1]:{}/", listed.port()),
+        "http://169.254.169.254/latest/meta-data".to_owned(),
+    ] {
+        answers(&mut peer, &format!("fetch {url}"), denied).await;
+    }
+    server
+        .log
+        .line_with(&[
+            "WARN refused a request",
+            &format!("to allow it, add \"http://{other}\" to allowed_hosts in [integrations.guest]"),
+        ])
+        .await;
+}
+
+#[tokio::test]
+async fn a_private_address_is_reached_by_name_only_where_the_manifest_says_so() {
+    let address = line_server(HELLO).await;
+    let url = format!("http://localhost:{}", address.port());
+    let server = hostile_with(&format!("allowed_hosts = [{{ url = {url:?}, private = true }}]"));
+    answers(&mut server.connect("").await, &format!("fetch {url}/"), "200 hello").await;
+    let (code, _, said) = site_with(&format!("allowed_hosts = [{url:?}]")).run(&["check"]);
+    assert_eq!(code, 1);
+    assert!(said.contains("localhost is private: name its address, 127.0.0.1"), "{said}");
+}
+
+// ---- the plugins, as their users meet them -----------------------------------------------------
+
+/// A plugin behind the manifest that stands beside it, moved to a folder of its own.
+fn plugin(name: &str) -> Server {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins").join(name);
+    let written = fs::read_to_string(folder.join("jackfield.toml")).unwrap();
+    let built = format!("../target/wasm32-wasip2/release/{name}.wasm");
+    let moved = written
+        .replace(&format!("{built:?}"), &format!("{:?}", component(name)))
+        .replace("\"sled:../../data\"", "\"sled:data\"");
+    assert!(moved.contains(&format!("{:?}", component(name))) && moved.contains("sled:data"), "{moved}");
+    Site::new(&moved).serve()
+}
+
+async fn hears(peer: &mut Peer, notice: Value) {
+    let text = peer.text().await;
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap_or_default(), notice, "{text}");
+}
+
+/// That nothing else came before: an action that is not there is answered at once.
+async fn hears_nothing(peer: &mut Peer) {
+    peer.send(r#"{"action":"nothing"}"#).await;
+    hears(peer, json!({ "type": "error", "message": "there is no action \"nothing\" here" })).await;
+}
+
+#[tokio::test]
+async fn two_users_chat_in_as_many_tabs_as_they_like() {
+    let server = plugin(CHAT);
+    let mut a = server.connect("?userId=A").await;
+    let mut b = server.connect("?userId=B").await;
+    hears(&mut a, json!({ "type": "joined", "user": "B" })).await;
+    a.send(r#"{"action":"sendmessage","to":"B","content":"hello"}"#).await;
+    assert_eq!(b.text().await, r#"{"type":"message","from":"A","content":"hello"}"#);
+    hears_nothing(&mut a).await;
+
+    let mut second_tab = server.connect("?userId=B").await;
+    hears_nothing(&mut a).await;
+    a.send(r#"{"action":"sendmessage","to":"B","content":"both of you"}"#).await;
+    for tab in [&mut b, &mut second_tab] {
+        hears(tab, json!({ "type": "message", "from": "A", "content": "both of you" })).await;
+    }
+    b.send(r#"{"action":"sendmessage","to":"A","content":"yes?"}"#).await;
+    hears(&mut a, json!({ "type": "message", "from": "B", "content": "yes?" })).await;
+    hears(&mut second_tab, json!({ "type": "sent", "to": "A", "content": "yes?" })).await;
+    hears_nothing(&mut b).await;
+
+    a.send(r#"{"action":"sendmessage","to":"C","content":"hello"}"#).await;
+    hears(&mut a, json!({ "type": "error", "message": "C is not here" })).await;
+
+    b.close(1000, "").await;
+    a.send(r#"{"action":"who"}"#).await;
+    hears(&mut a, json!({ "type": "who", "users": ["A", "B"] })).await;
+    second_tab.close(1000, "").await;
+    hears(&mut a, json!({ "type": "left", "user": "B" })).await;
+    a.send(r#"{"action":"who"}"#).await;
+    hears(&mut a, json!({ "type": "who", "users": ["A"] })).await;
+}
+
+#[tokio::test]
+async fn the_chat_answers_what_it_cannot_do() {
+    let server = plugin(CHAT);
+    for query in ["", "?userId=", "?userId=%20", &format!("?userId={}", "x".repeat(33))] {
+        assert_eq!(server.try_connect(query, &[]).await.err(), Some(400), "{query}");
+    }
+    let mut a = server.connect(&format!("?userId={}", "x".repeat(32))).await;
+    a.send("hello").await;
+    hears(&mut a, json!({ "type": "error", "message": "a message is JSON with an \"action\"" })).await;
+    a.send(r#"{"action":"sendmessage","to":"B"}"#).await;
+    let answer = a.text().await;
+    assert!(answer.contains(r#"a message needs \"to\" and \"content\""#), "{answer}");
+}
+
+#[tokio::test]
+async fn presence_tells_who_is_here_and_who_was() {
+    let server = plugin(PRESENCE);
+    assert_eq!(server.try_connect("", &[]).await.err(), Some(400));
+    let mut a = server.connect("?userId=A").await;
+    let b = server.connect("?userId=B").await;
+    let second_tab = server.connect("?userId=B").await;
+    let ask =
+        async |peer: &mut Peer, message: &str| -> Value { serde_json::from_str(&peer.ask(message).await).unwrap() };
+    let who = ask(&mut a, r#"{"action":"who"}"#).await;
+    let expected = json!([
+        { "user": "A", "connections": 1, "visits": 1 },
+        { "user": "B", "connections": 2, "visits": 2 },
+    ]);
+    assert_eq!(who["users"], expected);
+    assert_eq!(who["peak"]["users"], 2);
+    let seen = ask(&mut a, r#"{"action":"seen","user":"B"}"#).await;
+    assert_eq!((&seen["online"], &seen["visits"]), (&json!(true), &json!(2)));
+
+    b.close(1000, "").await;
+    second_tab.close(1000, "").await;
+    let a = tokio::sync::Mutex::new(a);
+    eventually("B is offline", async || {
+        let seen = ask(&mut *a.lock().await, r#"{"action":"seen","user":"B"}"#).await;
+        assert!(seen["lastSeen"].as_u64() >= who["peak"]["at"].as_u64(), "{seen}");
+        seen["online"] == false && seen["visits"] == 2
+    })
+    .await;
+    let mut a = a.into_inner();
+    let never = ask(&mut a, r#"{"action":"seen","user":"C"}"#).await;
+    assert_eq!(never, json!({ "type": "seen", "user": "C", "online": false, "visits": 0, "lastSeen": null }));
+    let who = ask(&mut a, r#"{"action":"who"}"#).await;
+    assert_eq!(who["users"], json!([{ "user": "A", "connections": 1, "visits": 1 }]));
+    assert_eq!(who["peak"]["users"], 2);
+}

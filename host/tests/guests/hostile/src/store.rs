@@ -1,0 +1,60 @@
+//! What is remembered, asked for in every way that the SDK has.
+
+use jackfield_sdk::connection_store::{self, StoreError};
+use jackfield_sdk::kv::{Bucket, KvError};
+
+/// The attributes of a row, as `name=value name=value`.
+pub fn row(id: &str) -> Result<String, StoreError> {
+    let row = connection_store::get(id)?;
+    let told: Vec<String> = row.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    Ok(if told.is_empty() { "no attributes".to_owned() } else { told.join(" ") })
+}
+
+/// How many rows have the attribute, and how many of those are told twice.
+pub fn query(name: &str, value: &str) -> Result<String, StoreError> {
+    let ids: Result<Vec<String>, StoreError> =
+        connection_store::query(name, value).map(|row| row.map(|row| row.connection_id)).collect();
+    let mut ids = ids?;
+    let count = ids.len();
+    ids.sort();
+    ids.dedup();
+    Ok(format!("{count} rows, {} of them twice", count - ids.len()))
+}
+
+pub fn scan() -> Result<usize, StoreError> {
+    connection_store::scan().try_fold(0, |count, row| row.map(|_| count + 1))
+}
+
+/// Gives the row so many attributes, each with a value of so many bytes.
+pub fn attributes(id: &str, count: usize, bytes: usize) -> Result<&'static str, StoreError> {
+    let value = "v".repeat(bytes);
+    connection_store::put(id, (0..count).map(|index| (format!("name {index:03}"), value.clone())))?;
+    Ok("put")
+}
+
+pub fn delete(key: &str) -> Result<&'static str, KvError> {
+    Bucket::open("shared")?.delete(key)?;
+    Ok("deleted")
+}
+
+pub fn exists(key: &str) -> Result<bool, KvError> {
+    Bucket::open("shared")?.exists(key)
+}
+
+pub fn increment(key: &str, delta: i64) -> Result<i64, KvError> {
+    Bucket::open("shared")?.increment(key, delta)
+}
+
+/// Several keys in one call, each way.
+pub fn many() -> Result<String, KvError> {
+    let bucket = Bucket::open("shared")?;
+    bucket.set_many([("a", "1"), ("b", "2")])?;
+    let found = bucket.get_many(["a", "missing", "b"])?;
+    bucket.delete_many(["a", "b", "missing"])?;
+    Ok(format!("{found:?} {}", bucket.exists("a")?))
+}
+
+/// Asks for so many keys at once.
+pub fn batch(count: usize) -> Result<usize, KvError> {
+    Ok(Bucket::open("shared")?.get_many((0..count).map(|index| format!("key {index:05}")))?.len())
+}
