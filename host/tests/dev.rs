@@ -257,7 +257,8 @@ fn chat_source() -> PathBuf {
     let sdk = here.join("../sdk/rust").canonicalize().unwrap();
     let workspace = fs::read_to_string(plugins.join("Cargo.toml")).unwrap();
     let workspace = workspace.replace("../sdk/rust", sdk.to_str().unwrap());
-    fs::write(copy.join("Cargo.toml"), workspace.replace(r#", "echo-rust", "presence", "relay""#, "")).unwrap();
+    let lines = workspace.lines().map(|line| if line.starts_with("members") { "members = [\"chat\"]" } else { line });
+    fs::write(copy.join("Cargo.toml"), lines.collect::<Vec<_>>().join("\n")).unwrap();
     copy
 }
 

@@ -22,3 +22,4 @@ mod reload_under_load;
 mod reuse;
 mod routes;
 mod sdks;
+mod store;
