@@ -179,7 +179,7 @@ fn check_warns_of_what_is_allowed_but_hardly_meant() {
     assert!(stdout.starts_with("jackfield.toml is fine"), "{stdout}");
     let warnings: Vec<&str> = stderr.lines().collect();
     let [build, page] = warnings[..] else { panic!("{stderr}") };
-    assert!(build.starts_with("warning: jackfield.toml:12: integrations.guest.build: found without watch"), "{build}");
+    assert!(build.starts_with("warning: jackfield.toml:11: integrations.guest.build: found without watch"), "{build}");
     assert_eq!(page, "warning: jackfield.toml: server.page: page.html is no file, so GET / finds nothing");
 
     fs::write(site.path().join("page.html"), "").unwrap();
