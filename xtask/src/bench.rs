@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 use anyhow::Context as _;
 
 use crate::guests;
-use crate::step::{cargo, root, step, target};
+use crate::step::{cargo, cargo_in, root, step, target};
 
 pub fn bench(rest: &[String]) -> anyhow::Result<ExitCode> {
     guests::build()?;
@@ -15,10 +15,7 @@ pub fn bench(rest: &[String]) -> anyhow::Result<ExitCode> {
     )?;
     step(
         "building the load generator and the plain server",
-        cargo()
-            .current_dir(root().join("xtask/bench"))
-            .args(["build", "--release", "--target-dir"])
-            .arg(target().join("bench")),
+        cargo_in("xtask/bench").args(["build", "--release", "--target-dir"]).arg(target().join("bench")),
     )?;
     let built = target().join("release");
     let guest = |target: &str, name: &str| root().join("plugins/target").join(target).join("release").join(name);

@@ -1,11 +1,12 @@
 //! The demo: the chat, served with hot reload.
 
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 
 use crate::guests;
-use crate::step::{cargo, root, step};
+use crate::step::{cargo, root, step, target};
 
 const WHAT_TO_TRY: &str = "
 The chat is on http://127.0.0.1:3001/ . Open it in two browser tabs, or in other terminals:
@@ -28,12 +29,11 @@ pub fn run(rest: &[String]) -> anyhow::Result<ExitCode> {
         cargo().args(["build", "-p", "jackfield"]),
     )?;
     eprintln!("{WHAT_TO_TRY}");
-    let binary = crate::step::target().join("debug/jackfield");
-    let status = std::process::Command::new(&binary)
-        .current_dir(root())
-        .args(["dev", "plugins/chat/jackfield.toml"])
-        .args(rest)
-        .status()
-        .with_context(|| format!("cannot start {}", binary.display()))?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let binary = target().join("debug/jackfield");
+    let mut server = Command::new(&binary);
+    // Its builds go where the manifest looks for them.
+    server.current_dir(root()).args(["dev", "plugins/chat/jackfield.toml"]).args(rest).env_remove("CARGO_TARGET_DIR");
+    // It takes the place of this process, so that ctrl-c waits for its end.
+    let error = server.exec();
+    Err(anyhow!("cannot start {}: {error}", binary.display()))
 }

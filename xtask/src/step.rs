@@ -3,7 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
@@ -13,15 +13,31 @@ pub fn root() -> PathBuf {
     here.parent().expect("xtask is a folder of the workspace").to_owned()
 }
 
-/// Where builds go.
+/// Where the workspace builds.
 pub fn target() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+    asked_for().unwrap_or_else(|| root().join("target"))
 }
 
-/// The cargo that runs this.
+/// The folder that the caller wants builds in. Absolute: cargo is run in another folder than this.
+fn asked_for() -> Option<PathBuf> {
+    let folder = PathBuf::from(env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty())?);
+    Some(std::path::absolute(&folder).unwrap_or(folder))
+}
+
+/// The cargo that runs this, in the workspace.
 pub fn cargo() -> Command {
+    let mut command = cargo_in("");
+    if let Some(target) = asked_for() {
+        command.env("CARGO_TARGET_DIR", target);
+    }
+    command
+}
+
+/// The same in a folder that is a workspace of its own. It builds into its own target folder,
+/// where manifests and tests look for what it makes.
+pub fn cargo_in(folder: &str) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root());
+    command.current_dir(root().join(folder)).env_remove("CARGO_TARGET_DIR");
     command
 }
 
@@ -30,29 +46,31 @@ pub fn step(what: &str, command: &mut Command) -> anyhow::Result<()> {
     eprintln!("==> {what}");
     let started = Instant::now();
     let program = command.get_program().to_string_lossy().into_owned();
-    let status = command.status().with_context(|| format!("cannot run {program}"))?;
+    let status = command.status().with_context(|| format!("{what}: cannot run {program}"))?;
     if !status.success() {
         bail!("{what}: {program} ended with {status}");
     }
-    eprintln!("    done in {:.1?}", started.elapsed());
+    eprintln!("    done in {}", told(started.elapsed()));
     Ok(())
 }
 
-/// What builds need beside rustup: a C compiler and make. On Debian they are installed where they
-/// are missing.
-pub fn tools() -> anyhow::Result<()> {
-    let there = |tool: &str| Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
-    let missing: Vec<&str> = [("cc", "gcc"), ("make", "make")]
-        .into_iter()
-        .filter(|(tool, _)| !there(tool))
-        .map(|(_, package)| package)
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
+/// A duration as a person says it.
+pub fn told(duration: Duration) -> String {
+    match duration.as_secs() {
+        0..10 => format!("{:.1} s", duration.as_secs_f64()),
+        seconds @ 10..60 => format!("{seconds} s"),
+        seconds => format!("{} min {} s", seconds / 60, seconds % 60),
     }
-    let packages = missing.join(" and ");
-    if !there("apt-get") {
-        bail!("{packages} must be installed first: the host has C in it");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_told_in_the_unit_that_fits() {
+        for (milliseconds, text) in [(49, "0.0 s"), (9_900, "9.9 s"), (59_999, "59 s"), (60_000, "1 min 0 s")] {
+            assert_eq!(told(Duration::from_millis(milliseconds)), text);
+        }
     }
-    step(&format!("installing {packages} with apt-get"), Command::new("apt-get").args(["install", "-y"]).args(missing))
 }

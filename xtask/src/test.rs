@@ -1,123 +1,129 @@
 //! Every test of the project, and one line at the end that counts them.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
 
 use anyhow::Context as _;
 
-use crate::guests;
-use crate::step::{cargo, root, step, target};
+use crate::step::{cargo, cargo_in, target, told};
+use crate::{guests, setup};
 
-/// The AWS SDKs against which `@connections` is tested, in the versions it was last seen with.
-const BOTO3: &str = "boto3==1.44.5";
-const AWS_SDK_JS: &str = "@aws-sdk/client-apigatewaymanagementapi@3.1168.0";
+/// The folders whose sources are formatted: each is a workspace.
+const WORKSPACES: &[&str] = &["", "plugins", "host/tests/guests", "xtask/bench"];
 
 #[derive(Default)]
 struct Count {
     passed: usize,
-    failed: usize,
+    failed: Vec<String>,
 }
 
-pub fn test() -> anyhow::Result<ExitCode> {
+/// `words`: only the host's own tests whose names have one of them.
+pub fn test(words: &[String]) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
     let mut count = Count::default();
-    count.add("the formatting is rustfmt's", formatted());
-    guests::build()?;
-    let python = python()?;
-    let node_modules = node_modules()?;
+    if count.try_to("build the guests", guests::build()).is_some() {
+        count.host(words)?;
+    }
+    if words.is_empty() {
+        count.rest()?;
+    }
 
-    let mut host = cargo();
-    host.args(["test", "-p", "jackfield"])
-        .env("JACKFIELD_TEST_PYTHON", &python)
-        .env("JACKFIELD_TEST_NODE_MODULES", &node_modules);
-    count.cargo("testing the host (the first time, wasmtime takes about 8 minutes on 2 cores)", &mut host)?;
-    count.cargo("testing the Rust SDK", cargo().args(["test", "-p", "jackfield-sdk"]))?;
-    count.cargo(
-        "testing xtask and its load generator",
-        cargo().args(["test", "-p", "xtask", "-p", "jackfield-bench"]),
-    )?;
-    count.cargo("testing the plugins natively", cargo().current_dir(root().join("plugins")).arg("test"))?;
-
-    println!("{} passed, {} failed", count.passed, count.failed);
-    Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn formatted() -> bool {
-    let clean = |folder: &Path| {
-        let check = cargo().current_dir(folder).args(["fmt", "--all", "--check"]).stdout(Stdio::null()).status();
-        check.is_ok_and(|status| status.success())
-    };
-    ["", "plugins", "host/tests/guests", "xtask/bench"].iter().all(|folder| clean(&root().join(folder)))
+    if !count.failed.is_empty() {
+        println!("\nWhat failed:");
+        count.failed.iter().for_each(|name| println!("  {name}"));
+    }
+    println!("\nin {}", told(started.elapsed()));
+    println!("{} passed, {} failed", count.passed, count.failed.len());
+    Ok(if count.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Count {
-    fn add(&mut self, what: &str, passed: bool) {
-        eprintln!("==> {what}: {}", if passed { "yes" } else { "no" });
-        if passed { self.passed += 1 } else { self.failed += 1 }
+    fn host(&mut self, words: &[String]) -> anyhow::Result<()> {
+        let mut host = cargo();
+        host.args(["test", "-p", "jackfield", "--no-fail-fast"]);
+        // What needs them says so where they are missing; all else runs.
+        if let Some(python) = self.try_to("get boto3", setup::python()) {
+            host.env("JACKFIELD_TEST_PYTHON", python);
+        }
+        if let Some(node_modules) = self.try_to("get the AWS SDK for JavaScript", setup::node_modules()) {
+            host.env("JACKFIELD_TEST_NODE_MODULES", node_modules);
+        }
+        if !words.is_empty() {
+            host.args(["--test", "jackfield", "--"]).args(words);
+        }
+        self.cargo("testing the host (the first time, wasmtime takes about 8 minutes on 2 cores)", &mut host)
     }
 
-    /// Runs `cargo test`, shows what it says, and counts its tests. One that cannot even be built
-    /// counts as a failure.
-    fn cargo(&mut self, what: &str, command: &mut Command) -> anyhow::Result<()> {
-        eprintln!("==> {what}");
-        let mut running = command.arg("--no-fail-fast").stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
-        let output = running.stdout.take().expect("the output is piped");
-        let failed_before = self.failed;
-        for line in BufReader::new(output).lines() {
-            let line = line?;
-            println!("{line}");
-            if let Some((passed, failed)) = counted(&line) {
-                self.passed += passed;
-                self.failed += failed;
-            }
-        }
-        if !running.wait()?.success() && self.failed == failed_before {
-            self.failed += 1;
+    fn rest(&mut self) -> anyhow::Result<()> {
+        self.cargo("testing the Rust SDK", cargo().args(["test", "-p", "jackfield-sdk", "--no-fail-fast"]))?;
+        self.cargo("testing xtask", cargo().args(["test", "-p", "xtask"]))?;
+        let bench = target().join("bench");
+        self.cargo(
+            "testing the load generator",
+            cargo_in("xtask/bench").args(["test", "--no-fail-fast", "--target-dir"]).arg(bench),
+        )?;
+        self.cargo("testing the plugins natively", cargo_in("plugins").args(["test", "--no-fail-fast"]))?;
+        if self.try_to("get rustfmt", setup::rustfmt()).is_some() {
+            self.formatting();
         }
         Ok(())
     }
-}
 
-/// `test result: ok. 3 passed; 0 failed; ...`
-fn counted(line: &str) -> Option<(usize, usize)> {
-    let result = line.strip_prefix("test result: ")?;
-    let number_before = |word: &str| {
-        let (before, _) = result.split_once(word)?;
-        before.trim_end().rsplit(' ').next()?.parse().ok()
-    };
-    Some((number_before("passed")?, number_before("failed")?))
-}
-
-/// A Python with boto3, in a folder of the build.
-fn python() -> anyhow::Result<PathBuf> {
-    let folder = target().join("test-python");
-    let python = folder.join("bin/python");
-    if !python.exists() {
-        step(
-            "making a Python environment in the build folder",
-            Command::new("python3").args(["-m", "venv"]).arg(&folder),
-        )?;
+    fn formatting(&mut self) {
+        eprintln!("==> looking at the formatting");
+        let unclean = WORKSPACES.iter().filter(|folder| {
+            let check = cargo_in(folder).args(["fmt", "--all", "--check"]).stdout(Stdio::null()).status();
+            !check.is_ok_and(|status| status.success())
+        });
+        let unclean: Vec<&str> = unclean.map(|folder| if folder.is_empty() { "." } else { folder }).collect();
+        if unclean.is_empty() {
+            self.passed += 1;
+        } else {
+            self.failed
+                .push(format!("the formatting is not rustfmt's: run `cargo fmt --all` in {}", unclean.join(" ")));
+        }
     }
-    step(
-        &format!("installing {BOTO3} into it, from PyPI"),
-        Command::new(&python).args(["-m", "pip", "install", "--quiet", BOTO3]),
-    )?;
-    Ok(python)
-}
 
-/// A folder of npm packages with the AWS SDK, in a folder of the build.
-fn node_modules() -> anyhow::Result<PathBuf> {
-    let folder = target().join("test-node");
-    std::fs::create_dir_all(&folder)?;
-    step(
-        &format!("installing {AWS_SDK_JS} into the build folder, from npm"),
-        Command::new("npm")
-            .current_dir(&folder)
-            .args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"])
-            .arg(&folder)
-            .arg(AWS_SDK_JS),
-    )?;
-    Ok(folder.join("node_modules"))
+    /// Set-up that fails counts like a test, and leaves the others to run.
+    fn try_to<T>(&mut self, what: &str, done: anyhow::Result<T>) -> Option<T> {
+        done.map_err(|error| {
+            eprintln!("error: {error:#}");
+            self.failed.push(format!("cannot {what}: {error:#}"));
+        })
+        .ok()
+    }
+
+    /// Runs `cargo test`, shows what it says, and counts its tests. One that ends badly without a
+    /// test that failed, such as one that cannot be built, counts as a failure.
+    fn cargo(&mut self, what: &str, command: &mut Command) -> anyhow::Result<()> {
+        eprintln!("==> {what}");
+        let started = Instant::now();
+        let mut running = command.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
+        let output = running.stdout.take().expect("the output is piped");
+        let failed_before = self.failed.len();
+        for line in BufReader::new(output).split(b'\n') {
+            // A test may print any bytes.
+            let line = String::from_utf8_lossy(&line?).into_owned();
+            println!("{line}");
+            self.line(&line);
+        }
+        if !running.wait()?.success() && self.failed.len() == failed_before {
+            self.failed.push(format!("{what}: it ended badly, see above"));
+        }
+        eprintln!("    done in {}", told(started.elapsed()));
+        Ok(())
+    }
+
+    /// `test result: ok. 3 passed; 0 failed; ...`, or `test NAME ... FAILED`.
+    fn line(&mut self, line: &str) {
+        if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
+            self.failed.push(name.to_owned());
+        } else if let Some(result) = line.strip_prefix("test result: ") {
+            let passed = result.split_once(" passed").and_then(|(before, _)| before.rsplit(' ').next()?.parse().ok());
+            self.passed += passed.unwrap_or(0_usize);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -125,9 +131,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_result_line_of_cargo_test_is_counted() {
-        let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s";
-        assert_eq!(counted(line), Some((12, 3)));
-        assert_eq!(counted("running 3 tests"), None);
+    fn what_cargo_test_says_is_counted() {
+        let mut count = Count::default();
+        for line in [
+            "running 15 tests",
+            "test messages::a_message_comes_back ... ok",
+            "test messages::another_does_not ... FAILED",
+            "test src/lib.rs - Response (line 7) ... FAILED",
+            "test result: FAILED. 12 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s",
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s",
+        ] {
+            count.line(line);
+        }
+        assert_eq!(count.passed, 15);
+        assert_eq!(count.failed, ["messages::another_does_not", "src/lib.rs - Response (line 7)"]);
+    }
+
+    #[test]
+    fn set_up_that_fails_is_counted_and_told() {
+        let mut count = Count::default();
+        assert_eq!(count.try_to("get boto3", Ok(1)), Some(1));
+        assert_eq!(count.try_to::<()>("get boto3", Err(anyhow::anyhow!("no network"))), None);
+        assert_eq!(count.failed, ["cannot get boto3: no network"]);
     }
 }
