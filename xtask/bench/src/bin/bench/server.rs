@@ -258,13 +258,15 @@ mod tests {
 
     #[test]
     fn a_manifest_says_what_is_asked_for_and_no_more() {
-        let mut handler = Handler { component: "/tmp/a b/echo.wasm".into(), reuse: None };
+        let mut handler = Handler { components: Components::only("/a b/echo.wasm".into()), reuse: None };
         let plain = manifest(&handler, false);
-        assert!(plain.contains("component = \"/tmp/a b/echo.wasm\"\n"));
-        assert!(!plain.contains("reuse") && !plain.contains("$connect"));
+        assert!(plain.contains("component = \"/a b/echo.wasm\"\n"));
+        assert!(!plain.contains("reuse") && !plain.contains("$connect") && !plain.contains("relay"));
         handler.reuse = Some(1000);
+        handler.components.relay = Some("relay.wasm".into());
         let full = manifest(&handler, true);
-        assert!(full.contains("\nreuse = 1000\n") && full.contains("\n\"$connect\" = \"echo\"\n"));
+        assert_eq!(full.matches("\nreuse = 1000\n").count(), 2);
+        assert!(full.contains("\n\"$connect\" = \"relay\"\n") && full.contains("\necho = { integration = \"echo\""));
     }
 
     #[test]
