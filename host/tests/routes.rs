@@ -148,9 +148,9 @@ async fn an_api_without_a_disconnect_route_forgets_who_left() {
     let mut peer = server.connect("").await;
     let id = peer.id().await;
     let mut other = server.connect("").await;
-    assert_eq!(other.ask(&format!("row-of {id}")).await, "0");
+    assert_eq!(other.ask(&format!("attributes-of {id}")).await, "0");
     peer.close(1000, "").await;
-    while other.ask(&format!("row-of {id}")).await != "error: the connection has no row" {}
+    while other.ask(&format!("attributes-of {id}")).await != "error: the connection has no row" {}
     assert_eq!(server.post(&id, "late").await.status, 410);
     assert_eq!(other.ask(&format!("ended {id}")).await, "none");
 }
