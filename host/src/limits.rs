@@ -124,7 +124,7 @@ pub const VALUE_BYTES_MAX: usize = 400 * 1024;
 pub const PAGE_ITEMS: usize = 256;
 /// Keys of one batch call. Not in the manifest.
 pub const BATCH_KEYS_MAX: usize = 256;
-/// What a crash of the machine may lose where `durability` is not `always`.
+/// What a crash of the process or of the machine may lose where `durability` is not `always`.
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 /// sled's page cache; its own default is 1 GiB. Not in the manifest.
 pub const SLED_CACHE_BYTES: u64 = 32 * 1024 * 1024;
