@@ -72,10 +72,9 @@ impl Loader {
         let mut plugins = Plugins::new();
         let mut problems = Vec::new();
         for (name, integration) in &config.integrations {
-            let before = before.get(name);
-            let loaded = match before {
+            let loaded = match before.get(name) {
                 Some(before) if !to_read(integration) => self.bind_again(config, integration, before).await,
-                _ => self.load(config, integration, before).await,
+                _ => self.load(config, integration, &[before, &plugins]).await,
             };
             match loaded {
                 Ok(loaded) => {
@@ -88,19 +87,25 @@ impl Loader {
     }
 
     /// Loads one integration: reads its file once it is still, and compiles it off the threads that
-    /// serve. What `before` has of it and still fits is taken over.
+    /// serve. What is `known` and still fits is taken over.
     pub async fn load(
         &self,
         config: &Config,
         integration: &config::Integration,
-        before: Option<&Loaded>,
+        known: &[&Plugins],
     ) -> Result<Loaded, LoadError> {
         let (content, bytes) = component(config, integration).await?;
-        if let Some(before) = before.filter(|before| before.artifact.content == content) {
+        let own = known.iter().find_map(|plugins| plugins.get(&integration.name));
+        if let Some(before) = own.filter(|before| before.artifact.content == content) {
             return self.bind_again(config, integration, before).await;
         }
+        // Another integration may have the same component.
+        let same = known.iter().flat_map(|plugins| plugins.values()).find(|other| other.artifact.content == content);
         let made = async {
-            let artifact = Arc::new(self.compile(bytes).await?);
+            let artifact = match same {
+                Some(other) => Arc::clone(&other.artifact),
+                None => Arc::new(self.compile(bytes).await?),
+            };
             let scope = self.scope(config, integration);
             let plugin = Arc::new(self.runtime.bind(&artifact, scope, integration.reuse).await?);
             Ok(Loaded { integration: integration.clone(), artifact, plugin })

@@ -22,7 +22,12 @@ static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 /// To be called once, by the binary. `RUST_LOG` chooses what is told; without it, `info`.
 pub fn start(format: LogFormat) {
     let _ = FORMAT.set(format);
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    let chosen = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|chosen| !chosen.is_empty());
+    let chosen = chosen.as_deref().unwrap_or("info");
+    // notify tells of each watch that went with its folder: nothing that anybody could do about.
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .parse_lossy(format!("notify=warn,{chosen}"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(colours(std::io::stderr().is_terminal())).with_target(false).init(),

@@ -6,6 +6,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use jackfield::limits::EVENTS_AT_ONCE_MAX;
+
 use crate::components::{
     CORE_MODULE, EMPTY_COMPONENT, becomes, large, of_another_contract, put, that_traps_at_its_start, until, version,
 };
@@ -243,6 +246,22 @@ async fn a_change_during_the_start_is_noticed_whenever_it_comes() {
     }
 }
 
+#[tokio::test]
+async fn a_component_is_replaced_also_while_every_sandbox_is_taken() {
+    let server = site().serve();
+    let mut sleepers = join_all((0..EVENTS_AT_ONCE_MAX).map(|_| server.connect(""))).await;
+    for sleeper in &mut sleepers {
+        sleeper.send("version 4000").await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    put(&guest(&server), version(2));
+    server.log.line_with(&["live", "plugin=\"guest\""]).await;
+    for sleeper in &mut sleepers {
+        assert_eq!(sleeper.text().await, "00000001");
+        assert_eq!(sleeper.ask("version").await, "00000002");
+    }
+}
+
 // ---- the manifest --------------------------------------------------------------------------
 
 #[tokio::test]
@@ -340,6 +359,20 @@ async fn a_manifest_that_names_a_missing_component_is_live_when_that_is_there() 
     server.log.line_with(&["live", "manifest="]).await;
     assert_eq!(peer.ask(hello).await, hello);
     assert_eq!(peer.ask("version").await, "00000002");
+}
+
+#[tokio::test]
+async fn a_change_of_what_a_new_manifest_names_is_noticed_whenever_it_comes() {
+    let server = site().serve();
+    let mut peer = server.connect("").await;
+    for (round, delay) in (1..).zip((0..300).step_by(50)) {
+        let file = format!("guest-{round}.wasm");
+        put(&server.site.path().join(&file), version(round * 2));
+        put(&server.site.manifest(), hostile_manifest(&file, ""));
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+        put(&server.site.path().join(&file), version(round * 2 + 1));
+        until(&mut peer, "version", &format!("{:08}", round * 2 + 1)).await;
+    }
 }
 
 #[tokio::test]

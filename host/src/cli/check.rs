@@ -33,7 +33,7 @@ impl Check {
         for (name, integration) in &config.integrations {
             let line = Some(integration.component_line);
             if sound.contains(name) {
-                match sandbox.loader.load(&config, integration, None).await {
+                match sandbox.loader.load(&config, integration, &[]).await {
                     Ok(loaded) => all.push(loaded),
                     Err(error) => problems.push((line, error.to_string())),
                 }

@@ -78,7 +78,7 @@ impl Invoke {
         };
         let sandbox = Sandbox::new(&config)?;
         let integration = &config.integrations[&route.integration];
-        let loaded = sandbox.loader.load(&config, integration, None).await?;
+        let loaded = sandbox.loader.load(&config, integration, &[]).await?;
 
         let own = self.enter(&sandbox, &config, &self.row).await?;
         if *key != RouteKey::Connect {

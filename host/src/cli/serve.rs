@@ -155,7 +155,7 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
     }
 
     announce(&server, &config)?;
-    let following = Live::new(config, plugins, builds, loader, gateway).follow(files, hangup, stop.clone());
+    let following = Live::new(config, plugins, files, builds, loader, gateway).follow(hangup, stop.clone());
     tasks.spawn(async move {
         if let Err(error) = following.await {
             error!("changes of files are not followed: {error:#}");

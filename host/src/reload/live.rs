@@ -76,6 +76,7 @@ pub struct Live {
     said: BTreeMap<String, Vec<LoadError>>,
     /// What was said of keys that only a start reads.
     said_of_restart: Option<String>,
+    files: Files,
     loader: Loader,
     gateway: Arc<Gateway>,
 }
@@ -87,9 +88,11 @@ enum Step {
 }
 
 impl Live {
+    /// `files` were watched before anything was loaded.
     pub fn new(
         config: Config,
         plugins: Plugins,
+        files: Files,
         builds: Option<Builds>,
         loader: Loader,
         gateway: Arc<Gateway>,
@@ -102,6 +105,7 @@ impl Live {
             half_built: BTreeMap::new(),
             said: BTreeMap::new(),
             said_of_restart: None,
+            files,
             loader: Loader { serving: true, ..loader },
             gateway,
         }
@@ -111,12 +115,7 @@ impl Live {
     ///
     /// # Errors
     /// If the files are watched no more.
-    pub async fn follow(
-        mut self,
-        mut files: Files,
-        mut hangup: mpsc::Receiver<()>,
-        stop: CancellationToken,
-    ) -> anyhow::Result<()> {
+    pub async fn follow(mut self, mut hangup: mpsc::Receiver<()>, stop: CancellationToken) -> anyhow::Result<()> {
         // It was read before it was watched.
         let mut step = Step::Changed(vec![Target::File(self.config.manifest.clone())]);
         loop {
@@ -124,7 +123,8 @@ impl Live {
                 () = stop.cancelled() => return Ok(()),
                 done = self.take(step) => done?,
             }
-            files.set(self.targets())?;
+            // What the old manifest named may be of no interest any more.
+            self.files.set(self.targets())?;
             let ended = async {
                 match &mut self.builds {
                     Some(builds) => builds.ended().await,
@@ -133,7 +133,7 @@ impl Live {
             };
             step = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                changed = files.changes.recv() => Step::Changed(changed.context("the file watcher has stopped")?),
+                changed = self.files.changes.recv() => Step::Changed(changed.context("the file watcher has stopped")?),
                 Some(()) = hangup.recv() => Step::Hangup,
                 (build, result) = ended => Step::Built(build, result),
             };
@@ -171,6 +171,8 @@ impl Live {
         let manifest_changed = changed.contains(&Target::File(self.config.manifest.clone()));
         if manifest_changed {
             self.read_manifest().await;
+            // Before anything that it names is read.
+            self.files.set(self.targets())?;
         }
         self.ask_for_builds(changed).await?;
         if manifest_changed {
@@ -207,7 +209,7 @@ impl Live {
             return;
         }
         let before = self.plugins.get(name);
-        let loaded = match self.loader.load(&self.config, integration, before).await {
+        let loaded = match self.loader.load(&self.config, integration, &[&self.plugins]).await {
             Ok(loaded) => loaded,
             Err(error) => return self.refuse(name, vec![error]),
         };
@@ -365,7 +367,10 @@ impl Live {
         if let Err(error) = result {
             error!("{error:#}; the old version keeps serving");
             for component in components {
-                if let Some(content) = self.loader.content(&component).await {
+                let left = self.loader.content(&component).await;
+                let served =
+                    |content: &blake3::Hash| self.plugins.values().any(|loaded| loaded.artifact.content == *content);
+                if let Some(content) = left.filter(|content| !served(content)) {
                     self.half_built.insert(component, content);
                 }
             }
