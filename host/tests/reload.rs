@@ -410,7 +410,7 @@ async fn sighup_reloads_manifest_and_components() {
     let server = site().start(&["serve", "--poll", "1h"]);
     let mut peer = server.connect("").await;
     server.signal("HUP");
-    told(&server, 1, &["SIGHUP"]).await;
+    told(&server, 1, &["SIGHUP", "were looked at"]).await;
     put(&guest(&server), version(2));
     put(&server.site.manifest(), hostile_manifest("guest.wasm", GREEN));
     tokio::time::sleep(Duration::from_millis(500)).await;

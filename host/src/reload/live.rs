@@ -144,7 +144,6 @@ impl Live {
         match step {
             Step::Changed(changed) => self.changed(&changed.into_iter().collect()).await?,
             Step::Hangup => {
-                info!("SIGHUP: the manifest and every component are looked at again");
                 self.said.clear();
                 self.said_of_restart = None;
                 self.half_built.clear();
@@ -152,6 +151,7 @@ impl Live {
                     Build::all(&self.config).into_iter().for_each(|build| builds.want(build));
                 }
                 self.changed(&self.targets()).await?;
+                info!("SIGHUP: the manifest and every component were looked at again");
             }
             Step::Built(build, result) => self.built(&build, result).await,
         }
