@@ -52,7 +52,9 @@ async fn a_component_that_is_replaced_by_a_rename_is_live_for_the_next_message()
         put(&guest(&server), version(number));
         becomes(&mut peer, number, number - 1).await;
     }
-    assert_eq!(count(&server.log, &["live", "plugin=\"guest\"", "version="]), 3);
+    let live = ["live", "plugin=\"guest\"", "version="];
+    told(&server, 3, &live).await;
+    assert_eq!(count(&server.log, &live), 3);
 }
 
 #[tokio::test]
