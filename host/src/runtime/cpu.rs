@@ -11,14 +11,46 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use cpu_time::ThreadTime;
+
+use crate::limits::EPOCH_INTERVAL;
+
+/// Below this the time is taken from the clock on the wall, which is read faster than that of the
+/// thread but goes on while other processes have the core.
+const ROUGH_MAX: Duration = EPOCH_INTERVAL;
+
 thread_local! {
-    /// When the guest that runs on this thread would have begun if it had never waited.
-    static BEGUN: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// The guest that runs on this thread now.
+    static RUNNING: Cell<Option<Running>> = const { Cell::new(None) };
+}
+
+/// A guest within a poll.
+#[derive(Clone, Copy)]
+struct Running {
+    /// Before this poll.
+    used: Duration,
+    since: Since,
+}
+
+#[derive(Clone, Copy)]
+enum Since {
+    Wall(Instant),
+    Thread(ThreadTime),
+}
+
+impl Running {
+    fn used(self) -> Duration {
+        let now = match self.since {
+            Since::Wall(resumed) => resumed.elapsed(),
+            Since::Thread(resumed) => resumed.elapsed(),
+        };
+        self.used + now
+    }
 }
 
 /// A future that runs a guest, with a clock that stands while the guest waits.
 pub struct Metered<F> {
-    running: F,
+    guest: F,
     /// Within the polls that are over.
     used: Duration,
     /// The begin of the first poll, so that the clock need not be read again for it.
@@ -27,8 +59,17 @@ pub struct Metered<F> {
 
 impl<F: Future + Unpin> Metered<F> {
     /// `now` is the present time.
-    pub fn new(now: Instant, running: F) -> Self {
-        Self { running, used: Duration::ZERO, entered: Some(now) }
+    pub fn new(now: Instant, guest: F) -> Self {
+        Self { guest, used: Duration::ZERO, entered: Some(now) }
+    }
+
+    fn resume(&mut self) -> Running {
+        let since = match self.entered.take() {
+            Some(entered) => Since::Wall(entered),
+            None if self.used < ROUGH_MAX => Since::Wall(Instant::now()),
+            None => Since::Thread(ThreadTime::now()),
+        };
+        Running { used: self.used, since }
     }
 }
 
@@ -37,15 +78,15 @@ impl<F: Future + Unpin> Future for Metered<F> {
     type Output = Result<F::Output, String>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let resumed = self.entered.take().unwrap_or_else(Instant::now);
-        BEGUN.set(resumed.checked_sub(self.used));
+        let running = self.resume();
+        RUNNING.set(Some(running));
         // After a panic the future is dropped, and with it the store, which nobody else has.
-        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.running).poll(context)));
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.guest).poll(context)));
         match polled {
             Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
             Ok(Poll::Pending) => {
-                // Most events are answered within one poll: then the clock is not read at all.
-                self.used += resumed.elapsed();
+                // Most events are answered within one poll: then no clock is read at all.
+                self.used = running.used();
                 Poll::Pending
             }
             Err(panic) => Poll::Ready(Err(words(panic.as_ref()))),
@@ -71,7 +112,7 @@ impl CpuBudget {
 
     /// Looks at the clock; says whether the guest may go on.
     pub fn check(&mut self) -> bool {
-        let used = BEGUN.get().map_or(Duration::ZERO, |begun| begun.elapsed());
+        let used = RUNNING.get().map_or(Duration::ZERO, Running::used);
         self.exhausted = used > self.max;
         !self.exhausted
     }
@@ -88,26 +129,40 @@ mod tests {
 
     use super::*;
 
+    /// Uses so much of the processor, however long that takes.
+    fn compute(time: Duration) {
+        let begun = ThreadTime::now();
+        while begun.elapsed() < time {
+            std::hint::spin_loop();
+        }
+    }
+
     #[tokio::test]
     async fn what_a_guest_computes_counts_and_what_it_waits_does_not() {
-        const BUDGET: Duration = Duration::from_millis(500);
-        let running = Box::pin(async {
+        const BUDGET: Duration = Duration::from_millis(400);
+        let guest = Box::pin(async {
             let mut budget = CpuBudget::new(BUDGET);
-            thread::sleep(BUDGET / 50);
+            for _ in 0..20 {
+                compute(ROUGH_MAX / 10);
+                tokio::task::yield_now().await;
+            }
             assert!(budget.check());
             tokio::time::sleep(BUDGET).await;
             assert!(budget.check());
+            // Another process has the core.
             thread::sleep(BUDGET);
+            assert!(budget.check());
+            compute(BUDGET);
             assert!(!budget.check());
             budget
         });
-        assert!(Metered::new(Instant::now(), running).await.unwrap().exhausted());
+        assert!(Metered::new(Instant::now(), guest).await.unwrap().exhausted());
     }
 
     #[tokio::test]
     async fn a_panic_ends_the_guest_and_not_the_task() {
-        let running = Box::pin(async { panic!("a mistake in line {}", 7) });
-        let ended: Result<(), String> = Metered::new(Instant::now(), running).await;
+        let guest = Box::pin(async { panic!("a mistake in line {}", 7) });
+        let ended: Result<(), String> = Metered::new(Instant::now(), guest).await;
         assert_eq!(ended, Err("a mistake in line 7".to_owned()));
     }
 }
