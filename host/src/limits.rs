@@ -26,6 +26,9 @@ pub const BACKLOG_MESSAGES_MAX: usize = 16;
 pub const OUTBOX_MESSAGES_MAX: usize = 1024;
 /// Bytes that wait for a peer to read them: a slow peer costs no more than this.
 pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
+/// What the kernel holds beside that; of its own accord it takes up to 4 MiB for each peer that does
+/// not read, and tells of progress only every third of it. Not in the manifest.
+pub const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 /// Read buffer of a socket: the library's own default, 128 KiB, is zeroed for every read.
 pub const READ_BUFFER_BYTES: usize = 2 * 1024;
 /// A write is handed to the kernel when so much is buffered, if no flush came first. Not in the manifest.

@@ -26,11 +26,12 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use crate::gateway::Gateway;
-use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT, URL_BYTES_MAX};
+use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT, SEND_BUFFER_BYTES, URL_BYTES_MAX};
 
 mod answer;
 mod body;
 mod connection;
+mod counted;
 mod head;
 mod management;
 mod observe;
@@ -163,6 +164,8 @@ fn cannot_listen(address: SocketAddr, error: &io::Error, key: &str) -> anyhow::E
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
+    // Accepted sockets inherit it.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

@@ -22,4 +22,5 @@ mod reload_under_load;
 mod reuse;
 mod routes;
 mod sdks;
+mod slow_peers;
 mod store;

@@ -25,10 +25,15 @@ use crate::connections::{CloseFrame, Connection};
 use crate::event::Disconnect;
 use crate::limits::{BACKLOG_MESSAGES_MAX, CLOSE_TIMEOUT, ConnectionLimits, WRITE_BUFFER_BYTES};
 use crate::payload::Payload;
+use crate::server::counted::CountedStream;
 use crate::server::{Place, Shared, upgrade};
 
 /// After the 101, how long the switch of protocols may take.
 const SWITCH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// So many things may happen one upon the other before all that can happen has its turn: enough that
+/// what a peer sends at once is answered in one write.
+const STEPS_MAX: u32 = 256;
 
 /// The TCP connection that becomes a WebSocket, and its place.
 pub(super) struct Below {
@@ -44,8 +49,13 @@ pub(super) async fn serve(shared: &Shared, connection: &Arc<Connection>, below: 
     };
     let limits = shared.gateway.deployment().connection.clone();
     let (stream, already_read) = upgrade::into_stream(upgraded);
-    let socket =
-        WebSocketStream::from_partially_read(stream, already_read, Role::Server, Some(socket_config(&limits))).await;
+    let socket = WebSocketStream::from_partially_read(
+        CountedStream::new(stream),
+        already_read,
+        Role::Server,
+        Some(socket_config(&limits)),
+    )
+    .await;
     let mut socket = Socket { socket, unflushed: false };
     let Ending { end, running, backlog } = live(shared, connection, &limits, &mut socket).await;
     // Posts from here on are told Gone, also while handlers of this connection still run.
@@ -140,10 +150,29 @@ async fn live<'a>(
     let mut clock = Clock::start(Instant::now(), limits);
     let mut alarm = pin!(sleep_until(clock.next()));
     let mut stopped = pin!(shared.stop.cancelled());
+    let mut steps = 0;
     let end = loop {
         let idle = running.is_none();
         let (may_read, waiting) = (backlog.len() < BACKLOG_MESSAGES_MAX, !backlog.is_empty());
+        steps += 1;
         let step = poll_fn(|context| {
+            if steps >= STEPS_MAX {
+                // A peer that never stops sending, or being sent to, keeps the rest from its turn.
+                steps = 0;
+                if stopped.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Step::Stop);
+                }
+                if let Poll::Ready(written @ Err(_)) = socket.poll_flush(context) {
+                    return Poll::Ready(Step::Written(written));
+                }
+                clock.waiting(socket.waiting(), alarm.as_mut());
+                if alarm.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Step::Due);
+                }
+                if may_read && let Poll::Ready(received) = socket.poll_receive(context) {
+                    return Poll::Ready(Step::Received(received));
+                }
+            }
             if let Some(handler) = &mut running
                 && let Poll::Ready(answer) = handler.as_mut().poll(context)
             {
@@ -167,7 +196,7 @@ async fn live<'a>(
             if stopped.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Step::Stop);
             }
-            clock.blocked(socket.unflushed, alarm.as_mut());
+            clock.waiting(socket.waiting(), alarm.as_mut());
             alarm.as_mut().poll(context).map(|()| Step::Due)
         })
         .await;
@@ -257,7 +286,7 @@ fn refusal(error: &tungstenite::Error, limits: &ConnectionLimits) -> End {
 
 /// The socket, and whether something was written that the kernel does not have yet.
 struct Socket {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<CountedStream>,
     unflushed: bool,
 }
 
@@ -286,6 +315,11 @@ impl Socket {
         Poll::Ready(flushed)
     }
 
+    /// What still waits for the kernel to take it: then, how much it has taken before.
+    fn waiting(&self) -> Option<u64> {
+        self.unflushed.then(|| self.socket.get_ref().taken_bytes())
+    }
+
     /// Puts a message into the write buffer.
     fn queue(&mut self, message: Message) -> Result<(), End> {
         self.unflushed = true;
@@ -310,10 +344,9 @@ impl Socket {
                     received?;
                 }
             }
-            Ok::<(), tungstenite::Error>(())
+            Ok::<(), tungstenite::Error>(linger(self.socket.into_inner().into_inner()).await?)
         };
         let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
-        let _ = timeout(CLOSE_TIMEOUT, linger(self.socket.into_inner())).await;
     }
 }
 
@@ -342,8 +375,8 @@ struct Clock {
     active_at: Instant,
     heard_at: Instant,
     pinged_at: Instant,
-    /// Since when the peer takes nothing of what is written.
-    blocked_since: Option<Instant>,
+    /// Since when the peer has taken no more than so many bytes, while others wait for it.
+    stalled: Option<(Instant, u64)>,
     idle_timeout: Option<Duration>,
     duration: Option<Duration>,
     ping_interval: Option<Duration>,
@@ -365,7 +398,7 @@ impl Clock {
             active_at: now,
             heard_at: now,
             pinged_at: now,
-            blocked_since: None,
+            stalled: None,
             idle_timeout: limits.idle_timeout,
             duration: limits.duration,
             ping_interval: limits.ping_interval,
@@ -387,12 +420,11 @@ impl Clock {
         self.heard_at = now;
     }
 
-    /// Notes whether the peer takes what is written; the alarm is set back for one that does not.
-    fn blocked(&mut self, unflushed: bool, alarm: Pin<&mut Sleep>) {
-        if !unflushed {
-            self.blocked_since = None;
-        } else if self.blocked_since.is_none() {
-            self.blocked_since = Some(Instant::now());
+    /// Notes whether the peer takes what is written: `taken` bytes so far, if more waits for it.
+    /// The alarm is set back for one that takes nothing.
+    fn waiting(&mut self, taken: Option<u64>, alarm: Pin<&mut Sleep>) {
+        if taken != self.stalled.map(|(_, taken)| taken) {
+            self.stalled = taken.map(|taken| (Instant::now(), taken));
             if self.next() < alarm.deadline() {
                 alarm.reset(self.next());
             }
@@ -404,8 +436,8 @@ impl Clock {
         let idle = self.idle_timeout.map(|timeout| self.active_at + timeout);
         let old = self.duration.map(|duration| self.opened_at + duration);
         let ping = self.ping_interval.map(|interval| self.pinged_at + interval);
-        let blocked = self.blocked_since.map(|since| since + self.write_timeout);
-        [idle, old, ping, blocked].into_iter().flatten().min().unwrap_or(far)
+        let stalled = self.stalled.map(|(since, _)| since + self.write_timeout);
+        [idle, old, ping, stalled].into_iter().flatten().min().unwrap_or(far)
     }
 
     /// What is due now. A peer that has not been heard of since the last ping has vanished, unless
@@ -415,7 +447,7 @@ impl Clock {
         if past(self.opened_at, self.duration) || past(self.active_at, self.idle_timeout) {
             return Due::Close;
         }
-        if self.blocked_since.is_some_and(|since| now >= since + self.write_timeout) {
+        if self.stalled.is_some_and(|(since, _)| now >= since + self.write_timeout) {
             return Due::Vanished;
         }
         if !past(self.pinged_at, self.ping_interval) {

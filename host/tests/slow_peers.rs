@@ -1,0 +1,275 @@
+//! Peers that take too little or give too much: they pay for it themselves.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::harness::{PATIENCE, Server, Site};
+use crate::wire::{CLOSE, FIN, PING, TEXT, Wire, frame};
+
+/// Resident memory of the server, in KiB.
+fn resident_kib(server: &Server) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.process.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// A peer that has told its id and reads no more, with all that the kernel holds for it full.
+async fn stuffed(server: &Server, size: usize) -> (Wire, String) {
+    let mut wire = Wire::dial_narrow(server).await;
+    wire.upgrade("").await;
+    let id = wire.ask("id").await;
+    let mut other = server.connect("").await;
+    // The kernel takes what it can until the outbox fills; after a moment it has taken all.
+    let deadline = Instant::now() + PATIENCE;
+    let mut refused = 0;
+    while refused < 3 {
+        assert!(Instant::now() < deadline, "the outbox never fills");
+        let answer = other.ask(&format!("pour {id} 1000 {size}")).await;
+        if answer == "0 then more was sent than the peer takes" {
+            refused += 1;
+        } else {
+            refused = 0;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    (wire, id)
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_is_refused_more_while_others_are_served() {
+    let server = Site::hostile_with("[connection]\nwrite_timeout = \"60s\"").serve();
+    let (mut wire, id) = stuffed(&server, 10_000).await;
+    let answer = server.post(&id, "one more").await;
+    assert_eq!(answer.status, 200, "a small one still fits");
+    let answer = server.post(&id, &"x".repeat(100_000)).await;
+    assert_eq!((answer.status, answer.header("x-amzn-errortype")), (429, Some("LimitExceededException")));
+    let mut peer = server.connect("").await;
+    let started = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(peer.ask("echo in").await, "in");
+    }
+    assert!(started.elapsed() < Duration::from_secs(5));
+    // It reads again, and all that was taken for it arrives.
+    loop {
+        let text = wire.text().await;
+        if text == "one more" {
+            break;
+        }
+        assert_eq!(text.len(), 10_000);
+    }
+    assert_eq!(server.post(&id, &"x".repeat(100_000)).await.status, 200);
+    assert_eq!(wire.text().await.len(), 100_000);
+    assert_eq!(wire.ask("echo still here").await, "still here");
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_costs_no_more_than_its_outbox() {
+    let server = Site::hostile_with("[connection]\nwrite_timeout = \"60s\"\noutbox_size = \"2MiB\"").serve();
+    let mut other = server.connect("").await;
+    let id = other.id().await;
+    other.ask(&format!("pour {id} 1 100000")).await;
+    let before = resident_kib(&server);
+    let mut wires = Vec::new();
+    for _ in 0..4 {
+        wires.push(stuffed(&server, 50_000).await);
+    }
+    let grown = resident_kib(&server).saturating_sub(before);
+    assert!(grown > 4 * 1024, "nothing was held: {grown} KiB");
+    // Their outboxes, as much for what else is held, and what the sandboxes of the orders took.
+    assert!(grown < 4 * 2 * 2048 + 16 * 1024, "{grown} KiB");
+}
+
+#[tokio::test]
+async fn an_outbox_holds_so_many_messages_and_no_more() {
+    let server = Site::hostile_with("[connection]\noutbox_messages = 10").serve();
+    let mut peer = server.connect("").await;
+    peer.send("posts 10").await;
+    for _ in 0..10 {
+        assert_eq!(peer.text().await, "x");
+    }
+    assert_eq!(peer.text().await, "10");
+    // While its handler runs, nothing of the outbox is sent, unless a tick of the CPU clock gives way to it.
+    for _ in 0..20 {
+        peer.send("posts 11").await;
+        let mut arrived = 0;
+        let mut answer = peer.text().await;
+        while answer == "x" {
+            arrived += 1;
+            answer = peer.text().await;
+        }
+        if answer != "11" {
+            assert_eq!((arrived, &*answer), (10, "10 then more was sent than the peer takes"));
+            return;
+        }
+    }
+    panic!("one more was never refused");
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_nothing_for_too_long_is_gone() {
+    let server = Site::hostile_with("[connection]\nwrite_timeout = \"1s\"\nping_interval = \"none\"").serve();
+    let mut wire = Wire::dial_narrow(&server).await;
+    wire.upgrade("").await;
+    let id = wire.ask("id").await;
+    let mut other = server.connect("").await;
+    let started = Instant::now();
+    while other.ask(&format!("pour {id} 1000 50000")).await != "0 then the connection is gone" {
+        assert!(started.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(started.elapsed() >= Duration::from_secs(1));
+    assert_eq!(server.end_of(&id).await, "1006 ");
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_little_at_a_time_stays() {
+    let server = Site::hostile_with("[connection]\nwrite_timeout = \"1s\"\nping_interval = \"none\"").serve();
+    let mut wire = Wire::dial_narrow(&server).await;
+    wire.upgrade("").await;
+    let id = wire.ask("id").await;
+    let mut other = server.connect("").await;
+    let started = Instant::now();
+    let mut taken = vec![0; 20_000];
+    while started.elapsed() < Duration::from_secs(4) {
+        let answer = other.ask(&format!("pour {id} 1000 50000")).await;
+        assert!(!answer.ends_with("gone"), "{answer}, after {:?}", started.elapsed());
+        for _ in 0..5 {
+            wire.stream.read_exact(&mut taken).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_never_stops_sending_can_still_be_closed() {
+    let server = Site::hostile_with("[connection]\nduration = \"2s\"\nwrite_timeout = \"500ms\"").serve();
+    let wire = Wire::open(&server, "").await;
+    let (mut reading, mut writing) = wire.stream.into_split();
+    let mut bytes = Vec::new();
+    for _ in 0..1000 {
+        bytes.extend(frame(FIN | TEXT, b"echo x"));
+    }
+    let opened = Instant::now();
+    let flood = async { while writing.write_all(&bytes).await.is_ok() {} };
+    let take = async {
+        let mut taken = Vec::new();
+        let mut some = [0; 65536];
+        while let Ok(count @ 1..) = reading.read(&mut some).await {
+            taken.extend_from_slice(&some[..count]);
+        }
+        taken
+    };
+    let both = async { tokio::join!(flood, take) };
+    let ((), taken) = tokio::time::timeout(PATIENCE, both).await.expect("it is never closed");
+    assert!(opened.elapsed() >= Duration::from_secs(2), "it was cut off after {:?}", opened.elapsed());
+    assert!(opened.elapsed() < Duration::from_secs(8), "it was closed only after {:?}", opened.elapsed());
+    let answers = taken.chunks_exact(3).take_while(|answer| *answer == [FIN | TEXT, 1, b'x']).count();
+    assert!(answers > 100, "{answers} answers");
+    let close = [&[FIN | CLOSE, 12, 0x03, 0xe9][..], b"Going away"].concat();
+    assert_eq!(taken[answers * 3..], close[..]);
+}
+
+#[tokio::test]
+async fn a_stop_ends_a_peer_that_never_stops_sending() {
+    let mut server = Site::hostile_with("[server]\nstop_timeout = \"20s\"").serve();
+    let mut wire = Wire::open(&server, "").await;
+    let id = wire.ask("id").await;
+    let (mut reading, mut writing) = wire.stream.into_split();
+    let bytes = frame(FIN | TEXT, b"echo x").repeat(1000);
+    let flood = tokio::spawn(async move { while writing.write_all(&bytes).await.is_ok() {} });
+    let take = tokio::spawn(async move {
+        let mut some = [0; 65536];
+        while let Ok(1..) = reading.read(&mut some).await {}
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let started = Instant::now();
+    server.signal("TERM");
+    assert_eq!(server.ended().await, Some(0));
+    assert!(started.elapsed() < Duration::from_secs(8), "it took {:?}", started.elapsed());
+    flood.await.unwrap();
+    take.await.unwrap();
+    assert_eq!(server.site.clone().serve().end_of(&id).await, "1001 Going away");
+}
+
+#[tokio::test]
+async fn a_peer_that_never_stops_sending_gets_its_posts_and_holds_up_nobody() {
+    let server = Site::hostile().serve();
+    let mut wire = Wire::open(&server, "").await;
+    let id = wire.ask("id").await;
+    let (mut reading, mut writing) = wire.stream.into_split();
+    let bytes = frame(FIN | TEXT, b"silent").repeat(1000);
+    let flood = tokio::spawn(async move { while writing.write_all(&bytes).await.is_ok() {} });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut peer = server.connect("").await;
+    for _ in 0..20 {
+        assert_eq!(peer.ask("echo in").await, "in");
+        assert_eq!(peer.ask(&format!("post {id} hi")).await, "posted");
+        let mut post = [0; 4];
+        tokio::time::timeout(PATIENCE, reading.read_exact(&mut post)).await.expect("the post is not sent").unwrap();
+        assert_eq!(post, [FIN | TEXT, 2, b'h', b'i']);
+    }
+    flood.abort();
+}
+
+#[tokio::test]
+async fn a_peer_that_never_stops_pinging_costs_nothing_and_holds_up_nobody() {
+    let server = Site::hostile_with("[connection]\nduration = \"3s\"").serve();
+    let mut wire = Wire::open(&server, "").await;
+    let id = wire.ask("id").await;
+    let (mut reading, mut writing) = wire.stream.into_split();
+    let before = resident_kib(&server);
+    let bytes = frame(FIN | PING, &[b'p'; 125]).repeat(1000);
+    let flood = tokio::spawn(async move { while writing.write_all(&bytes).await.is_ok() {} });
+    let mut peer = server.connect("").await;
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(1) {
+        assert_eq!(peer.ask("echo in").await, "in");
+    }
+    // It reads none of the pongs.
+    let grown = resident_kib(&server).saturating_sub(before);
+    assert!(grown < 8 * 1024, "{grown} KiB");
+    drop(peer);
+    let mut some = [0; 65536];
+    while let Ok(Ok(1..)) = tokio::time::timeout(PATIENCE, reading.read(&mut some)).await {}
+    flood.await.unwrap();
+    assert_eq!(server.end_of(&id).await, "1001 Going away");
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_its_answers_gets_no_further_message_handled() {
+    let server = Site::hostile_with("[connection]\nwrite_timeout = \"60s\"\nping_interval = \"none\"").serve();
+    let wire = Wire::open(&server, "").await;
+    let (mut reading, mut writing) = wire.stream.into_split();
+    let mut bytes = Vec::new();
+    for index in 0..200 {
+        bytes.extend(frame(FIN | TEXT, b"body 100000"));
+        bytes.extend(frame(FIN | TEXT, format!("keep last echo {index}").as_bytes()));
+    }
+    // It comes back, as dropping it would hang up.
+    let flood = tokio::spawn(async move {
+        writing.write_all(&bytes).await.unwrap();
+        writing
+    });
+    let mut other = server.connect("").await;
+    let (mut last, mut same) = (String::new(), 0);
+    let started = Instant::now();
+    while same < 10 {
+        assert!(started.elapsed() < PATIENCE, "it is handled on and on");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let now = other.ask("get last").await;
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+    }
+    assert!(last.parse::<usize>().unwrap() < 150, "all of them were handled: {last}");
+    let mut taken = 0;
+    let mut some = [0; 65536];
+    let expected = 200 * 100_010;
+    while taken < expected {
+        let count = tokio::time::timeout(PATIENCE, reading.read(&mut some)).await.unwrap().unwrap();
+        assert!(count > 0, "it was cut off after {taken} bytes");
+        taken += count;
+    }
+    drop(flood.await.unwrap());
+}
