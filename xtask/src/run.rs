@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use anyhow::anyhow;
 
 use crate::guests;
-use crate::step::{cargo, root, step, target};
+use crate::step::{cargo, forget_package, root, step, target};
 
 const WHAT_TO_TRY: &str = "
 The chat is on http://127.0.0.1:3001/ . Open it in two browser tabs, or in other terminals:
@@ -33,6 +33,7 @@ pub fn run(rest: &[String]) -> anyhow::Result<ExitCode> {
     let mut server = Command::new(&binary);
     // Its builds go where the manifest looks for them.
     server.current_dir(root()).args(["dev", "plugins/chat/jackfield.toml"]).args(rest).env_remove("CARGO_TARGET_DIR");
+    forget_package(&mut server);
     // It takes the place of this process, so that ctrl-c waits for its end.
     let error = server.exec();
     Err(anyhow!("cannot start {}: {error}", binary.display()))

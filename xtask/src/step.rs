@@ -38,7 +38,19 @@ pub fn cargo() -> Command {
 pub fn cargo_in(folder: &str) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root().join(folder)).env_remove("CARGO_TARGET_DIR");
+    forget_package(&mut command);
     command
+}
+
+/// Takes away what `cargo run` has said of xtask's own package. Build scripts read it (ring's does),
+/// and the whole host would be built anew whenever cargo is run by hand, and again by this.
+pub fn forget_package(command: &mut Command) {
+    let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(of_package) {
+            command.env_remove(name);
+        }
+    }
 }
 
 /// Runs a command whose output the reader sees.
