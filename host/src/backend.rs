@@ -20,7 +20,10 @@ use sled::Sled;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     pub id: ConnectionId,
+    pub stage: String,
     pub connected_at: EpochMillis,
+    /// Whether `$connect` let it in; a row that a crash leaves before that never was a connection.
+    pub admitted: bool,
     /// Kept so that a later process can run `$disconnect` for a connection that this one left behind.
     pub peer: Peer,
     /// A name may stand here several times. In the order of name, then value.
@@ -106,6 +109,11 @@ impl Backend {
         self.engine.open_row(Row { attributes, ..row }).await
     }
 
+    /// Notes that `$connect` let the connection in.
+    pub async fn admit_row(&self, id: ConnectionId) -> Result<(), BackendError> {
+        self.engine.admit_row(id).await
+    }
+
     pub async fn row(&self, id: ConnectionId) -> Result<Row, BackendError> {
         self.engine.row(id).ok_or(BackendError::NoSuchConnection)
     }
@@ -137,19 +145,25 @@ impl Backend {
             .await
     }
 
-    /// The rows that have this attribute, in the order of their ids, a page at a time.
-    pub async fn query(&self, name: String, value: String, cursor: Option<String>) -> Result<Page<Row>, BackendError> {
-        Ok(self.engine.query((name, value), parse_cursor(cursor)?))
+    /// The rows of a stage that have this attribute, in the order of their ids, a page at a time.
+    pub async fn query(
+        &self,
+        stage: &str,
+        name: String,
+        value: String,
+        cursor: Option<String>,
+    ) -> Result<Page<Row>, BackendError> {
+        Ok(self.engine.query(stage, (name, value), parse_cursor(cursor)?))
     }
 
-    /// All connections whose row has this attribute.
+    /// All connections, of any stage, whose row has this attribute.
     pub async fn matching(&self, name: String, value: String) -> Result<Vec<ConnectionId>, BackendError> {
         Ok(self.engine.matching((name, value)))
     }
 
-    /// All rows in the order of their ids, a page at a time.
-    pub async fn scan(&self, cursor: Option<String>) -> Result<Page<Row>, BackendError> {
-        Ok(self.engine.scan(parse_cursor(cursor)?))
+    /// All rows of a stage in the order of their ids, a page at a time.
+    pub async fn scan(&self, stage: &str, cursor: Option<String>) -> Result<Page<Row>, BackendError> {
+        Ok(self.engine.scan(stage, parse_cursor(cursor)?))
     }
 
     /// Removes the row, if it is there.

@@ -26,11 +26,13 @@ pub use imports::{check_imports, grant_lines, is_served};
 pub use keyvalue::{Bucket, Cas};
 pub use log::{GuestLog, Stream};
 
-/// The API that a plugin serves, as `current-connection` tells it.
+/// The API of an event and the stage of it, as `current-connection` tells them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ApiInfo {
     pub id: String,
-    pub stage: String,
+    pub account_id: String,
+    pub region: String,
+    pub stage: Arc<str>,
     pub stage_variables: Vec<Field>,
 }
 
@@ -48,17 +50,16 @@ pub struct PluginScope {
     pub name: Arc<str>,
     pub grants: Grants,
     pub limits: EventLimits,
-    pub api: ApiInfo,
     pub services: Services,
     pub egress: Arc<http::Egress>,
     config: wasmtime_wasi_config::WasiConfigVariables,
 }
 
 impl PluginScope {
-    pub fn new(name: &str, grants: Grants, limits: EventLimits, api: ApiInfo, services: Services) -> Self {
+    pub fn new(name: &str, grants: Grants, limits: EventLimits, services: Services) -> Self {
         let egress = Arc::new(http::Egress::new(name, grants.allowed_hosts.clone()));
         let config = grants.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        Self { name: name.into(), grants, limits, api, services, egress, config }
+        Self { name: name.into(), grants, limits, services, egress, config }
     }
 
     /// Whether a plugin under `other` would be no different.
@@ -66,7 +67,6 @@ impl PluginScope {
         self.name == other.name
             && self.grants == other.grants
             && self.limits == other.limits
-            && self.api == other.api
             && self.services.message_bytes == other.services.message_bytes
     }
 }
@@ -74,6 +74,7 @@ impl PluginScope {
 /// Whose event is being handled.
 #[derive(Clone)]
 pub struct Caller {
+    pub api: Arc<ApiInfo>,
     pub connection: Arc<Connection>,
     pub route_key: Arc<str>,
     pub request_id: RequestId,

@@ -21,6 +21,7 @@ mod allowed_host;
 mod check;
 mod other_names; // what an unknown key may have meant
 mod problem; // what is wrong, and where
+mod stage; // the stages of the API
 mod section; // what was written: a table, read key by key
 mod value; // what one value means // what is true: section by section
 
@@ -48,9 +49,10 @@ pub struct Config {
     pub server: Server,
     pub connection: ConnectionLimits,
     pub backend: Backend,
-    /// By their names.
-    pub integrations: BTreeMap<String, Integration>,
-    pub routes: BTreeMap<RouteKey, Route>,
+    /// The integrations that are components, by their names.
+    pub components: BTreeMap<String, Component>,
+    /// By their names; at least one.
+    pub stages: BTreeMap<String, Stage>,
     /// What is allowed, but hardly meant.
     pub warnings: Vec<ConfigError>,
 }
@@ -58,9 +60,18 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Api {
     pub id: String,
-    pub stage: String,
+    /// The account and the region that stand in ARNs.
+    pub account_id: String,
+    pub region: String,
     pub route_selection_expression: RouteSelectionExpression,
-    pub stage_variables: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stage {
+    pub variables: BTreeMap<String, String>,
+    /// A path that leads to it without its name.
+    pub base_path: Option<String>,
+    pub routes: BTreeMap<RouteKey, Route>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -85,7 +96,7 @@ pub enum Backend {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Integration {
+pub struct Component {
     pub name: String,
     pub component: PathBuf,
     /// The line of the manifest that names the component.
@@ -175,17 +186,23 @@ impl Config {
         let manifest = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let folder = manifest.parent().unwrap_or(Path::new("/")).to_owned();
         let mut whole = Section::whole(&problems, table.get_ref());
-        let api = check::api(whole.section("api"));
+        let mut section = whole.section("api");
+        let api = check::api(&mut section);
+        let only = stage::Stages::of_api(&mut section);
+        section.finish();
         let server = check::server(whole.section("server"), &folder);
         let connection = check::connection(whole.section("connection"));
         let backend = check::backend(whole.section("backend"), &folder);
         let section = whole.section("integrations");
-        let (integrations, sound) = check::integrations(&section, &folder);
-        let routes = check::routes(&whole.section("routes"), &section);
-        check::unused(&section, &routes);
+        let (components, sound) = check::integrations(&section, &folder);
+        let routes = whole.section("routes");
+        check::tell_of_no_route(&routes);
+        let routes = check::routes(&routes, &section);
+        let stages = only.and(&whole.section("stages"), &section, routes);
+        check::unused(&section, &stages);
         whole.finish();
         let (errors, warnings) = problems.finish();
-        let config = Self { manifest, folder, api, server, connection, backend, integrations, routes, warnings };
+        let config = Self { manifest, folder, api, server, connection, backend, components, stages, warnings };
         Examined { config: Some(config), errors, sound }
     }
 
@@ -193,7 +210,7 @@ impl Config {
     pub fn means_the_same(&self, other: &Self) -> bool {
         let bare = |config: &Self| {
             let mut bare = Self { warnings: Vec::new(), ..config.clone() };
-            bare.integrations.values_mut().for_each(|integration| integration.component_line = 0);
+            bare.components.values_mut().for_each(|integration| integration.component_line = 0);
             bare
         };
         bare(self) == bare(other)

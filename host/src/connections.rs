@@ -32,6 +32,8 @@ pub struct Peer {
 /// One connection, from its upgrade request until its `$disconnect` has run.
 pub struct Connection {
     pub id: ConnectionId,
+    /// The name of the stage that the peer asked for.
+    pub stage: Arc<str>,
     pub connected_at: EpochMillis,
     pub peer: Peer,
     pub outbox: Outbox,
@@ -40,17 +42,17 @@ pub struct Connection {
 
 impl Connection {
     /// A connection whose `$connect` is still to run: posts to it answer `Gone`.
-    pub fn new(id: ConnectionId, peer: Peer, limits: &ConnectionLimits) -> Self {
-        Self::at(id, now(), peer, Outbox::new(limits.outbox_messages, limits.outbox_bytes))
+    pub fn new(id: ConnectionId, stage: Arc<str>, peer: Peer, limits: &ConnectionLimits) -> Self {
+        Self::at(id, stage, now(), peer, Outbox::new(limits.outbox_messages, limits.outbox_bytes))
     }
 
     /// A connection that another process left behind; nothing can be sent to it.
-    pub fn left_behind(id: ConnectionId, connected_at: EpochMillis, peer: Peer) -> Self {
-        Self::at(id, connected_at, peer, Outbox::new(0, 0))
+    pub fn left_behind(id: ConnectionId, stage: Arc<str>, connected_at: EpochMillis, peer: Peer) -> Self {
+        Self::at(id, stage, connected_at, peer, Outbox::new(0, 0))
     }
 
-    fn at(id: ConnectionId, connected_at: EpochMillis, peer: Peer, outbox: Outbox) -> Self {
-        Self { id, connected_at, peer, outbox, last_active_at: AtomicU64::new(connected_at) }
+    fn at(id: ConnectionId, stage: Arc<str>, connected_at: EpochMillis, peer: Peer, outbox: Outbox) -> Self {
+        Self { id, stage, connected_at, peer, outbox, last_active_at: AtomicU64::new(connected_at) }
     }
 
     /// When a message last went either way.
@@ -87,18 +89,20 @@ impl Connections {
         self.by_id.get(id).map(|entry| Arc::clone(entry.value()))
     }
 
-    /// The connection, if something can be sent to it.
-    pub fn open(&self, id: &ConnectionId) -> Result<Arc<Connection>, PostError> {
-        self.get(id).filter(|connection| connection.outbox.is_open()).ok_or(PostError::Gone)
+    /// The connection of that stage, if something can be sent to it.
+    pub fn open(&self, stage: &str, id: &ConnectionId) -> Result<Arc<Connection>, PostError> {
+        let reachable = |connection: &Arc<Connection>| connection.outbox.is_open() && *connection.stage == *stage;
+        self.get(id).filter(reachable).ok_or(PostError::Gone)
     }
 
     /// Queues `payload` for the peer; returns when it is queued, not when it is delivered.
     ///
     /// # Errors
-    /// `Gone` if nobody holds the id (yet, or any more), `LimitExceeded` if its outbox is full.
-    pub fn post(&self, id: &ConnectionId, payload: Payload) -> Result<(), PostError> {
+    /// `Gone` if nobody of that stage holds the id (yet, or any more), `LimitExceeded` if its outbox
+    /// is full.
+    pub fn post(&self, stage: &str, id: &ConnectionId, payload: Payload) -> Result<(), PostError> {
         // The guard of the map is held for the few instructions of a push; nothing is awaited.
-        let connection = self.by_id.get(id).ok_or(PostError::Gone)?;
+        let connection = self.by_id.get(id).filter(|connection| *connection.stage == *stage).ok_or(PostError::Gone)?;
         let posted = connection.outbox.post(payload);
         match posted {
             Ok(()) => self.posts.increment(1),
@@ -109,8 +113,9 @@ impl Connections {
     }
 
     /// Closes the connection from this side.
-    pub fn delete(&self, id: &ConnectionId, frame: CloseFrame) -> Result<(), PostError> {
-        if self.by_id.get(id).ok_or(PostError::Gone)?.outbox.close(frame) { Ok(()) } else { Err(PostError::Gone) }
+    pub fn delete(&self, stage: &str, id: &ConnectionId, frame: CloseFrame) -> Result<(), PostError> {
+        let connection = self.by_id.get(id).filter(|connection| *connection.stage == *stage).ok_or(PostError::Gone)?;
+        if connection.outbox.close(frame) { Ok(()) } else { Err(PostError::Gone) }
     }
 
     pub fn len(&self) -> usize {

@@ -11,8 +11,8 @@ use anyhow::{Context as _, anyhow};
 
 use crate::capability::{ApiInfo, PluginScope, Services};
 use crate::config::{self, Config};
-use crate::gateway::{Deployment, Integration, Route, RouteTable};
-use crate::limits::COMPONENT_BYTES_MAX;
+use crate::gateway::{Deployment, Integration, Route, RouteTable, Stage};
+use crate::limits::{COMPONENT_BYTES_MAX, ConnectionLimits};
 use crate::metrics::Metrics;
 use crate::runtime::{Artifact, Plugin, Runtime};
 
@@ -37,7 +37,7 @@ pub struct Loader {
 /// A plugin, and what it was made of.
 #[derive(Clone)]
 pub struct Loaded {
-    pub integration: config::Integration,
+    pub integration: config::Component,
     pub artifact: Arc<Artifact>,
     pub plugin: Arc<Plugin>,
 }
@@ -67,11 +67,11 @@ impl Loader {
         &self,
         config: &Config,
         before: &Plugins,
-        to_read: impl Fn(&config::Integration) -> bool,
+        to_read: impl Fn(&config::Component) -> bool,
     ) -> Result<Plugins, Vec<LoadError>> {
         let mut plugins = Plugins::new();
         let mut problems = Vec::new();
-        for (name, integration) in &config.integrations {
+        for (name, integration) in &config.components {
             let loaded = match before.get(name) {
                 Some(before) if !to_read(integration) => self.bind_again(config, integration, before).await,
                 _ => self.load(config, integration, &[before, &plugins]).await,
@@ -91,7 +91,7 @@ impl Loader {
     pub async fn load(
         &self,
         config: &Config,
-        integration: &config::Integration,
+        integration: &config::Component,
         known: &[&Plugins],
     ) -> Result<Loaded, LoadError> {
         let (content, bytes) = component(config, integration).await?;
@@ -114,7 +114,7 @@ impl Loader {
     }
 
     /// Whether the file of an integration is a component, whatever that may do.
-    pub async fn check_file(&self, config: &Config, integration: &config::Integration) -> Result<(), LoadError> {
+    pub async fn check_file(&self, config: &Config, integration: &config::Component) -> Result<(), LoadError> {
         let (content, bytes) = component(config, integration).await?;
         let compiled = self.compile(bytes).await;
         compiled
@@ -136,7 +136,7 @@ impl Loader {
     async fn bind_again(
         &self,
         config: &Config,
-        integration: &config::Integration,
+        integration: &config::Component,
         before: &Loaded,
     ) -> Result<Loaded, LoadError> {
         let artifact = Arc::clone(&before.artifact);
@@ -153,12 +153,11 @@ impl Loader {
         Ok(Loaded { integration: integration.clone(), artifact, plugin })
     }
 
-    fn scope(&self, config: &Config, integration: &config::Integration) -> PluginScope {
+    fn scope(&self, config: &Config, integration: &config::Component) -> PluginScope {
         PluginScope::new(
             &integration.name,
             integration.grants.clone(),
             integration.limits.clone(),
-            api_info(config),
             Services { message_bytes: config.connection.message_bytes, ..self.services.clone() },
         )
     }
@@ -170,31 +169,42 @@ impl Loader {
 
     /// What is served with these plugins.
     pub fn deployment(&self, config: &Config, plugins: &Plugins) -> Deployment {
-        let routes = config.routes.iter().map(|(key, route)| Route {
+        let connection = Arc::new(config.connection.clone());
+        let stages = config.stages.keys();
+        Deployment::new(stages.map(|name| self.stage(config, plugins, name, Arc::clone(&connection))))
+    }
+
+    fn stage(&self, config: &Config, plugins: &Plugins, name: &str, connection: Arc<ConnectionLimits>) -> Stage {
+        let stage = &config.stages[name];
+        let routes = stage.routes.iter().map(|(key, route)| Route {
             key: key.clone(),
             name: key.as_str().into(),
             integration: Integration::Component(Arc::clone(&plugins[&route.integration].plugin)),
             route_response: route.route_response,
             metrics: self.metrics.route(key.as_str()),
         });
-        Deployment {
-            api: api_info(config),
+        Stage {
+            api: Arc::new(api_info(config, name)),
+            base_path: stage.base_path.clone(),
             routes: RouteTable::new(config.api.route_selection_expression.clone(), routes),
-            connection: config.connection.clone(),
+            connection,
         }
     }
 }
 
-fn api_info(config: &Config) -> ApiInfo {
+/// The API of a manifest, as the events of one stage tell it.
+pub fn api_info(config: &Config, stage: &str) -> ApiInfo {
     ApiInfo {
         id: config.api.id.clone(),
-        stage: config.api.stage.clone(),
-        stage_variables: config.api.stage_variables.clone().into_iter().collect(),
+        account_id: config.api.account_id.clone(),
+        region: config.api.region.clone(),
+        stage: stage.into(),
+        stage_variables: config.stages[stage].variables.clone().into_iter().collect(),
     }
 }
 
 /// The file of an integration, or what to do about it.
-async fn component(config: &Config, integration: &config::Integration) -> Result<(blake3::Hash, Vec<u8>), LoadError> {
+async fn component(config: &Config, integration: &config::Component) -> Result<(blake3::Hash, Vec<u8>), LoadError> {
     read(&integration.component).await.map_err(|error| {
         let hint = match (error.kind(), &integration.build) {
             (ErrorKind::NotFound, Some(build)) => format!("it is not there; build it: {build}"),
@@ -212,7 +222,7 @@ async fn read(path: &Path) -> io::Result<(blake3::Hash, Vec<u8>)> {
     Ok(tokio::task::spawn_blocking(move || (blake3::hash(&bytes), bytes)).await?)
 }
 
-fn problem(config: &Config, integration: &config::Integration, error: &anyhow::Error) -> String {
+fn problem(config: &Config, integration: &config::Component, error: &anyhow::Error) -> String {
     let manifest = shown(&config.manifest);
     let component = shown(&integration.component);
     let (line, name) = (integration.component_line, &integration.name);

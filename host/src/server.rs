@@ -248,6 +248,7 @@ async fn page(shared: &Shared) -> Response {
 }
 
 /// `/` is the page, `/{stage}` upgrades, `/{stage}/@connections/{id}` manages; nothing else is there.
+/// A base path may stand in the place of the stage.
 async fn dispatch(
     State(shared): State<Arc<Shared>>,
     axum::Extension(accepted): axum::Extension<Accepted>,
@@ -259,17 +260,17 @@ async fn dispatch(
     if request.uri().to_string().len() > URL_BYTES_MAX {
         return answer::message(StatusCode::URI_TOO_LONG, "URI Too Long");
     }
-    let stage = shared.gateway.deployment().api.stage.clone();
+    let deployment = shared.gateway.deployment();
     let path = request.uri().path().to_owned();
     // Clients double a slash where the endpoint that they were given ends in one.
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let decoded = |part| percent_decode_str(part).decode_utf8_lossy();
     let get = request.method() == Method::GET;
-    match parts[..] {
-        [] if get => page(&shared).await,
-        [first] if get && first == stage => upgrade::upgrade(shared, arrival, request).await,
-        [first, second, id] if first == stage && decoded(second) == "@connections" => {
-            management::manage(&shared.gateway, &decoded(id), request).await
+    match deployment.resolve(&parts) {
+        _ if parts.is_empty() && get && !upgrade::asks_for_websocket(&request) => page(&shared).await,
+        Some((stage, [])) if get => upgrade::upgrade(shared, Arc::clone(stage), arrival, request).await,
+        Some((stage, [name, id])) if decoded(name) == "@connections" => {
+            management::manage(&shared.gateway, stage, &decoded(id), request).await
         }
         _ => {
             body::discard(request.body_mut()).await;

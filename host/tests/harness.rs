@@ -236,7 +236,12 @@ impl Server {
 
     /// The same with headers; a refusal is the status.
     pub async fn try_connect(&self, query: &str, headers: &[(&'static str, &str)]) -> Result<Peer, u16> {
-        let mut request = format!("ws://{}/dev{query}", self.address).into_client_request().unwrap();
+        self.try_connect_to(&format!("/dev{query}"), headers).await
+    }
+
+    /// The same to another path than that of the stage `dev`.
+    pub async fn try_connect_to(&self, path: &str, headers: &[(&'static str, &str)]) -> Result<Peer, u16> {
+        let mut request = format!("ws://{}{path}", self.address).into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().append(*name, value.parse().unwrap());
         }

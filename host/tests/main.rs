@@ -23,4 +23,5 @@ mod reuse;
 mod routes;
 mod sdks;
 mod slow_peers;
+mod stages;
 mod store;

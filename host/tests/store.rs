@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{Peer, Site};
+use crate::harness::{PATIENCE, Peer, Site};
 
 const WRITERS: usize = 8;
 /// Attributes that a row gets, one after the other, before its connection is closed and another opened.
@@ -204,6 +204,38 @@ async fn what_a_dead_process_left_behind_gets_one_disconnect_with_1006_and_is_dr
         assert_eq!(peer.ask(&format!("ended {id}")).await, "1006 ", "and no second line");
     }
     assert!(!last.log.text().contains("left behind"));
+}
+
+#[tokio::test]
+async fn a_peer_that_was_never_let_in_gets_no_disconnect_after_a_crash() {
+    let mut server = Site::hostile().serve();
+    let mut inside = server.connect("").await;
+    let inside_id = inside.id().await;
+    let address = server.address;
+    let waiting = tokio::spawn(async move {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let url = format!("ws://{address}/dev?tell=waiting&do=keep%20waits%20later%2025000");
+        tokio_tungstenite::client_async(url, stream).await.is_err()
+    });
+    let deadline = Instant::now() + PATIENCE;
+    let mut told = inside.ask("get waiting").await;
+    while told == "none" {
+        assert!(Instant::now() < deadline, "its $connect never runs");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        told = inside.ask("get waiting").await;
+    }
+    let waiting_id = told.lines().next().unwrap().to_owned();
+    tokio::time::sleep(FLUSH_INTERVAL + FLUSH_TAKES).await;
+    server.process.kill().unwrap();
+    server.process.wait().unwrap();
+    assert!(waiting.await.unwrap(), "it was not let in");
+
+    let again = server.site.clone().serve();
+    again.log.line_with(&["1 connections that an earlier process left behind"]).await;
+    let mut peer = again.connect("").await;
+    assert_eq!(peer.ask(&format!("ended {inside_id}")).await, "1006 ");
+    assert_eq!(peer.ask(&format!("ended {waiting_id}")).await, "none");
+    assert_eq!(peer.ask(&format!("row-of {waiting_id}")).await, "error: the connection has no row");
 }
 
 #[tokio::test]

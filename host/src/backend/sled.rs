@@ -78,6 +78,10 @@ impl Sled {
         .await
     }
 
+    pub async fn admit_row(&self, id: ConnectionId) -> Result<(), BackendError> {
+        self.write_rows(|rows| rows.admit(id)).await
+    }
+
     /// Gives the row the attributes that `change` makes of those that it has.
     pub async fn change_row(
         &self,
@@ -100,13 +104,13 @@ impl Sled {
         Some(stored.decode())
     }
 
-    pub fn query(&self, attribute: Field, after: Option<ConnectionId>) -> Page<Row> {
-        let page = self.read_rows().query(&attribute, after);
+    pub fn query(&self, stage: &str, attribute: Field, after: Option<ConnectionId>) -> Page<Row> {
+        let page = self.read_rows().query(stage, &attribute, after);
         page.decode()
     }
 
-    pub fn scan(&self, after: Option<ConnectionId>) -> Page<Row> {
-        let page = self.read_rows().scan(after);
+    pub fn scan(&self, stage: &str, after: Option<ConnectionId>) -> Page<Row> {
+        let page = self.read_rows().scan(stage, after);
         page.decode()
     }
 

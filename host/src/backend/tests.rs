@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::*;
 use crate::id::NodeId;
 
+const STAGE: &str = "dev";
+
 /// A folder of its own for one test, gone at its end.
 struct Folder(PathBuf);
 
@@ -42,7 +44,8 @@ fn row(attributes: &[(&str, &str)]) -> Row {
         domain_name: "example.com".to_owned(),
         authorizer: fields(&[("principalId", "alice")]),
     };
-    Row { id: ConnectionId::random(NodeId(0)), connected_at: 1_700_000_000_000, peer, attributes: fields(attributes) }
+    let (id, stage) = (ConnectionId::random(NodeId(0)), STAGE.to_owned());
+    Row { id, stage, connected_at: 1_700_000_000_000, admitted: true, peer, attributes: fields(attributes) }
 }
 
 async fn add(backend: &Backend, id: ConnectionId, name: &str, value: &str) -> Result<(), BackendError> {
@@ -214,7 +217,7 @@ async fn pages_hold_all_rows_in_the_order_of_ids() {
         ids.sort();
         let (mut found, mut pages, mut cursor) = (Vec::new(), 0, None);
         loop {
-            let page = backend.query("room".to_owned(), room.clone(), cursor).await.unwrap();
+            let page = backend.query(STAGE, "room".to_owned(), room.clone(), cursor).await.unwrap();
             found.extend(page.items.iter().map(|row| row.id));
             pages += 1;
             cursor = page.cursor;
@@ -228,7 +231,7 @@ async fn pages_hold_all_rows_in_the_order_of_ids() {
     }
     let (mut all, mut cursor) = (Vec::new(), None);
     loop {
-        let page = backend.scan(cursor).await.unwrap();
+        let page = backend.scan(STAGE, cursor).await.unwrap();
         all.extend(page.items);
         cursor = page.cursor;
         if cursor.is_none() {
@@ -246,14 +249,14 @@ async fn a_page_goes_on_where_it_ended_though_rows_come_and_go() {
     for _ in 0..=limits::PAGE_ITEMS {
         backend.open_row(row(&[("room", "general")])).await.unwrap();
     }
-    let first = backend.scan(None).await.unwrap();
+    let first = backend.scan(STAGE, None).await.unwrap();
     // The row that the cursor names goes, too.
     for row in &first.items {
         backend.drop_row(row.id).await.unwrap();
     }
     let left = backend.rows().await.unwrap();
-    assert_eq!(backend.scan(first.cursor.clone()).await.unwrap(), Page { items: left.clone(), cursor: None });
-    let rest = backend.query("room".to_owned(), "general".to_owned(), first.cursor).await.unwrap();
+    assert_eq!(backend.scan(STAGE, first.cursor.clone()).await.unwrap(), Page { items: left.clone(), cursor: None });
+    let rest = backend.query(STAGE, "room".to_owned(), "general".to_owned(), first.cursor).await.unwrap();
     assert_eq!(rest.items, left);
 }
 
@@ -267,9 +270,9 @@ async fn a_page_of_large_rows_has_fewer_of_them() {
     for _ in 0..10 {
         backend.open_row(Row { attributes: large.clone(), ..row(&[]) }).await.unwrap();
     }
-    let page = backend.scan(None).await.unwrap();
+    let page = backend.scan(STAGE, None).await.unwrap();
     assert_eq!(page.items.len(), 7, "each has 66 KiB, a page 400");
-    assert_eq!(backend.scan(page.cursor).await.unwrap().items.len(), 3);
+    assert_eq!(backend.scan(STAGE, page.cursor).await.unwrap().items.len(), 3);
 }
 
 #[tokio::test]
@@ -278,8 +281,8 @@ async fn a_cursor_that_no_page_gave_is_refused() {
     let backend = folder.open();
     for cursor in ["", "1", "L0SM9cOFvHcCI/w=", "L0SM9cOFvHcCIhw=="] {
         let refused = Err(BackendError::Invalid("the cursor is none that a page has given".to_owned()));
-        assert_eq!(backend.scan(Some(cursor.to_owned())).await, refused);
-        assert_eq!(backend.query("n".to_owned(), "v".to_owned(), Some(cursor.to_owned())).await, refused);
+        assert_eq!(backend.scan(STAGE, Some(cursor.to_owned())).await, refused);
+        assert_eq!(backend.query(STAGE, "n".to_owned(), "v".to_owned(), Some(cursor.to_owned())).await, refused);
     }
 }
 
@@ -677,10 +680,10 @@ async fn a_damaged_folder_is_refused_with_advice() {
 async fn a_folder_of_another_format_is_refused() {
     let folder = Folder::new();
     drop(folder.open());
-    ::sled::open(&folder.0).unwrap().insert("format", "jackfield 2").unwrap();
+    ::sled::open(&folder.0).unwrap().insert("format", "jackfield 3").unwrap();
     let path = folder.0.display();
     let expected = format!(
-        "cannot open the store in {path}: its format is \"jackfield 2\", and this version knows \"jackfield 1\"; \
+        "cannot open the store in {path}: its format is \"jackfield 3\", and this version knows \"jackfield 2\"; \
          use the version that wrote it"
     );
     assert_eq!(refusal(&folder), expected);

@@ -55,13 +55,20 @@ impl Host for Capabilities {
         cursor: Option<String>,
     ) -> wasmtime::Result<Result<Page, StoreError>> {
         self.spend_or_trap()?;
-        let page = self.scope.services.backend.query(name, value, cursor).await;
+        let page = self.scope.services.backend.query(&self.caller.api.stage, name, value, cursor).await;
         Ok(page.map(Page::from).map_err(StoreError::from))
     }
 
     async fn scan(&mut self, cursor: Option<String>) -> wasmtime::Result<Result<Page, StoreError>> {
         self.spend_or_trap()?;
-        Ok(self.scope.services.backend.scan(cursor).await.map(Page::from).map_err(StoreError::from))
+        Ok(self
+            .scope
+            .services
+            .backend
+            .scan(&self.caller.api.stage, cursor)
+            .await
+            .map(Page::from)
+            .map_err(StoreError::from))
     }
 }
 

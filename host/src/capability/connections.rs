@@ -14,14 +14,14 @@ impl wit::types::Host for Capabilities {}
 impl wit::current_connection::Host for Capabilities {
     fn context(&mut self) -> wasmtime::Result<ConnectionContext> {
         self.spend_or_trap()?;
-        let peer = &self.caller.connection.peer;
+        let (api, peer) = (&self.caller.api, &self.caller.connection.peer);
         Ok(ConnectionContext {
-            api_id: self.scope.api.id.clone(),
-            stage: self.scope.api.stage.clone(),
+            api_id: api.id.clone(),
+            stage: (*api.stage).to_owned(),
             domain_name: peer.domain_name.clone(),
             identity: identity(peer),
             authorizer: peer.authorizer.clone(),
-            stage_variables: self.scope.api.stage_variables.clone(),
+            stage_variables: api.stage_variables.clone(),
         })
     }
 }
@@ -63,9 +63,10 @@ impl wit::connections::Host for Capabilities {
             // A name or a value that no row can have: it matches nobody.
             Err(_) => return Ok(Ok(0)),
         };
-        let mut queued = 0;
+        let (stage, mut queued) = (&*self.caller.api.stage, 0);
         for id in ids {
-            if except.as_deref() != Some(id.as_str()) && services.connections.post(&id, payload.clone()).is_ok() {
+            if except.as_deref() != Some(id.as_str()) && services.connections.post(stage, &id, payload.clone()).is_ok()
+            {
                 queued += 1;
             }
         }
@@ -76,7 +77,8 @@ impl wit::connections::Host for Capabilities {
         if !self.spend(1) {
             return Ok(Err(ConnectionError::LimitExceeded));
         }
-        let connection = parse(&id).and_then(|id| Ok(self.scope.services.connections.open(&id)?));
+        let connection =
+            parse(&id).and_then(|id| Ok(self.scope.services.connections.open(&self.caller.api.stage, &id)?));
         Ok(connection.map(|connection| ConnectionInfo {
             connected_at: connection.connected_at,
             last_active_at: connection.last_active_at(),
@@ -96,7 +98,8 @@ impl wit::connections::Host for Capabilities {
             Some(frame) => close_frame(frame)?,
             None => CloseFrame::new(1000, ""),
         };
-        Ok(parse(&id).and_then(|id| Ok(self.scope.services.connections.delete(&id, frame)?)))
+        let stage = &*self.caller.api.stage;
+        Ok(parse(&id).and_then(|id| Ok(self.scope.services.connections.delete(stage, &id, frame)?)))
     }
 }
 
@@ -113,7 +116,7 @@ impl Capabilities {
         if !self.spend(1) {
             return Err(ConnectionError::LimitExceeded);
         }
-        Ok(self.scope.services.connections.post(&parse(id)?, payload)?)
+        Ok(self.scope.services.connections.post(&self.caller.api.stage, &parse(id)?, payload)?)
     }
 }
 

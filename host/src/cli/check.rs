@@ -1,5 +1,6 @@
 //! `check`: every problem of a manifest and its components at once.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -30,7 +31,7 @@ impl Check {
 
         let sandbox = Sandbox::new(&config)?;
         let mut all = Vec::new();
-        for (name, integration) in &config.integrations {
+        for (name, integration) in &config.components {
             let line = Some(integration.component_line);
             if sound.contains(name) {
                 match sandbox.loader.load(&config, integration, &[]).await {
@@ -59,7 +60,8 @@ fn all_of(mut problems: Vec<(Option<u32>, String)>) -> anyhow::Error {
 
 fn summary(config: &Config, all: &[Loaded]) -> String {
     let manifest = shown(&config.manifest);
-    let (routes, integrations) = (counted(config.routes.len(), "route"), counted(all.len(), "integration"));
+    let routes: BTreeSet<_> = config.stages.values().flat_map(|stage| stage.routes.keys()).collect();
+    let (routes, integrations) = (counted(routes.len(), "route"), counted(all.len(), "integration"));
     let mut text = format!("{manifest} is fine: {routes}, {integrations}\n");
     let longest = all.iter().map(|loaded| loaded.integration.name.len()).max().unwrap_or(0);
     for loaded in all {

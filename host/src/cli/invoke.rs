@@ -12,13 +12,13 @@ use crate::backend::Row;
 use crate::capability::Caller;
 use crate::cli::sandbox::Sandbox;
 use crate::cli::{answer, counted, load_manifest, size};
-use crate::config::{Config, MANIFEST_NAME};
+use crate::config::{self, Config, MANIFEST_NAME};
 use crate::connections::{Connection, Peer, Presence};
 use crate::event::{Disconnect, Event, Field, now};
 use crate::gateway::RouteKey;
 use crate::id::{ConnectionId, NodeId, RequestId};
 use crate::payload::Payload;
-use crate::reload::shown;
+use crate::reload::{api_info, shown};
 use crate::runtime::Invocation;
 
 /// Run one event through the handler of a route, with no server
@@ -59,6 +59,9 @@ pub struct Invoke {
     /// Another open connection, whose row has this attribute; can be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = field)]
     other: Vec<Field>,
+    /// The stage of the event, where the manifest has several
+    #[arg(long)]
+    stage: Option<String>,
 }
 
 fn field(text: &str) -> Result<Field, String> {
@@ -70,23 +73,24 @@ impl Invoke {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let config = load_manifest(&self.manifest)?;
         let manifest = shown(&config.manifest);
-        let known: Vec<&str> = config.routes.keys().map(RouteKey::as_str).collect();
+        let (stage_name, stage) = self.stage(&config)?;
+        let known: Vec<&str> = stage.routes.keys().map(RouteKey::as_str).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         let key = RouteKey::parse(&self.route).ok();
-        let Some((key, route)) = key.and_then(|key| config.routes.get_key_value(&key)) else {
+        let Some((key, route)) = key.and_then(|key| stage.routes.get_key_value(&key)) else {
             bail!("{manifest} has no route {:?}; its routes are: {known}", self.route);
         };
         let sandbox = Sandbox::new(&config)?;
-        let integration = &config.integrations[&route.integration];
+        let integration = &config.components[&route.integration];
         let loaded = sandbox.loader.load(&config, integration, &[]).await?;
 
-        let own = self.enter(&sandbox, &config, &self.row).await?;
+        let own = self.enter(&sandbox, &config, stage_name, &self.row).await?;
         if *key != RouteKey::Connect {
             own.outbox.open();
         }
         let mut others = Vec::new();
         for attribute in &self.other {
-            let other = self.enter(&sandbox, &config, std::slice::from_ref(attribute)).await?;
+            let other = self.enter(&sandbox, &config, stage_name, std::slice::from_ref(attribute)).await?;
             other.outbox.open();
             others.push((other, format!("{}={}", attribute.0, attribute.1)));
         }
@@ -94,6 +98,7 @@ impl Invoke {
             own.outbox.shut();
         }
         let caller = Caller {
+            api: Arc::new(api_info(&config, stage_name)),
             connection: Arc::clone(&own),
             route_key: key.as_str().into(),
             request_id: RequestId::next(),
@@ -128,8 +133,26 @@ impl Invoke {
         Ok(if invocation.result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
+    fn stage<'c>(&self, config: &'c Config) -> anyhow::Result<(&'c str, &'c config::Stage)> {
+        let known = config.stages.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let found = match &self.stage {
+            Some(name) => config.stages.get_key_value(name),
+            None if config.stages.len() == 1 => config.stages.first_key_value(),
+            None => bail!("the manifest has several stages; say which: --stage with one of {known}"),
+        };
+        let (name, stage) =
+            found.with_context(|| format!("the manifest has no such stage; its stages are: {known}"))?;
+        Ok((name, stage))
+    }
+
     /// A connection with its row.
-    async fn enter(&self, sandbox: &Sandbox, config: &Config, attributes: &[Field]) -> anyhow::Result<Presence> {
+    async fn enter(
+        &self,
+        sandbox: &Sandbox,
+        config: &Config,
+        stage: &str,
+        attributes: &[Field],
+    ) -> anyhow::Result<Presence> {
         let services = &sandbox.loader.services;
         let peer = Peer {
             source_ip: "127.0.0.1".to_owned(),
@@ -138,8 +161,15 @@ impl Invoke {
             authorizer: Vec::new(),
         };
         let id = ConnectionId::random(NodeId(0));
-        let presence = services.connections.enter(Connection::new(id, peer.clone(), &config.connection));
-        let row = Row { id, connected_at: presence.connected_at, peer, attributes: Vec::new() };
+        let presence = services.connections.enter(Connection::new(id, stage.into(), peer.clone(), &config.connection));
+        let row = Row {
+            id,
+            stage: stage.to_owned(),
+            connected_at: presence.connected_at,
+            admitted: true,
+            peer,
+            attributes: Vec::new(),
+        };
         services.backend.open_row(row).await?;
         services.backend.put(id, attributes.to_vec()).await.context("--row and --other")?;
         Ok(presence)

@@ -267,7 +267,7 @@ mod tests {
 
         let config = Config::load(&folder.join("jackfield.toml")).unwrap();
         assert_eq!(config.warnings, []);
-        let integration = &config.integrations["my-chat_2"];
+        let integration = &config.components["my-chat_2"];
         assert_eq!(integration.component, folder.join("target/wasm32-wasip2/release/my_chat_2.wasm"));
         assert!(integration.watch.iter().all(|path| path.exists()), "{:?}", integration.watch);
     }

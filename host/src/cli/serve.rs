@@ -171,9 +171,10 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
 
 /// Says on stdout, in a line that a program can read, that connections are accepted.
 fn announce(server: &Server, config: &config::Config) -> anyhow::Result<()> {
-    let (address, stage) = (server.address(), &config.api.stage);
+    let address = server.address();
+    let stages: String = config.stages.keys().map(|stage| format!("listening on ws://{address}/{stage}\n")).collect();
     let page = config.server.page.iter().map(|_| format!("page on http://{address}/\n"));
-    answer(&format!("listening on ws://{address}/{stage}\n{}", page.collect::<String>()))
+    answer(&format!("{stages}{}", page.collect::<String>()))
 }
 
 /// SIGTERM and ctrl-c stop, a second one at once; SIGHUP asks for a reload.

@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 use super::other_names::nearest;
 use super::section::{Entry, Section};
 use super::value::{self, Wrong};
-use super::{Api, Backend, Integration, Route, Server, allowed_host};
+use super::{Api, Backend, Component, Route, Server, Stage, allowed_host};
 use crate::backend::{Durability, SledOptions};
 use crate::capability::{AllowedHost, FileGrant, Grants};
 use crate::gateway::{RouteKey, RouteSelectionExpression};
@@ -27,8 +27,10 @@ const MILLION: usize = 1_000_000;
 const ROUTE_SELECTION_EXPRESSION: &str = "$request.body.action";
 pub const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3001);
 pub const STAGE: &str = "dev";
+const ACCOUNT_ID: &str = "000000000000";
+const REGION: &str = "us-east-1";
 /// API Gateway's bound of a stage's name.
-const NAME_LENGTH_MAX: usize = 128;
+pub const NAME_LENGTH_MAX: usize = 128;
 /// API Gateway allows 50 ms to 29 s; here a slow handler may take as long as a Lambda function.
 const EVENT_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(15 * 60);
 /// An epoch, to the longest event.
@@ -38,20 +40,26 @@ const EVENT_MEMORIES: RangeInclusive<usize> = 64 * KIB..=4096 * MIB;
 /// Short enough for tests, long enough for anybody.
 const WAITS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(30 * 24 * 60 * 60);
 
-pub fn api(mut section: Section<'_>) -> Api {
-    let api = Api {
+pub fn api(section: &mut Section<'_>) -> Api {
+    Api {
         id: section.read("id", |id| named(id, NAME_LENGTH_MAX)).unwrap_or("local").to_owned(),
-        stage: section.read("stage", |stage| named(stage, NAME_LENGTH_MAX)).unwrap_or(STAGE).to_owned(),
+        account_id: section.read("account_id", account_id).unwrap_or(ACCOUNT_ID).to_owned(),
+        region: section.read("region", |region| named(region, NAME_LENGTH_MAX)).unwrap_or(REGION).to_owned(),
         route_selection_expression: section.read("route_selection_expression", expression).unwrap_or_else(|| {
             RouteSelectionExpression::parse(ROUTE_SELECTION_EXPRESSION).expect("the default is good")
         }),
-        stage_variables: section.read_texts("stage_variables", value::name(NAME_LENGTH_MAX)),
-    };
-    section.finish();
-    api
+    }
 }
 
-fn named<'m>(value: &'m DeValue<'m>, length_max: usize) -> Result<&'m str, Wrong> {
+fn account_id<'m>(value: &'m DeValue<'m>) -> Result<&'m str, Wrong> {
+    let id = value::text(value)?;
+    if id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(id);
+    }
+    Err(Wrong::new("12 digits in quotes", ""))
+}
+
+pub fn named<'m>(value: &'m DeValue<'m>, length_max: usize) -> Result<&'m str, Wrong> {
     let name = value::text(value)?;
     value::name(length_max)(name).map(|()| name)
 }
@@ -161,7 +169,7 @@ fn durability_is_always(value: &DeValue<'_>) -> Result<bool, Wrong> {
 }
 
 /// All of them, and the names of those in whose sections nothing is wrong.
-pub fn integrations(section: &Section<'_>, folder: &Path) -> (BTreeMap<String, Integration>, BTreeSet<String>) {
+pub fn integrations(section: &Section<'_>, folder: &Path) -> (BTreeMap<String, Component>, BTreeSet<String>) {
     let (mut integrations, mut sound) = (BTreeMap::new(), BTreeSet::new());
     for entry in section.entries() {
         let errors_before = section.problems.errors();
@@ -180,9 +188,9 @@ pub fn integrations(section: &Section<'_>, folder: &Path) -> (BTreeMap<String, I
     (integrations, sound)
 }
 
-fn integration(name: &str, mut section: Section<'_>, folder: &Path) -> Integration {
+fn integration(name: &str, mut section: Section<'_>, folder: &Path) -> Component {
     let component = section.read_needed("component", value::path(folder));
-    let integration = Integration {
+    let integration = Component {
         name: name.to_owned(),
         component: component.unwrap_or_default(),
         component_line: section.problems.line(section.span_of("component")),
@@ -332,11 +340,14 @@ pub fn routes(section: &Section<'_>, integrations: &Section<'_>) -> BTreeMap<Rou
             routes.insert(key, route);
         }
     }
+    routes
+}
+
+pub fn tell_of_no_route(section: &Section<'_>) {
     if section.entries().next().is_none() {
         let problem = "found no route, so every message is answered with Forbidden".to_owned();
         section.problems.warning(section.span(), problem, "add [routes], and below it \"$default\" = \"INTEGRATION\"");
     }
-    routes
 }
 
 /// `"integration"` or `{ integration = "integration", route_response = true }`.
@@ -383,9 +394,9 @@ fn integration_name(value: &DeValue<'_>, integrations: &Section<'_>) -> Result<S
 }
 
 /// Tells the integrations that no route uses.
-pub fn unused(section: &Section<'_>, routes: &BTreeMap<RouteKey, Route>) {
+pub fn unused(section: &Section<'_>, stages: &BTreeMap<String, Stage>) {
     for entry in section.entries() {
-        if !routes.values().any(|route| route.integration == entry.key) {
+        if !stages.values().flat_map(|stage| stage.routes.values()).any(|route| route.integration == entry.key) {
             let problem = format!("[{}]: found no route that uses it", section.name_of(entry.key));
             let advice = format!("add one to [routes], such as \"$default\" = {:?}", entry.key);
             section.problems.warning(entry.key_span, problem, advice);

@@ -104,10 +104,10 @@ fn every_key_that_is_written_comes_true() {
     assert_eq!(config.manifest, Path::new(PATH));
     assert_eq!(config.folder, Path::new("/project"));
 
-    assert_eq!((&*config.api.id, &*config.api.stage), ("chat", "prod"));
+    assert_eq!((&*config.api.id, config.stages.keys().next().map(String::as_str)), ("chat", Some("prod")));
     let expression = "${request.body.service}/${request.body.action}";
     assert_eq!(config.api.route_selection_expression.as_str(), expression);
-    assert_eq!(config.api.stage_variables, BTreeMap::from([("table".to_owned(), "users".to_owned())]));
+    assert_eq!(config.stages["prod"].variables, BTreeMap::from([("table".to_owned(), "users".to_owned())]));
 
     let server = Server {
         listen: (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -135,7 +135,7 @@ fn every_key_that_is_written_comes_true() {
     let sled = SledOptions { folder: "/project/../rows".into(), durability: Durability::Always };
     assert_eq!(config.backend, Backend::Sled(sled));
 
-    let chat = Integration {
+    let chat = Component {
         name: "chat".to_owned(),
         component: "/project/chat/target/chat.wasm".into(),
         component_line: 33,
@@ -167,7 +167,7 @@ fn every_key_that_is_written_comes_true() {
         },
         reuse: 100,
     };
-    assert_eq!(config.integrations, BTreeMap::from([("chat".to_owned(), chat)]));
+    assert_eq!(config.components, BTreeMap::from([("chat".to_owned(), chat)]));
 
     let route = |route_response| Route { integration: "chat".to_owned(), route_response };
     let routes = [
@@ -176,7 +176,7 @@ fn every_key_that_is_written_comes_true() {
         (RouteKey::Default, route(true)),
         (RouteKey::Custom("chat/join".into()), route(false)),
     ];
-    assert_eq!(config.routes, BTreeMap::from(routes));
+    assert_eq!(config.stages["prod"].routes, BTreeMap::from(routes));
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn an_empty_manifest_is_one_with_every_default() {
     assert_eq!(config.connection, ConnectionLimits::default());
     let durability = Durability::Interval(crate::limits::FLUSH_INTERVAL);
     assert_eq!(config.backend, Backend::Sled(SledOptions { folder: "/project/data".into(), durability }));
-    assert_eq!((config.integrations.len(), config.routes.len()), (0, 0));
+    assert_eq!((config.components.len(), config.stages["dev"].routes.len()), (0, 0));
 }
 
 fn documentation() -> String {
@@ -202,7 +202,7 @@ fn the_defaults_are_those_that_the_documentation_writes_out() {
     let component = "[integrations.handler]\ncomponent = \"handler.wasm\"\n[routes]\n\"$default\" = \"handler\"";
     let mut default = config(component);
     // The only thing that is told of the text and not of what it means.
-    default.integrations.get_mut("handler").unwrap().component_line = written.integrations["handler"].component_line;
+    default.components.get_mut("handler").unwrap().component_line = written.components["handler"].component_line;
     assert_eq!(written, default);
 }
 
@@ -467,7 +467,7 @@ fn an_allowed_host_is_a_scheme_a_host_and_a_port() {
         ("{ url = \"http://example.com\", private = false }", "example.com", 80, false),
     ] {
         let text = format!("[integrations.chat]\ncomponent = \"x\"\nallowed_hosts = [{url}]");
-        let hosts = &config(&text).integrations["chat"].grants.allowed_hosts;
+        let hosts = &config(&text).components["chat"].grants.allowed_hosts;
         assert_eq!((&*hosts[0].host, hosts[0].port, hosts[0].private), (host, port, private));
     }
 }
@@ -735,4 +735,39 @@ proptest! {
     fn any_text_is_taken_or_refused(text in r#"([\[\]{}="'.,\n$ ]|api|routes|integrations|url|\PC){0,40}"#) {
         let _ = Config::parse(&text, Path::new(PATH));
     }
+}
+
+#[test]
+fn stages_have_their_own_variables_and_what_differs_from_the_routes() {
+    let config = config(
+        "[integrations.a]\ncomponent = \"a.wasm\"\n[integrations.b]\ncomponent = \"b.wasm\"\n\
+         [routes]\nx = \"a\"\n\"$default\" = \"a\"\n\
+         [stages.dev]\n[stages.prod]\nvariables = { table = \"users\" }\nbase_path = \"chat/v1\"\nroutes.x = \"b\"\n",
+    );
+    let of = |stage: &str, key: &str| config.stages[stage].routes[&RouteKey::parse(key).unwrap()].integration.clone();
+    assert_eq!(config.stages.keys().collect::<Vec<_>>(), ["dev", "prod"]);
+    assert_eq!([of("dev", "x"), of("prod", "x"), of("prod", "$default")], ["a", "b", "a"]);
+    assert_eq!(config.stages["prod"].variables["table"], "users");
+    assert_eq!(config.stages["prod"].base_path.as_deref(), Some("chat/v1"));
+    assert_eq!(config.warnings, []);
+}
+
+#[test]
+fn what_cannot_be_a_stage_is_told() {
+    assert_told(
+        "[api]\nstage = \"x\"\n[stages.dev]",
+        "jackfield.toml:2: api.stage: found beside [stages], which has all stages; \
+         write it into a section of its own: [stages.NAME]",
+    );
+    for path in ["/chat", "chat/", "a//b", "@connections", "a b"] {
+        let told = told(&format!("[stages.dev]\nbase_path = {path:?}"));
+        assert!(
+            told.starts_with(&format!("jackfield.toml:2: stages.dev.base_path: found {path:?}, expected")),
+            "{told}"
+        );
+    }
+    let told =
+        told("[stages.dev]\nbase_path = \"x\"\n[stages.prod]\nbase_path = \"x\"\n[stages.y]\nbase_path = \"dev\"");
+    assert!(told.contains("stages.prod.base_path: found \"x\", which [stages.dev] has; give each"), "{told}");
+    assert!(told.contains("stages.y.base_path: found \"dev\", the name of another stage; take another path"), "{told}");
 }

@@ -32,7 +32,7 @@ impl Build {
     /// The builds of a manifest, in the order of their integrations' names.
     pub fn all(config: &Config) -> Vec<Self> {
         let mut builds: Vec<Self> = Vec::new();
-        for (name, integration) in &config.integrations {
+        for (name, integration) in &config.components {
             let Some(command) = &integration.build else { continue };
             let known = builds.iter().position(|build| build.command == *command);
             let at = known.unwrap_or_else(|| {

@@ -55,7 +55,7 @@ impl Files {
 /// The manifest, every component, and for development the sources.
 fn targets(config: &Config, develop: bool) -> BTreeSet<Target> {
     let mut targets = BTreeSet::from([Target::File(config.manifest.clone())]);
-    targets.extend(config.integrations.values().map(|integration| Target::File(integration.component.clone())));
+    targets.extend(config.components.values().map(|integration| Target::File(integration.component.clone())));
     if develop {
         targets.extend(Build::all(config).into_iter().flat_map(|build| build.sources).map(Target::Folder));
     }
@@ -188,7 +188,7 @@ impl Live {
 
     async fn changed_components(&mut self, files: &BTreeSet<PathBuf>) {
         let of = |config: &Config| {
-            let made = config.integrations.values().filter(|integration| files.contains(&integration.component));
+            let made = config.components.values().filter(|integration| files.contains(&integration.component));
             made.map(|integration| integration.name.clone()).collect::<Vec<_>>()
         };
         if self.candidate.as_ref().is_some_and(|candidate| !of(candidate).is_empty()) {
@@ -204,7 +204,7 @@ impl Live {
     /// One component: the other plugins and every connection stay as they are.
     async fn reload_component(&mut self, name: &str) {
         let started = Instant::now();
-        let integration = &self.config.integrations[name];
+        let integration = &self.config.components[name];
         if self.is_unfinished(integration).await {
             return;
         }
@@ -299,9 +299,9 @@ impl Live {
     async fn try_candidate(&mut self) {
         let Some(candidate) = &self.candidate else { return };
         let mut unfinished = BTreeSet::new();
-        for (name, integration) in &candidate.integrations {
+        for (name, integration) in &candidate.components {
             if self.is_unfinished(integration).await {
-                let served = self.config.integrations.get(name);
+                let served = self.config.components.get(name);
                 if served.is_none_or(|served| served.component != integration.component) {
                     // The end of a build comes back to it.
                     return;
@@ -309,7 +309,7 @@ impl Live {
                 unfinished.insert(name);
             }
         }
-        let to_read = |integration: &config::Integration| !unfinished.contains(&integration.name);
+        let to_read = |integration: &config::Component| !unfinished.contains(&integration.name);
         let plugins = match self.loader.load_again(candidate, &self.plugins, to_read).await {
             Ok(plugins) => plugins,
             Err(problems) => return self.refuse(MANIFEST, problems),
@@ -348,7 +348,7 @@ impl Live {
     }
 
     /// Whether its file is of a build that still runs, or that has failed.
-    async fn is_unfinished(&self, integration: &config::Integration) -> bool {
+    async fn is_unfinished(&self, integration: &config::Component) -> bool {
         let work = self.builds.as_ref().zip(integration.build.as_deref());
         if work.is_some_and(|(builds, command)| builds.is_at_work(command)) {
             return true;
@@ -361,7 +361,7 @@ impl Live {
 
     async fn built(&mut self, build: &Build, result: anyhow::Result<()>) {
         let configs = std::iter::once(&self.config).chain(&self.candidate);
-        let made = configs.flat_map(|config| config.integrations.values());
+        let made = configs.flat_map(|config| config.components.values());
         let made = made.filter(|integration| integration.build.as_ref() == Some(&build.command));
         let components: BTreeSet<PathBuf> = made.map(|integration| integration.component.clone()).collect();
         if let Err(error) = result {

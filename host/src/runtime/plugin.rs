@@ -228,8 +228,9 @@ impl Plugin {
 
     /// Starts the component in a store of its own and checks the type of its handler.
     async fn warm_up(&self) -> anyhow::Result<()> {
-        let nobody = Connection::left_behind(ConnectionId::random(NodeId(0)), now(), Peer::default());
+        let nobody = Connection::left_behind(ConnectionId::random(NodeId(0)), "".into(), now(), Peer::default());
         let caller = Caller {
+            api: Arc::default(),
             connection: Arc::new(nobody),
             route_key: "(load)".into(),
             request_id: RequestId::next(),

@@ -42,22 +42,26 @@ pub(super) struct Below {
 }
 
 /// Serves a connection that `$connect` let in; says how it ended, once its handlers have run.
-pub(super) async fn serve(shared: &Shared, connection: &Arc<Connection>, below: Below) -> Disconnect {
+pub(super) async fn serve(
+    shared: &Shared,
+    limits: &ConnectionLimits,
+    connection: &Arc<Connection>,
+    below: Below,
+) -> Disconnect {
     let Below { on_upgrade, place } = below;
     let Ok(Ok(upgraded)) = timeout(SWITCH_TIMEOUT, on_upgrade).await else {
         return Disconnect::abnormal();
     };
-    let limits = shared.gateway.deployment().connection.clone();
     let (stream, already_read) = upgrade::into_stream(upgraded);
     let socket = WebSocketStream::from_partially_read(
         CountedStream::new(stream),
         already_read,
         Role::Server,
-        Some(socket_config(&limits)),
+        Some(socket_config(limits)),
     )
     .await;
     let mut socket = Socket { socket, unflushed: false };
-    let Ending { end, running, backlog } = live(shared, connection, &limits, &mut socket).await;
+    let Ending { end, running, backlog } = live(shared, connection, limits, &mut socket).await;
     // Posts from here on are told Gone, also while handlers of this connection still run.
     connection.outbox.shut();
     let told = end.told();

@@ -9,30 +9,30 @@ use serde::Serialize;
 
 use crate::connections::{CloseFrame, Connection, PostError};
 use crate::event::EpochMillis;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Stage};
 use crate::id::ConnectionId;
 use crate::payload::{Payload, Text};
 use crate::server::answer::{self, exception};
 use crate::server::body::{self, BodyError};
 
-/// `id` is the last part of the path, decoded.
-pub async fn manage(gateway: &Gateway, id: &str, request: Request<Body>) -> Response {
+/// `id` is the last part of the path, decoded; it is Gone where it is of another stage.
+pub async fn manage(gateway: &Gateway, stage: &Stage, id: &str, request: Request<Body>) -> Response {
     let (method, id) = (request.method().clone(), ConnectionId::parse(id));
     let mut body = request.into_body();
     if let (Ok(id), &Method::POST) = (&id, &method) {
-        return post(gateway, id, body).await;
+        return post(gateway, stage, id, body).await;
     }
     body::discard(&mut body).await;
     match (id, method) {
         (Err(error), _) => bad_request(&error.to_string()),
-        (Ok(id), Method::GET) => get(gateway, &id),
-        (Ok(id), Method::DELETE) => delete(gateway, &id),
+        (Ok(id), Method::GET) => get(gateway, stage, &id),
+        (Ok(id), Method::DELETE) => delete(gateway, stage, &id),
         _ => answer::forbidden(),
     }
 }
 
-async fn post(gateway: &Gateway, id: &ConnectionId, mut body: Body) -> Response {
-    let message_bytes = gateway.deployment().connection.message_bytes;
+async fn post(gateway: &Gateway, stage: &Stage, id: &ConnectionId, mut body: Body) -> Response {
+    let message_bytes = stage.connection.message_bytes;
     let body = match body::read(&mut body, message_bytes).await {
         Ok(body) => body,
         Err(BodyError::TooLong) => {
@@ -46,7 +46,7 @@ async fn post(gateway: &Gateway, id: &ConnectionId, mut body: Body) -> Response 
     let Ok(text) = Text::try_from(body) else {
         return bad_request("the body is not UTF-8, and a message is text");
     };
-    match gateway.connections().post(id, Payload::Text(text)) {
+    match gateway.connections().post(&stage.api.stage, id, Payload::Text(text)) {
         Ok(()) => answer::identified(StatusCode::OK.into_response()),
         Err(error) => refused(error),
     }
@@ -69,8 +69,8 @@ struct Identity<'a> {
     user_agent: Option<&'a str>,
 }
 
-fn get(gateway: &Gateway, id: &ConnectionId) -> Response {
-    match gateway.connections().open(id) {
+fn get(gateway: &Gateway, stage: &Stage, id: &ConnectionId) -> Response {
+    match gateway.connections().open(&stage.api.stage, id) {
         Ok(connection) => {
             let json = [(header::CONTENT_TYPE, "application/json")];
             answer::identified((json, document(&connection)).into_response())
@@ -94,8 +94,8 @@ fn iso(at: EpochMillis) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
-fn delete(gateway: &Gateway, id: &ConnectionId) -> Response {
-    match gateway.connections().delete(id, CloseFrame::new(1000, "")) {
+fn delete(gateway: &Gateway, stage: &Stage, id: &ConnectionId) -> Response {
+    match gateway.connections().delete(&stage.api.stage, id, CloseFrame::new(1000, "")) {
         Ok(()) => answer::identified(StatusCode::NO_CONTENT.into_response()),
         Err(error) => refused(error),
     }

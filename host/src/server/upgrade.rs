@@ -13,7 +13,7 @@ use tracing::debug;
 
 use crate::connections::Peer;
 use crate::event::Field;
-use crate::gateway::{Admitted, Refusal, Upgrade};
+use crate::gateway::{Admitted, Refusal, Stage, Upgrade};
 use crate::server::connection::Below;
 use crate::server::head::HeadRecorder;
 use crate::server::{Arrival, Shared, answer, connection};
@@ -22,7 +22,7 @@ use crate::server::{Arrival, Shared, answer, connection};
 ///
 /// The connection's whole life, from `$connect` to `$disconnect`, is one task: a client that hangs
 /// up while it waits must not cut the handler off.
-pub async fn upgrade(shared: Arc<Shared>, arrival: Arrival, mut request: Request<Body>) -> Response {
+pub async fn upgrade(shared: Arc<Shared>, stage: Arc<Stage>, arrival: Arrival, mut request: Request<Body>) -> Response {
     if !asks_for_websocket(&request) {
         return upgrade_required();
     }
@@ -34,7 +34,7 @@ pub async fn upgrade(shared: Arc<Shared>, arrival: Arrival, mut request: Request
     let told = told(&arrival, &request);
     let below = Below { on_upgrade: hyper::upgrade::on(&mut request), place: arrival.place };
     let (decide, decision) = oneshot::channel();
-    shared.lives.spawn(live(Arc::clone(&shared), told, below, decide));
+    shared.lives.spawn(live(Arc::clone(&shared), stage, told, below, decide));
     match decision.await {
         Ok(Ok(subprotocol)) => switch(accepted, subprotocol),
         Ok(Err(refusal)) => refuse(refusal),
@@ -46,13 +46,16 @@ pub async fn upgrade(shared: Arc<Shared>, arrival: Arrival, mut request: Request
 /// One connection, from `$connect` until its `$disconnect` has run.
 async fn live(
     shared: Arc<Shared>,
+    stage: Arc<Stage>,
     told: Upgrade,
     below: Below,
     decide: oneshot::Sender<Result<Option<String>, Refusal>>,
 ) {
     let gateway = &shared.gateway;
+    // The stage itself, with all that its routes hold, is not kept for as long as the connection.
+    let limits = Arc::clone(&stage.connection);
     // What runs only at the ends of a life is boxed: most of it a connection is idle.
-    let Admitted { presence, subprotocol } = match Box::pin(gateway.connect(told)).await {
+    let Admitted { presence, subprotocol } = match Box::pin(gateway.connect(stage, told)).await {
         Ok(admitted) => admitted,
         Err(refusal) => {
             // Nobody listens any more where the client has hung up.
@@ -62,8 +65,11 @@ async fn live(
     };
     gateway.metrics().connections_open.increment(1);
     let told_so = decide.send(Ok(subprotocol)).is_ok();
-    let end =
-        if told_so { connection::serve(&shared, &presence, below).await } else { crate::event::Disconnect::abnormal() };
+    let end = if told_so {
+        connection::serve(&shared, &limits, &presence, below).await
+    } else {
+        crate::event::Disconnect::abnormal()
+    };
     presence.outbox.shut();
     let left = Arc::clone(&presence);
     // From here on nobody finds it: a `$disconnect` that posts to its own connection is told Gone.
@@ -73,7 +79,7 @@ async fn live(
     Box::pin(gateway.disconnect(&left, end)).await;
 }
 
-fn asks_for_websocket(request: &Request<Body>) -> bool {
+pub fn asks_for_websocket(request: &Request<Body>) -> bool {
     let upgrade = request.headers().get(header::UPGRADE);
     upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }

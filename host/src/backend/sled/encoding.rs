@@ -10,9 +10,14 @@ use crate::event::Field;
 use crate::id::ConnectionId;
 
 const LENGTH_BYTES: usize = size_of::<u32>();
+/// Behind the length of the head.
+const ADMITTED_AT: usize = LENGTH_BYTES;
+const STAGE_AT: usize = ADMITTED_AT + 1;
 
 pub fn encode(row: &Row) -> Arc<[u8]> {
     let mut bytes = vec![0; LENGTH_BYTES];
+    bytes.push(row.admitted.into());
+    push_text(&mut bytes, &row.stage);
     bytes.extend_from_slice(&row.connected_at.to_le_bytes());
     push_text(&mut bytes, &row.peer.source_ip);
     bytes.push(row.peer.user_agent.is_some().into());
@@ -23,6 +28,20 @@ pub fn encode(row: &Row) -> Arc<[u8]> {
     bytes[..LENGTH_BYTES].copy_from_slice(&head);
     push_fields(&mut bytes, &row.attributes);
     bytes.into()
+}
+
+/// The same row, let in. `None` where the bytes are no row.
+pub fn admitted(row: &[u8]) -> Option<Arc<[u8]>> {
+    let mut bytes = row.to_vec();
+    *bytes.get_mut(ADMITTED_AT)? = true.into();
+    Some(bytes.into())
+}
+
+/// The name of its stage. `None` where the bytes are no row.
+pub fn stage(row: &[u8]) -> Option<&[u8]> {
+    let mut rest = Bytes(row.get(STAGE_AT..)?);
+    let length = rest.length()?;
+    rest.0.get(..length)
 }
 
 /// The same row with other attributes.
@@ -41,12 +60,14 @@ pub fn attributes(row: &[u8]) -> Option<Vec<Field>> {
 pub fn decode(id: ConnectionId, row: &[u8]) -> Option<Row> {
     let (head, attributes) = split(row)?;
     let mut head = Bytes(&head[LENGTH_BYTES..]);
+    let [admitted] = head.take()?;
+    let stage = head.text()?;
     let connected_at = u64::from_le_bytes(head.take()?);
     let source_ip = head.text()?;
     let [has_user_agent] = head.take()?;
     let user_agent = head.text().map(|text| (has_user_agent != 0).then_some(text))?;
     let peer = Peer { source_ip, user_agent, domain_name: head.text()?, authorizer: head.fields()? };
-    Some(Row { id, connected_at, peer, attributes: Bytes(attributes).fields()? })
+    Some(Row { id, stage, connected_at, admitted: admitted != 0, peer, attributes: Bytes(attributes).fields()? })
 }
 
 fn split(row: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -112,7 +133,8 @@ mod tests {
             authorizer: vec![field(&("principal", "ü\0")), field(&("", ""))],
         };
         let attributes = attributes.iter().map(field).collect();
-        Row { id: ConnectionId::random(NodeId(0)), connected_at: 7, peer, attributes }
+        let id = ConnectionId::random(NodeId(0));
+        Row { id, stage: "dev".to_owned(), connected_at: 7, admitted: false, peer, attributes }
     }
 
     #[test]
@@ -129,6 +151,14 @@ mod tests {
         let before = row(Some("curl"), &[("room", "general")]);
         let after = Row { attributes: vec![("room".to_owned(), "random".to_owned())], ..before.clone() };
         assert_eq!(with_attributes(&encode(&before), &after.attributes), Some(encode(&after)));
+    }
+
+    #[test]
+    fn a_row_that_is_let_in_is_otherwise_the_same() {
+        let before = row(None, &[("room", "general")]);
+        let after = Row { admitted: true, ..before.clone() };
+        assert_eq!(admitted(&encode(&before)), Some(encode(&after)));
+        assert_eq!(stage(&encode(&before)), Some(&b"dev"[..]));
     }
 
     #[test]

@@ -27,6 +27,10 @@ impl Stored {
     pub fn decode(&self) -> Row {
         encoding::decode(self.id, &self.bytes).expect(IS_A_ROW)
     }
+
+    fn is_of(&self, stage: &str) -> bool {
+        encoding::stage(&self.bytes).expect(IS_A_ROW) == stage.as_bytes()
+    }
 }
 
 impl Page<Stored> {
@@ -59,6 +63,13 @@ impl Rows {
         self.index(row.id, &row.attributes);
         self.by_id.insert(row.id, encoding::encode(row));
         self.unsaved.insert(row.id);
+    }
+
+    pub fn admit(&mut self, id: ConnectionId) -> Result<(), BackendError> {
+        let bytes = self.by_id.get_mut(&id).ok_or(BackendError::NoSuchConnection)?;
+        *bytes = encoding::admitted(bytes).expect(IS_A_ROW);
+        self.unsaved.insert(id);
+        Ok(())
     }
 
     /// Gives the row the attributes that `change` makes of those that it has.
@@ -115,13 +126,13 @@ impl Rows {
         self.by_id.iter().map(stored).collect()
     }
 
-    pub fn scan(&self, after: Option<ConnectionId>) -> Page<Stored> {
-        page(self.by_id.range(behind(after)).map(stored))
+    pub fn scan(&self, stage: &str, after: Option<ConnectionId>) -> Page<Stored> {
+        page(self.by_id.range(behind(after)).map(stored).filter(|row| row.is_of(stage)))
     }
 
-    pub fn query(&self, attribute: &Field, after: Option<ConnectionId>) -> Page<Stored> {
+    pub fn query(&self, stage: &str, attribute: &Field, after: Option<ConnectionId>) -> Page<Stored> {
         let ids = self.by_attribute.get(attribute).into_iter().flat_map(|ids| ids.after(after));
-        page(ids.filter_map(|id| self.get(id)))
+        page(ids.filter_map(|id| self.get(id)).filter(|row| row.is_of(stage)))
     }
 
     pub fn matching(&self, attribute: &Field) -> Vec<ConnectionId> {

@@ -1,0 +1,127 @@
+//! Several stages of one API in one process.
+
+use crate::harness::{HOSTILE, HOSTILE_GRANTS, Server, Site, component};
+
+/// Two stages with variables and routes of their own; `prod` is also at `/chat/v1`, `root` at `/`.
+fn stages() -> Site {
+    Site::new(&format!(
+        r#"
+[integrations.guest]
+component = {:?}
+{HOSTILE_GRANTS}
+
+[routes]
+"$connect" = "guest"
+"$disconnect" = "guest"
+"$default" = {{ integration = "guest", route_response = true }}
+
+[stages.dev]
+variables = {{ table = "dev-users" }}
+
+[stages.prod]
+variables = {{ table = "users" }}
+base_path = "chat/v1"
+routes = {{ "$default" = "guest", shout = {{ integration = "guest", route_response = true }} }}
+
+[stages.root]
+base_path = ""
+"#,
+        component(HOSTILE)
+    ))
+}
+
+async fn connect_to(server: &Server, path: &str) -> crate::harness::Peer {
+    server.try_connect_to(path, &[]).await.unwrap_or_else(|status| panic!("{path} is refused with {status}"))
+}
+
+#[tokio::test]
+async fn each_stage_has_its_own_variables_and_routes() {
+    let server = stages().serve();
+    let mut dev = connect_to(&server, "/dev").await;
+    assert_eq!(dev.ask("variable table").await, "dev-users");
+    assert_eq!(dev.ask(r#"{"action":"shout","data":1}"#).await, r#"$default {"action":"shout","data":1}"#);
+    let mut prod = connect_to(&server, "/prod").await;
+    assert_eq!(prod.ask(r#"{"action":"shout","do":"variable table"}"#).await, "users");
+    prod.send("variable table").await;
+    assert_eq!(
+        prod.ask(r#"{"action":"shout","do":"echo only this"}"#).await,
+        "only this",
+        "its $default has no answer"
+    );
+    assert!(prod.ask(r#"{"action":"shout","do":"context"}"#).await.starts_with("local prod "));
+}
+
+#[tokio::test]
+async fn a_base_path_leads_to_its_stage_and_so_does_its_name() {
+    let server = stages().serve();
+    let shouted = r#"{"action":"shout","do":"context"}"#;
+    for path in ["/chat/v1", "/chat/v1/", "/prod", "/chat/v1?x=1"] {
+        assert!(connect_to(&server, path).await.ask(shouted).await.starts_with("local prod "), "{path}");
+    }
+    assert!(connect_to(&server, "/").await.ask("context").await.starts_with("local root "));
+    assert!(connect_to(&server, "/root").await.ask("context").await.starts_with("local root "));
+    for path in ["/chat", "/chat/v2", "/v1", "/other", "/chat/v1/dev", "/dev/prod"] {
+        assert_eq!(server.try_connect_to(path, &[]).await.err(), Some(403), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_reached_through_its_own_stage_alone() {
+    let server = stages().serve();
+    let mut dev = connect_to(&server, "/dev").await;
+    let mut other = connect_to(&server, "/dev").await;
+    let mut prod = connect_to(&server, "/chat/v1").await;
+    let (dev_id, prod_id) = (dev.id().await, prod.ask(r#"{"action":"shout","do":"id"}"#).await);
+
+    for path in [format!("/prod/@connections/{prod_id}"), format!("/chat/v1/@connections/{prod_id}")] {
+        assert_eq!(server.manage("POST", &path, "hello").await.status, 200, "{path}");
+        assert_eq!(prod.text().await, "hello");
+    }
+    assert_eq!(server.manage("POST", &format!("/dev/@connections/{prod_id}"), "hello").await.status, 410);
+    assert_eq!(server.manage("GET", &format!("/@connections/{prod_id}"), "").await.status, 410, "that is the root's");
+    assert_eq!(server.manage("DELETE", &format!("/prod/@connections/{dev_id}"), "").await.status, 410);
+
+    assert_eq!(dev.ask(&format!("post {prod_id} hello")).await, "error: the connection is gone");
+    assert_eq!(dev.ask(&format!("close {prod_id}")).await, "error: the connection is gone");
+    assert_eq!(other.ask(&format!("post {dev_id} hello")).await, "posted");
+    assert_eq!(dev.text().await, "hello");
+}
+
+#[tokio::test]
+async fn a_handler_finds_the_rows_of_its_own_stage_alone() {
+    let server = stages().serve();
+    let mut dev = connect_to(&server, "/dev").await;
+    let mut prod = connect_to(&server, "/prod").await;
+    assert_eq!(dev.ask("row room=general").await, "added");
+    assert_eq!(prod.ask(r#"{"action":"shout","do":"row room=general"}"#).await, "added");
+    let one = "1 rows, 0 of them twice";
+    assert_eq!(dev.ask("query room=general").await, one);
+    assert_eq!(prod.ask(r#"{"action":"shout","do":"query room=general"}"#).await, one);
+    assert_eq!(dev.ask("scan").await, "1");
+    // A broadcast of one stage does not reach the other.
+    let mut second = connect_to(&server, "/dev").await;
+    assert_eq!(second.ask("match room=general").await, "1");
+    assert_eq!(dev.text().await, "matched");
+}
+
+#[tokio::test]
+async fn a_reload_changes_the_variables_of_a_stage_while_its_connections_stay() {
+    let server = stages().serve();
+    let mut dev = connect_to(&server, "/dev").await;
+    let manifest = std::fs::read_to_string(server.site.manifest()).unwrap();
+    std::fs::write(server.site.manifest(), manifest.replace("dev-users", "other-users")).unwrap();
+    server.log.line_with(&["jackfield.toml", "live"]).await;
+    assert_eq!(dev.ask("variable table").await, "other-users");
+}
+
+#[tokio::test]
+async fn the_messages_of_a_stage_that_a_reload_took_away_are_forbidden() {
+    let server = stages().serve();
+    let mut root = connect_to(&server, "/").await;
+    assert!(root.ask("context").await.starts_with("local root "));
+    let manifest = std::fs::read_to_string(server.site.manifest()).unwrap();
+    std::fs::write(server.site.manifest(), manifest.replace("[stages.root]\nbase_path = \"\"", "")).unwrap();
+    server.log.line_with(&["jackfield.toml", "live"]).await;
+    assert!(root.ask("context").await.starts_with(r#"{"message": "Forbidden", "connectionId":""#));
+    assert_eq!(server.try_connect_to("/root", &[]).await.err(), Some(403));
+}
