@@ -14,7 +14,9 @@ use crate::reload::shown;
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::telemetry::{self, LogFormat};
 
+mod admin;
 mod check;
+mod deployments;
 mod inspect;
 mod invoke;
 mod new;
@@ -60,6 +62,7 @@ enum Verb {
     New(new::New),
     Invoke(invoke::Invoke),
     Inspect(inspect::Inspect),
+    Deployments(deployments::Deployments),
 }
 
 pub fn main() -> ExitCode {
@@ -88,6 +91,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
             Verb::New(verb) => verb.run(),
             Verb::Invoke(verb) => verb.run().await,
             Verb::Inspect(verb) => verb.run(),
+            Verb::Deployments(verb) => verb.run().await,
         }
     });
     // A handler that was cut off may still hold a blocking thread; nobody waits for it.

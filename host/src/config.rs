@@ -17,6 +17,7 @@ use crate::capability::Grants;
 use crate::gateway::{RouteKey, RouteSelectionExpression};
 use crate::limits::{ConnectionLimits, EventLimits};
 
+mod admin;
 mod allowed_host;
 mod check;
 mod other_names; // what an unknown key may have meant
@@ -43,10 +44,14 @@ pub const MANIFEST_BYTES_MAX: u64 = 1024 * 1024;
 pub struct Config {
     /// Absolute.
     pub manifest: PathBuf,
+    /// The hash of its text.
+    pub content: blake3::Hash,
     /// Where the manifest is; every path of it that was relative starts here.
     pub folder: PathBuf,
     pub api: Api,
     pub server: Server,
+    /// Where an operator is answered; `None`: nowhere.
+    pub admin: Option<Admin>,
     pub connection: ConnectionLimits,
     pub backend: Backend,
     /// The integrations that are components, by their names.
@@ -88,6 +93,13 @@ pub struct Server {
     pub cache: Option<PathBuf>,
     /// What all sandboxes may have at once; `None`: half of the machine's memory.
     pub memory_bytes: Option<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    pub listen: SocketAddr,
+    /// The variable of the environment that has the token; `None`: the server makes one.
+    pub token_env: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -191,6 +203,7 @@ impl Config {
         let only = stage::Stages::of_api(&mut section);
         section.finish();
         let server = check::server(whole.section("server"), &folder);
+        let admin = admin::admin(whole.section("admin"));
         let connection = check::connection(whole.section("connection"));
         let backend = check::backend(whole.section("backend"), &folder);
         let section = whole.section("integrations");
@@ -202,14 +215,16 @@ impl Config {
         check::unused(&section, &stages);
         whole.finish();
         let (errors, warnings) = problems.finish();
-        let config = Self { manifest, folder, api, server, connection, backend, components, stages, warnings };
+        let content = blake3::hash(text.as_bytes());
+        let config =
+            Self { manifest, content, folder, api, server, admin, connection, backend, components, stages, warnings };
         Examined { config: Some(config), errors, sound }
     }
 
     /// Whether both have the same served, in whichever lines they say so.
     pub fn means_the_same(&self, other: &Self) -> bool {
         let bare = |config: &Self| {
-            let mut bare = Self { warnings: Vec::new(), ..config.clone() };
+            let mut bare = Self { warnings: Vec::new(), content: blake3::hash(b""), ..config.clone() };
             bare.components.values_mut().for_each(|integration| integration.component_line = 0);
             bare
         };
@@ -230,6 +245,7 @@ impl Config {
             ("[server] stop_timeout", *stop_timeout != other.server.stop_timeout),
             ("[server] cache", *cache != other.server.cache),
             ("[server] memory_total", *memory_bytes != other.server.memory_bytes),
+            ("[admin]", self.admin != other.admin),
             ("[backend] url", *folder != before.folder),
             ("[backend] durability or flush_interval", *durability != before.durability),
         ];

@@ -2,7 +2,7 @@
 //!
 //! Knows routes and plugins. Does not know sockets, files or how a guest is run.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use arc_swap::ArcSwap;
 use tracing::{Level, event, warn};
@@ -22,6 +22,7 @@ mod disconnect;
 
 // What is served.
 mod deployment;
+mod history;
 mod route;
 mod route_key;
 mod selection;
@@ -31,16 +32,20 @@ mod integration;
 mod error_frame;
 
 pub use connect::{Admitted, Refusal, Upgrade};
-pub use deployment::{Deployment, Stage};
+pub use deployment::{Deployment, Stage, Version};
+pub use history::{NotKept, Record, RollBack};
 pub use integration::Integration;
 pub use route::{Route, RouteTable};
 pub use route_key::{BadRouteKey, RouteKey};
 pub use selection::{BadExpression, RouteSelectionExpression};
 
+use history::History;
+
 pub struct Gateway {
     connections: Arc<Connections>,
     backend: Backend,
     deployment: ArcSwap<Deployment>,
+    history: Mutex<History>,
     metrics: Arc<Metrics>,
 }
 
@@ -51,12 +56,39 @@ impl Gateway {
         deployment: Deployment,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        Arc::new(Self { connections, backend, deployment: ArcSwap::from_pointee(deployment), metrics })
+        let deployment = Arc::new(deployment);
+        let history = Mutex::new(History::new(&deployment));
+        Arc::new(Self { connections, backend, deployment: deployment.into(), history, metrics })
     }
 
-    /// What the next event sees. Events that run already finish on what they started with.
-    pub fn deploy(&self, deployment: Deployment) {
-        self.deployment.store(Arc::new(deployment));
+    /// What the next event sees; says its number. Events that run already finish on what they
+    /// started with.
+    pub fn deploy(&self, deployment: Deployment) -> u64 {
+        let deployment = Arc::new(deployment);
+        let number = self.history().push(Arc::clone(&deployment), None);
+        self.deployment.store(deployment);
+        number
+    }
+
+    /// Serves an older deployment again; says the number under which it is the latest.
+    ///
+    /// # Errors
+    /// If it is too long ago, or never was.
+    pub fn restore(&self, number: u64) -> Result<u64, NotKept> {
+        let mut history = self.history();
+        let deployment = history.get(number)?;
+        let latest = history.push(Arc::clone(&deployment), Some(number));
+        self.deployment.store(deployment);
+        Ok(latest)
+    }
+
+    /// The last deployments, the oldest first; the last of them is served.
+    pub fn records(&self) -> Vec<Record> {
+        self.history().records()
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().expect("no code panics while holding the history")
     }
 
     pub fn deployment(&self) -> Arc<Deployment> {

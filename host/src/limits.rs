@@ -161,6 +161,9 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// A component's file must be still for so long before it is read.
 pub const RELOAD_DEBOUNCE: Duration = Duration::from_millis(100);
 
+/// Deployments that can be rolled back to. Each keeps its components' compiled code. Not in the manifest.
+pub const DEPLOYMENTS_KEPT: usize = 10;
+
 /// What one connection may do, and how long.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConnectionLimits {

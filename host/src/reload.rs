@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 
 use crate::capability::{ApiInfo, PluginScope, Services};
 use crate::config::{self, Config};
-use crate::gateway::{Deployment, Integration, Route, RouteTable, Stage};
+use crate::gateway::{Deployment, Integration, Route, RouteTable, Stage, Version};
 use crate::limits::{COMPONENT_BYTES_MAX, ConnectionLimits};
 use crate::metrics::Metrics;
 use crate::runtime::{Artifact, Plugin, Runtime};
@@ -171,7 +171,10 @@ impl Loader {
     pub fn deployment(&self, config: &Config, plugins: &Plugins) -> Deployment {
         let connection = Arc::new(config.connection.clone());
         let stages = config.stages.keys();
-        Deployment::new(stages.map(|name| self.stage(config, plugins, name, Arc::clone(&connection))))
+        Deployment::new(
+            version(config, plugins),
+            stages.map(|name| self.stage(config, plugins, name, Arc::clone(&connection))),
+        )
     }
 
     fn stage(&self, config: &Config, plugins: &Plugins, name: &str, connection: Arc<ConnectionLimits>) -> Stage {
@@ -190,6 +193,17 @@ impl Loader {
             connection,
         }
     }
+}
+
+/// The manifest and all components, in short.
+fn version(config: &Config, plugins: &Plugins) -> Version {
+    let mut content = blake3::Hasher::new();
+    content.update(config.content.as_bytes());
+    for loaded in plugins.values() {
+        content.update(loaded.artifact.content.as_bytes());
+    }
+    let plugins = plugins.iter().map(|(name, loaded)| (name.clone(), loaded.plugin.version()));
+    Version { content: content.finalize().to_hex()[..12].to_owned(), plugins: plugins.collect() }
 }
 
 /// The API of a manifest, as the events of one stage tell it.

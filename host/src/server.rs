@@ -28,6 +28,7 @@ use tracing::{debug, info, warn};
 use crate::gateway::Gateway;
 use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT, SEND_BUFFER_BYTES, URL_BYTES_MAX};
 
+mod admin;
 mod answer;
 mod body;
 mod connection;
@@ -37,6 +38,7 @@ mod management;
 mod observe;
 mod upgrade;
 
+pub use admin::{Deployments, RolledBack, serve_admin};
 pub use observe::serve_metrics;
 
 use head::{Head, HeadRecorder, HeadRecording};

@@ -257,7 +257,12 @@ impl Server {
 
     /// One HTTP request on a connection of its own, sent to the byte; the answer to its end.
     pub async fn http(&self, request: &str) -> Answer {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        self.http_at(self.address, request).await
+    }
+
+    /// The same to another of its listeners.
+    pub async fn http_at(&self, address: SocketAddr, request: &str) -> Answer {
+        let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut bytes = Vec::new();
         tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("no answer").unwrap();

@@ -10,6 +10,7 @@ mod capabilities;
 mod cli;
 mod components;
 mod connect;
+mod deployments;
 mod dev;
 mod endings;
 mod limits;

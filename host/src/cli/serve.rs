@@ -15,13 +15,13 @@ use tracing::{error, info, warn};
 
 use crate::backend::Backend;
 use crate::capability::Services;
-use crate::cli::{ManifestArg, answer, load_manifest, missing, runtime, told};
+use crate::cli::{ManifestArg, admin, answer, load_manifest, missing, runtime, told};
 use crate::config;
 use crate::connections::Connections;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 use crate::reload::{Build, Builds, Files, Live, LoadError, Loader, WatchMode};
-use crate::server::{Server, ServerOptions, serve_metrics};
+use crate::server::{Server, ServerOptions, serve_admin, serve_metrics};
 
 /// A look at every file costs something, and a change should be seen the same day.
 const POLL_INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60 * 60);
@@ -142,6 +142,12 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
         let address = serve_metrics(listen, handle, stop.clone()).await?;
         info!("metrics on http://{address}/metrics, health on http://{address}/health");
     }
+    let (roll_back, roll_backs) = mpsc::channel(1);
+    if let Some(admin) = &config.admin {
+        let token = admin::make_token(&config, admin)?;
+        let address = serve_admin(admin.listen, &token, Arc::clone(&gateway), roll_back, stop.clone()).await?;
+        info!("admin on http://{address}/deployments");
+    }
     let left_behind = backend.rows().await.context("cannot read the connections that were left behind")?;
     let tasks = TaskTracker::new();
     if !left_behind.is_empty() {
@@ -155,7 +161,7 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
     }
 
     announce(&server, &config)?;
-    let following = Live::new(config, plugins, files, builds, loader, gateway).follow(hangup, stop.clone());
+    let following = Live::new(config, plugins, files, builds, loader, gateway).follow(hangup, roll_backs, stop.clone());
     tasks.spawn(async move {
         if let Err(error) = following.await {
             error!("changes of files are not followed: {error:#}");

@@ -8,9 +8,19 @@ use crate::gateway::RouteTable;
 use crate::limits::ConnectionLimits;
 
 pub struct Deployment {
+    pub version: Version,
     stages: BTreeMap<Arc<str>, Arc<Stage>>,
     /// The parts of the base paths that lead to a stage without its name; the longest first.
     base_paths: Vec<(Vec<String>, Arc<Stage>)>,
+}
+
+/// What a deployment was made of.
+#[derive(Default)]
+pub struct Version {
+    /// The beginning of the hash of the manifest and of all components.
+    pub content: String,
+    /// Their names, and the version of each.
+    pub plugins: Vec<(String, String)>,
 }
 
 /// One stage of the API: its name, its variables, its routes.
@@ -23,13 +33,13 @@ pub struct Stage {
 }
 
 impl Deployment {
-    pub fn new(stages: impl IntoIterator<Item = Stage>) -> Self {
+    pub fn new(version: Version, stages: impl IntoIterator<Item = Stage>) -> Self {
         let stages = stages.into_iter().map(|stage| (Arc::clone(&stage.api.stage), Arc::new(stage)));
         let stages: BTreeMap<_, _> = stages.collect();
         let mut base_paths: Vec<_> =
             stages.values().filter_map(|stage| Some((parts(stage.base_path.as_deref()?), Arc::clone(stage)))).collect();
         base_paths.sort_by_key(|(parts, _)| std::cmp::Reverse(parts.len()));
-        Self { stages, base_paths }
+        Self { version, stages, base_paths }
     }
 
     pub fn stage(&self, name: &str) -> Option<&Arc<Stage>> {
@@ -65,12 +75,13 @@ mod tests {
     use crate::gateway::RouteSelectionExpression;
 
     fn deployment(stages: &[(&str, Option<&str>)]) -> Deployment {
-        Deployment::new(stages.iter().map(|(name, base_path)| Stage {
+        let stages = stages.iter().map(|(name, base_path)| Stage {
             api: Arc::new(ApiInfo { stage: (*name).into(), ..ApiInfo::default() }),
             base_path: base_path.map(str::to_owned),
             routes: RouteTable::new(RouteSelectionExpression::parse("action").unwrap(), []),
             connection: Arc::default(),
-        }))
+        });
+        Deployment::new(Version::default(), stages)
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::config::{self, Config, MANIFEST_BYTES_MAX};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, NotKept, RollBack};
 use crate::limits::RELOAD_DEBOUNCE;
 use crate::reload::watch::{self, Mode, Target, Watcher};
 use crate::reload::{Build, Builds, LoadError, Loader, Plugins, shown};
@@ -66,6 +66,8 @@ fn targets(config: &Config, develop: bool) -> BTreeSet<Target> {
 pub struct Live {
     config: Config,
     plugins: Plugins,
+    /// What the deployments were made of that can be rolled back to, by their numbers.
+    made_of: BTreeMap<u64, (Config, Plugins)>,
     /// A manifest that is sound, while something that it names is not: tried again when that changes.
     candidate: Option<Config>,
     /// `None` where nobody develops.
@@ -84,6 +86,7 @@ pub struct Live {
 enum Step {
     Changed(Vec<Target>),
     Hangup,
+    RollBack(RollBack),
     Built(Build, anyhow::Result<()>),
 }
 
@@ -97,9 +100,11 @@ impl Live {
         loader: Loader,
         gateway: Arc<Gateway>,
     ) -> Self {
+        let made_of = gateway.records().iter().map(|first| (first.number, (config.clone(), plugins.clone()))).collect();
         Self {
             config,
             plugins,
+            made_of,
             candidate: None,
             builds,
             half_built: BTreeMap::new(),
@@ -111,11 +116,17 @@ impl Live {
         }
     }
 
-    /// Follows the files until `stop`. Each message on `hangup` has everything looked at again.
+    /// Follows the files until `stop`. Each message on `hangup` has everything looked at again, each
+    /// on `roll_backs` an older deployment served.
     ///
     /// # Errors
     /// If the files are watched no more.
-    pub async fn follow(mut self, mut hangup: mpsc::Receiver<()>, stop: CancellationToken) -> anyhow::Result<()> {
+    pub async fn follow(
+        mut self,
+        mut hangup: mpsc::Receiver<()>,
+        mut roll_backs: mpsc::Receiver<RollBack>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
         // It was read before it was watched.
         let mut step = Step::Changed(vec![Target::File(self.config.manifest.clone())]);
         loop {
@@ -135,6 +146,7 @@ impl Live {
                 () = stop.cancelled() => return Ok(()),
                 changed = self.files.changes.recv() => Step::Changed(changed.context("the file watcher has stopped")?),
                 Some(()) = hangup.recv() => Step::Hangup,
+                Some(roll_back) = roll_backs.recv() => Step::RollBack(roll_back),
                 (build, result) = ended => Step::Built(build, result),
             };
         }
@@ -152,6 +164,10 @@ impl Live {
                 }
                 self.changed(&self.targets()).await?;
                 info!("SIGHUP: the manifest and every component were looked at again");
+            }
+            Step::RollBack(RollBack { number, answer }) => {
+                // Whoever asked may be gone.
+                let _ = answer.send(self.roll_back(number));
             }
             Step::Built(build, result) => self.built(&build, result).await,
         }
@@ -223,9 +239,9 @@ impl Live {
         }
         let compile = loaded.artifact.compiled_in.unwrap_or(Duration::ZERO);
         self.plugins.insert(name.to_owned(), loaded);
-        self.gateway.deploy(self.loader.deployment(&self.config, &self.plugins));
+        let deployment = self.deployed(self.gateway.deploy(self.loader.deployment(&self.config, &self.plugins)));
         self.loader.metrics.reloads_accepted.increment(1);
-        info!(plugin = name, version, ?compile, took = ?started.elapsed(), "live");
+        info!(plugin = name, version, ?compile, took = ?started.elapsed(), deployment, "live");
     }
 
     /// Says once what is wrong; the old version keeps serving.
@@ -262,6 +278,7 @@ impl Live {
         };
         self.tell_of_restart(&config);
         config.server = self.config.server.clone();
+        config.admin = self.config.admin.clone();
         config.backend = self.config.backend.clone();
         if config.means_the_same(&self.config) {
             // The lines may have moved.
@@ -314,7 +331,7 @@ impl Live {
             Ok(plugins) => plugins,
             Err(problems) => return self.refuse(MANIFEST, problems),
         };
-        self.gateway.deploy(self.loader.deployment(candidate, &plugins));
+        let number = self.gateway.deploy(self.loader.deployment(candidate, &plugins));
         self.loader.metrics.reloads_accepted.increment(1);
         for (name, loaded) in &plugins {
             let before = self.plugins.get(name);
@@ -322,10 +339,37 @@ impl Live {
                 info!(plugin = name, version = loaded.plugin.version(), "live");
             }
         }
-        info!(manifest = shown(&candidate.manifest), "live");
+        info!(manifest = shown(&candidate.manifest), deployment = number, "live");
         self.config = self.candidate.take().expect("it was just served");
         self.plugins = plugins;
         self.said.clear();
+        self.deployed(number);
+    }
+
+    // ---- deployments -------------------------------------------------------------------------
+
+    /// Notes what the latest deployment was made of. What is not served any more rests.
+    fn deployed(&mut self, number: u64) -> u64 {
+        self.made_of.insert(number, (self.config.clone(), self.plugins.clone()));
+        let kept = self.gateway.records().first().map_or(number, |oldest| oldest.number);
+        self.made_of = self.made_of.split_off(&kept);
+        let served: Vec<_> = self.plugins.values().map(|loaded| Arc::as_ptr(&loaded.plugin)).collect();
+        for loaded in self.made_of.values().flat_map(|(_, plugins)| plugins.values()) {
+            loaded.plugin.rest(!served.contains(&Arc::as_ptr(&loaded.plugin)));
+        }
+        number
+    }
+
+    /// Serves what an older deployment served, until a file changes again.
+    fn roll_back(&mut self, number: u64) -> Result<u64, NotKept> {
+        let latest = self.gateway.restore(number)?;
+        (self.config, self.plugins) = self.made_of.get(&number).ok_or(NotKept(number))?.clone();
+        self.candidate = None;
+        self.said.clear();
+        self.deployed(latest);
+        self.loader.metrics.reloads_accepted.increment(1);
+        info!(deployment = latest, restores = number, "rolled back; live until a file changes");
+        Ok(latest)
     }
 
     // ---- builds ------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 //! manifest asks for it, instances are kept for so many events.
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -74,6 +75,8 @@ pub struct Plugin {
     /// How many events one instance serves; 0 for one sandbox an event.
     reuse: usize,
     kept: Mutex<Vec<Instance>>,
+    /// Whether nothing is to be kept: it is not what is served.
+    resting: AtomicBool,
 }
 
 /// A guest that has been started.
@@ -100,7 +103,17 @@ impl Plugin {
         let handle = handle.with_context(|| format!("its {HANDLER} has no function handle"))?;
         let places = places_of(component);
         let kept = Mutex::new(Vec::new());
-        let plugin = Self { runtime, scope: Arc::new(scope), content, pre, handle, places, reuse, kept };
+        let plugin = Self {
+            runtime,
+            scope: Arc::new(scope),
+            content,
+            pre,
+            handle,
+            places,
+            reuse,
+            kept,
+            resting: AtomicBool::new(false),
+        };
         plugin.warm_up().await?;
         Ok(plugin)
     }
@@ -117,6 +130,15 @@ impl Plugin {
     /// The terms under which it runs.
     pub fn scope(&self) -> &PluginScope {
         &self.scope
+    }
+
+    /// Lets go of all that is kept for the next event, or keeps it again: a version that was
+    /// replaced is there to be rolled back to, and takes no more than its code.
+    pub fn rest(&self, resting: bool) {
+        self.resting.store(resting, Ordering::Relaxed);
+        if resting {
+            self.kept.lock().expect("no code panics while holding the kept instances").clear();
+        }
     }
 
     /// Runs the handler for one event, held to every limit. Never fails for another event.
@@ -185,7 +207,8 @@ impl Plugin {
     /// Keeps an instance that did its work for the next event, if the manifest asks for it.
     fn keep(&self, mut instance: Instance) {
         instance.events += 1;
-        if instance.events >= self.reuse || self.runtime.memory.is_scarce() {
+        let resting = self.resting.load(Ordering::Relaxed);
+        if instance.events >= self.reuse || resting || self.runtime.memory.is_scarce() {
             return;
         }
         if instance.places.is_none() {
