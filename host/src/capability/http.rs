@@ -43,6 +43,8 @@ pub struct EgressHooks {
     egress: Arc<Egress>,
     /// Made for the first request: few events send one.
     requests: Option<Arc<Semaphore>>,
+    /// How many the event may still send, one after the other.
+    left: usize,
 }
 
 /// A request that may be sent if the addresses of its host allow it.
@@ -81,8 +83,14 @@ impl WasiHttpHooks for EgressHooks {
 }
 
 impl EgressHooks {
-    pub fn new(egress: Arc<Egress>) -> Self {
-        Self { egress, requests: None }
+    /// For an event that may send so many requests.
+    pub fn new(egress: Arc<Egress>, requests_max: usize) -> Self {
+        Self { egress, requests: None, left: requests_max }
+    }
+
+    /// Turns to the next event of a kept instance.
+    pub fn renew(&mut self, requests_max: usize) {
+        self.left = requests_max;
     }
 
     /// Checks all that can be checked before a name is looked up.
@@ -96,6 +104,7 @@ impl EgressHooks {
             self.egress.tell_denied(&destination);
             return Err(Error::HttpRequestDenied);
         };
+        self.left = self.left.checked_sub(1).ok_or(Error::ConnectionLimitReached)?;
         let slot = self.slot().ok_or(Error::ConnectionLimitReached)?;
         Ok(Admitted { destination, reach, slot })
     }

@@ -34,7 +34,7 @@ impl HostState {
         let cpu = CpuBudget::new(scope.limits.cpu_time);
         // A message, too, is copied out of the guest.
         let host_call_bytes = HOST_CALL_BYTES.max(scope.services.message_bytes * 2);
-        let egress = EgressHooks::new(Arc::clone(&scope.egress));
+        let egress = EgressHooks::new(Arc::clone(&scope.egress), scope.limits.host_calls);
         let capabilities = Capabilities::new(scope, caller);
         let state = Self { capabilities, memory, cpu, wasi: None, http: WasiHttpCtx::new(), egress };
         let mut store = Store::new(&runtime.engine, state);
@@ -56,6 +56,7 @@ impl HostState {
     pub fn renew(store: &mut Store<Self>, caller: Caller) {
         let state = store.data_mut();
         state.capabilities.renew(caller);
+        state.egress.renew(state.capabilities.scope.limits.host_calls);
         state.memory.renew();
         store.set_epoch_deadline(1);
     }

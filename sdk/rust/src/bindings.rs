@@ -9,7 +9,7 @@
 #![allow(unsafe_code)]
 
 wit_bindgen::generate!({
-    path: "../../wit",
+    path: "wit",
     // An interface that a handler never calls does not end up in its component.
     inline: "
         package jackfield:sdk;

@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::capability::Scheme;
+use crate::limits::EVENT_HOST_CALLS;
 
 const SHORT: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(5);
@@ -32,7 +33,7 @@ fn listed(host: &str, port: u16, private: bool) -> AllowedHost {
 }
 
 fn event(allowed: AllowedHost) -> EgressHooks {
-    EgressHooks::new(Arc::new(Egress::new("chat", vec![allowed])))
+    EgressHooks::new(Arc::new(Egress::new("chat", vec![allowed])), EVENT_HOST_CALLS)
 }
 
 fn empty() -> WasiBody {
@@ -399,18 +400,33 @@ async fn an_event_has_so_many_requests_under_way_and_no_more() {
 }
 
 #[tokio::test]
+async fn an_event_sends_so_many_requests_one_after_the_other_and_no_more() {
+    let (address, _) = echo_server().await;
+    let allowed = listed("127.0.0.1", address.port(), false);
+    let mut hooks = EgressHooks::new(Arc::new(Egress::new("chat", vec![allowed])), 2);
+    let uri = format!("http://{address}/");
+    for _ in 0..2 {
+        assert_eq!(send(&mut hooks, get(&uri)).await.unwrap().0.status(), 200);
+    }
+    let refused = send(&mut hooks, get(&uri)).await.err();
+    assert!(matches!(refused, Some(Error::ConnectionLimitReached)), "{refused:?}");
+    hooks.renew(1);
+    assert_eq!(send(&mut hooks, get(&uri)).await.unwrap().0.status(), 200);
+}
+
+#[tokio::test]
 async fn a_plugin_has_so_many_requests_under_way_and_no_more() {
     let (address, _) = echo_server().await;
     let egress = Arc::new(Egress::new("chat", vec![listed("127.0.0.1", address.port(), true)]));
     let uri = format!("http://{address}/");
     let mut held = Vec::new();
     for _ in 0..PLUGIN_HTTP_REQUESTS_MAX / EVENT_HTTP_REQUESTS_MAX {
-        let mut hooks = EgressHooks::new(Arc::clone(&egress));
+        let mut hooks = EgressHooks::new(Arc::clone(&egress), EVENT_HOST_CALLS);
         for _ in 0..EVENT_HTTP_REQUESTS_MAX {
             held.push(send(&mut hooks, get(&uri)).await.unwrap());
         }
     }
-    let mut hooks = EgressHooks::new(egress);
+    let mut hooks = EgressHooks::new(egress, EVENT_HOST_CALLS);
     let full = send(&mut hooks, get(&uri)).await;
     assert!(matches!(full, Err(Error::ConnectionLimitReached)), "{full:?}");
     drop(held.pop());

@@ -128,14 +128,20 @@ mod tests {
     async fn a_file_that_is_never_still_is_an_error() {
         let file = Scratch::new("never-still", b"");
         let path = file.0.clone();
-        let writing = tokio::spawn(async move {
-            for len in 0..100_000 {
-                File::options().write(true).open(&path).unwrap().set_len(len).unwrap();
-                tokio::time::sleep(Duration::from_millis(2)).await;
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        // A thread of its own, that never rests: on a busy machine two looks must not see the same.
+        let writing = std::thread::spawn(move || {
+            let file = File::options().write(true).open(&path).unwrap();
+            for len in (0..100_000).cycle() {
+                file.set_len(len).unwrap();
+                if stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected) {
+                    return;
+                }
             }
         });
         let error = settled(&file.0, 100_000).await.unwrap_err();
-        writing.abort();
+        drop(stop);
+        writing.join().unwrap();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(error.to_string().ends_with("still being written"), "{error}");
     }
