@@ -22,3 +22,4 @@ pub mod id;
 pub mod limits;
 pub mod payload;
 pub mod printable;
+pub mod sigv4;
