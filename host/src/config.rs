@@ -21,6 +21,7 @@ mod admin;
 mod allowed_host;
 mod check;
 mod other_names; // what an unknown key may have meant
+mod management; // who may call @connections
 mod problem; // what is wrong, and where
 mod stage; // the stages of the API
 mod section; // what was written: a table, read key by key
@@ -30,6 +31,7 @@ mod value; // what one value means // what is true: section by section
 mod tests;
 
 pub use check::{LISTEN, STAGE};
+pub use management::{CallerThrottle, Management};
 pub use problem::ConfigError;
 
 use problem::Problems;
@@ -54,6 +56,7 @@ pub struct Config {
     pub admin: Option<Admin>,
     pub connection: ConnectionLimits,
     pub backend: Backend,
+    pub management: Management,
     /// The integrations that are components, by their names.
     pub components: BTreeMap<String, Component>,
     /// By their names; at least one.
@@ -206,6 +209,8 @@ impl Config {
         let admin = admin::admin(whole.section("admin"));
         let connection = check::connection(whole.section("connection"));
         let backend = check::backend(whole.section("backend"), &folder);
+        let keys = whole.section("access_keys");
+        let management = management::management(whole.section("management"), &keys);
         let section = whole.section("integrations");
         let (components, sound) = check::integrations(&section, &folder);
         let routes = whole.section("routes");
@@ -216,8 +221,20 @@ impl Config {
         whole.finish();
         let (errors, warnings) = problems.finish();
         let content = blake3::hash(text.as_bytes());
-        let config =
-            Self { manifest, content, folder, api, server, admin, connection, backend, components, stages, warnings };
+        let config = Self {
+            manifest,
+            content,
+            folder,
+            api,
+            server,
+            admin,
+            connection,
+            backend,
+            management,
+            components,
+            stages,
+            warnings,
+        };
         Examined { config: Some(config), errors, sound }
     }
 

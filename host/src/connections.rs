@@ -118,6 +118,11 @@ impl Connections {
         if connection.outbox.close(frame) { Ok(()) } else { Err(PostError::Gone) }
     }
 
+    /// All of that stage, also those whose `$connect` still runs.
+    pub fn of_stage(&self, stage: &str) -> Vec<ConnectionId> {
+        self.by_id.iter().filter(|connection| *connection.stage == *stage).map(|connection| connection.id).collect()
+    }
+
     pub fn len(&self) -> usize {
         self.by_id.len()
     }

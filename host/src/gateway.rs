@@ -19,6 +19,7 @@ use crate::runtime::InvokeError;
 mod connect;
 mod message;
 mod disconnect;
+mod crowd;
 
 // What is served.
 mod deployment;
@@ -27,14 +28,17 @@ mod route;
 mod route_key;
 mod selection;
 mod integration;
+mod management;
 
 // What a peer is told of a failure.
 mod error_frame;
 
 pub use connect::{Admitted, Refusal, Upgrade};
+pub use crowd::{Broadcast, Listed};
 pub use deployment::{Deployment, Stage, Version};
 pub use history::{NotKept, Record, RollBack};
 pub use integration::Integration;
+pub use management::{Caller as ManagementCaller, Exposure, Management, Signatures};
 pub use route::{Route, RouteTable};
 pub use route_key::{BadRouteKey, RouteKey};
 pub use selection::{BadExpression, RouteSelectionExpression};
@@ -45,6 +49,7 @@ pub struct Gateway {
     connections: Arc<Connections>,
     backend: Backend,
     deployment: ArcSwap<Deployment>,
+    management: ArcSwap<Management>,
     history: Mutex<History>,
     metrics: Arc<Metrics>,
 }
@@ -58,7 +63,8 @@ impl Gateway {
     ) -> Arc<Self> {
         let deployment = Arc::new(deployment);
         let history = Mutex::new(History::new(&deployment));
-        Arc::new(Self { connections, backend, deployment: deployment.into(), history, metrics })
+        let management = ArcSwap::new(Arc::clone(deployment.management()));
+        Arc::new(Self { connections, backend, deployment: deployment.into(), management, history, metrics })
     }
 
     /// What the next event sees; says its number. Events that run already finish on what they
@@ -66,11 +72,14 @@ impl Gateway {
     pub fn deploy(&self, deployment: Deployment) -> u64 {
         let deployment = Arc::new(deployment);
         let number = self.history().push(Arc::clone(&deployment), None);
+        self.management.store(Arc::clone(deployment.management()));
         self.deployment.store(deployment);
         number
     }
 
     /// Serves an older deployment again; says the number under which it is the latest.
+    ///
+    /// Who may call `@connections` stays as the manifest says now: no key that was taken away comes back.
     ///
     /// # Errors
     /// If it is too long ago, or never was.
@@ -93,6 +102,11 @@ impl Gateway {
 
     pub fn deployment(&self) -> Arc<Deployment> {
         self.deployment.load_full()
+    }
+
+    /// Who may call `@connections`.
+    pub fn management(&self) -> Arc<Management> {
+        self.management.load_full()
     }
 
     pub fn connections(&self) -> &Arc<Connections> {

@@ -48,6 +48,12 @@ pub const REQUEST_BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is read of a body that is not wanted, so that its client gets to the answer. Not in the manifest.
 pub const UNWANTED_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Callers of `@connections` that are counted one by one; more addresses share what one may. Not in the manifest.
+pub const MANAGEMENT_CALLERS_MAX: usize = 10_000;
+/// Refused calls of `@connections` that are told to the log at once, and how often one more. Not in the manifest.
+pub const MANAGEMENT_REFUSALS_TOLD: u32 = 20;
+pub const MANAGEMENT_REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
+
 // ---- one event -----------------------------------------------------------------------------
 
 /// API Gateway's longest integration timeout.

@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 
 use crate::capability::{ApiInfo, PluginScope, Services};
 use crate::config::{self, Config};
-use crate::gateway::{Deployment, Integration, Route, RouteTable, Stage, Version};
+use crate::gateway::{Deployment, Integration, Management, Route, RouteTable, Stage, Version};
 use crate::limits::{COMPONENT_BYTES_MAX, ConnectionLimits};
 use crate::metrics::Metrics;
 use crate::runtime::{Artifact, Plugin, Runtime};
@@ -175,6 +175,7 @@ impl Loader {
             version(config, plugins),
             stages.map(|name| self.stage(config, plugins, name, Arc::clone(&connection))),
         )
+        .managed(management(&config.management))
     }
 
     fn stage(&self, config: &Config, plugins: &Plugins, name: &str, connection: Arc<ConnectionLimits>) -> Stage {
@@ -204,6 +205,12 @@ fn version(config: &Config, plugins: &Plugins) -> Version {
     }
     let plugins = plugins.iter().map(|(name, loaded)| (name.clone(), loaded.plugin.version()));
     Version { content: content.finalize().to_hex()[..12].to_owned(), plugins: plugins.collect() }
+}
+
+fn management(management: &config::Management) -> Management {
+    let config::Management { signatures, throttle, access_keys } = management;
+    let throttle = throttle.as_ref().map(config::CallerThrottle::quota);
+    Management::new(*signatures, Arc::new(access_keys.clone()), throttle)
 }
 
 /// The API of a manifest, as the events of one stage tell it.

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use crate::gateway::Gateway;
+use crate::gateway::{Exposure, Gateway, Signatures};
 use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT, SEND_BUFFER_BYTES, URL_BYTES_MAX};
 
 mod admin;
@@ -33,6 +33,8 @@ mod answer;
 mod body;
 mod connection;
 mod counted;
+mod crowd;
+mod door;
 mod head;
 mod management;
 mod observe;
@@ -41,6 +43,7 @@ mod upgrade;
 pub use admin::{Deployments, RolledBack, serve_admin};
 pub use observe::serve_metrics;
 
+use door::Door;
 use head::{Head, HeadRecorder, HeadRecording};
 
 /// Pending connections of the kernel: a reconnect storm waits instead of being refused.
@@ -67,6 +70,7 @@ pub struct Server {
 struct Shared {
     gateway: Arc<Gateway>,
     page: Option<PathBuf>,
+    door: Door,
     places: Arc<Semaphore>,
     /// Each upgraded connection, until its `$disconnect` has run.
     lives: TaskTracker,
@@ -83,18 +87,15 @@ impl Server {
     /// If the address cannot be bound, or if others could reach `@connections` on it.
     pub fn bind(options: ServerOptions, gateway: Arc<Gateway>) -> anyhow::Result<Self> {
         let ServerOptions { listen, page, connections_max, stop_timeout, insecure_management } = options;
-        if !listen.ip().is_loopback() && !insecure_management {
-            anyhow::bail!(
-                "refusing to listen on {listen}: whoever reaches it could post to and close every connection through \
-                 @connections, which checks no signatures yet; listen on 127.0.0.1, or say --insecure-management"
-            );
-        }
+        let exposure = Exposure { reachable: !listen.ip().is_loopback(), insisted: insecure_management };
+        check_exposure(listen, exposure, &gateway)?;
         let listener =
             bind(listen).map_err(|error| cannot_listen(listen, &error, "--listen, or listen in [server]"))?;
         let address = listener.local_addr().context("cannot read the address just bound")?;
         let shared = Shared {
             gateway,
             page,
+            door: Door::new(exposure),
             places: Arc::new(Semaphore::new(connections_max)),
             lives: TaskTracker::new(),
             farewells: TaskTracker::new(),
@@ -150,6 +151,21 @@ impl Server {
         // A peer that does not answer our close loses nothing when the socket is dropped.
         let _ = timeout_at(deadline, shared.farewells.wait()).await;
     }
+}
+
+/// Refuses a listener whose `@connections` would be open to whoever reaches it, or closed to everybody.
+fn check_exposure(listen: SocketAddr, exposure: Exposure, gateway: &Gateway) -> anyhow::Result<()> {
+    let management = gateway.management();
+    let why = match management.signatures() {
+        _ if exposure.insisted || !exposure.reachable => return Ok(()),
+        Signatures::Off => "signatures are off in [management]",
+        Signatures::Auto if management.keys().is_empty() => "there is no access key that could sign",
+        Signatures::Auto | Signatures::Required => return Ok(()),
+    };
+    anyhow::bail!(
+        "refusing to listen on {listen}: whoever reaches it could post to and close every connection through \
+         @connections: {why}; listen on 127.0.0.1, add [access_keys.NAME] with a secret, or say --insecure-management"
+    )
 }
 
 /// Why an address cannot be had, and what to do; `key` is where another one is written.
@@ -268,11 +284,15 @@ async fn dispatch(
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let decoded = |part| percent_decode_str(part).decode_utf8_lossy();
     let get = request.method() == Method::GET;
+    let source = peer.ip().to_canonical();
     match deployment.resolve(&parts) {
         _ if parts.is_empty() && get && !upgrade::asks_for_websocket(&request) => page(&shared).await,
         Some((stage, [])) if get => upgrade::upgrade(shared, Arc::clone(stage), arrival, request).await,
         Some((stage, [name, id])) if decoded(name) == "@connections" => {
-            management::manage(&shared.gateway, stage, &decoded(id), request).await
+            management::manage(&shared, stage, &decoded(id), source, request).await
+        }
+        Some((stage, [name, "connections"])) if decoded(name) == "@jackfield" => {
+            crowd::manage(&shared, stage, source, request).await
         }
         _ => {
             body::discard(request.body_mut()).await;

@@ -94,6 +94,8 @@ pub enum Refused {
     Missing(String),
     #[error("the body is another one than that which was signed")]
     OtherBody,
+    #[error("the body is longer than any that is read")]
+    BodyTooLong,
     #[error("the signature is wrong: the secret is another one, or method, path, query or a signed header was changed")]
     Wrong,
 }

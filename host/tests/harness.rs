@@ -139,8 +139,19 @@ impl Site {
     }
 
     /// The same with a command that was changed.
-    pub fn launch(self, mut command: Command) -> Server {
-        command.args(["--listen", "127.0.0.1:0"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub fn launch(self, command: Command) -> Server {
+        self.launch_at(command, "127.0.0.1:0")
+    }
+
+    /// Starts `serve` with further arguments where others can reach it.
+    pub fn serve_publicly(self, arguments: &[&str]) -> Server {
+        let mut command = self.command(&["serve"]);
+        command.args(arguments);
+        self.launch_at(command, "0.0.0.0:0")
+    }
+
+    fn launch_at(self, mut command: Command, listen: &str) -> Server {
+        command.args(["--listen", listen]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let log = Log::default();
         log.follow(process.stderr.take().unwrap());
@@ -153,7 +164,10 @@ impl Site {
             std::thread::sleep(Duration::from_millis(100));
             panic!("the server did not start: {line:?}\n{}", log.text());
         };
-        let address = address.parse().unwrap();
+        let mut address: SocketAddr = address.parse().unwrap();
+        if address.ip().is_unspecified() {
+            address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        }
         // What else it says must not fill the pipe.
         std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
         Server { site: self, process, address, log }

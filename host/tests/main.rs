@@ -3,6 +3,7 @@
 //! Each file tells one part of the story. `cargo xtask test` builds the guests that they need.
 
 mod harness;
+mod signer;
 mod wire;
 mod wat;
 
@@ -23,6 +24,7 @@ mod reload_under_load;
 mod reuse;
 mod routes;
 mod sdks;
+mod signatures;
 mod slow_peers;
 mod stages;
 mod store;

@@ -95,7 +95,7 @@ impl wit::connections::Host for Capabilities {
             return Ok(Err(ConnectionError::LimitExceeded));
         }
         let frame = match frame {
-            Some(frame) => close_frame(frame)?,
+            Some(frame) => CloseFrame::checked(frame.code, &frame.reason).map_err(wasmtime::Error::msg)?,
             None => CloseFrame::new(1000, ""),
         };
         let stage = &*self.caller.api.stage;
@@ -127,21 +127,6 @@ fn parse(id: &str) -> Result<ConnectionId, ConnectionError> {
 
 fn identity(peer: &Peer) -> Identity {
     Identity { source_ip: peer.source_ip.clone(), user_agent: peer.user_agent.clone() }
-}
-
-/// RFC 6455, sections 5.5 and 7.4: which codes may be sent, and how long a reason may be. The
-/// socket library sends 1002 in place of 1014, which was registered later.
-fn close_frame(frame: WitCloseFrame) -> wasmtime::Result<CloseFrame> {
-    let WitCloseFrame { code, reason } = frame;
-    if !matches!(code, 1000..=1003 | 1007..=1013 | 3000..=4999) {
-        return Err(wasmtime::format_err!(
-            "{code} is no close code that can be sent: expected 1000 to 1003, 1007 to 1013 or 3000 to 4999"
-        ));
-    }
-    if reason.len() > 123 {
-        return Err(wasmtime::format_err!("a close reason of {} bytes: at most 123 fit into the frame", reason.len()));
-    }
-    Ok(CloseFrame { code, reason })
 }
 
 impl From<PostError> for ConnectionError {

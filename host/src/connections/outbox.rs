@@ -18,7 +18,30 @@ impl CloseFrame {
     pub fn new(code: u16, reason: &str) -> Self {
         Self { code, reason: reason.to_owned() }
     }
+
+    /// One that somebody asked for.
+    ///
+    /// # Errors
+    /// What is wrong with it by RFC 6455, sections 5.5 and 7.4: which codes may be sent, and how long a
+    /// reason may be. The socket library sends 1002 in place of 1014, which was registered later.
+    pub fn checked(code: u16, reason: &str) -> Result<Self, String> {
+        if !matches!(code, 1000..=1003 | 1007..=1013 | 3000..=4999) {
+            return Err(format!(
+                "{code} is no close code that can be sent: expected 1000 to 1003, 1007 to 1013 or 3000 to 4999"
+            ));
+        }
+        if reason.len() > CLOSE_REASON_BYTES_MAX {
+            let length = reason.len();
+            return Err(format!(
+                "a close reason of {length} bytes: at most {CLOSE_REASON_BYTES_MAX} fit into the frame"
+            ));
+        }
+        Ok(Self::new(code, reason))
+    }
 }
+
+/// RFC 6455, section 5.5: 125 bytes of a control frame, less the code.
+const CLOSE_REASON_BYTES_MAX: usize = 123;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PostError {

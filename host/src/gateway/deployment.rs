@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::capability::ApiInfo;
-use crate::gateway::RouteTable;
+use crate::gateway::{Management, RouteTable};
 use crate::limits::ConnectionLimits;
 
 pub struct Deployment {
@@ -12,6 +12,7 @@ pub struct Deployment {
     stages: BTreeMap<Arc<str>, Arc<Stage>>,
     /// The parts of the base paths that lead to a stage without its name; the longest first.
     base_paths: Vec<(Vec<String>, Arc<Stage>)>,
+    management: Arc<Management>,
 }
 
 /// What a deployment was made of.
@@ -39,7 +40,16 @@ impl Deployment {
         let mut base_paths: Vec<_> =
             stages.values().filter_map(|stage| Some((parts(stage.base_path.as_deref()?), Arc::clone(stage)))).collect();
         base_paths.sort_by_key(|(parts, _)| std::cmp::Reverse(parts.len()));
-        Self { version, stages, base_paths }
+        Self { version, stages, base_paths, management: Arc::default() }
+    }
+
+    /// The same with what the manifest says of `@connections`.
+    pub fn managed(self, management: Management) -> Self {
+        Self { management: Arc::new(management), ..self }
+    }
+
+    pub fn management(&self) -> &Arc<Management> {
+        &self.management
     }
 
     pub fn stage(&self, name: &str) -> Option<&Arc<Stage>> {

@@ -1,29 +1,77 @@
 //! Bodies of requests: read up to a bound, and what is not wanted thrown away.
 
-use std::error::Error;
-
 use axum::body::Body;
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
+use ring::digest;
 use tokio::time::timeout;
 
 use crate::limits::{REQUEST_BODY_TIMEOUT, UNWANTED_BODY_BYTES_MAX};
+use crate::sigv4::BodyHash;
 
-pub enum BodyError {
-    TooLong,
-    /// It did not come within `REQUEST_BODY_TIMEOUT`.
-    TooSlow,
-    Broken(Box<dyn Error + Send + Sync>),
+/// A body that came to its end, or to the bound of what is read of one that is not wanted.
+pub struct Received {
+    /// `None` where it is longer than was wanted.
+    pub bytes: Option<Bytes>,
+    /// Of the whole; `None` where that was not read.
+    pub hash: Option<BodyHash>,
 }
 
-/// Reads the whole of a body of at most `bytes_max`.
-pub async fn read(body: &mut Body, bytes_max: usize) -> Result<Bytes, BodyError> {
-    let reading = Limited::new(body, bytes_max).collect();
-    match timeout(REQUEST_BODY_TIMEOUT, reading).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLong),
+pub enum BodyError {
+    /// It did not come within `REQUEST_BODY_TIMEOUT`.
+    TooSlow,
+    Broken(axum::Error),
+}
+
+/// Reads a body of which at most `bytes_max` are wanted.
+///
+/// One that is longer is read on and thrown away: its client gets to the answer, and the signature
+/// covers all of it.
+pub async fn receive(body: &mut Body, bytes_max: usize) -> Result<Received, BodyError> {
+    let mut reading = Reading { bytes_max, bytes: Vec::new(), length: 0, hash: digest::Context::new(&digest::SHA256) };
+    let read = timeout(REQUEST_BODY_TIMEOUT, reading.read(body)).await;
+    match read {
+        Ok(Ok(())) => Ok(reading.received(true)),
+        // What is too long is so, however the rest of it comes.
+        Ok(Err(_)) | Err(_) if reading.length > bytes_max => Ok(reading.received(false)),
         Ok(Err(error)) => Err(BodyError::Broken(error)),
         Err(_) => Err(BodyError::TooSlow),
+    }
+}
+
+struct Reading {
+    bytes_max: usize,
+    /// As long as they are wanted.
+    bytes: Vec<u8>,
+    length: usize,
+    hash: digest::Context,
+}
+
+impl Reading {
+    async fn read(&mut self, body: &mut Body) -> Result<(), axum::Error> {
+        let read_max = UNWANTED_BODY_BYTES_MAX.max(self.bytes_max);
+        while self.length <= read_max
+            && let Some(frame) = body.frame().await
+        {
+            if let Ok(data) = frame?.into_data() {
+                self.length += data.len();
+                self.hash.update(&data);
+                if self.length <= self.bytes_max {
+                    self.bytes.extend_from_slice(&data);
+                } else {
+                    self.bytes = Vec::new();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn received(self, whole: bool) -> Received {
+        Received {
+            bytes: (self.length <= self.bytes_max).then(|| self.bytes.into()),
+            hash: (whole && self.length <= UNWANTED_BODY_BYTES_MAX.max(self.bytes_max))
+                .then(|| self.hash.finish().into()),
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! `@connections`: POST, GET and DELETE of one connection, as the AWS SDKs speak them.
 
+use std::net::IpAddr;
+
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
@@ -12,44 +14,50 @@ use crate::event::EpochMillis;
 use crate::gateway::{Gateway, Stage};
 use crate::id::ConnectionId;
 use crate::payload::{Payload, Text};
+use crate::server::Shared;
 use crate::server::answer::{self, exception};
-use crate::server::body::{self, BodyError};
+use crate::server::door::Call;
+
+/// What a DELETE may say of the close frame, beyond AWS.
+const CLOSE_CODE: &str = "x-jackfield-close-code";
+const CLOSE_REASON: &str = "x-jackfield-close-reason";
 
 /// `id` is the last part of the path, decoded; it is Gone where it is of another stage.
-pub async fn manage(gateway: &Gateway, stage: &Stage, id: &str, request: Request<Body>) -> Response {
-    let (method, id) = (request.method().clone(), ConnectionId::parse(id));
-    let mut body = request.into_body();
-    if let (Ok(id), &Method::POST) = (&id, &method) {
-        return post(gateway, stage, id, body).await;
-    }
-    body::discard(&mut body).await;
-    match (id, method) {
+pub async fn manage(shared: &Shared, stage: &Stage, id: &str, source: IpAddr, request: Request<Body>) -> Response {
+    let gateway = &shared.gateway;
+    let wanted = if request.method() == Method::POST { stage.connection.message_bytes } else { 0 };
+    let Call { parts, body } = match shared.door.admit(&gateway.management(), source, request, wanted).await {
+        Ok(call) => call,
+        Err(refusal) => return refusal,
+    };
+    match (ConnectionId::parse(id), parts.method) {
         (Err(error), _) => bad_request(&error.to_string()),
+        (Ok(id), Method::POST) => post(gateway, stage, &id, body),
         (Ok(id), Method::GET) => get(gateway, stage, &id),
-        (Ok(id), Method::DELETE) => delete(gateway, stage, &id),
+        (Ok(id), Method::DELETE) => delete(gateway, stage, &id, &parts.headers),
         _ => answer::forbidden(),
     }
 }
 
-async fn post(gateway: &Gateway, stage: &Stage, id: &ConnectionId, mut body: Body) -> Response {
-    let message_bytes = stage.connection.message_bytes;
-    let body = match body::read(&mut body, message_bytes).await {
-        Ok(body) => body,
-        Err(BodyError::TooLong) => {
-            body::discard(&mut body).await;
-            let text = format!("a message has at most {message_bytes} bytes");
-            return exception(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException", Some(&text));
-        }
-        Err(BodyError::TooSlow) => return answer::message(StatusCode::REQUEST_TIMEOUT, "Request Timeout"),
-        Err(BodyError::Broken(error)) => return bad_request(&format!("the body could not be read: {error}")),
+fn post(gateway: &Gateway, stage: &Stage, id: &ConnectionId, body: Option<Bytes>) -> Response {
+    let payload = match payload(stage, body) {
+        Ok(payload) => payload,
+        Err(refusal) => return refusal,
     };
-    let Ok(text) = Text::try_from(body) else {
-        return bad_request("the body is not UTF-8, and a message is text");
-    };
-    match gateway.connections().post(&stage.api.stage, id, Payload::Text(text)) {
+    match gateway.connections().post(&stage.api.stage, id, payload) {
         Ok(()) => answer::identified(StatusCode::OK.into_response()),
         Err(error) => refused(error),
     }
+}
+
+/// What a body is to the peer that gets it, or what its sender is told.
+pub fn payload(stage: &Stage, body: Option<Bytes>) -> Result<Payload, Response> {
+    let Some(body) = body else {
+        let text = format!("a message has at most {} bytes", stage.connection.message_bytes);
+        return Err(exception(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException", Some(&text)));
+    };
+    let text = Text::try_from(body).map_err(|_| bad_request("the body is not UTF-8, and a message is text"))?;
+    Ok(Payload::Text(text))
 }
 
 /// The wire form: camelCase, and times in ISO 8601.
@@ -63,42 +71,64 @@ struct ConnectionDocument<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Identity<'a> {
+pub struct Identity<'a> {
     source_ip: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<&'a str>,
 }
 
+impl<'a> Identity<'a> {
+    pub fn of(connection: &'a Connection) -> Self {
+        Self { source_ip: &connection.peer.source_ip, user_agent: connection.peer.user_agent.as_deref() }
+    }
+}
+
 fn get(gateway: &Gateway, stage: &Stage, id: &ConnectionId) -> Response {
     match gateway.connections().open(&stage.api.stage, id) {
-        Ok(connection) => {
-            let json = [(header::CONTENT_TYPE, "application/json")];
-            answer::identified((json, document(&connection)).into_response())
-        }
+        Ok(connection) => json(&document(&connection)),
         Err(error) => refused(error),
     }
 }
 
-fn document(connection: &Connection) -> Bytes {
-    let peer = &connection.peer;
-    let document = ConnectionDocument {
+fn document(connection: &Connection) -> ConnectionDocument<'_> {
+    ConnectionDocument {
         connected_at: iso(connection.connected_at),
-        identity: Identity { source_ip: &peer.source_ip, user_agent: peer.user_agent.as_deref() },
+        identity: Identity::of(connection),
         last_active_at: iso(connection.last_active_at()),
-    };
-    serde_json::to_vec(&document).expect("strings are JSON").into()
+    }
 }
 
-fn iso(at: EpochMillis) -> String {
+pub fn iso(at: EpochMillis) -> String {
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(at);
     humantime::format_rfc3339_millis(time).to_string()
 }
 
-fn delete(gateway: &Gateway, stage: &Stage, id: &ConnectionId) -> Response {
-    match gateway.connections().delete(&stage.api.stage, id, CloseFrame::new(1000, "")) {
+pub fn json(document: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(document).expect("strings, numbers and lists of them are JSON");
+    answer::identified(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+fn delete(gateway: &Gateway, stage: &Stage, id: &ConnectionId, headers: &HeaderMap) -> Response {
+    let frame = match close_frame(headers) {
+        Ok(frame) => frame,
+        Err(text) => return bad_request(&text),
+    };
+    match gateway.connections().delete(&stage.api.stage, id, frame) {
         Ok(()) => answer::identified(StatusCode::NO_CONTENT.into_response()),
         Err(error) => refused(error),
     }
+}
+
+/// 1000 without a reason, as at AWS, where the headers ask for nothing else.
+fn close_frame(headers: &HeaderMap) -> Result<CloseFrame, String> {
+    let text = |name: &str| headers.get(name).map(|value| str::from_utf8(value.as_bytes())).transpose();
+    let code = match text(CLOSE_CODE) {
+        Ok(None) => 1000,
+        Ok(Some(code)) => code.parse().map_err(|_| format!("{CLOSE_CODE} is no number of a close code"))?,
+        Err(_) => return Err(format!("{CLOSE_CODE} is no number of a close code")),
+    };
+    let reason = text(CLOSE_REASON).map_err(|_| format!("{CLOSE_REASON} is not UTF-8"))?;
+    CloseFrame::checked(code, reason.unwrap_or_default())
 }
 
 fn refused(error: PostError) -> Response {
@@ -112,6 +142,6 @@ fn refused(error: PostError) -> Response {
     }
 }
 
-fn bad_request(text: &str) -> Response {
+pub fn bad_request(text: &str) -> Response {
     exception(StatusCode::BAD_REQUEST, "BadRequestException", Some(text))
 }

@@ -1,0 +1,131 @@
+//! `@jackfield/connections`, which AWS has not: GET lists the connections of a stage, POST sends to
+//! them. Both may be narrowed to those with one attribute.
+
+use std::net::IpAddr;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::Response;
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tracing::error;
+
+use crate::backend::BackendError;
+use crate::event::Field;
+use crate::gateway::{Broadcast, Gateway, Listed, Stage};
+use crate::server::Shared;
+use crate::server::answer;
+use crate::server::door::Call;
+use crate::server::management::{Identity, bad_request, iso, json, payload};
+
+pub async fn manage(shared: &Shared, stage: &Stage, source: IpAddr, request: Request<Body>) -> Response {
+    let gateway = &shared.gateway;
+    let wanted = if request.method() == Method::POST { stage.connection.message_bytes } else { 0 };
+    let Call { parts, body } = match shared.door.admit(&gateway.management(), source, request, wanted).await {
+        Ok(call) => call,
+        Err(refusal) => return refusal,
+    };
+    let Query { attribute, cursor } = match Query::read(&parts.uri) {
+        Ok(query) => query,
+        Err(text) => return bad_request(text),
+    };
+    match parts.method {
+        Method::GET => list(gateway, stage, attribute, cursor).await,
+        Method::POST => broadcast(gateway, stage, attribute, body).await,
+        _ => answer::forbidden(),
+    }
+}
+
+/// `?name=room&value=lobby&cursor=...`
+struct Query {
+    attribute: Option<Field>,
+    cursor: Option<String>,
+}
+
+impl Query {
+    fn read(uri: &Uri) -> Result<Self, &'static str> {
+        let query = uri.query().unwrap_or_default();
+        let one = |wanted: &str| {
+            let mut found = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == wanted);
+            let value = found.next().map(|(_, value)| value.into_owned());
+            if found.next().is_some() { Err("name, value and cursor may stand once in the query") } else { Ok(value) }
+        };
+        let attribute = match (one("name")?, one("value")?) {
+            (Some(name), Some(value)) => Some((name, value)),
+            (None, None) => None,
+            _ => return Err("an attribute is asked for by name and value, both or none"),
+        };
+        Ok(Self { attribute, cursor: one("cursor")? })
+    }
+}
+
+#[derive(Serialize)]
+struct PageDocument<'a> {
+    connections: Vec<ConnectionDocument<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ConnectionDocument<'a> {
+    connection_id: &'a str,
+    connected_at: String,
+    last_active_at: String,
+    identity: Identity<'a>,
+    /// Each name has a list of values.
+    attributes: Map<String, Value>,
+}
+
+async fn list(gateway: &Gateway, stage: &Stage, attribute: Option<Field>, cursor: Option<String>) -> Response {
+    let page = match gateway.list(&stage.api.stage, attribute, cursor).await {
+        Ok(page) => page,
+        Err(error) => return failed(&error),
+    };
+    json(&PageDocument { connections: page.items.iter().map(document).collect(), cursor: page.cursor })
+}
+
+fn document(listed: &Listed) -> ConnectionDocument<'_> {
+    let Listed { connection, attributes } = listed;
+    let mut by_name: Map<String, Value> = Map::new();
+    for (name, value) in attributes {
+        let values = by_name.entry(name).or_insert_with(|| Value::Array(Vec::new()));
+        values.as_array_mut().expect("every name has a list").push(Value::from(value.as_str()));
+    }
+    ConnectionDocument {
+        connection_id: connection.id.as_str(),
+        connected_at: iso(connection.connected_at),
+        last_active_at: iso(connection.last_active_at()),
+        identity: Identity::of(connection),
+        attributes: by_name,
+    }
+}
+
+#[derive(Serialize)]
+struct BroadcastDocument {
+    sent: usize,
+    refused: usize,
+}
+
+async fn broadcast(gateway: &Gateway, stage: &Stage, attribute: Option<Field>, body: Option<Bytes>) -> Response {
+    let payload = match payload(stage, body) {
+        Ok(payload) => payload,
+        Err(refusal) => return refusal,
+    };
+    match gateway.broadcast(&stage.api.stage, attribute, payload).await {
+        Ok(Broadcast { sent, refused }) => json(&BroadcastDocument { sent, refused }),
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &BackendError) -> Response {
+    match error {
+        BackendError::Unavailable(_) => {
+            error!(%error, "a call of @jackfield/connections failed");
+            answer::message(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
+        }
+        error => bad_request(&error.to_string()),
+    }
+}
