@@ -11,6 +11,7 @@ mod capabilities;
 mod cli;
 mod components;
 mod connect;
+mod crowd;
 mod deployments;
 mod dev;
 mod endings;

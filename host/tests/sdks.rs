@@ -1,5 +1,5 @@
-//! The AWS SDKs, as their package registries have them, against `@connections`: each must see its
-//! own types, times and exceptions.
+//! The AWS SDKs, as their package registries have them, against `@connections` with its
+//! signatures checked: each must see its own types, times and exceptions.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -9,29 +9,33 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::harness::{HOSTILE, HOSTILE_GRANTS, PATIENCE, Site, component, manifest};
+use crate::signer::Signer;
 
 #[tokio::test]
 async fn boto3_posts_gets_and_deletes_and_sees_its_own_exceptions() {
     let mut command = Command::new(given("JACKFIELD_TEST_PYTHON"));
     command.arg(script("post.py"));
     // A bad request is not in the service's model, so no SDK has a class of its own for it.
-    story(command, "ClientError").await;
+    story(command, "ClientError", &["presigned 200", "presigned and lengthened 403"]).await;
 }
 
 #[tokio::test]
 async fn the_javascript_sdk_posts_gets_and_deletes_and_sees_its_own_exceptions() {
     let mut command = Command::new("node");
     command.arg(script("post.mjs")).arg(given("JACKFIELD_TEST_NODE_MODULES"));
-    story(command, "ApiGatewayManagementApiServiceException").await;
+    story(command, "ApiGatewayManagementApiServiceException", &[]).await;
 }
 
 /// Runs a script for a connection whose peer is silent, then reads what the peer was sent.
-async fn story(mut command: Command, bad_request: &str) {
-    let rest = "connection = { outbox_messages = 3, write_timeout = \"10min\", ping_interval = \"none\" }";
+async fn story(mut command: Command, bad_request: &str, presigned: &[&str]) {
+    let rest = "connection = { outbox_messages = 3, write_timeout = \"10min\", ping_interval = \"none\" }\n\
+        access_keys = { key = { secret = \"secret\" } }";
     let server = Site::new(&manifest(&component(HOSTILE), rest, HOSTILE_GRANTS)).serve();
+    let signer = Signer { key: "key", secret: "secret", ..Signer::default() };
     let mut peer = server.try_connect("", &[("user-agent", "tests/1")]).await.unwrap();
     let id = peer.id().await;
-    let document = server.manage("GET", &format!("/dev/@connections/{id}"), "").await.body;
+    let path = format!("/dev/@connections/{}", id.replace('=', "%3D"));
+    let document = signer.send(&server, "GET", &path, "").await.body;
     let document: Value = serde_json::from_str(&document).unwrap();
     let connected_at = document["connectedAt"].as_str().unwrap();
 
@@ -59,6 +63,8 @@ async fn story(mut command: Command, bad_request: &str) {
     let too_long = "413 PayloadTooLargeException PayloadTooLargeException a message has at most 131072 bytes";
     let forbidden = "403 ForbiddenException ForbiddenException Forbidden";
     let gone = "410 GoneException GoneException";
+    let of_presigned = lines.extract_if(.., |line| line.starts_with("presigned"));
+    assert_eq!(of_presigned.collect::<Vec<_>>(), presigned);
     let expected = [
         "post 200",
         "post 200",
@@ -70,6 +76,8 @@ async fn story(mut command: Command, bad_request: &str) {
         "identity 127.0.0.1 tests/1",
         &format!("another stage {forbidden}"),
         &format!("another stage {forbidden}"),
+        &format!("another secret {forbidden}"),
+        &format!("another key {forbidden}"),
         "flood 429 LimitExceededException",
         "delete 204",
         &format!("post {gone}"),

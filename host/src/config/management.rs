@@ -158,3 +158,114 @@ fn secret_of_environment(value: &DeValue<'_>) -> Result<String, Wrong> {
         advice: "set it before the start".to_owned(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::Config;
+    use super::*;
+
+    /// A manifest with a secret of 40 characters in it, as nothing may show it.
+    fn examined(text: &str) -> (Option<Management>, Vec<String>, Vec<String>) {
+        let examined = Config::examine_text(text, Path::new("/project/jackfield.toml"));
+        let errors = examined.errors.iter().map(ToString::to_string).collect();
+        let config = examined.config.expect("this is TOML");
+        let own = |text: &String| text.contains("access_keys") || text.contains("management");
+        let warnings = config.warnings.iter().map(ToString::to_string).filter(own).collect();
+        (Some(config.management), errors, warnings)
+    }
+
+    fn management(text: &str) -> Management {
+        let (management, errors, warnings) = examined(text);
+        assert_eq!((errors, warnings), (Vec::new(), Vec::new()), "{text}");
+        management.unwrap()
+    }
+
+    fn error(text: &str) -> String {
+        let (_, mut errors, _) = examined(text);
+        assert_eq!(errors.len(), 1, "{text}: {errors:?}");
+        errors.remove(0).split_once("jackfield.toml:").unwrap().1.to_owned()
+    }
+
+    const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+
+    #[test]
+    fn nothing_written_is_auto_without_keys_and_without_a_throttle() {
+        assert_eq!(management(""), Management::default());
+        assert_eq!(management("[management]\nsignatures = \"auto\"\nthrottle = \"none\""), Management::default());
+    }
+
+    #[test]
+    fn what_is_written_is_true() {
+        let written = management(&format!(
+            "[management]\nsignatures = \"off\"\nthrottle = {{ rate = 0.5, burst = 3 }}\n\
+             [access_keys.AKIDEXAMPLE]\nsecret = \"{SECRET}\"\n[access_keys.other-key_2]\nsecret = \"{SECRET}\""
+        ));
+        assert_eq!(written.signatures, Signatures::Off);
+        assert_eq!(written.throttle, Some(CallerThrottle { rate: 0.5, burst: NonZeroU32::new(3).unwrap() }));
+        let secret = Secret::new(SECRET.to_owned());
+        let keys = [("AKIDEXAMPLE".to_owned(), secret.clone()), ("other-key_2".to_owned(), secret)];
+        assert_eq!(written.access_keys, AccessKeys::from(keys));
+        assert!(!format!("{written:?}").contains(SECRET));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_and_no_secret_with_it() {
+        for (text, expected) in [
+            ("access_keys = { A = \"S3CRET\" }", "1: access_keys.A: found something else, expected a table"),
+            (
+                "access_keys = { A = { secret = 53237 } }",
+                "1: access_keys.A.secret: found something else, expected a text",
+            ),
+            (
+                "access_keys = { A = { secret = \"\" } }",
+                "1: access_keys.A.secret: found an empty text, expected a text",
+            ),
+            ("access_keys = { A = {} }", "1: access_keys.A: found no secret; add secret_env = \"VARIABLE\""),
+            (
+                "access_keys = { \"A/B\" = { secret = \"S3CRET\" } }",
+                "1: access_keys: found the name \"A/B\", expected 1",
+            ),
+            (
+                "[access_keys.A]\nsecret_env = \"JACKFIELD_TEST_IS_NOT_SET\"",
+                "2: access_keys.A.secret_env: found \"JACK",
+            ),
+            ("[access_keys.A]\nsecret_env = \"A=B\"", "2: access_keys.A.secret_env: found \"A=B\", expected a name"),
+            (
+                "[access_keys.A]\nsecret = \"S3CRET\"\nsecret_env = \"PATH\"",
+                "3: access_keys.A: found secret and secret_env",
+            ),
+            (
+                "[access_keys.A]\nsecrets = \"S3CRET\"\nsecret_env = \"PATH\"",
+                "2: [access_keys.A] has no key \"secrets\"",
+            ),
+            (
+                "[management]\nsignatures = true",
+                "2: management.signatures: found true, expected \"auto\", \"required\"",
+            ),
+            ("[management]\nthrottle = 5", "2: management.throttle: found 5, expected { rate = 100, burst = 100 } or"),
+            ("[management]\nthrottle = { rate = 5 }", "2: management.throttle: found no burst"),
+            (
+                "[management]\nthrottle = { rate = 0, burst = 1 }",
+                "2: management.throttle.rate: found 0, expected a number from 0.01 to 1000000",
+            ),
+            ("[management]\nthrottle = { rate = nan, burst = 1 }", "2: management.throttle.rate: found nan, expected"),
+            ("[management]\nthrottle = { rate = 1, burst = 0 }", "2: management.throttle.burst: found 0, expected"),
+        ] {
+            let told = error(text);
+            assert!(told.starts_with(expected), "{told}");
+            assert!(!told.contains("S3CRET") && !told.contains("53237"), "{told}");
+        }
+    }
+
+    #[test]
+    fn what_is_hardly_meant_is_a_warning() {
+        let (_, errors, warnings) = examined("access_keys = { A = { secret = \"0123456789012345678\" } }");
+        assert_eq!((errors.len(), warnings.len()), (0, 1), "{warnings:?}");
+        assert!(warnings[0].contains("access_keys.A: found a secret of less than 20 characters"), "{warnings:?}");
+        assert!(examined("access_keys = { A = { secret = \"01234567890123456789\" } }").2.is_empty());
+        let (_, _, warnings) = examined("management = { signatures = \"required\" }");
+        assert!(warnings[0].contains("\"required\" without an access key"), "{warnings:?}");
+    }
+}

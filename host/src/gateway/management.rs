@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(admitted(&address("192.0.2.1")), 3);
         assert_eq!(admitted(&address("192.0.2.2")), 3);
         assert_eq!(admitted(&address("2001:db8::1")), 3);
-        assert_eq!(admitted(&address("2001:db8::2:0:0:0:1")), 0);
+        assert_eq!(admitted(&address("2001:db8::ffff:0:0:1")), 0);
         assert_eq!(admitted(&address("2001:db8:0:1::1")), 3);
     }
 

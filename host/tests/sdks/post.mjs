@@ -56,6 +56,11 @@ const elsewhere = new ApiGatewayManagementApiClient({ endpoint: anotherStage, ma
 await tell('another stage', post('x'.repeat(131072)), elsewhere);
 await tell('another stage', get(), elsewhere);
 
+const clientOf = (accessKeyId, secretAccessKey) =>
+    new ApiGatewayManagementApiClient({ credentials: { accessKeyId, secretAccessKey }, maxAttempts: 1 });
+await tell('another secret', post('hello'), clientOf('key', 'guess'));
+await tell('another key', get(), clientOf('you', 'secret'));
+
 for (let posted = 0; posted < 2000; posted += 1) {
     try {
         await client.send(post('x'.repeat(60000)));

@@ -8,6 +8,8 @@ jackfield have it.
 
 import sys
 from datetime import timedelta
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import boto3
 from botocore.config import Config
@@ -46,6 +48,23 @@ print("identity", answer["Identity"]["SourceIp"], answer["Identity"]["UserAgent"
 elsewhere = boto3.client("apigatewaymanagementapi", endpoint_url=another_stage, config=once)
 tell("another stage", elsewhere.post_to_connection, ConnectionId=connection_id, Data=b"x" * 131072)
 tell("another stage", elsewhere.get_connection, ConnectionId=connection_id)
+
+guess = boto3.client("apigatewaymanagementapi", config=once, aws_secret_access_key="guess", aws_access_key_id="key")
+tell("another secret", guess.post_to_connection, ConnectionId=connection_id, Data=b"hello")
+stranger = boto3.client("apigatewaymanagementapi", config=once, aws_secret_access_key="secret", aws_access_key_id="you")
+tell("another key", stranger.get_connection, ConnectionId=connection_id)
+
+
+def fetch(step, url):
+    try:
+        print(step, urlopen(url).status)
+    except HTTPError as error:
+        print(step, error.code)
+
+
+url = client.generate_presigned_url("get_connection", Params={"ConnectionId": connection_id}, ExpiresIn=60)
+fetch("presigned", url)
+fetch("presigned and lengthened", url.replace("Expires=60", "Expires=600"))
 
 posted = 0
 while posted < 2000:
