@@ -223,8 +223,8 @@ async fn a_secret_may_come_from_the_environment_and_is_told_nowhere() {
 }
 
 #[tokio::test]
-async fn a_key_that_the_manifest_no_longer_has_is_refused_from_the_reload_on() {
-    let server = keyed("").serve();
+async fn a_key_that_the_manifest_no_longer_has_is_refused_from_the_reload_on_and_no_roll_back_revives_it() {
+    let server = keyed("admin = { listen = \"127.0.0.1:0\" }").serve();
     let (_peer, id) = connected(&server).await;
     let (old, new) = (Signer::default(), Signer { key: "AKIDNEW", ..Signer::default() });
     assert_forbidden(&new.send(&server, "GET", &path(&id), "").await, "not there yet");
@@ -232,6 +232,13 @@ async fn a_key_that_the_manifest_no_longer_has_is_refused_from_the_reload_on() {
     fs::write(server.site.manifest(), written.replace(KEY, "AKIDNEW")).unwrap();
     eventually("the new key is good", async || new.send(&server, "GET", &path(&id), "").await.status == 200).await;
     assert_forbidden(&old.send(&server, "GET", &path(&id), "").await, "no longer there");
+
+    let line = server.log.line_with(&["admin on http://"]).await;
+    let admin = line.split_once("http://").unwrap().1.split('/').next().unwrap();
+    let (code, _, stderr) = server.site.run(&["deployments", "--admin", admin, "--rollback", "1"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert_forbidden(&old.send(&server, "GET", &path(&id), "").await, "not there again");
+    assert_eq!(new.send(&server, "GET", &path(&id), "").await.status, 200);
 }
 
 #[tokio::test]
