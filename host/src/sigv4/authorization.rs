@@ -12,6 +12,7 @@ const EXPIRES_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
 /// AWS's bound of an access key's id.
 const ACCESS_KEY_LENGTH_MAX: usize = 128;
 const REGION_LENGTH_MAX: usize = 64;
+const HEADER_NAME_LENGTH_MAX: usize = 100;
 
 pub struct Authorization {
     pub access_key: String,
@@ -99,8 +100,8 @@ impl Written {
             return Err(malformed("the day in its Credential is not that of its date"));
         }
         let signed_headers: Vec<String> = signed_headers.split(';').map(str::to_owned).collect();
-        if !signed_headers.is_sorted_by(|one, next| one < next) || signed_headers.iter().any(|name| name.is_empty()) {
-            return Err(malformed("its SignedHeaders are not sorted names"));
+        if !signed_headers.is_sorted_by(|one, next| one < next) || !signed_headers.iter().all(|name| is_name(name)) {
+            return Err(malformed("its SignedHeaders are not sorted names in lower case"));
         }
         let seconds = |text: String| {
             let seconds = text.parse().ok().filter(|seconds| (1..=EXPIRES_SECONDS_MAX).contains(seconds));
@@ -132,6 +133,12 @@ fn scope(credential: &str, service: &str) -> Result<[String; 3], Refused> {
     };
     let good = named(access_key, ACCESS_KEY_LENGTH_MAX) && named(region, REGION_LENGTH_MAX) && for_service == service;
     if good { Ok([access_key, date, region].map(str::to_owned)) } else { Err(form()) }
+}
+
+/// Of a header, as a signature lists it. What is not one must not get into the log either.
+fn is_name(name: &str) -> bool {
+    let good = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
+    (1..=HEADER_NAME_LENGTH_MAX).contains(&name.len()) && name.bytes().all(good)
 }
 
 /// `20260102T030405Z`.

@@ -382,6 +382,9 @@ fn a_signature_of_another_form_is_refused_and_said_to_be_so() {
         ("host;x-amz-date", "x-amz-date;host"),
         ("host;x-amz-date", "host;host;x-amz-date"),
         ("host;x-amz-date", "host;"),
+        ("host;x-amz-date", "Host;x-amz-date"),
+        ("host;x-amz-date", "host;x-\u{1b}[31m"),
+        ("host;x-amz-date", &format!("host;{:x<101}", "")),
         ("host;x-amz-date", ""),
     ] {
         let refused = posted_by_boto3().authorized(from, to).at(SIGNED_AT);
