@@ -13,7 +13,7 @@ use crate::sigv4::BodyHash;
 pub struct Received {
     /// `None` where it is longer than was wanted.
     pub bytes: Option<Bytes>,
-    /// Of the whole; `None` where that was not read.
+    /// Of the whole; `None` where that was not read, or nobody asked for it.
     pub hash: Option<BodyHash>,
 }
 
@@ -23,12 +23,13 @@ pub enum BodyError {
     Broken(axum::Error),
 }
 
-/// Reads a body of which at most `bytes_max` are wanted.
+/// Reads a body of which at most `bytes_max` are wanted, and its hash where it is `hashed`.
 ///
 /// One that is longer is read on and thrown away: its client gets to the answer, and the signature
 /// covers all of it.
-pub async fn receive(body: &mut Body, bytes_max: usize) -> Result<Received, BodyError> {
-    let mut reading = Reading { bytes_max, bytes: Vec::new(), length: 0, hash: digest::Context::new(&digest::SHA256) };
+pub async fn receive(body: &mut Body, bytes_max: usize, hashed: bool) -> Result<Received, BodyError> {
+    let hash = hashed.then(|| digest::Context::new(&digest::SHA256));
+    let mut reading = Reading { bytes_max, bytes: Vec::new(), length: 0, hash };
     let read = timeout(REQUEST_BODY_TIMEOUT, reading.read(body)).await;
     match read {
         Ok(Ok(())) => Ok(reading.received(true)),
@@ -44,7 +45,7 @@ struct Reading {
     /// As long as they are wanted.
     bytes: Vec<u8>,
     length: usize,
-    hash: digest::Context,
+    hash: Option<digest::Context>,
 }
 
 impl Reading {
@@ -55,7 +56,9 @@ impl Reading {
         {
             if let Ok(data) = frame?.into_data() {
                 self.length += data.len();
-                self.hash.update(&data);
+                if let Some(hash) = &mut self.hash {
+                    hash.update(&data);
+                }
                 if self.length <= self.bytes_max {
                     self.bytes.extend_from_slice(&data);
                 } else {
@@ -67,10 +70,10 @@ impl Reading {
     }
 
     fn received(self, whole: bool) -> Received {
+        let whole = whole && self.length <= UNWANTED_BODY_BYTES_MAX.max(self.bytes_max);
         Received {
             bytes: (self.length <= self.bytes_max).then(|| self.bytes.into()),
-            hash: (whole && self.length <= UNWANTED_BODY_BYTES_MAX.max(self.bytes_max))
-                .then(|| self.hash.finish().into()),
+            hash: self.hash.filter(|_| whole).map(|hash| hash.finish().into()),
         }
     }
 }

@@ -61,7 +61,8 @@ impl Door {
                 return Err(answer::forbidden());
             }
         };
-        let Received { bytes, hash } = body::receive(&mut body, body_bytes_max).await.map_err(unread)?;
+        let Received { bytes, hash } =
+            body::receive(&mut body, body_bytes_max, claim.is_some()).await.map_err(unread)?;
         let caller = match claim {
             None => ManagementCaller::Address(source),
             Some(claim) => match verified(claim, hash) {

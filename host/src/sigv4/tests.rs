@@ -405,3 +405,23 @@ fn nothing_shows_a_secret() {
     let keys = AccessKeys::from([(ID.to_owned(), Secret::new(SECRET.to_owned()))]);
     assert_eq!(format!("{keys:?}"), format!("{{{ID:?}: Secret}}"));
 }
+
+proptest::proptest! {
+    #[test]
+    fn whatever_is_sent_is_refused_and_panics_nowhere(
+        path in ".{0,40}",
+        query in "(X-Amz-(Algorithm=AWS4-HMAC-SHA256|Date|Credential|Expires|SignedHeaders|Signature)[=&%/;]?.{0,20}&?){0,6}",
+        value in "AWS4-HMAC-SHA256 (Credential|SignedHeaders|Signature|[=,/;]|.{0,10}){0,9}",
+        date in "[0-9]{8}T[0-9]{6}Z|.{0,20}",
+        hash in ".{0,70}",
+    ) {
+        let headers = [("authorization", &*value), ("x-amz-date", &date), ("x-amz-content-sha256", &hash), ("host", "h")];
+        let wire = Wire::new("POST", "", &headers, "hello");
+        let both = Wire { path: path.clone(), query: query.clone(), ..wire };
+        let presigned = Wire { headers: vec![("host".to_owned(), "h".to_owned())], ..both.clone() };
+        let header = Wire { query: String::new(), ..both.clone() };
+        for wire in [both, presigned, header] {
+            assert!(wire.at(SIGNED_AT).is_err());
+        }
+    }
+}
