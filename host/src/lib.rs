@@ -23,3 +23,4 @@ pub mod limits;
 pub mod payload;
 pub mod printable;
 pub mod sigv4;
+pub mod throttle;
