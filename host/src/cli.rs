@@ -20,6 +20,7 @@ mod deployments;
 mod inspect;
 mod invoke;
 mod new;
+mod open_files;
 mod sandbox;
 mod serve;
 

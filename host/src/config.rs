@@ -14,8 +14,9 @@ use toml::de::{DeTable, DeValue};
 
 use crate::backend::SledOptions;
 use crate::capability::Grants;
-use crate::gateway::{RouteKey, RouteSelectionExpression};
+use crate::gateway::{Ordering, RouteKey, RouteSelectionExpression};
 use crate::limits::{ConnectionLimits, EventLimits};
+use crate::throttle::Rate;
 
 mod admin;
 mod allowed_host;
@@ -23,7 +24,9 @@ mod check;
 mod other_names; // what an unknown key may have meant
 mod management; // who may call @connections
 mod problem; // what is wrong, and where
+mod profile; // whose figures stand in for what is not written
 mod stage; // the stages of the API
+mod throttle; // rates
 mod section; // what was written: a table, read key by key
 mod value; // what one value means // what is true: section by section
 
@@ -33,6 +36,8 @@ mod tests;
 pub use check::{LISTEN, STAGE};
 pub use management::{CallerThrottle, Management};
 pub use problem::ConfigError;
+pub use profile::Profile;
+pub use throttle::Throttles;
 
 use problem::Problems;
 use section::Section;
@@ -55,6 +60,7 @@ pub struct Config {
     /// Where an operator is answered; `None`: nowhere.
     pub admin: Option<Admin>,
     pub connection: ConnectionLimits,
+    pub throttle: Throttles,
     pub backend: Backend,
     pub management: Management,
     /// The integrations that are components, by their names.
@@ -71,6 +77,9 @@ pub struct Api {
     /// The account and the region that stand in ARNs.
     pub account_id: String,
     pub region: String,
+    pub profile: Profile,
+    /// Of routes that say nothing else.
+    pub ordering: Ordering,
     pub route_selection_expression: RouteSelectionExpression,
 }
 
@@ -79,6 +88,8 @@ pub struct Stage {
     pub variables: BTreeMap<String, String>,
     /// A path that leads to it without its name.
     pub base_path: Option<String>,
+    /// In place of the one that `[throttle]` has for every stage; `Some(None)` lifts it.
+    pub throttle: Option<Option<Rate>>,
     pub routes: BTreeMap<RouteKey, Route>,
 }
 
@@ -132,6 +143,9 @@ pub struct Route {
     pub integration: String,
     /// Whether the peer gets what the handler answers.
     pub route_response: bool,
+    pub throttle: Option<Rate>,
+    /// `None`: as the API says.
+    pub ordering: Option<Ordering>,
 }
 
 /// A manifest as far as sense can be made of it.
@@ -203,20 +217,26 @@ impl Config {
         let mut whole = Section::whole(&problems, table.get_ref());
         let mut section = whole.section("api");
         let api = check::api(&mut section);
+        let strict = section.read("strict", value::flag).unwrap_or(api.profile.is_strict());
         let only = stage::Stages::of_api(&mut section);
         section.finish();
         let server = check::server(whole.section("server"), &folder);
         let admin = admin::admin(whole.section("admin"));
-        let connection = check::connection(whole.section("connection"));
+        let connection = check::connection(whole.section("connection"), api.profile, strict);
+        let throttle = throttle::throttles(whole.section("throttle"), api.profile.throttles());
         let backend = check::backend(whole.section("backend"), &folder);
         let keys = whole.section("access_keys");
         let management = management::management(whole.section("management"), &keys);
         let section = whole.section("integrations");
         let (components, sound) = check::integrations(&section, &folder);
+        api.profile.tell_of_integrations(&section, |name| Some(components.get(name)?.limits.timeout));
         let routes = whole.section("routes");
         check::tell_of_no_route(&routes);
+        api.profile.tell_of_routes(&routes);
         let routes = check::routes(&routes, &section);
-        let stages = only.and(&whole.section("stages"), &section, routes);
+        let written_stages = whole.section("stages");
+        api.profile.tell_of_stages(&written_stages);
+        let stages = only.and(&written_stages, &section, routes);
         check::unused(&section, &stages);
         whole.finish();
         let (errors, warnings) = problems.finish();
@@ -229,6 +249,7 @@ impl Config {
             server,
             admin,
             connection,
+            throttle,
             backend,
             management,
             components,

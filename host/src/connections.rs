@@ -13,6 +13,7 @@ use crate::event::{EpochMillis, Field, now};
 use crate::id::ConnectionId;
 use crate::limits::ConnectionLimits;
 use crate::payload::Payload;
+use crate::throttle::OwnThrottle;
 
 mod outbox;
 
@@ -37,6 +38,8 @@ pub struct Connection {
     pub connected_at: EpochMillis,
     pub peer: Peer,
     pub outbox: Outbox,
+    /// Of its messages.
+    pub throttle: OwnThrottle,
     last_active_at: AtomicU64,
 }
 
@@ -52,7 +55,8 @@ impl Connection {
     }
 
     fn at(id: ConnectionId, stage: Arc<str>, connected_at: EpochMillis, peer: Peer, outbox: Outbox) -> Self {
-        Self { id, stage, connected_at, peer, outbox, last_active_at: AtomicU64::new(connected_at) }
+        let last_active_at = AtomicU64::new(connected_at);
+        Self { id, stage, connected_at, peer, outbox, throttle: OwnThrottle::default(), last_active_at }
     }
 
     /// When a message last went either way.

@@ -29,6 +29,7 @@ mod route_key;
 mod selection;
 mod integration;
 mod management;
+mod throttles;
 
 // What a peer is told of a failure.
 mod error_frame;
@@ -39,9 +40,12 @@ pub use deployment::{Deployment, Stage, Version};
 pub use history::{NotKept, Record, RollBack};
 pub use integration::Integration;
 pub use management::{Caller as ManagementCaller, Exposure, Management, Signatures};
-pub use route::{Route, RouteTable};
+pub use route::{Ordering, Route, RouteTable};
 pub use route_key::{BadRouteKey, RouteKey};
 pub use selection::{BadExpression, RouteSelectionExpression};
+pub use throttles::{Limit, Throttles};
+
+use throttles::Refused;
 
 use history::History;
 
@@ -52,6 +56,7 @@ pub struct Gateway {
     management: ArcSwap<Management>,
     history: Mutex<History>,
     metrics: Arc<Metrics>,
+    refused: Refused,
 }
 
 impl Gateway {
@@ -64,7 +69,8 @@ impl Gateway {
         let deployment = Arc::new(deployment);
         let history = Mutex::new(History::new(&deployment));
         let management = ArcSwap::new(Arc::clone(deployment.management()));
-        Arc::new(Self { connections, backend, deployment: deployment.into(), management, history, metrics })
+        let refused = Refused::new(&metrics);
+        Arc::new(Self { connections, backend, deployment: deployment.into(), management, history, metrics, refused })
     }
 
     /// What the next event sees; says its number. Events that run already finish on what they
@@ -115,6 +121,15 @@ impl Gateway {
 
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// Whether one more `@connections` call may be answered; if so, it counts.
+    pub fn allows_call(&self, stage: &Stage) -> bool {
+        let allowed = stage.throttles.call();
+        if let Err(limit) = allowed {
+            self.refused.count(limit, None);
+        }
+        allowed.is_ok()
     }
 
     async fn forget(&self, id: ConnectionId) {

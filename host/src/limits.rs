@@ -22,6 +22,9 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Messages that wait while a handler of their connection runs; then the socket is not read. Not in the manifest.
 pub const BACKLOG_MESSAGES_MAX: usize = 16;
+/// Handlers of one connection that run side by side where `ordering` is `"none"`; a further message waits. Not in
+/// the manifest.
+pub const HANDLERS_BESIDE_MAX: usize = 16;
 /// Messages that wait for a peer to read them; one more is `LimitExceeded`.
 pub const OUTBOX_MESSAGES_MAX: usize = 1024;
 /// Bytes that wait for a peer to read them: a slow peer costs no more than this.
@@ -35,6 +38,9 @@ pub const READ_BUFFER_BYTES: usize = 2 * 1024;
 pub const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 /// Open connections of one server; one more is refused with 503.
 pub const CONNECTIONS_MAX: usize = 100_000;
+/// Open files beside the connections: listeners, the store, what is loaded and watched, requests of handlers. Not in
+/// the manifest.
+pub const OTHER_FILES_MAX: u64 = 256;
 /// Request head (all headers) of an upgrade or a management call; API Gateway's is 10,240. Not in the manifest.
 pub const REQUEST_HEAD_BYTES_MAX: usize = 16 * 1024;
 /// More headers than any client sends; the HTTP library refuses more than 100 itself. Not in the manifest.
@@ -53,6 +59,26 @@ pub const MANAGEMENT_CALLERS_MAX: usize = 10_000;
 /// Refused calls of `@connections` that are told to the log at once, and how often one more. Not in the manifest.
 pub const MANAGEMENT_REFUSALS_TOLD: u32 = 20;
 pub const MANAGEMENT_REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
+// ---- API Gateway's ------------------------------------------------------------------------
+
+/// API Gateway's throttle of an account in a region: requests a second, and the burst. HTTP, REST and WebSocket
+/// APIs share it there, with their callbacks.
+pub const AWS_ACCOUNT: (f64, u32) = (10_000.0, 5_000);
+/// API Gateway quota "New connections per second per account"; it has no burst beyond a second's worth.
+pub const AWS_CONNECTIONS: (f64, u32) = (500.0, 500);
+/// What API Gateway writes into the default route settings of a new stage.
+pub const AWS_STAGE: (f64, u32) = (10_000.0, 5_000);
+/// API Gateway quotas "Routes per API", "Integrations per API", "Stages per API".
+pub const AWS_ROUTES_MAX: usize = 300;
+pub const AWS_INTEGRATIONS_MAX: usize = 300;
+pub const AWS_STAGES_MAX: usize = 10;
+
+// ---- throttles -----------------------------------------------------------------------------
+
+/// Source addresses that have a bucket each, of some 100 bytes; all others share one. Not in the manifest.
+pub const THROTTLE_SOURCES_MAX: usize = 65_536;
+/// The log tells of the refusals of one throttle no more often. Not in the manifest.
+pub const THROTTLE_REFUSAL_INTERVAL: Duration = Duration::from_secs(10);
 
 // ---- one event -----------------------------------------------------------------------------
 
@@ -175,7 +201,11 @@ pub const DEPLOYMENTS_KEPT: usize = 10;
 pub struct ConnectionLimits {
     pub message_bytes: usize,
     pub frame_bytes: usize,
+    /// Whether a binary message ends the connection, as on API Gateway.
+    pub strict: bool,
     pub idle_timeout: Option<Duration>,
+    /// Whether a ping of the peer counts as a message here.
+    pub ping_resets_idle: bool,
     pub duration: Option<Duration>,
     pub ping_interval: Option<Duration>,
     pub write_timeout: Duration,
@@ -189,7 +219,9 @@ impl Default for ConnectionLimits {
         Self {
             message_bytes: MESSAGE_BYTES_MAX,
             frame_bytes: FRAME_BYTES_MAX,
+            strict: false,
             idle_timeout: Some(IDLE_TIMEOUT),
+            ping_resets_idle: false,
             duration: Some(CONNECTION_DURATION_MAX),
             ping_interval: Some(PING_INTERVAL),
             write_timeout: WRITE_TIMEOUT,

@@ -61,6 +61,11 @@ impl Metrics {
         self.recorder.as_ref().map(PrometheusRecorder::handle)
     }
 
+    /// The counter of what one throttle refused.
+    pub fn throttled(&self, limit: &'static str) -> Counter {
+        counter(self.recorder.as_ref(), "jackfield_throttled_total", vec![Label::new("limit", limit)])
+    }
+
     pub fn no_route(&self) {
         self.no_route.increment(1);
     }
@@ -128,6 +133,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("jackfield_events_total", "Events by route and outcome"),
         ("jackfield_posts_total", "Messages queued for a connection by a handler or the management API"),
         ("jackfield_outbox_refusals_total", "Messages refused because the peer reads too slowly"),
+        ("jackfield_throttled_total", "Upgrades, messages and management calls that a throttle refused"),
         ("jackfield_reloads_total", "Reloads of components and of the manifest by outcome"),
     ];
     for (name, text) in counters {

@@ -18,10 +18,12 @@ use crate::runtime::{Artifact, Plugin, Runtime};
 
 mod build;
 mod live;
+mod throttles;
 mod watch;
 
 pub use build::{Build, Builds};
 pub use live::{Files, Live};
+pub use throttles::Shelves;
 pub use watch::Mode as WatchMode;
 
 /// Makes plugins of what a manifest names.
@@ -30,6 +32,8 @@ pub struct Loader {
     pub runtime: Arc<Runtime>,
     pub services: Services,
     pub metrics: Arc<Metrics>,
+    /// What is in use, whose state a reload keeps.
+    pub throttles: Arc<Shelves>,
     /// Whether there are connections to which a compiler gives way.
     pub serving: bool,
 }
@@ -185,12 +189,15 @@ impl Loader {
             name: key.as_str().into(),
             integration: Integration::Component(Arc::clone(&plugins[&route.integration].plugin)),
             route_response: route.route_response,
+            throttle: route.throttle.map(|rate| self.throttles.route(name, key, rate)),
+            ordering: route.ordering.unwrap_or(config.api.ordering),
             metrics: self.metrics.route(key.as_str()),
         });
         Stage {
             api: Arc::new(api_info(config, name)),
             base_path: stage.base_path.clone(),
-            routes: RouteTable::new(config.api.route_selection_expression.clone(), routes),
+            routes: RouteTable::new(config.api.route_selection_expression.clone(), config.api.ordering, routes),
+            throttles: self.throttles.stage(name, stage.throttle, &config.throttle),
             connection,
         }
     }

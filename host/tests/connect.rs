@@ -1,6 +1,9 @@
 //! An upgrade request: who is let in, who is not, and what the handler is told of it.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
 
 use crate::harness::{ECHO, HOSTILE};
 use crate::harness::{HOSTILE_GRANTS, Peer, Server, Site, component, eventually, manifest};
@@ -356,6 +359,33 @@ async fn one_connection_more_than_the_most_is_refused_until_one_has_left() {
     assert_eq!(peers[0].ask("echo still here").await, "still here");
     peers.pop().unwrap().close(1000, "").await;
     eventually("there is room again", || async { server.try_connect("", &[]).await.is_ok() }).await;
+}
+
+#[tokio::test]
+async fn as_many_files_may_be_open_as_the_system_grants_and_the_log_tells_where_those_are_too_few() {
+    // The soft and the hard limit, and what is said of them.
+    for (rest, hard, told) in [
+        ("", 556, Some(("INFO", "enough for 300 connections and not for 100000"))),
+        ("[server]\nconnections_max = 301", 556, Some(("WARN", "enough for 300 connections and not for 301"))),
+        ("[server]\nconnections_max = 300", 556, None),
+    ] {
+        let site = Site::hostile_with(rest);
+        let serve = site.command(&["serve"]);
+        let mut limited = Command::new("sh");
+        let limits = format!("ulimit -Sn 100 && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+        limited.args(["-c", &limits]).arg(serve.get_program()).args(serve.get_args()).current_dir(site.path());
+        limited.envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let server = site.launch(limited);
+        let peers = join_all((0..200).map(|_| server.connect(""))).await;
+        assert_eq!(peers.len(), 200, "more than the soft limit");
+        let log = server.log.text();
+        match told {
+            Some((level, words)) => {
+                assert!(log.lines().any(|line| line.contains(level) && line.contains(words)), "{log}");
+            }
+            None => assert!(!log.contains("open 556 files"), "{log}"),
+        }
+    }
 }
 
 #[tokio::test]

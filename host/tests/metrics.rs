@@ -56,6 +56,27 @@ async fn connections_and_events_are_counted_by_route_and_outcome() {
 }
 
 #[tokio::test]
+async fn what_a_throttle_refuses_is_counted_by_its_limit() {
+    let rest = format!(
+        "throttle = {{ connections = {{ rate = 0.001, burst = 2 }}, connection = {{ rate = 0.001, burst = 1 }} }}\n{REST}"
+    );
+    let server = Site::new(&written(&rest, "2s")).serve();
+    let metrics = Metrics::of(&server).await;
+    let [mut one, mut other] = [server.connect("").await, server.connect("").await];
+    assert_eq!(server.try_connect("", &[]).await.err(), Some(429));
+    for peer in [&mut one, &mut other] {
+        for _ in 0..3 {
+            peer.ask("echo x").await;
+        }
+    }
+    let told = metrics.read().await;
+    let throttled = |limit: &str| told.value(&format!("jackfield_throttled_total{{limit=\"{limit}\"}}"));
+    assert_eq!(["connections", "connection", "account"].map(throttled), [1.0, 4.0, 0.0]);
+    assert_eq!(told.events("$default"), [("answered", 2.0)]);
+    assert_eq!(told.events("$connect"), [("answered", 2.0)]);
+}
+
+#[tokio::test]
 async fn the_time_of_a_handler_and_of_its_sandbox_is_told_for_each_event() {
     let server = Site::new(&written(REST, "2s")).serve();
     let metrics = Metrics::of(&server).await;

@@ -33,7 +33,13 @@ impl Sandbox {
             message_bytes: config.connection.message_bytes,
         };
         let runtime = runtime(&config.server)?;
-        let loader = Loader { runtime: Arc::clone(&runtime), services, metrics: Metrics::disabled(), serving: false };
+        let loader = Loader {
+            runtime: Arc::clone(&runtime),
+            services,
+            metrics: Metrics::disabled(),
+            throttles: Arc::default(),
+            serving: false,
+        };
         Ok(Self { loader, _folder: folder })
     }
 }

@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::backend::Backend;
 use crate::capability::Services;
-use crate::cli::{ManifestArg, admin, answer, load_manifest, missing, runtime, told};
+use crate::cli::{ManifestArg, admin, answer, load_manifest, missing, open_files, runtime, told};
 use crate::config;
 use crate::connections::Connections;
 use crate::gateway::Gateway;
@@ -88,6 +88,7 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
     let stop = CancellationToken::new();
     let hangup = signals(stop.clone())?;
     let config = load_manifest(&manifest.manifest)?;
+    open_files::raise(config.server.connections_max);
     let warnings = config.warnings.iter().map(ToString::to_string).chain(missing(&config));
     warnings.for_each(|warning| warn!("{warning}"));
     // Before anything that it names is read, so that no change goes unnoticed.
@@ -118,7 +119,7 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
         message_bytes: config.connection.message_bytes,
     };
     let runtime = runtime(&config.server)?;
-    let loader = Loader { runtime, services, metrics: Arc::clone(&metrics), serving: false };
+    let loader = Loader { runtime, services, metrics: Arc::clone(&metrics), throttles: Arc::default(), serving: false };
     let plugins = loader.load_all(&config).await;
     let plugins = plugins.map_err(|problems| told("the components have", problems.iter().map(LoadError::to_string)))?;
     for (name, loaded) in &plugins {

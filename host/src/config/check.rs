@@ -14,10 +14,10 @@ use toml::de::{DeTable, DeValue};
 use super::other_names::nearest;
 use super::section::{Entry, Section};
 use super::value::{self, Wrong};
-use super::{Api, Backend, Component, Route, Server, Stage, allowed_host};
+use super::{Api, Backend, Component, Profile, Route, Server, Stage, allowed_host, throttle};
 use crate::backend::{Durability, SledOptions};
 use crate::capability::{AllowedHost, FileGrant, Grants};
-use crate::gateway::{RouteKey, RouteSelectionExpression};
+use crate::gateway::{Ordering, RouteKey, RouteSelectionExpression};
 use crate::limits::{self, ConnectionLimits, EventLimits};
 
 const KIB: usize = 1024;
@@ -41,9 +41,12 @@ const EVENT_MEMORIES: RangeInclusive<usize> = 64 * KIB..=4096 * MIB;
 const WAITS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(30 * 24 * 60 * 60);
 
 pub fn api(section: &mut Section<'_>) -> Api {
+    let profile = section.read("profile", Profile::parse).unwrap_or_default();
     Api {
         id: section.read("id", |id| named(id, NAME_LENGTH_MAX)).unwrap_or("local").to_owned(),
         account_id: section.read("account_id", account_id).unwrap_or(ACCOUNT_ID).to_owned(),
+        profile,
+        ordering: section.read("ordering", ordering).unwrap_or(profile.ordering()),
         region: section.read("region", |region| named(region, NAME_LENGTH_MAX)).unwrap_or(REGION).to_owned(),
         route_selection_expression: section.read("route_selection_expression", expression).unwrap_or_else(|| {
             RouteSelectionExpression::parse(ROUTE_SELECTION_EXPRESSION).expect("the default is good")
@@ -92,8 +95,16 @@ pub fn server(mut section: Section<'_>, folder: &Path) -> Server {
     server
 }
 
-pub fn connection(mut section: Section<'_>) -> ConnectionLimits {
-    let default = ConnectionLimits::default();
+pub fn ordering(value: &DeValue<'_>) -> Result<Ordering, Wrong> {
+    match value.as_str() {
+        Some("connection") => Ok(Ordering::Connection),
+        Some("none") => Ok(Ordering::None),
+        _ => Err(Wrong::new("\"connection\" (in their order) or \"none\" (side by side)", "")),
+    }
+}
+
+pub fn connection(mut section: Section<'_>, profile: Profile, strict: bool) -> ConnectionLimits {
+    let default = profile.connection();
     let message_size = section.read("message_size", value::size(1..=16 * MIB));
     let message_bytes = message_size.unwrap_or(default.message_bytes);
     let limits = ConnectionLimits {
@@ -102,6 +113,8 @@ pub fn connection(mut section: Section<'_>) -> ConnectionLimits {
         frame_bytes: section
             .read("frame_size", value::size(1..=16 * MIB))
             .unwrap_or(default.frame_bytes.min(message_bytes)),
+        strict,
+        ping_resets_idle: section.read("ping_resets_idle", value::flag).unwrap_or(default.ping_resets_idle),
         idle_timeout: section.read("idle_timeout", value::duration_or_none(WAITS)).unwrap_or(default.idle_timeout),
         duration: section.read("duration", value::duration_or_none(WAITS)).unwrap_or(default.duration),
         ping_interval: section.read("ping_interval", value::duration_or_none(WAITS)).unwrap_or(default.ping_interval),
@@ -116,6 +129,7 @@ pub fn connection(mut section: Section<'_>) -> ConnectionLimits {
     if message_size.is_some() || !section.is_written("message_size") {
         check_message_size(&section, &limits);
     }
+    profile.tell_of_connection(&section, &limits);
     section.finish();
     limits
 }
@@ -333,8 +347,16 @@ pub fn routes(section: &Section<'_>, integrations: &Section<'_>) -> BTreeMap<Rou
         };
         let name = section.name_of(entry.key);
         if let Some(route) = route(section, &name, &entry, integrations) {
-            if route.route_response && matches!(key, RouteKey::Connect | RouteKey::Disconnect) {
-                let problem = format!("{name}: found route_response = true, which only a message can have");
+            if matches!(key, RouteKey::Connect | RouteKey::Disconnect) {
+                let ordering = route.ordering.is_some();
+                let of_messages = [("route_response = true", route.route_response), ("ordering", ordering)];
+                for (found, _) in of_messages.into_iter().filter(|(_, found)| *found) {
+                    let problem = format!("{name}: found {found}, which only a message can have");
+                    section.problems.warning(entry.key_span.clone(), problem, "leave it out");
+                }
+            }
+            if key == RouteKey::Disconnect && route.throttle.is_some() {
+                let problem = format!("{name}: found throttle, but the end of a connection is never refused");
                 section.problems.warning(entry.key_span, problem, "leave it out");
             }
             routes.insert(key, route);
@@ -365,18 +387,24 @@ fn route<'m>(section: &Section<'m>, name: &str, entry: &Entry<'m>, integrations:
             let mut table = section.table(name, entry.key_span.clone(), entry.value, Wrong::new("", ""))?;
             let integration = table.read_needed("integration", integration);
             let route_response = table.read("route_response", value::flag).unwrap_or(false);
+            let throttle = throttle::rate(&mut table, "throttle").flatten();
+            let ordering = table.read("ordering", ordering);
             table.finish();
-            Some(Route { integration: integration?, route_response })
+            Some(Route { integration: integration?, route_response, throttle, ordering })
         }
-        _ => section
-            .meaning(name, entry.value, integration)
-            .map(|integration| Route { integration, route_response: false }),
+        _ => section.meaning(name, entry.value, integration).map(|integration| Route {
+            integration,
+            route_response: false,
+            throttle: None,
+            ordering: None,
+        }),
     }
 }
 
 /// Whether `a.b = "integration"` was written, which TOML takes for a table `a` with a key `b`.
 fn is_dotted_key(table: &DeTable<'_>) -> bool {
-    !table.is_empty() && table.keys().all(|key| !matches!(key.get_ref().as_ref(), "integration" | "route_response"))
+    const KEYS: &[&str] = &["integration", "route_response", "throttle", "ordering"];
+    !table.is_empty() && table.keys().all(|key| !KEYS.contains(&key.get_ref().as_ref()))
 }
 
 fn integration_name(value: &DeValue<'_>, integrations: &Section<'_>) -> Result<String, Wrong> {

@@ -27,6 +27,12 @@ const OTHER_NAMES: &[(&[&str], &str)] = &[
     ),
     (&["connectionduration", "maxconnectionduration", "maxduration"], r#"write it in [connection] as duration = "2h""#),
     (&["ping", "heartbeat", "keepalive"], r#"write it in [connection] as ping_interval = "25s""#),
+    (
+        &["throttling", "throttle", "ratelimit", "limits", "defaultroutesettings", "routesettings"],
+        r#"write it in [throttle], such as account = { rate = 10000, burst = 5000 }, or as throttle of a route or a stage"#,
+    ),
+    (&["throttlingratelimit", "requestspersecond", "rps"], "write it as rate: { rate = 100, burst = 50 }"),
+    (&["throttlingburstlimit"], "write it as burst: { rate = 100, burst = 50 }"),
     (&["database", "store", "storage", "sled", "redis", "datadir"], r#"write it in [backend] as url = "sled:data""#),
     (&["flush"], r#"write it in [backend] as flush_interval = "200ms""#),
     (

@@ -8,7 +8,7 @@ use toml::de::DeValue;
 use super::check::{self, NAME_LENGTH_MAX, STAGE};
 use super::section::{Entry, Section};
 use super::value::{self, Wrong};
-use super::{Route, Stage};
+use super::{Route, Stage, throttle};
 use crate::gateway::RouteKey;
 
 /// API Gateway's bound of an API mapping's key.
@@ -52,7 +52,7 @@ impl Stages {
         }
         tell_of_the_same_path(section, &stages);
         if section.entries().next().is_none() {
-            stages.insert(self.name, Stage { variables: self.variables, base_path: None, routes });
+            stages.insert(self.name, Stage { variables: self.variables, base_path: None, throttle: None, routes });
         } else {
             for (key, span) in self.written {
                 let problem = format!("api.{key}: found beside [stages], which has all stages");
@@ -77,6 +77,7 @@ fn stage(
     let stage = Stage {
         variables: section.read_texts("variables", value::name(NAME_LENGTH_MAX)),
         base_path: section.read("base_path", base_path).map(str::to_owned),
+        throttle: throttle::rate(&mut section, "throttle"),
         routes,
     };
     section.finish();

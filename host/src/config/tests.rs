@@ -29,6 +29,7 @@ memory_total = "8GiB"
 message_size = "1MiB"
 frame_size = "1MiB"
 idle_timeout = "none"
+ping_resets_idle = true
 duration = "1h 30min"
 ping_interval = "none"
 write_timeout = "250ms"
@@ -123,7 +124,9 @@ fn every_key_that_is_written_comes_true() {
     let connection = ConnectionLimits {
         message_bytes: 1024 * 1024,
         frame_bytes: 1024 * 1024,
+        strict: false,
         idle_timeout: None,
+        ping_resets_idle: true,
         duration: Some(Duration::from_secs(90 * 60)),
         ping_interval: None,
         write_timeout: Duration::from_millis(250),
@@ -138,7 +141,7 @@ fn every_key_that_is_written_comes_true() {
     let chat = Component {
         name: "chat".to_owned(),
         component: "/project/chat/target/chat.wasm".into(),
-        component_line: 33,
+        component_line: 34,
         build: Some("cargo build".to_owned()),
         watch: vec!["/project/chat/src".into(), "/common".into()],
         grants: Grants {
@@ -169,7 +172,8 @@ fn every_key_that_is_written_comes_true() {
     };
     assert_eq!(config.components, BTreeMap::from([("chat".to_owned(), chat)]));
 
-    let route = |route_response| Route { integration: "chat".to_owned(), route_response };
+    let route =
+        |route_response| Route { integration: "chat".to_owned(), route_response, throttle: None, ordering: None };
     let routes = [
         (RouteKey::Connect, route(false)),
         (RouteKey::Disconnect, route(false)),

@@ -112,7 +112,7 @@ impl Outbox {
 
     /// Queues an answer behind the posts that came before it; gives it back where there are none.
     ///
-    /// No limit refuses it: a connection has one answer at a time.
+    /// No limit refuses it: a connection has few answers at a time.
     pub fn answer(&self, payload: Payload) -> Option<Payload> {
         let mut inner = self.lock();
         if inner.queue.is_empty() {

@@ -39,6 +39,10 @@ impl Gateway {
     /// None: dropping the future leaves the connection's row behind. Give it a task of its own.
     pub async fn connect(&self, stage: Arc<Stage>, upgrade: Upgrade) -> Result<Admitted, Refusal> {
         let Upgrade { peer, headers, query_string } = upgrade;
+        if let Err(limit) = stage.throttles.upgrade(&peer, stage.routes.connect.as_deref()) {
+            self.refused.count(limit, Some(&peer));
+            return Err(Refusal { status: 429 });
+        }
         let id = ConnectionId::random(NodeId(0));
         let connection = Connection::new(id, Arc::clone(&stage.api.stage), peer, &stage.connection);
         let presence = self.connections.enter(connection);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::capability::ApiInfo;
+use crate::gateway::throttles::Throttles;
 use crate::gateway::{Management, RouteTable};
 use crate::limits::ConnectionLimits;
 
@@ -30,6 +31,7 @@ pub struct Stage {
     /// In place of its name, as the API mapping of a custom domain has it: `chat/v1`, or the empty path.
     pub base_path: Option<String>,
     pub routes: RouteTable,
+    pub throttles: Throttles,
     pub connection: Arc<ConnectionLimits>,
 }
 
@@ -82,13 +84,14 @@ fn is_of_a_stage(rest: &[&str]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::RouteSelectionExpression;
+    use crate::gateway::{Ordering, RouteSelectionExpression};
 
     fn deployment(stages: &[(&str, Option<&str>)]) -> Deployment {
         let stages = stages.iter().map(|(name, base_path)| Stage {
             api: Arc::new(ApiInfo { stage: (*name).into(), ..ApiInfo::default() }),
             base_path: base_path.map(str::to_owned),
-            routes: RouteTable::new(RouteSelectionExpression::parse("action").unwrap(), []),
+            routes: RouteTable::new(RouteSelectionExpression::parse("action").unwrap(), Ordering::Connection, []),
+            throttles: Throttles::default(),
             connection: Arc::default(),
         });
         Deployment::new(Version::default(), stages)

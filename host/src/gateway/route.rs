@@ -6,6 +6,17 @@ use std::sync::Arc;
 use crate::gateway::{Integration, RouteKey, RouteSelectionExpression};
 use crate::metrics::RouteMetrics;
 use crate::payload::Payload;
+use crate::throttle::Throttle;
+
+/// What a message waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ordering {
+    /// The messages of its connection that came before it, but for those without an order.
+    #[default]
+    Connection,
+    /// None.
+    None,
+}
 
 pub struct Route {
     pub key: RouteKey,
@@ -14,6 +25,8 @@ pub struct Route {
     pub integration: Integration,
     /// Whether the handler's body goes back to the peer.
     pub route_response: bool,
+    pub throttle: Option<Arc<Throttle>>,
+    pub ordering: Ordering,
     pub metrics: RouteMetrics,
 }
 
@@ -24,13 +37,32 @@ pub struct RouteTable {
     default: Option<Arc<Route>>,
     custom: HashMap<Box<str>, Arc<Route>>,
     expression: RouteSelectionExpression,
+    /// Of a message without a route.
+    ordering: Ordering,
+    /// Whether that of a message is known only with its route.
+    orderings_differ: bool,
 }
 
 impl RouteTable {
-    pub fn new(expression: RouteSelectionExpression, routes: impl IntoIterator<Item = Route>) -> Self {
-        let mut table = Self { connect: None, disconnect: None, default: None, custom: HashMap::new(), expression };
+    pub fn new(
+        expression: RouteSelectionExpression,
+        ordering: Ordering,
+        routes: impl IntoIterator<Item = Route>,
+    ) -> Self {
+        let mut table = Self {
+            connect: None,
+            disconnect: None,
+            default: None,
+            custom: HashMap::new(),
+            expression,
+            ordering,
+            orderings_differ: false,
+        };
         for route in routes {
             let route = Arc::new(route);
+            if matches!(route.key, RouteKey::Default | RouteKey::Custom(_)) {
+                table.orderings_differ |= route.ordering != ordering;
+            }
             match &route.key {
                 RouteKey::Connect => table.connect = Some(route),
                 RouteKey::Disconnect => table.disconnect = Some(route),
@@ -41,6 +73,14 @@ impl RouteTable {
             }
         }
         table
+    }
+
+    /// What a message waits for. Where all wait for the same, it is not looked at.
+    pub fn ordering(&self, body: &Payload) -> Ordering {
+        match self.orderings_differ {
+            true => self.select(body).map_or(self.ordering, |route| route.ordering),
+            false => self.ordering,
+        }
     }
 
     /// The route of a message: the one whose key is what the expression says, else `$default`.

@@ -2,7 +2,8 @@
 //!
 //! One task reads, runs the handler and writes. While a handler runs the socket is still read, so
 //! that pings are answered and a close is noticed; further messages wait in a small backlog and
-//! run in their order. What is written is flushed when nothing else is ready.
+//! run in their order. Those of routes without an order run beside it, in tasks of their own. What
+//! is written is flushed when nothing else is ready.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -15,7 +16,7 @@ use futures_util::{Sink, Stream};
 use hyper::upgrade::OnUpgrade;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{self, Role, WebSocketConfig};
@@ -23,10 +24,17 @@ use tokio_tungstenite::tungstenite::{self, Bytes, Message};
 
 use crate::connections::{CloseFrame, Connection};
 use crate::event::Disconnect;
+use crate::gateway::Ordering;
 use crate::limits::{BACKLOG_MESSAGES_MAX, CLOSE_TIMEOUT, ConnectionLimits, WRITE_BUFFER_BYTES};
 use crate::payload::Payload;
 use crate::server::counted::CountedStream;
 use crate::server::{Place, Shared, upgrade};
+
+mod beside;
+mod clock;
+
+use beside::Beside;
+use clock::{Clock, Due};
 
 /// After the 101, how long the switch of protocols may take.
 const SWITCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,6 +42,9 @@ const SWITCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// So many things may happen one upon the other before all that can happen has its turn: enough that
 /// what a peer sends at once is answered in one write.
 const STEPS_MAX: u32 = 256;
+
+/// Why a binary frame closes a connection where API Gateway would do so.
+const BINARY_REFUSED: &str = "binary frames are not supported";
 
 /// The TCP connection that becomes a WebSocket, and its place.
 pub(super) struct Below {
@@ -61,7 +72,7 @@ pub(super) async fn serve(
     )
     .await;
     let mut socket = Socket { socket, unflushed: false };
-    let Ending { end, running, backlog } = live(shared, connection, limits, &mut socket).await;
+    let Ending { end, left } = live(shared, connection, limits, &mut socket).await;
     // Posts from here on are told Gone, also while handlers of this connection still run.
     connection.outbox.shut();
     let told = end.told();
@@ -70,12 +81,9 @@ pub(super) async fn serve(
         socket.finish(end).await;
         drop(place);
     });
-    if let Some(running) = running {
-        running.await;
-    }
-    for body in backlog {
+    if !left.is_empty() {
         // Boxed, so that the many idle connections do not hold the room for it.
-        Box::pin(shared.gateway.message(connection, body)).await;
+        Box::pin(left.finish(shared, connection)).await;
     }
     told
 }
@@ -125,8 +133,38 @@ impl End {
 /// The end, and what was received before it and is still to be handled.
 struct Ending<'a> {
     end: End,
+    left: Left<'a>,
+}
+
+struct Left<'a> {
     running: Option<Running<'a>>,
     backlog: VecDeque<Payload>,
+    beside: Option<Box<Beside>>,
+}
+
+impl Left<'_> {
+    fn is_empty(&self) -> bool {
+        self.running.is_none() && self.backlog.is_empty() && self.beside.is_none()
+    }
+
+    /// Handles all of it. The answers are nobody's.
+    async fn finish(self, shared: &Shared, connection: &Arc<Connection>) {
+        let Self { running, backlog, beside } = self;
+        let in_order = async {
+            if let Some(running) = running {
+                running.await;
+            }
+            for body in backlog {
+                shared.gateway.message(connection, body).await;
+            }
+        };
+        let without_order = async {
+            if let Some(beside) = beside {
+                beside.finish(&shared.gateway, connection).await;
+            }
+        };
+        tokio::join!(in_order, without_order);
+    }
 }
 
 type Running<'a> = Pin<Box<dyn Future<Output = Option<Payload>> + Send + 'a>>;
@@ -136,6 +174,9 @@ enum Step {
     /// A message can be handled.
     Next,
     Answered(Option<Payload>),
+    /// One that waits for no other can be handled.
+    NextBeside,
+    AnsweredBeside(Option<Payload>),
     Posted,
     Received(Option<Result<Message, tungstenite::Error>>),
     Written(Result<(), tungstenite::Error>),
@@ -151,13 +192,15 @@ async fn live<'a>(
 ) -> Ending<'a> {
     let mut running: Option<Running<'a>> = None;
     let mut backlog = VecDeque::new();
+    let mut beside: Option<Box<Beside>> = None;
     let mut clock = Clock::start(Instant::now(), limits);
     let mut alarm = pin!(sleep_until(clock.next()));
     let mut stopped = pin!(shared.stop.cancelled());
     let mut steps = 0;
     let end = loop {
         let idle = running.is_none();
-        let (may_read, waiting) = (backlog.len() < BACKLOG_MESSAGES_MAX, !backlog.is_empty());
+        let may_read = backlog.len() < BACKLOG_MESSAGES_MAX && beside.as_ref().is_none_or(|beside| beside.has_room());
+        let waiting = !backlog.is_empty();
         steps += 1;
         let step = poll_fn(|context| {
             if steps >= STEPS_MAX {
@@ -187,6 +230,15 @@ async fn live<'a>(
                 if idle && waiting {
                     return Poll::Ready(Step::Next);
                 }
+                if let Some(beside) = &mut beside {
+                    // Several may have answered: each waits until the one before it has gone out.
+                    if let Poll::Ready(answer) = beside.poll_answer(context) {
+                        return Poll::Ready(Step::AnsweredBeside(answer));
+                    }
+                    if beside.may_start() {
+                        return Poll::Ready(Step::NextBeside);
+                    }
+                }
                 if connection.outbox.poll_ready(context).is_ready() {
                     return Poll::Ready(Step::Posted);
                 }
@@ -212,11 +264,18 @@ async fn live<'a>(
             }
             Step::Answered(answer) => {
                 running = None;
-                // What the handler posted to its own connection goes out first.
-                answer.and_then(|payload| connection.outbox.answer(payload)).and_then(|payload| {
-                    clock.sent(Instant::now());
-                    socket.queue(payload.into()).err()
-                })
+                answered(answer, connection, socket, &mut clock)
+            }
+            Step::NextBeside => {
+                if let Some(beside) = &mut beside {
+                    beside.start(&shared.gateway, connection);
+                }
+                None
+            }
+            Step::AnsweredBeside(answer) => {
+                // Most connections are idle most of the time, and none of those needs the room.
+                beside = beside.filter(|beside| !beside.is_empty());
+                answered(answer, connection, socket, &mut clock)
             }
             Step::Posted => match connection.outbox.take() {
                 Some(payload) => {
@@ -227,12 +286,19 @@ async fn live<'a>(
                 None => connection.outbox.closing().map(End::ByUs),
             },
             Step::Received(received) => match receive(received, limits) {
-                Ok(Some(body)) => {
+                Ok(Heard::Message(body)) => {
                     clock.received(Instant::now());
-                    backlog.push_back(body);
+                    match shared.gateway.ordering(connection, &body) {
+                        Ordering::Connection => backlog.push_back(body),
+                        Ordering::None => beside.get_or_insert_default().push(body),
+                    }
                     None
                 }
-                Ok(None) => {
+                Ok(Heard::Ping) if limits.ping_resets_idle => {
+                    clock.received(Instant::now());
+                    None
+                }
+                Ok(Heard::Ping | Heard::Nothing) => {
                     clock.heard(Instant::now());
                     None
                 }
@@ -254,19 +320,31 @@ async fn live<'a>(
             alarm.as_mut().reset(clock.next());
         }
     };
-    Ending { end, running, backlog }
+    Ending { end, left: Left { running, backlog, beside } }
 }
 
-/// A message of the peer; nothing for a control frame, which the library answers by itself.
-fn receive(
-    received: Option<Result<Message, tungstenite::Error>>,
-    limits: &ConnectionLimits,
-) -> Result<Option<Payload>, End> {
+/// Sends what a handler answered, behind what it posted to its own connection.
+fn answered(answer: Option<Payload>, connection: &Connection, socket: &mut Socket, clock: &mut Clock) -> Option<End> {
+    let payload = connection.outbox.answer(answer?)?;
+    clock.sent(Instant::now());
+    socket.queue(payload.into()).err()
+}
+
+/// What the peer has sent. A control frame the library answers by itself.
+enum Heard {
+    Message(Payload),
+    Ping,
+    Nothing,
+}
+
+fn receive(received: Option<Result<Message, tungstenite::Error>>, limits: &ConnectionLimits) -> Result<Heard, End> {
     match received {
-        Some(Ok(Message::Text(text))) => Ok(Some(Payload::Text(text))),
-        Some(Ok(Message::Binary(bytes))) => Ok(Some(Payload::Binary(bytes))),
+        Some(Ok(Message::Text(text))) => Ok(Heard::Message(Payload::Text(text))),
+        Some(Ok(Message::Binary(_))) if limits.strict => Err(End::ByUs(CloseFrame::new(1003, BINARY_REFUSED))),
+        Some(Ok(Message::Binary(bytes))) => Ok(Heard::Message(Payload::Binary(bytes))),
         Some(Ok(Message::Close(frame))) => Err(End::ByPeer(frame)),
-        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(None),
+        Some(Ok(Message::Ping(_))) => Ok(Heard::Ping),
+        Some(Ok(Message::Pong(_) | Message::Frame(_))) => Ok(Heard::Nothing),
         Some(Err(error)) => Err(refusal(&error, limits)),
         None => Err(End::Vanished),
     }
@@ -369,145 +447,5 @@ impl From<Payload> for Message {
             Payload::Text(text) => Self::Text(text),
             Payload::Binary(bytes) => Self::Binary(bytes),
         }
-    }
-}
-
-/// When something is due on a connection where nothing happens.
-struct Clock {
-    opened_at: Instant,
-    /// The last message, either way.
-    active_at: Instant,
-    heard_at: Instant,
-    pinged_at: Instant,
-    /// Since when the peer has taken no more than so many bytes, while others wait for it.
-    stalled: Option<(Instant, u64)>,
-    idle_timeout: Option<Duration>,
-    duration: Option<Duration>,
-    ping_interval: Option<Duration>,
-    write_timeout: Duration,
-}
-
-#[derive(Debug, PartialEq)]
-enum Due {
-    Nothing,
-    Ping,
-    Close,
-    Vanished,
-}
-
-impl Clock {
-    fn start(now: Instant, limits: &ConnectionLimits) -> Self {
-        Self {
-            opened_at: now,
-            active_at: now,
-            heard_at: now,
-            pinged_at: now,
-            stalled: None,
-            idle_timeout: limits.idle_timeout,
-            duration: limits.duration,
-            ping_interval: limits.ping_interval,
-            write_timeout: limits.write_timeout,
-        }
-    }
-
-    fn sent(&mut self, now: Instant) {
-        self.active_at = now;
-    }
-
-    /// A message came; a control frame is only `heard`.
-    fn received(&mut self, now: Instant) {
-        self.heard_at = now;
-        self.active_at = now;
-    }
-
-    fn heard(&mut self, now: Instant) {
-        self.heard_at = now;
-    }
-
-    /// Notes whether the peer takes what is written: `taken` bytes so far, if more waits for it.
-    /// The alarm is set back for one that takes nothing.
-    fn waiting(&mut self, taken: Option<u64>, alarm: Pin<&mut Sleep>) {
-        if taken != self.stalled.map(|(_, taken)| taken) {
-            self.stalled = taken.map(|taken| (Instant::now(), taken));
-            if self.next() < alarm.deadline() {
-                alarm.reset(self.next());
-            }
-        }
-    }
-
-    fn next(&self) -> Instant {
-        let far = self.opened_at + Duration::from_secs(365 * 24 * 60 * 60);
-        let idle = self.idle_timeout.map(|timeout| self.active_at + timeout);
-        let old = self.duration.map(|duration| self.opened_at + duration);
-        let ping = self.ping_interval.map(|interval| self.pinged_at + interval);
-        let stalled = self.stalled.map(|(since, _)| since + self.write_timeout);
-        [idle, old, ping, stalled].into_iter().flatten().min().unwrap_or(far)
-    }
-
-    /// What is due now. A peer that has not been heard of since the last ping has vanished, unless
-    /// it was not listened to.
-    fn due(&mut self, now: Instant, listening: bool) -> Due {
-        let past = |since: Instant, timeout: Option<Duration>| timeout.is_some_and(|timeout| now >= since + timeout);
-        if past(self.opened_at, self.duration) || past(self.active_at, self.idle_timeout) {
-            return Due::Close;
-        }
-        if self.stalled.is_some_and(|(since, _)| now >= since + self.write_timeout) {
-            return Due::Vanished;
-        }
-        if !past(self.pinged_at, self.ping_interval) {
-            return Due::Nothing;
-        }
-        let answered = self.pinged_at == self.opened_at || self.heard_at > self.pinged_at || !listening;
-        self.pinged_at = now;
-        if answered { Due::Ping } else { Due::Vanished }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MOMENT: Duration = Duration::from_millis(1);
-
-    #[test]
-    fn a_peer_that_does_not_answer_a_ping_by_the_next_one_has_vanished() {
-        let limits = ConnectionLimits::default();
-        let interval = limits.ping_interval.unwrap();
-        let start = Instant::now();
-        let mut clock = Clock::start(start, &limits);
-        assert_eq!(clock.due(start + interval - MOMENT, true), Due::Nothing);
-        assert_eq!(clock.due(start + interval, true), Due::Ping);
-        clock.heard(start + interval + MOMENT);
-        assert_eq!(clock.due(start + interval * 2, true), Due::Ping);
-        clock.sent(start + interval * 2 + MOMENT);
-        assert_eq!(clock.due(start + interval * 3, false), Due::Ping, "nobody listened to it");
-        assert_eq!(clock.due(start + interval * 4, true), Due::Vanished);
-    }
-
-    #[test]
-    fn messages_put_off_the_idle_timeout_but_not_the_longest_duration() {
-        let limits = ConnectionLimits { ping_interval: None, ..ConnectionLimits::default() };
-        let (idle, longest) = (limits.idle_timeout.unwrap(), limits.duration.unwrap());
-        let start = Instant::now();
-        let mut clock = Clock::start(start, &limits);
-        let mut now = start;
-        while now + idle < start + longest {
-            now += idle - MOMENT;
-            assert_eq!(clock.due(now, true), Due::Nothing);
-            clock.received(now);
-        }
-        assert_eq!(clock.due(start + longest - MOMENT, true), Due::Nothing);
-        assert_eq!(clock.due(start + longest, true), Due::Close);
-    }
-
-    #[test]
-    fn without_messages_a_connection_is_closed_after_the_idle_timeout() {
-        let limits = ConnectionLimits { ping_interval: None, ..ConnectionLimits::default() };
-        let start = Instant::now();
-        let idle = limits.idle_timeout.unwrap();
-        let mut clock = Clock::start(start, &limits);
-        assert_eq!(clock.due(start + idle - MOMENT, true), Due::Nothing);
-        assert_eq!(clock.next(), start + idle);
-        assert_eq!(clock.due(start + idle, true), Due::Close);
     }
 }

@@ -22,8 +22,7 @@ use crate::server::management::{Identity, bad_request, iso, json, payload};
 
 pub async fn manage(shared: &Shared, stage: &Stage, source: IpAddr, request: Request<Body>) -> Response {
     let gateway = &shared.gateway;
-    let wanted = if request.method() == Method::POST { stage.connection.message_bytes } else { 0 };
-    let Call { parts, body } = match shared.door.admit(&gateway.management(), source, request, wanted).await {
+    let Call { parts, body } = match shared.door.admit(gateway, stage, source, request).await {
         Ok(call) => call,
         Err(refusal) => return refusal,
     };

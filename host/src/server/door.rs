@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use governor::{DefaultDirectRateLimiter, Quota};
 use tracing::{debug, warn};
 
 use crate::event::{Field, now};
-use crate::gateway::{Exposure, Management, ManagementCaller};
+use crate::gateway::{Exposure, Gateway, Management, ManagementCaller, Stage};
 use crate::limits::{MANAGEMENT_REFUSAL_INTERVAL, MANAGEMENT_REFUSALS_TOLD};
 use crate::server::answer::{self, exception};
 use crate::server::body::{self, BodyError, Received};
@@ -44,16 +44,18 @@ impl Door {
         Self { exposure, telling: DefaultDirectRateLimiter::direct(quota), untold: AtomicU64::new(0) }
     }
 
-    /// Takes a call in with at most `body_bytes_max` of its body, or says what its client is told.
+    /// Takes a call of a stage in, the body with it where it is one, or says what its client is told.
     pub async fn admit(
         &self,
-        management: &Management,
+        gateway: &Gateway,
+        stage: &Stage,
         source: IpAddr,
         request: Request<Body>,
-        body_bytes_max: usize,
     ) -> Result<Call, Response> {
+        let management = gateway.management();
+        let body_bytes_max = if request.method() == Method::POST { stage.connection.message_bytes } else { 0 };
         let (parts, mut body) = request.into_parts();
-        let claim = match self.claim(management, &parts) {
+        let claim = match self.claim(&management, &parts) {
             Ok(claim) => claim,
             Err(refused) => {
                 self.tell(source, &parts, &refused);
@@ -73,8 +75,8 @@ impl Door {
                 }
             },
         };
-        if !management.admits(caller) {
-            debug!(%source, "a call of @connections is refused: its caller calls too often");
+        if !management.admits(caller) || !gateway.allows_call(stage) {
+            debug!(%source, "a call of @connections is refused: there are too many");
             let text = Some("Too Many Requests");
             return Err(exception(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException", text));
         }

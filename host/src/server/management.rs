@@ -25,8 +25,7 @@ const CLOSE_REASON: &str = "x-jackfield-close-reason";
 /// `id` is the last part of the path, decoded; it is Gone where it is of another stage.
 pub async fn manage(shared: &Shared, stage: &Stage, id: &str, source: IpAddr, request: Request<Body>) -> Response {
     let gateway = &shared.gateway;
-    let wanted = if request.method() == Method::POST { stage.connection.message_bytes } else { 0 };
-    let Call { parts, body } = match shared.door.admit(&gateway.management(), source, request, wanted).await {
+    let Call { parts, body } = match shared.door.admit(gateway, stage, source, request).await {
         Ok(call) => call,
         Err(refusal) => return refusal,
     };

@@ -1,0 +1,257 @@
+//! `profile`: whose figures stand in for what is not written, and what of the rest is beyond them.
+
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::section::Section;
+use super::throttle::Throttles;
+use super::value::{self, Wrong};
+use crate::gateway::Ordering;
+use crate::limits::{
+    AWS_ACCOUNT, AWS_CONNECTIONS, AWS_INTEGRATIONS_MAX, AWS_ROUTES_MAX, AWS_STAGE, AWS_STAGES_MAX,
+    CONNECTION_DURATION_MAX, ConnectionLimits, EVENT_TIMEOUT, FRAME_BYTES_MAX, IDLE_TIMEOUT, MESSAGE_BYTES_MAX,
+};
+use crate::throttle::Rate;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// What serves best where nobody shares the server.
+    #[default]
+    Local,
+    /// What a new API on API Gateway has.
+    Aws,
+}
+
+impl Profile {
+    pub fn parse(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        match value.as_str() {
+            Some("local") => Ok(Self::Local),
+            Some("aws") => Ok(Self::Aws),
+            _ => Err(Wrong::new("\"local\" or \"aws\" (the throttles and quotas of API Gateway)", "")),
+        }
+    }
+
+    pub fn throttles(self) -> Throttles {
+        let rate = |(per_second, burst)| Rate::new(per_second, burst);
+        match self {
+            Self::Local => Throttles::default(),
+            Self::Aws => Throttles {
+                account: rate(AWS_ACCOUNT),
+                connections: rate(AWS_CONNECTIONS),
+                stage: rate(AWS_STAGE),
+                ..Throttles::default()
+            },
+        }
+    }
+
+    pub fn connection(self) -> ConnectionLimits {
+        match self {
+            Self::Local => ConnectionLimits::default(),
+            // It sends no pings: a peer that is cut off is noticed when the connection is idle for too long.
+            Self::Aws => ConnectionLimits { ping_interval: None, ..ConnectionLimits::default() },
+        }
+    }
+
+    pub fn is_strict(self) -> bool {
+        self == Self::Aws
+    }
+
+    pub fn ordering(self) -> Ordering {
+        match self {
+            Self::Local => Ordering::Connection,
+            Self::Aws => Ordering::None,
+        }
+    }
+
+    /// Warns of what `[connection]` allows and API Gateway does not.
+    pub fn tell_of_connection(self, section: &Section<'_>, limits: &ConnectionLimits) {
+        if self != Self::Aws {
+            return;
+        }
+        for (key, found, most) in [
+            ("message_size", limits.message_bytes, MESSAGE_BYTES_MAX),
+            ("frame_size", limits.frame_bytes, FRAME_BYTES_MAX),
+        ] {
+            if found > most {
+                tell(section, key, &value::written_size(found), &value::written_size(most));
+            }
+        }
+        for (key, found, most) in [
+            ("idle_timeout", limits.idle_timeout, IDLE_TIMEOUT),
+            ("duration", limits.duration, CONNECTION_DURATION_MAX),
+        ] {
+            if found.is_none_or(|found| found > most) {
+                tell(section, key, &found.map_or("\"none\"".to_owned(), written), &written(most));
+            }
+        }
+    }
+
+    /// Warns of integrations that may take longer than any there, and of more than an API has there.
+    pub fn tell_of_integrations(self, section: &Section<'_>, timeout: impl Fn(&str) -> Option<Duration>) {
+        if self != Self::Aws {
+            return;
+        }
+        self.tell_of_count(section, "integrations", AWS_INTEGRATIONS_MAX);
+        for entry in section.entries() {
+            let Some(found) = timeout(entry.key).filter(|timeout| *timeout > EVENT_TIMEOUT) else { continue };
+            let name = section.name_of(entry.key);
+            if let Some(section) = section.table(&name, entry.key_span, entry.value, Wrong::new("", "")) {
+                tell(&section, "timeout", &written(found), &written(EVENT_TIMEOUT));
+            }
+        }
+    }
+
+    pub fn tell_of_routes(self, section: &Section<'_>) {
+        self.tell_of_count(section, "routes", AWS_ROUTES_MAX);
+    }
+
+    pub fn tell_of_stages(self, section: &Section<'_>) {
+        self.tell_of_count(section, "stages", AWS_STAGES_MAX);
+    }
+
+    fn tell_of_count(self, section: &Section<'_>, name: &str, most: usize) {
+        let count = section.entries().count();
+        if self == Self::Aws && count > most {
+            let problem = format!("[{name}]: found {count}, more than the {most} of an API on API Gateway");
+            section.problems.warning(section.span(), problem, ADVICE);
+        }
+    }
+}
+
+const ADVICE: &str = "profile = \"aws\" in [api] is for what shall run there";
+
+fn tell(section: &Section<'_>, key: &str, found: &str, most: &str) {
+    let problem = format!("{}: found {found}, more than API Gateway's {most}", section.name_of(key));
+    section.problems.warning(section.span_of(key), problem, ADVICE);
+}
+
+fn written(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn config(text: &str) -> Config {
+        let parsed = Config::parse(text, Path::new("jackfield.toml"));
+        parsed.unwrap_or_else(|errors| panic!("{errors:?}"))
+    }
+
+    fn warnings(text: &str) -> String {
+        config(text).warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    fn rate(per_second: f64, burst: u32) -> Option<Rate> {
+        Some(Rate::new(per_second, burst).unwrap())
+    }
+
+    #[test]
+    fn the_profile_of_api_gateway_has_its_figures() {
+        let config = config("[api]\nprofile = \"aws\"");
+        let throttles = Throttles {
+            account: rate(10_000.0, 5000),
+            connections: rate(500.0, 500),
+            connection: None,
+            source: None,
+            stage: rate(10_000.0, 5000),
+        };
+        assert_eq!(config.throttle, throttles);
+        assert_eq!(config.api.ordering, Ordering::None);
+        let connection = ConnectionLimits {
+            message_bytes: 128 * 1024,
+            frame_bytes: 32 * 1024,
+            strict: true,
+            idle_timeout: Some(Duration::from_secs(600)),
+            ping_resets_idle: false,
+            duration: Some(Duration::from_secs(7200)),
+            ping_interval: None,
+            ..ConnectionLimits::default()
+        };
+        assert_eq!(config.connection, connection);
+    }
+
+    #[test]
+    fn without_it_nothing_is_throttled() {
+        for text in ["", "[api]\nprofile = \"local\""] {
+            let config = config(text);
+            assert_eq!((config.throttle, config.api.ordering), (Throttles::default(), Ordering::Connection));
+            assert_eq!(config.connection, ConnectionLimits::default());
+        }
+    }
+
+    #[test]
+    fn single_keys_override_the_profile() {
+        let config = config(
+            r#"
+[api]
+profile = "aws"
+strict = false
+ordering = "connection"
+[throttle]
+account = "none"
+connections = { rate = 1, burst = 2 }
+source = { rate = 3, burst = 4 }
+[connection]
+ping_interval = "25s"
+"#,
+        );
+        let throttles = Throttles {
+            account: None,
+            connections: rate(1.0, 2),
+            connection: None,
+            source: rate(3.0, 4),
+            stage: rate(10_000.0, 5000),
+        };
+        assert_eq!(config.throttle, throttles);
+        assert_eq!(config.api.ordering, Ordering::Connection);
+        assert_eq!(config.connection, ConnectionLimits::default());
+    }
+
+    #[test]
+    fn what_is_beyond_api_gateway_is_warned_of_under_its_profile_alone() {
+        let beyond = r#"
+[connection]
+message_size = "256KiB"
+frame_size = "33KiB"
+idle_timeout = "none"
+duration = "3h"
+[integrations.chat]
+component = "x.wasm"
+timeout = "30s"
+[routes]
+x = "chat"
+"#;
+        let advice = "profile = \"aws\" in [api] is for what shall run there";
+        let expected = [
+            "4: connection.message_size: found 256KiB, more than API Gateway's 128KiB",
+            "5: connection.frame_size: found 33KiB, more than API Gateway's 32KiB",
+            "6: connection.idle_timeout: found \"none\", more than API Gateway's 10m",
+            "7: connection.duration: found 3h, more than API Gateway's 2h",
+            "10: integrations.chat.timeout: found 30s, more than API Gateway's 29s",
+        ];
+        let expected = expected.map(|line| format!("jackfield.toml:{line}; {advice}"));
+        assert_eq!(warnings(&format!("[api]\nprofile = \"aws\"{beyond}")), expected.join("\n"));
+        assert_eq!(warnings(beyond), "");
+        let within = beyond.replace("256KiB", "128KiB").replace("33KiB", "32KiB").replace("none", "10min");
+        let within = within.replace("3h", "2h").replace("30s", "29s");
+        assert_eq!(warnings(&format!("[api]\nprofile = \"aws\"{within}")), "");
+    }
+
+    #[test]
+    fn so_many_routes_and_stages_has_an_api_on_api_gateway_and_no_more() {
+        let manifest = |stages: usize, routes: usize| {
+            let stages = (0..stages).map(|number| format!("[stages.s{number}]\n")).collect::<String>();
+            let routes = (0..routes).map(|number| format!("r{number} = \"chat\"\n")).collect::<String>();
+            format!("[api]\nprofile = \"aws\"\n[integrations.chat]\ncomponent = \"x.wasm\"\n{stages}[routes]\n{routes}")
+        };
+        assert_eq!(warnings(&manifest(10, 300)), "");
+        let told = warnings(&manifest(11, 301));
+        assert!(told.contains("[stages]: found 11, more than the 10 of an API on API Gateway"), "{told}");
+        assert!(told.contains("[routes]: found 301, more than the 300 of an API on API Gateway"), "{told}");
+    }
+}
