@@ -133,6 +133,30 @@ x = { integration = "chat", throttle = "none", ordering = "none" }
     }
 
     #[test]
+    fn what_only_a_message_has_is_warned_of_elsewhere() {
+        let config = config(
+            "[routes]\n\"$connect\" = { integration = \"chat\", throttle = { rate = 1 }, ordering = \"none\" }\n\
+             \"$disconnect\" = { integration = \"chat\", throttle = { rate = 1 } }",
+        );
+        let told = config.warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        let expected = [
+            "jackfield.toml:2: routes.$connect: found ordering, which only a message can have; leave it out",
+            "jackfield.toml:3: routes.$disconnect: found throttle, but the end of a connection is never refused; leave it out",
+        ];
+        assert_eq!(told, expected.join("\n"));
+    }
+
+    #[test]
+    fn an_ordering_is_one_of_two() {
+        let expected = "expected \"connection\" (in their order) or \"none\" (side by side)";
+        let told = parse("[api]\nordering = \"strict\"").unwrap_err();
+        assert_eq!(told, format!("jackfield.toml:2: api.ordering: found \"strict\", {expected}"));
+        let told = parse("[api]\nprofile = \"gcp\"").unwrap_err();
+        let expected = "expected \"local\" or \"aws\" (the throttles and quotas of API Gateway)";
+        assert_eq!(told, format!("jackfield.toml:2: api.profile: found \"gcp\", {expected}"));
+    }
+
+    #[test]
     fn a_rate_that_is_wrong_is_told_with_what_to_write() {
         let expected = "expected a number a second from 0.001 to 1000000";
         for (value, told) in [
