@@ -45,9 +45,8 @@ pub use route_key::{BadRouteKey, RouteKey};
 pub use selection::{BadExpression, RouteSelectionExpression};
 pub use throttles::{Limit, Throttles};
 
-use throttles::Refused;
-
 use history::History;
+use throttles::Refused;
 
 pub struct Gateway {
     connections: Arc<Connections>,

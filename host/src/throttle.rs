@@ -13,7 +13,7 @@ use dashmap::DashMap;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 /// How much may happen: `burst` at once, and then one in each `period`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rate {
     period: Duration,
     burst: NonZeroU32,
@@ -113,21 +113,21 @@ impl OwnThrottle {
     }
 }
 
-/// The throttles that are in use, by their names: of what is served next, those whose rate is the
-/// same go on as they are.
+/// The throttles that are in use, by their names and rates: of what is served next, those that are
+/// the same go on as they are.
 pub struct Shelf<T> {
-    throttles: Mutex<HashMap<String, (Rate, Weak<T>)>>,
+    throttles: Mutex<HashMap<(String, Rate), Weak<T>>>,
 }
 
 impl<T> Shelf<T> {
     /// The throttle of that name and rate, made where nobody uses such a one.
     pub fn take(&self, name: String, rate: Rate, make: impl FnOnce(Rate) -> T) -> Arc<T> {
         let mut throttles = self.throttles.lock().unwrap_or_else(PoisonError::into_inner);
-        throttles.retain(|_, (_, throttle)| throttle.strong_count() > 0);
-        let used = throttles.get(&name).filter(|(used, _)| *used == rate).and_then(|(_, throttle)| throttle.upgrade());
-        used.unwrap_or_else(|| {
+        throttles.retain(|_, throttle| throttle.strong_count() > 0);
+        let name = (name, rate);
+        throttles.get(&name).and_then(Weak::upgrade).unwrap_or_else(|| {
             let throttle = Arc::new(make(rate));
-            throttles.insert(name, (rate, Arc::downgrade(&throttle)));
+            throttles.insert(name, Arc::downgrade(&throttle));
             throttle
         })
     }
@@ -221,6 +221,7 @@ mod tests {
         let other = take("a", 2);
         assert!(!Arc::ptr_eq(&first, &other));
         assert!(first.allows());
+        assert!(Arc::ptr_eq(&first, &take("a", 1)), "a deployment that is kept has it still");
         drop((first, other));
         assert!(take("a", 1).allows(), "nobody used it any more");
         assert_eq!(shelf.throttles.lock().unwrap().len(), 1);

@@ -88,7 +88,6 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
     let stop = CancellationToken::new();
     let hangup = signals(stop.clone())?;
     let config = load_manifest(&manifest.manifest)?;
-    open_files::raise(config.server.connections_max);
     let warnings = config.warnings.iter().map(ToString::to_string).chain(missing(&config));
     warnings.for_each(|warning| warn!("{warning}"));
     // Before anything that it names is read, so that no change goes unnoticed.
@@ -129,6 +128,7 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
     let deployment = loader.deployment(&config, &plugins);
     let gateway = Gateway::new(connections, backend.clone(), deployment, Arc::clone(&metrics));
 
+    open_files::raise(config.server.connections_max);
     let server = Server::bind(
         ServerOptions {
             listen: options.listen.unwrap_or(config.server.listen),
