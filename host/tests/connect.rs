@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use crate::harness::{ECHO, HOSTILE};
+use crate::harness::{Answer, ECHO, HOSTILE};
 use crate::harness::{HOSTILE_GRANTS, Peer, Server, Site, component, eventually, manifest};
 use crate::wire::{ACCEPT, UPGRADE, Wire};
 
@@ -48,6 +48,39 @@ async fn any_other_status_refuses_the_peer_with_that_status() {
     assert_eq!(server.post(&refused, "hello").await.status, 410);
 }
 
+/// The answer to an upgrade request with this query.
+async fn refused(server: &Server, query: &str) -> Answer {
+    let upgrade = UPGRADE.replace("Connection: Upgrade", "Connection: Upgrade, close");
+    server.http(&format!("GET /dev{query} HTTP/1.1\r\n{upgrade}\r\n")).await
+}
+
+#[tokio::test]
+async fn a_refusal_has_the_type_of_the_error_the_id_of_the_request_and_a_message() {
+    let server = Site::hostile().serve();
+    let mut seen = Vec::new();
+    for (order, status, kind, text) in [
+        ("status%20300", 300, None, "Multiple Choices"),
+        ("status%20400", 400, Some("BadRequestException"), "Bad Request"),
+        ("status%20401", 401, Some("UnauthorizedException"), "Unauthorized"),
+        ("status%20403", 403, Some("ForbiddenException"), "Forbidden"),
+        ("status%20404", 404, Some("NotFoundException"), "Not Found"),
+        ("status%20429", 429, Some("TooManyRequestsException"), "Too Many Requests"),
+        ("status%20499", 499, None, "Refused"),
+        ("status%20500", 500, Some("InternalServerErrorException"), "Internal server error"),
+        ("trap", 502, Some("InternalServerErrorException"), "Internal server error"),
+        ("status%20599", 599, Some("InternalServerErrorException"), "Refused"),
+    ] {
+        let answer = refused(&server, &format!("?do={order}")).await;
+        assert_eq!((answer.status, answer.header("x-amzn-ErrorType")), (status, kind), "{order}");
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        assert_eq!(answer.body, format!(r#"{{"message":"{text}"}}"#));
+        let request_id = answer.header("x-amzn-RequestId").unwrap_or_else(|| panic!("{answer:?}")).to_owned();
+        assert_eq!(request_id.len(), 16);
+        assert!(!seen.contains(&request_id), "{request_id} came twice");
+        seen.push(request_id);
+    }
+}
+
 #[tokio::test]
 async fn a_handler_that_fails_refuses_the_peer_with_502() {
     let server = Site::hostile().serve();
@@ -66,7 +99,8 @@ async fn a_handler_that_is_too_slow_refuses_the_peer_with_504() {
     let routes = "\"$connect\" = \"hasty\"\n\"$default\" = { integration = \"guest\", route_response = true }";
     let server = Site::hostile_routes("", routes).serve();
     let started = Instant::now();
-    assert_eq!(server.try_connect("?do=sleep%2020000", &[]).await.err(), Some(504));
+    let answer = refused(&server, "?do=sleep%2020000").await;
+    assert_eq!((answer.status, &*answer.body), (504, r#"{"message":"Endpoint request timed out"}"#));
     assert!(started.elapsed() >= Duration::from_millis(500));
     assert!(started.elapsed() < Duration::from_secs(15), "it was waited for to the end");
     let mut peer = server.connect("?do=sleep%2010").await;
@@ -93,8 +127,23 @@ async fn the_101_is_an_answer_to_this_request_and_offers_no_extension() {
     assert!(head.contains("\r\nconnection: upgrade\r\n"), "{head}");
     assert!(head.contains("\r\nupgrade: websocket\r\n"), "{head}");
     assert!(head.contains(&format!("\r\nsec-websocket-accept: {}\r\n", ACCEPT.to_ascii_lowercase())), "{head}");
+    assert!(head.contains("\r\ndate: "), "{head}");
     for absent in ["sec-websocket-extensions", "sec-websocket-protocol", "content-length", "transfer-encoding"] {
         assert!(!head.contains(absent), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn of_the_handlers_headers_the_101_has_the_subprotocol_alone() {
+    let server = Site::hostile().serve();
+    for header in ["Set-Cookie:a=1", "X-Own:1", "Sec-WebSocket-Accept:other", "Sec-WebSocket-Extensions:x", "%C3%A4:1"]
+    {
+        let offered = [("sec-websocket-protocol", "chat")];
+        let peer = server.try_connect(&format!("?protocol=chat&header={header}"), &offered).await.unwrap();
+        let headers = peer.response.headers();
+        let mut names: Vec<&str> = headers.keys().map(|name| name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["connection", "date", "sec-websocket-accept", "sec-websocket-protocol", "upgrade"]);
     }
 }
 
@@ -267,6 +316,10 @@ async fn a_request_that_asks_for_no_websocket_is_told_to_upgrade() {
     let answer = server.http("GET /dev HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
     assert_eq!(answer.status, 426);
     assert_eq!(answer.header("upgrade"), Some("websocket"));
+    assert_eq!(
+        (&*answer.body, answer.header("x-amzn-RequestId").is_some()),
+        (r#"{"message":"Upgrade Required"}"#, true)
+    );
     let other = format!("GET /dev HTTP/1.1\r\n{}\r\n", UPGRADE.replace("Upgrade: websocket", "Upgrade: h2c"));
     assert_eq!(status(&server, &other).await, 426);
     let post = "POST /dev HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";

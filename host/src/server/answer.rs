@@ -35,6 +35,32 @@ pub fn identified(mut response: Response) -> Response {
     response
 }
 
+/// A handshake that does not become a connection: the status is all that most clients see, the rest
+/// is for those who look. The words are those that API Gateway has for its other APIs.
+pub fn refusal(status: StatusCode) -> Response {
+    let text = match status.as_u16() {
+        500 | 502 => "Internal server error",
+        504 => "Endpoint request timed out",
+        _ => status.canonical_reason().unwrap_or("Refused"),
+    };
+    match refusal_type(status) {
+        Some(kind) => exception(status, kind, Some(text)),
+        None => identified(message(status, text)),
+    }
+}
+
+fn refusal_type(status: StatusCode) -> Option<&'static str> {
+    Some(match status.as_u16() {
+        400 => "BadRequestException",
+        401 => "UnauthorizedException",
+        403 => "ForbiddenException",
+        404 => "NotFoundException",
+        429 => "TooManyRequestsException",
+        500.. => "InternalServerErrorException",
+        _ => return None,
+    })
+}
+
 /// What is answered for everything that is not there: the same as for what may not be reached.
 pub fn forbidden() -> Response {
     exception(StatusCode::FORBIDDEN, "ForbiddenException", Some("Forbidden"))

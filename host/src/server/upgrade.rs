@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
@@ -29,7 +29,9 @@ pub async fn upgrade(shared: Arc<Shared>, stage: Arc<Stage>, arrival: Arrival, m
     // The library checks method, version and headers, and computes the accept key.
     let accepted = match create_response_with_body(&request, Body::empty) {
         Ok(response) => response,
-        Err(error) => return answer::message(StatusCode::BAD_REQUEST, &error.to_string()),
+        Err(error) => {
+            return answer::exception(StatusCode::BAD_REQUEST, "BadRequestException", Some(&error.to_string()));
+        }
     };
     let told = told(&arrival, &request);
     let below = Below { on_upgrade: hyper::upgrade::on(&mut request), place: arrival.place };
@@ -37,9 +39,9 @@ pub async fn upgrade(shared: Arc<Shared>, stage: Arc<Stage>, arrival: Arrival, m
     shared.lives.spawn(live(Arc::clone(&shared), stage, told, below, decide));
     match decision.await {
         Ok(Ok(subprotocol)) => switch(accepted, subprotocol),
-        Ok(Err(refusal)) => refuse(refusal),
+        Ok(Err(refusal)) => answer::refusal(StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_GATEWAY)),
         // The task ended without a decision: it panicked.
-        Err(_) => answer::message(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error"),
+        Err(_) => answer::refusal(StatusCode::INTERNAL_SERVER_ERROR),
     }
 }
 
@@ -111,15 +113,10 @@ fn switch(accepted: axum::http::Response<Body>, subprotocol: Option<String>) -> 
     response
 }
 
-fn refuse(refusal: Refusal) -> Response {
-    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    answer::message(status, status.canonical_reason().unwrap_or("Refused"))
-}
-
 fn upgrade_required() -> Response {
-    let mut response = answer::message(StatusCode::UPGRADE_REQUIRED, "Upgrade Required");
+    let mut response = answer::refusal(StatusCode::UPGRADE_REQUIRED);
     response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    response.into_response()
+    response
 }
 
 /// The TCP stream below an upgraded connection, and what the peer has sent behind its request.

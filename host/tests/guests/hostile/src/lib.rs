@@ -20,7 +20,8 @@ mod version;
 struct Hostile;
 
 impl Plugin for Hostile {
-    /// `?tell=KEY` keeps the whole request, `?protocol=NAME` chooses, `?do=ORDER` is an order.
+    /// `?tell=KEY` keeps the whole request, `?protocol=NAME` chooses, `?header=NAME:VALUE` answers with
+    /// that header too, `?do=ORDER` is an order.
     fn on_connect(context: &RequestContext, request: ConnectEvent) -> Result<Response> {
         if let Some(key) = request.query("tell") {
             let line = |kind: char| move |(name, value): &(String, String)| format!("{kind} {name}={value}\n");
@@ -32,8 +33,12 @@ impl Plugin for Hostile {
             Some(order) => obey(context, order)?,
             None => Response::ok(),
         };
-        Ok(match request.query("protocol") {
+        let response = match request.query("protocol") {
             Some(protocol) => response.with_header("sec-websocket-protocol", protocol),
+            None => response,
+        };
+        Ok(match request.query("header").and_then(|header| header.split_once(':')) {
+            Some((name, value)) => response.with_header(name, value),
             None => response,
         })
     }
