@@ -6,9 +6,11 @@ mod harness;
 mod signer;
 mod wire;
 mod wat;
+mod browser;
 
 mod capabilities;
 mod cli;
+mod clients;
 mod components;
 mod connect;
 mod crowd;

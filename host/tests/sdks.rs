@@ -94,13 +94,13 @@ async fn story(mut command: Command, bad_request: &str, presigned: &[&str]) {
 }
 
 /// What `cargo xtask test` installs, and where it says that it is.
-fn given(variable: &str) -> PathBuf {
+pub fn given(variable: &str) -> PathBuf {
     let path = env::var_os(variable).map(PathBuf::from);
     let path = path.unwrap_or_else(|| panic!("{variable} is not set: run `cargo xtask test`, which installs the SDKs"));
     assert!(path.exists(), "{variable} is {}, which is not there: run `cargo xtask test`", path.display());
     path
 }
 
-fn script(name: &str) -> PathBuf {
+pub fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdks").join(name)
 }

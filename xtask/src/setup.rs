@@ -11,9 +11,19 @@ use crate::step::{root, step, target};
 pub const COMFORTABLE: &str = "wasm32-wasip2";
 pub const LEAN: &str = "wasm32-unknown-unknown";
 
-/// The AWS SDKs against which `@connections` is tested, in the versions it was last seen with.
-const BOTO3: &str = "1.44.5";
-const AWS_SDK_JS: &str = "3.1168.0";
+/// The clients against which the tests run, in the versions that they were last seen with: for
+/// `@connections` the AWS SDKs, for sockets `websockets` and wscat.
+const OF_PYPI: &[Package] =
+    &[Package { name: "boto3", version: "1.44.5" }, Package { name: "websockets", version: "17.4" }];
+const OF_NPM: &[Package] = &[
+    Package { name: "@aws-sdk/client-apigatewaymanagementapi", version: "3.1168.0" },
+    Package { name: "wscat", version: "6.1.0" },
+];
+
+struct Package {
+    name: &'static str,
+    version: &'static str,
+}
 
 /// A command that succeeds where a tool is, and Debian's package of it.
 struct Tool {
@@ -33,6 +43,10 @@ const NODE: &[Tool] = &[
     Tool { seen_by: &["node", "--version"], package: "nodejs" },
     Tool { seen_by: &["npm", "--version"], package: "npm" },
 ];
+/// Debian has one version of it at a time, so none is pinned.
+const BROWSER: &[Tool] = &[Tool { seen_by: &["chromium", "--version"], package: "chromium" }];
+/// What the browser is called on other systems.
+const BROWSERS: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
 
 /// What builds need: a C compiler and make, since the host has C in it, and Rust's wasm targets.
 pub fn builds() -> anyhow::Result<()> {
@@ -55,46 +69,66 @@ pub fn rustfmt() -> anyhow::Result<()> {
     rustup("installing rustfmt with rustup", &["component", "add", "rustfmt"])
 }
 
-/// A Python with boto3, in a folder of the build.
+/// A Python with boto3 and websockets, in a folder of the build.
 pub fn python() -> anyhow::Result<PathBuf> {
     let folder = target().join("test-python");
     let python = folder.join("bin/python");
-    let check = format!("import boto3; assert boto3.__version__ == '{BOTO3}'");
-    if Command::new(&python).args(["-c", &check]).stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
-        return Ok(python);
+    let asked = |code: &str| {
+        let status = Command::new(&python).args(["-c", code]).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    };
+    if !asked("") {
+        tools(PYTHON)?;
+        step(
+            "making a Python environment in the build folder",
+            Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder),
+        )?;
     }
-    tools(PYTHON)?;
-    step(
-        "making a Python environment in the build folder",
-        Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder),
-    )?;
-    step(
-        &format!("installing boto3 {BOTO3} into it, from PyPI"),
-        Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-            .arg(format!("boto3=={BOTO3}")),
-    )?;
+    for Package { name, version } in OF_PYPI {
+        if asked(&format!("import importlib.metadata as m; assert m.version('{name}') == '{version}'")) {
+            continue;
+        }
+        step(
+            &format!("installing {name} {version} into the Python environment of the build folder, from PyPI"),
+            Command::new(&python)
+                .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+                .arg(format!("{name}=={version}")),
+        )?;
+    }
     Ok(python)
 }
 
-/// A folder of npm packages with the AWS SDK, in a folder of the build.
+/// A folder of npm packages with the AWS SDK and wscat, in a folder of the build.
 pub fn node_modules() -> anyhow::Result<PathBuf> {
-    const PACKAGE: &str = "@aws-sdk/client-apigatewaymanagementapi";
     let folder = target().join("test-node");
+    let modules = folder.join("node_modules");
     tools(NODE)?;
-    let installed = fs::read_to_string(folder.join("node_modules").join(PACKAGE).join("package.json"));
-    if !installed.is_ok_and(|text| text.contains(&format!("\"version\": \"{AWS_SDK_JS}\""))) {
+    for Package { name, version } in OF_NPM {
+        let installed = fs::read_to_string(modules.join(name).join("package.json"));
+        if installed.is_ok_and(|text| text.contains(&format!("\"version\": \"{version}\""))) {
+            continue;
+        }
         fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
         step(
-            &format!("installing {PACKAGE} {AWS_SDK_JS} into the build folder, from npm"),
+            &format!("installing {name} {version} into the build folder, from npm"),
             Command::new("npm")
                 .current_dir(&folder)
                 .args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"])
                 .arg(&folder)
-                .arg(format!("{PACKAGE}@{AWS_SDK_JS}")),
+                .arg(format!("{name}@{version}")),
         )?;
     }
-    Ok(folder.join("node_modules"))
+    Ok(modules)
+}
+
+/// The command of a Chromium that needs no screen.
+pub fn browser() -> anyhow::Result<&'static str> {
+    let installed = BROWSERS.iter().find(|name| succeeds(&[name, "--version"]));
+    if let Some(name) = installed {
+        return Ok(name);
+    }
+    tools(BROWSER)?;
+    Ok(BROWSERS[0])
 }
 
 /// Installs those that are missing, where the machine is a Debian and this is its root.

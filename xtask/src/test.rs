@@ -43,11 +43,14 @@ impl Count {
         let mut host = cargo();
         host.args(["test", "-p", "jackfield", "--no-fail-fast"]);
         // What needs them says so where they are missing; all else runs.
-        if let Some(python) = self.try_to("get boto3", setup::python()) {
+        if let Some(python) = self.try_to("get the clients in Python", setup::python()) {
             host.env("JACKFIELD_TEST_PYTHON", python);
         }
-        if let Some(node_modules) = self.try_to("get the AWS SDK for JavaScript", setup::node_modules()) {
+        if let Some(node_modules) = self.try_to("get the clients in JavaScript", setup::node_modules()) {
             host.env("JACKFIELD_TEST_NODE_MODULES", node_modules);
+        }
+        if let Some(browser) = self.try_to("get Chromium", setup::browser()) {
+            host.env("JACKFIELD_TEST_BROWSER", browser);
         }
         if !words.is_empty() {
             host.args(["--test", "jackfield", "--"]).args(words);
