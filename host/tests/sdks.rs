@@ -79,10 +79,12 @@ async fn story(mut command: Command, bad_request: &str, presigned: &[&str]) {
         &format!("another secret {forbidden}"),
         &format!("another key {forbidden}"),
         "flood 429 LimitExceededException",
+        "full tries 3",
         "delete 204",
         &format!("post {gone}"),
         &format!("get {gone}"),
         &format!("delete {gone}"),
+        "gone tries 1",
         "caught as gone",
     ];
     assert_eq!(lines, expected);

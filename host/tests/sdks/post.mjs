@@ -71,10 +71,22 @@ for (let posted = 0; posted < 2000; posted += 1) {
     }
 }
 
+// How often a client tries that was not told to give up.
+const patient = new ApiGatewayManagementApiClient({});
+async function tries(what) {
+    try {
+        await patient.send(post('x'.repeat(60000)));
+    } catch (error) {
+        console.log(what, 'tries', error.$metadata.attempts);
+    }
+}
+
+await tries('full');
 await tell('delete', remove());
 await tell('post', post('late'));
 await tell('get', get());
 await tell('delete', remove());
+await tries('gone');
 try {
     await client.send(post('late'));
 } catch (error) {

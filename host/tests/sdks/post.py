@@ -75,10 +75,23 @@ while posted < 2000:
         print("flood", error.response["ResponseMetadata"]["HTTPStatusCode"], type(error).__name__)
         break
 
+patient = boto3.client("apigatewaymanagementapi", config=Config(retries={"mode": "standard"}))
+
+
+def tries(what):
+    """How often a client tries that was not told to give up."""
+    try:
+        patient.post_to_connection(ConnectionId=connection_id, Data=b"x" * 60000)
+    except ClientError as error:
+        print(what, "tries", 1 + error.response["ResponseMetadata"]["RetryAttempts"])
+
+
+tries("full")
 tell("delete", client.delete_connection, ConnectionId=connection_id)
 tell("post", client.post_to_connection, ConnectionId=connection_id, Data=b"late")
 tell("get", client.get_connection, ConnectionId=connection_id)
 tell("delete", client.delete_connection, ConnectionId=connection_id)
+tries("gone")
 try:
     client.post_to_connection(ConnectionId=connection_id, Data=b"late")
 except client.exceptions.GoneException:
