@@ -10,6 +10,8 @@ mod guests;
 mod run;
 mod setup;
 mod step;
+#[cfg(test)]
+mod table;
 mod test;
 
 const USAGE: &str = "\
