@@ -171,7 +171,7 @@ fn report(route: &Route, connection_id: ConnectionId, request_id: RequestId, err
             event!(
                 $level,
                 plugin = %integration.name(),
-                version = integration.version(),
+                version = integration.version().map(tracing::field::display),
                 route = %route.key,
                 %connection_id,
                 %request_id,
