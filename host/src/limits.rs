@@ -186,6 +186,19 @@ pub const HTTP_REFUSAL_INTERVAL: Duration = Duration::from_secs(10);
 /// Hosts that are told in that time. Not in the manifest.
 pub const HTTP_REFUSALS_MAX: usize = 16;
 
+// ---- integrations over HTTP ----------------------------------------------------------------
+
+/// Requests of one integration whose responses have not come; one more waits, as for a place in the pool. Lambda's
+/// default of executions at once. Not in the manifest.
+pub const INTEGRATION_REQUESTS_MAX: usize = 1_000;
+/// Lambda's quota "invocation payload, synchronous", of a response. Not in the manifest.
+pub const INTEGRATION_RESPONSE_BYTES_MAX: usize = 6 * 1024 * 1024;
+/// A connection that nobody used for so long is closed: before the server does it, which is 5 s for Node's, while a
+/// request is on its way. Not in the manifest.
+pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// Connections to one host that wait for their next request. Not in the manifest.
+pub const HTTP_IDLE_CONNECTIONS_MAX: usize = 64;
+
 // ---- start and stop ------------------------------------------------------------------------
 
 /// How long the stop waits for handlers, among them each `$disconnect`.

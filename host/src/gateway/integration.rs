@@ -6,6 +6,8 @@ use crate::capability::Caller;
 use crate::event::Event;
 use crate::runtime::{Invocation, Plugin};
 
+mod client; // how a request over HTTP is sent
+
 /// The set is closed, so a `match` tells of every place that a new one touches.
 #[derive(Clone)]
 pub enum Integration {
