@@ -16,6 +16,22 @@ pub fn now() -> EpochMillis {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// A time as `requestTime` has it, in the Common Log Format: `09/Feb/2024:18:11:43 +0000`.
+pub fn clf_time(at: EpochMillis) -> String {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (days, seconds) = (at / 86_400_000, at / 1000 % 86_400);
+    // A year that begins in March ends in its leap day; 400 of them are an era of as many days as any other.
+    let (era, day) = ((days + 719_468) / 146_097, (days + 719_468) % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let year = era * 400 + year + u64::from(month >= 10);
+    let name = MONTHS[(month as usize + 2) % 12];
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{day:02}/{name}/{year:04}:{hours:02}:{minutes:02}:{seconds:02} +0000")
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The upgrade request, held open until the handler answers.
@@ -56,5 +72,28 @@ pub struct Response {
 impl Response {
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status_code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_told_in_the_common_log_format() {
+        for (at, expected) in [
+            (0, "01/Jan/1970:00:00:00 +0000"),
+            (1_707_502_303_420, "09/Feb/2024:18:11:43 +0000"),
+            (1_705_751_708_326, "20/Jan/2024:11:55:08 +0000"),
+            (951_782_399_999, "28/Feb/2000:23:59:59 +0000"),
+            (951_782_400_000, "29/Feb/2000:00:00:00 +0000"),
+            (1_709_251_199_999, "29/Feb/2024:23:59:59 +0000"),
+            (1_709_251_200_000, "01/Mar/2024:00:00:00 +0000"),
+            (1_735_689_599_999, "31/Dec/2024:23:59:59 +0000"),
+            (4_107_542_400_000, "01/Mar/2100:00:00:00 +0000"),
+            (253_402_300_800_000, "01/Jan/10000:00:00:00 +0000"),
+        ] {
+            assert_eq!(clf_time(at), expected, "{at}");
+        }
     }
 }

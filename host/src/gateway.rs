@@ -31,6 +31,9 @@ mod integration;
 mod management;
 mod throttles;
 
+// What a function is told of an event.
+mod event_json;
+
 // What a peer is told of a failure.
 mod error_frame;
 

@@ -74,6 +74,12 @@ impl RequestId {
         Self(encode(&bytes))
     }
 
+    /// One that a test has chosen.
+    #[cfg(test)]
+    pub fn of(text: &str) -> Self {
+        Self(text.as_bytes().try_into().expect("16 bytes of ASCII"))
+    }
+
     pub fn as_str(&self) -> &str {
         ascii(&self.0)
     }
