@@ -31,13 +31,15 @@ mod integration;
 mod management;
 mod throttles;
 
-// What a function is told of an event.
+// What is told of an event.
+mod context;
 mod event_json;
 
 // What a peer is told of a failure.
 mod error_frame;
 
 pub use connect::{Admitted, Refusal, Upgrade};
+pub use context::ContextVariable;
 pub use crowd::{Broadcast, Listed};
 pub use deployment::{Deployment, Stage, Version};
 pub use history::{NotKept, Record, RollBack};
@@ -45,7 +47,7 @@ pub use integration::Integration;
 pub use management::{Caller as ManagementCaller, Exposure, Management, Signatures};
 pub use route::{Ordering, Route, RouteTable};
 pub use route_key::{BadRouteKey, RouteKey};
-pub use selection::{BadExpression, RouteSelectionExpression};
+pub use selection::{BadExpression, JsonPath, RouteSelectionExpression};
 pub use throttles::{Limit, Throttles};
 
 use history::History;

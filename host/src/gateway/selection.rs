@@ -8,8 +8,12 @@ use std::fmt;
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
+mod json_path; // one variable by itself
+
 #[cfg(test)]
 mod tests;
+
+pub use json_path::JsonPath;
 
 /// API Gateway's route selection expression.
 ///

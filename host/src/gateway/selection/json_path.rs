@@ -1,0 +1,111 @@
+//! A path into a JSON text by itself: what mapping and templates take from a body.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde_json::Value;
+
+use super::{BadExpression, Parser, Step, find};
+
+/// The steps of a selection expression's variable, `.name`, `['name']` and `[0]`; none of them
+/// stand for the whole body.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JsonPath {
+    source: Box<str>,
+    steps: Box<[Step]>,
+}
+
+impl JsonPath {
+    /// Takes what stands behind the `$` of a JSONPath, or behind `request.body`.
+    pub fn parse_steps(text: &str) -> Result<Self, BadExpression> {
+        let mut parser = Parser { text, rest: text };
+        let steps = parser.path()?;
+        if !parser.rest.is_empty() {
+            return Err(parser.bad("a step of the path: .name, ['name'] or [0]"));
+        }
+        Ok(Self { source: text.into(), steps: steps.into() })
+    }
+
+    /// Whether it stands for the whole body.
+    pub fn is_whole(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// What stands there as text: a text as it is, an array as `[item1, item2]`, all else as JSON.
+    /// `None` if nothing does, or `body` is not JSON.
+    pub fn text<'b>(&self, body: &'b str) -> Option<Cow<'b, str>> {
+        find(&self.steps, body).flatten()
+    }
+
+    /// What stands there as JSON.
+    pub fn json(&self, body: &str) -> Option<Value> {
+        let mut value: Value = serde_json::from_str(body).ok()?;
+        for step in &self.steps {
+            value = match (step, value) {
+                (Step::Name(name), Value::Object(mut object)) => object.swap_remove(&**name)?,
+                (Step::Index(index), Value::Array(mut array)) if *index < array.len() => array.swap_remove(*index),
+                _ => return None,
+            };
+        }
+        Some(value)
+    }
+}
+
+impl fmt::Debug for JsonPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.source, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BODY: &str = r#"{"a":{"b":[1,{"c d":"x"}],"e":null},"t":"\"q\"","l":["u",2]}"#;
+
+    fn path(text: &str) -> JsonPath {
+        JsonPath::parse_steps(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn a_path_finds_one_place_as_text_and_as_json() {
+        for (steps, text, json) in [
+            (".a.b[0]", "1", "1"),
+            (".a.b[1]['c d']", "x", r#""x""#),
+            (".a.e", "null", "null"),
+            (".a.b", r#"[1, {"c d":"x"}]"#, r#"[1,{"c d":"x"}]"#),
+            (".t", r#""q""#, r#""\"q\"""#),
+            ("['l']", "[u, 2]", r#"["u",2]"#),
+        ] {
+            assert_eq!(path(steps).text(BODY).as_deref(), Some(text), "{steps}");
+            assert_eq!(path(steps).json(BODY).map(|value| value.to_string()).as_deref(), Some(json), "{steps}");
+        }
+        assert_eq!(path("").json(BODY).map(|value| value.to_string()).as_deref(), Some(BODY));
+    }
+
+    #[test]
+    fn what_is_not_there_is_nothing() {
+        for (steps, body) in
+            [(".x", BODY), (".a[0]", BODY), (".a.b[2]", BODY), (".a.b.c", BODY), ("", "no json"), (".a", "")]
+        {
+            assert_eq!(path(steps).text(body), None, "{steps}");
+            assert_eq!(path(steps).json(body), None, "{steps}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_leads_to_several_places_or_to_none_is_refused() {
+        for (steps, error) in [
+            (
+                "..a",
+                "at character 1: found .. (a search at every depth), expected a step that names one place: .name, ['name'] or [0]",
+            ),
+            ("a", "at character 1: found a, expected a step of the path: .name, ['name'] or [0]"),
+            (".a.", "at character 3: found ., expected a step of the path: .name, ['name'] or [0]"),
+            (".a[", "at character 4: found the end, expected a name in quotes or an index"),
+            (".a b", "at character 3: found a space, expected a step of the path: .name, ['name'] or [0]"),
+        ] {
+            assert_eq!(JsonPath::parse_steps(steps).expect_err(steps).to_string(), error);
+        }
+    }
+}
