@@ -21,6 +21,7 @@ use crate::throttle::Rate;
 mod admin;
 mod allowed_host;
 mod check;
+mod integration; // what serves a route, type by type
 mod other_names; // what an unknown key may have meant
 mod management; // who may call @connections
 mod problem; // what is wrong, and where
@@ -34,11 +35,13 @@ mod value; // what one value means // what is true: section by section
 mod tests;
 
 pub use check::{LISTEN, STAGE};
+pub use integration::Integration;
 pub use management::{CallerThrottle, Management};
 pub use problem::ConfigError;
 pub use profile::Profile;
 pub use throttle::Throttles;
 
+use integration::Integrations;
 use problem::Problems;
 use section::Section;
 
@@ -63,7 +66,9 @@ pub struct Config {
     pub throttle: Throttles,
     pub backend: Backend,
     pub management: Management,
-    /// The integrations that are components, by their names.
+    /// By their names.
+    pub integrations: BTreeMap<String, Integration>,
+    /// Those that are components, by the same names.
     pub components: BTreeMap<String, Component>,
     /// By their names; at least one.
     pub stages: BTreeMap<String, Stage>,
@@ -228,7 +233,7 @@ impl Config {
         let keys = whole.section("access_keys");
         let management = management::management(whole.section("management"), &keys);
         let section = whole.section("integrations");
-        let (components, sound) = check::integrations(&section, &folder);
+        let Integrations { all: integrations, components, sound } = Integrations::read(&section, &folder);
         api.profile.tell_of_integrations(&section, |name| Some(components.get(name)?.limits.timeout));
         let routes = whole.section("routes");
         check::tell_of_no_route(&routes);
@@ -238,6 +243,7 @@ impl Config {
         api.profile.tell_of_stages(&written_stages);
         let stages = only.and(&written_stages, &section, routes);
         check::unused(&section, &stages);
+        integration::tell_of_what_is_absent(&section, &integrations, &stages);
         whole.finish();
         let (errors, warnings) = problems.finish();
         let content = blake3::hash(text.as_bytes());
@@ -252,6 +258,7 @@ impl Config {
             throttle,
             backend,
             management,
+            integrations,
             components,
             stages,
             warnings,

@@ -43,7 +43,10 @@ pub use context::ContextVariable;
 pub use crowd::{Broadcast, Listed};
 pub use deployment::{Deployment, Stage, Version};
 pub use history::{NotKept, Record, RollBack};
-pub use integration::Integration;
+pub use integration::{
+    BadMapping, Http, HttpSettings, Integration, IntegrationResponse, Mock, RequestParameter, ResponseKey,
+    ResponseParameter, ResponseSource, Responses, Source, Target, Template, TemplateKind, Transport, UrlTemplate,
+};
 pub use management::{Caller as ManagementCaller, Exposure, Management, Signatures};
 pub use route::{Ordering, Route, RouteTable};
 pub use route_key::{BadRouteKey, RouteKey};
@@ -159,12 +162,27 @@ impl Gateway {
             request_id,
             request_time,
         };
-        let invocation = route.integration.invoke(caller, event).await;
+        let mut invocation = route.integration.invoke(caller, event).await;
+        if route.route_response {
+            let message_bytes = stage.connection.message_bytes;
+            invocation.result = invocation.result.and_then(|response| message_fits(response, message_bytes));
+        }
         route.metrics.record(&invocation);
         if let Err(error) = &invocation.result {
             report(route, connection.id, request_id, error);
         }
         (request_id, invocation.result)
+    }
+}
+
+/// What goes back to the peer is a message; what stays here may be larger.
+fn message_fits(response: Response, bytes_max: usize) -> Result<Response, InvokeError> {
+    match &response.body {
+        Some(body) if body.len() > bytes_max => {
+            let found = body.len();
+            Err(InvokeError::Malformed(format!("a body of {found} bytes, at most {bytes_max} are a message")))
+        }
+        _ => Ok(response),
     }
 }
 

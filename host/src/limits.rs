@@ -193,6 +193,9 @@ pub const HTTP_REFUSALS_MAX: usize = 16;
 pub const INTEGRATION_REQUESTS_MAX: usize = 1_000;
 /// Lambda's quota "invocation payload, synchronous", of a response. Not in the manifest.
 pub const INTEGRATION_RESPONSE_BYTES_MAX: usize = 6 * 1024 * 1024;
+/// API Gateway's quota "payload size" of HTTP integrations. What goes to a peer is a message, and smaller. Not in the
+/// manifest.
+pub const HTTP_RESPONSE_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// A connection that nobody used for so long is closed: before the server does it, which is 5 s for Node's, while a
 /// request is on its way. Not in the manifest.
 pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(4);

@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 
 use crate::capability::{ApiInfo, PluginScope, Services};
 use crate::config::{self, Config};
-use crate::gateway::{Deployment, Integration, Management, Route, RouteTable, Stage, Version};
+use crate::gateway::{Deployment, Http, Integration, Management, Mock, Route, RouteTable, Stage, Transport, Version};
 use crate::limits::{COMPONENT_BYTES_MAX, ConnectionLimits};
 use crate::metrics::Metrics;
 use crate::runtime::{Artifact, Plugin, Runtime};
@@ -34,6 +34,8 @@ pub struct Loader {
     pub metrics: Arc<Metrics>,
     /// What is in use, whose state a reload keeps.
     pub throttles: Arc<Shelves>,
+    /// What integrations over HTTP send with.
+    pub transport: Transport,
     /// Whether there are connections to which a compiler gives way.
     pub serving: bool,
 }
@@ -174,20 +176,43 @@ impl Loader {
     /// What is served with these plugins.
     pub fn deployment(&self, config: &Config, plugins: &Plugins) -> Deployment {
         let connection = Arc::new(config.connection.clone());
+        let names = config.integrations.keys();
+        let integrations = names.map(|name| (&**name, self.integration(config, plugins, name))).collect();
         let stages = config.stages.keys();
         Deployment::new(
             version(config, plugins),
-            stages.map(|name| self.stage(config, plugins, name, Arc::clone(&connection))),
+            stages.map(|name| self.stage(config, &integrations, name, Arc::clone(&connection))),
         )
         .managed(management(&config.management))
     }
 
-    fn stage(&self, config: &Config, plugins: &Plugins, name: &str, connection: Arc<ConnectionLimits>) -> Stage {
+    /// An integration of the manifest; where it is a component, its plugin is among these.
+    pub fn integration(&self, config: &Config, plugins: &Plugins, name: &str) -> Integration {
+        let message_bytes = config.connection.message_bytes;
+        match &config.integrations[name] {
+            config::Integration::Component => Integration::Component(Arc::clone(&plugins[name].plugin)),
+            config::Integration::Http(settings) => {
+                let http = Http::new(name, settings.clone(), self.transport.clone(), message_bytes);
+                Integration::Http(Arc::new(http))
+            }
+            config::Integration::Mock(answer) => {
+                Integration::Mock(Arc::new(Mock { name: name.into(), answer: answer.clone(), message_bytes }))
+            }
+        }
+    }
+
+    fn stage(
+        &self,
+        config: &Config,
+        integrations: &BTreeMap<&str, Integration>,
+        name: &str,
+        connection: Arc<ConnectionLimits>,
+    ) -> Stage {
         let stage = &config.stages[name];
         let routes = stage.routes.iter().map(|(key, route)| Route {
             key: key.clone(),
             name: key.as_str().into(),
-            integration: Integration::Component(Arc::clone(&plugins[&route.integration].plugin)),
+            integration: integrations[&*route.integration].clone(),
             route_response: route.route_response,
             throttle: route.throttle.map(|rate| self.throttles.route(name, key, rate)),
             ordering: route.ordering.unwrap_or(config.api.ordering),

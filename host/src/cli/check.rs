@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::cli::sandbox::Sandbox;
 use crate::cli::{ManifestArg, answer, counted, missing, told};
-use crate::config::{Config, Examined};
+use crate::config::{Config, Examined, Integration};
 use crate::reload::{Loaded, shown};
 use crate::telemetry::say_warning;
 
@@ -61,12 +61,23 @@ fn all_of(mut problems: Vec<(Option<u32>, String)>) -> anyhow::Error {
 fn summary(config: &Config, all: &[Loaded]) -> String {
     let manifest = shown(&config.manifest);
     let routes: BTreeSet<_> = config.stages.values().flat_map(|stage| stage.routes.keys()).collect();
-    let (routes, integrations) = (counted(routes.len(), "route"), counted(all.len(), "integration"));
+    let (routes, integrations) = (counted(routes.len(), "route"), counted(config.integrations.len(), "integration"));
     let mut text = format!("{manifest} is fine: {routes}, {integrations}\n");
-    let longest = all.iter().map(|loaded| loaded.integration.name.len()).max().unwrap_or(0);
-    for loaded in all {
-        let (name, component) = (&loaded.integration.name, shown(&loaded.integration.component));
-        let _ = writeln!(text, "  {name:longest$}  version {}  {component}", loaded.plugin.version());
+    let longest = config.integrations.keys().map(String::len).max().unwrap_or(0);
+    for (name, integration) in &config.integrations {
+        let _ = writeln!(text, "  {name:longest$}  {}", described(name, integration, all));
     }
     text
+}
+
+/// An integration in a line: which version of a component, or what a request is sent to.
+fn described(name: &str, integration: &Integration, all: &[Loaded]) -> String {
+    match integration {
+        Integration::Component => {
+            let loaded = all.iter().find(|loaded| loaded.integration.name == name).expect("every component was loaded");
+            format!("version {}  {}", loaded.plugin.version(), shown(&loaded.integration.component))
+        }
+        Integration::Http(settings) => format!("http  {} {}", settings.method, settings.url),
+        Integration::Mock(answer) => format!("mock  {}", answer.status.unwrap_or(200)),
+    }
 }

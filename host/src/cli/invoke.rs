@@ -18,7 +18,7 @@ use crate::event::{Disconnect, Event, Field, now};
 use crate::gateway::RouteKey;
 use crate::id::{ConnectionId, NodeId, RequestId};
 use crate::payload::Payload;
-use crate::reload::{api_info, shown};
+use crate::reload::{Plugins, api_info, shown};
 use crate::runtime::Invocation;
 
 /// Run one event through the handler of a route, with no server
@@ -81,8 +81,11 @@ impl Invoke {
             bail!("{manifest} has no route {:?}; its routes are: {known}", self.route);
         };
         let sandbox = Sandbox::new(&config)?;
-        let integration = &config.components[&route.integration];
-        let loaded = sandbox.loader.load(&config, integration, &[]).await?;
+        let mut plugins = Plugins::new();
+        if let Some(component) = config.components.get(&route.integration) {
+            plugins.insert(component.name.clone(), sandbox.loader.load(&config, component, &[]).await?);
+        }
+        let integration = sandbox.loader.integration(&config, &plugins, &route.integration);
 
         let own = self.enter(&sandbox, &config, stage_name, &self.row).await?;
         if *key != RouteKey::Connect {
@@ -107,7 +110,7 @@ impl Invoke {
         let event = self.event(key);
         // The guest runs on this thread: nothing else does while it is awaited.
         let before = ThreadTime::now();
-        let invocation = loaded.plugin.invoke(caller, &event).await;
+        let invocation = integration.invoke(caller, &event).await;
         let cpu = before.elapsed();
         let mut report = Report::default();
         report.answer(&invocation, key, route.route_response);

@@ -11,6 +11,7 @@ use crate::capability::Services;
 use crate::cli::runtime;
 use crate::config::Config;
 use crate::connections::Connections;
+use crate::gateway::Transport;
 use crate::limits::FLUSH_INTERVAL;
 use crate::metrics::Metrics;
 use crate::reload::Loader;
@@ -34,10 +35,11 @@ impl Sandbox {
         };
         let runtime = runtime(&config.server)?;
         let loader = Loader {
-            runtime: Arc::clone(&runtime),
+            runtime,
             services,
             metrics: Metrics::disabled(),
             throttles: Arc::default(),
+            transport: Transport::new(),
             serving: false,
         };
         Ok(Self { loader, _folder: folder })

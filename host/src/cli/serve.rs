@@ -18,7 +18,7 @@ use crate::capability::Services;
 use crate::cli::{ManifestArg, admin, answer, load_manifest, missing, open_files, runtime, told};
 use crate::config;
 use crate::connections::Connections;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Transport};
 use crate::metrics::Metrics;
 use crate::reload::{Build, Builds, Files, Live, LoadError, Loader, WatchMode};
 use crate::server::{Server, ServerOptions, serve_admin, serve_metrics};
@@ -118,7 +118,14 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
         message_bytes: config.connection.message_bytes,
     };
     let runtime = runtime(&config.server)?;
-    let loader = Loader { runtime, services, metrics: Arc::clone(&metrics), throttles: Arc::default(), serving: false };
+    let loader = Loader {
+        runtime,
+        services,
+        metrics: Arc::clone(&metrics),
+        throttles: Arc::default(),
+        transport: Transport::new(),
+        serving: false,
+    };
     let plugins = loader.load_all(&config).await;
     let plugins = plugins.map_err(|problems| told("the components have", problems.iter().map(LoadError::to_string)))?;
     for (name, loaded) in &plugins {

@@ -2,7 +2,7 @@
 //!
 //! A value that is wrong is told and stands in by its default, so that the rest is checked too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -182,27 +182,8 @@ fn durability_is_always(value: &DeValue<'_>) -> Result<bool, Wrong> {
     }
 }
 
-/// All of them, and the names of those in whose sections nothing is wrong.
-pub fn integrations(section: &Section<'_>, folder: &Path) -> (BTreeMap<String, Component>, BTreeSet<String>) {
-    let (mut integrations, mut sound) = (BTreeMap::new(), BTreeSet::new());
-    for entry in section.entries() {
-        let errors_before = section.problems.errors();
-        if let Err(wrong) = value::name(NAME_LENGTH_MAX)(entry.key) {
-            section.wrong_key(&entry, wrong);
-        }
-        let name = section.name_of(entry.key);
-        let advice = format!("write [{name}] on a line of its own, and below it component = \"FILE.wasm\"");
-        if let Some(section) = section.table(&name, entry.key_span, entry.value, Wrong::new("a table", advice)) {
-            integrations.insert(entry.key.to_owned(), integration(entry.key, section, folder));
-        }
-        if section.problems.errors() == errors_before {
-            sound.insert(entry.key.to_owned());
-        }
-    }
-    (integrations, sound)
-}
-
-fn integration(name: &str, mut section: Section<'_>, folder: &Path) -> Component {
+/// An integration of type "component".
+pub fn component(name: &str, section: &mut Section<'_>, folder: &Path) -> Component {
     let component = section.read_needed("component", value::path(folder));
     let integration = Component {
         name: name.to_owned(),
@@ -210,8 +191,8 @@ fn integration(name: &str, mut section: Section<'_>, folder: &Path) -> Component
         component_line: section.problems.line(section.span_of("component")),
         build: section.read("build", command),
         watch: section.read_items("watch", value::path(folder)),
-        grants: grants(&mut section, folder),
-        limits: event_limits(&mut section),
+        grants: grants(section, folder),
+        limits: event_limits(section),
         reuse: section.read("reuse", value::count(0..=MILLION)).unwrap_or(0),
     };
     let (has_build, has_watch) = (section.is_written("build"), !integration.watch.is_empty());
@@ -221,7 +202,6 @@ fn integration(name: &str, mut section: Section<'_>, folder: &Path) -> Component
         let advice = if has_build { "add watch = [\"src\"]" } else { "add build = \"cargo build --release\"" };
         section.problems.warning(section.span_of(written), problem, advice);
     }
-    section.finish();
     integration
 }
 

@@ -1,29 +1,57 @@
 //! What a route does with an event.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::capability::Caller;
 use crate::event::Event;
 use crate::runtime::{Invocation, Plugin};
 
+mod http; // a server that is sent each event
+mod mock; // an answer that stands in the manifest
+
+// What the manifest says of what goes out and what comes back.
+mod mapping;
+mod responses;
+mod template;
+mod url;
+
 mod client; // how a request over HTTP is sent
+
+pub use client::Transport;
+pub use http::{Http, HttpSettings};
+pub use mapping::{BadMapping, RequestParameter, Source, Target};
+pub use mock::Mock;
+pub use responses::{IntegrationResponse, ResponseKey, ResponseParameter, ResponseSource, Responses};
+pub use template::{Kind as TemplateKind, Template};
+pub use url::UrlTemplate;
 
 /// The set is closed, so a `match` tells of every place that a new one touches.
 #[derive(Clone)]
 pub enum Integration {
     Component(Arc<Plugin>),
+    Http(Arc<Http>),
+    Mock(Arc<Mock>),
 }
 
 impl Integration {
     pub async fn invoke(&self, caller: Caller, event: &Event) -> Invocation {
-        match self {
-            Self::Component(plugin) => plugin.invoke(caller, event).await,
-        }
+        let arrived = Instant::now();
+        let result = match self {
+            Self::Component(plugin) => return plugin.invoke(caller, event).await,
+            Self::Http(http) => http.invoke(&caller, event).await,
+            Self::Mock(mock) => mock.invoke(&caller, event),
+        };
+        // There is no sandbox to be made.
+        Invocation { result, instantiate: Duration::ZERO, total: arrived.elapsed(), memory_bytes: 0 }
     }
 
+    /// As the manifest calls it.
     pub fn name(&self) -> &str {
         match self {
             Self::Component(plugin) => plugin.name(),
+            Self::Http(http) => http.name(),
+            Self::Mock(mock) => &mock.name,
         }
     }
 
@@ -31,6 +59,7 @@ impl Integration {
     pub fn version(&self) -> Option<String> {
         match self {
             Self::Component(plugin) => Some(plugin.version()),
+            Self::Http(_) | Self::Mock(_) => None,
         }
     }
 }

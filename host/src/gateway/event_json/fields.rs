@@ -39,6 +39,11 @@ impl<'a> Fields<'a> {
         grouped
     }
 
+    /// Each name with each of its values.
+    pub fn each(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().flat_map(|(name, values)| values.iter().map(move |value| (&**name, &**value)))
+    }
+
     pub fn all(&self, name: &str) -> &[Cow<'a, str>] {
         let found = self.0.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
         found.map(|(_, values)| &**values).unwrap_or_default()

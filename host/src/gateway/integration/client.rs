@@ -29,6 +29,7 @@ use crate::limits::{
     EVENT_WAIT_MAX, HTTP_BUFFER_BYTES, HTTP_CONNECT_TIMEOUT, HTTP_IDLE_CONNECTIONS_MAX, HTTP_IDLE_TIMEOUT,
     HTTP_LOOK_UPS_MAX, INTEGRATION_REQUESTS_MAX,
 };
+use crate::runtime::InvokeError;
 
 /// The connections of all integrations of one server. It stays through reloads, and they with it.
 ///
@@ -153,6 +154,26 @@ impl Service<Name> for Resolver {
             });
             look_up.await.unwrap_or_else(|error| Err(io::Error::other(error)))
         })
+    }
+}
+
+/// The error with its causes, which say what of the network it was.
+impl From<ClientError> for InvokeError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::TimedOut(timeout) => Self::TimedOut(timeout),
+            ClientError::Overloaded(waited) => Self::Overloaded(waited),
+            ClientError::Unreachable(_) | ClientError::TooLarge(_) | ClientError::Broken(_) => {
+                let mut text = error.to_string();
+                let mut cause = StdError::source(&error);
+                while let Some(error) = cause {
+                    text.push_str(": ");
+                    text.push_str(&error.to_string());
+                    cause = error.source();
+                }
+                Self::Failed(text)
+            }
+        }
     }
 }
 

@@ -1,0 +1,141 @@
+//! The integrations: of which type each is, and what its type has.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use toml::de::DeValue;
+
+use super::check::{self, NAME_LENGTH_MAX};
+use super::other_names::nearest;
+use super::section::{Entry, Section};
+use super::value::{self, Wrong};
+use super::{Component, Stage};
+use crate::gateway::{HttpSettings, IntegrationResponse, RouteKey, Source};
+
+mod http;
+mod mock;
+mod responses;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Integration {
+    /// What it has is among the components, under the same name.
+    Component,
+    Http(HttpSettings),
+    Mock(IntegrationResponse),
+}
+
+/// All of them by their names.
+#[derive(Default)]
+pub struct Integrations {
+    pub all: BTreeMap<String, Integration>,
+    pub components: BTreeMap<String, Component>,
+    /// The names of those in whose sections nothing is wrong.
+    pub sound: BTreeSet<String>,
+}
+
+impl Integrations {
+    pub fn read(section: &Section<'_>, folder: &Path) -> Self {
+        let mut integrations = Self::default();
+        for entry in section.entries() {
+            let errors_before = section.problems.errors();
+            let name = entry.key;
+            if let Err(wrong) = value::name(NAME_LENGTH_MAX)(name) {
+                section.wrong_key(&entry, wrong);
+            }
+            integrations.one(section, entry, folder);
+            if section.problems.errors() == errors_before {
+                integrations.sound.insert(name.to_owned());
+            }
+        }
+        integrations
+    }
+
+    fn one(&mut self, section: &Section<'_>, entry: Entry<'_>, folder: &Path) {
+        let name = section.name_of(entry.key);
+        let advice = format!("write [{name}] on a line of its own, and below it component = \"FILE.wasm\"");
+        let section = section.table(&name, entry.key_span, entry.value, Wrong::new("a table", advice));
+        let Some(mut section) = section else { return };
+        // Of a type that is not known no key is.
+        let Some(kind) = kind(&mut section) else { return };
+        let integration = match kind {
+            Type::Component => {
+                self.components.insert(entry.key.to_owned(), check::component(entry.key, &mut section, folder));
+                Some(Integration::Component)
+            }
+            Type::Http => http::http(&mut section).map(Integration::Http),
+            Type::Mock => Some(Integration::Mock(mock::mock(&mut section))),
+        };
+        section.finish();
+        if let Some(integration) = integration {
+            self.all.insert(entry.key.to_owned(), integration);
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Type {
+    Component,
+    Http,
+    Mock,
+}
+
+const TYPES: [(&str, Type); 3] = [("component", Type::Component), ("http", Type::Http), ("mock", Type::Mock)];
+
+fn kind(section: &mut Section<'_>) -> Option<Type> {
+    if section.is_written("type") { section.read("type", known_type) } else { Some(Type::Component) }
+}
+
+fn known_type(value: &DeValue<'_>) -> Result<Type, Wrong> {
+    let text = value::text(value)?;
+    if let Some((_, kind)) = TYPES.iter().find(|(name, _)| *name == text) {
+        return Ok(*kind);
+    }
+    let advice = match text.to_ascii_uppercase().as_str() {
+        "HTTP_PROXY" => "write \"http\": proxy = true is its default".to_owned(),
+        "HTTP" => "write \"http\", and proxy = false beside it".to_owned(),
+        "MOCK" => "write \"mock\"".to_owned(),
+        "AWS" => "services of AWS are called by a component".to_owned(),
+        _ => nearest(text, TYPES.iter().map(|(name, _)| *name))
+            .map_or(String::new(), |name| format!("did you mean {name:?}?")),
+    };
+    let names = TYPES.map(|(name, _)| format!("{name:?}")).join(", ");
+    Err(Wrong::new(format!("one of {names}"), advice))
+}
+
+/// Tells what an integration takes from where it is not: of a stage without that variable, of an
+/// upgrade request where only messages come.
+pub fn tell_of_what_is_absent(
+    section: &Section<'_>,
+    integrations: &BTreeMap<String, Integration>,
+    stages: &BTreeMap<String, Stage>,
+) {
+    for entry in section.entries() {
+        let Some(Integration::Http(settings)) = integrations.get(entry.key) else { continue };
+        let name = section.name_of(entry.key);
+        let uses =
+            |stage: &Stage, key: &RouteKey| stage.routes.get(key).is_some_and(|route| route.integration == entry.key);
+        let warn = |problem, advice: &str| section.problems.warning(entry.key_span.clone(), problem, advice);
+
+        let sources = settings.request_parameters.iter().map(|parameter| &parameter.from);
+        let mapped = sources.clone().filter_map(|source| match source {
+            Source::StageVariable(name) => Some(&**name),
+            _ => None,
+        });
+        let variables: BTreeSet<_> = settings.url.stage_variables().chain(mapped).collect();
+        for (stage_name, stage) in stages {
+            let serves = stage.routes.keys().any(|key| uses(stage, key));
+            for variable in variables.iter().filter(|variable| serves && !stage.variables.contains_key(**variable)) {
+                let problem = format!(
+                    "[{name}]: found the stage variable {variable}, which the stage {stage_name} does not have"
+                );
+                warn(problem, "add it to the variables of that stage");
+            }
+        }
+        let is_of_connect = stages.values().any(|stage| uses(stage, &RouteKey::Connect));
+        if !is_of_connect && sources.clone().any(Source::is_of_connect) {
+            let problem =
+                format!("[{name}]: found request_parameters of headers or of the query, which only $connect has");
+            warn(problem, "use it for $connect, or map route.request.body.NAME");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! An integration that is an HTTP server: one request an event.
+//!
+//! Knows what API Gateway sends and what it makes of the response. Does not know connections or TLS.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+
+use crate::capability::Caller;
+use crate::event::{Event, Response};
+use crate::gateway::event_json::connect_headers;
+use crate::gateway::integration::client::{Client, Transport};
+use crate::gateway::integration::mapping::{RequestParameter, Target, is_of_the_connection};
+use crate::gateway::integration::responses::Responses;
+use crate::gateway::integration::template::Scope;
+use crate::gateway::integration::url::UrlTemplate;
+use crate::limits::HTTP_RESPONSE_BYTES_MAX;
+use crate::payload::{Payload, Text};
+use crate::runtime::InvokeError;
+
+/// What the manifest says of one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpSettings {
+    pub method: Method,
+    pub url: UrlTemplate,
+    /// Whether headers of `$connect` and the whole response are passed through (`HTTP_PROXY`).
+    pub proxy: bool,
+    pub timeout: Duration,
+    pub request_parameters: Vec<RequestParameter>,
+    /// Where it is no proxy: what is made of the response, chosen by its status.
+    pub responses: Responses,
+}
+
+pub struct Http {
+    name: Box<str>,
+    settings: HttpSettings,
+    client: Client,
+    /// The largest message.
+    message_bytes: usize,
+}
+
+const API_ID: HeaderName = HeaderName::from_static("x-amzn-apigateway-api-id");
+const WEBSOCKET_PROTOCOL: &str = "sec-websocket-protocol";
+
+impl Http {
+    pub fn new(name: &str, settings: HttpSettings, transport: Transport, message_bytes: usize) -> Self {
+        let client = Client::new(transport, settings.timeout, HTTP_RESPONSE_BYTES_MAX);
+        Self { name: name.into(), settings, client, message_bytes }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Sends the event and waits for the whole response, within the timeout.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection; the server may have acted on the event.
+    pub async fn invoke(&self, caller: &Caller, event: &Event) -> Result<Response, InvokeError> {
+        let request = self.request(caller, event).map_err(InvokeError::Failed)?;
+        let response = self.client.send(request).await?;
+        match self.settings.proxy {
+            true => self.pass(response),
+            false => self.select(caller, event, &response),
+        }
+    }
+
+    // ---- the request -------------------------------------------------------------------------
+
+    /// The error is for the log.
+    fn request(&self, caller: &Caller, event: &Event) -> Result<Request<Bytes>, String> {
+        let HttpSettings { method, url, proxy, request_parameters, .. } = &self.settings;
+        let mut headers = match event {
+            Event::Connect { headers, .. } if *proxy => passed_on(connect_headers(caller, headers).each()),
+            _ => HeaderMap::new(),
+        };
+        let (kind, body) = match event {
+            // What has no body by its method gets none.
+            Event::Message { body, .. } if !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) => {
+                match body {
+                    Payload::Text(text) => (Some("application/json"), text.clone().into()),
+                    Payload::Binary(bytes) => (Some("application/octet-stream"), bytes.clone()),
+                }
+            }
+            _ => (None, Bytes::new()),
+        };
+        if let Some(kind) = kind {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        }
+        let api_id = &caller.api.id;
+        headers.insert(API_ID, value(api_id)?);
+        if !headers.contains_key(USER_AGENT) {
+            headers.insert(USER_AGENT, value(&format!("AmazonAPIGateway_{api_id}"))?);
+        }
+        let mut query = Vec::new();
+        let mut path = Vec::new();
+        for RequestParameter { to, from } in request_parameters {
+            let values = from.values(caller, event);
+            match to {
+                Target::Header(name) => {
+                    for (index, text) in values.iter().enumerate() {
+                        let value = value(text).map_err(|_| format!("what goes into the header {name} is none"))?;
+                        match index {
+                            0 => drop(headers.insert(name, value)),
+                            _ => drop(headers.append(name, value)),
+                        }
+                    }
+                }
+                Target::QueryString(name) => {
+                    query.extend(values.into_iter().map(|value| (&**name, value.into_owned())));
+                }
+                Target::Path(name) if !values.is_empty() => path.push((&**name, values.join(","))),
+                Target::Path(_) => {}
+            }
+        }
+        let path_parameter =
+            |name: &str| path.iter().find(|(parameter, _)| *parameter == name).map(|(_, value)| value.clone());
+        let mut request = Request::new(body);
+        *request.method_mut() = method.clone();
+        *request.uri_mut() = url.uri(caller, path_parameter, &query)?;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    // ---- the response ------------------------------------------------------------------------
+
+    /// All of it that can reach a peer.
+    fn pass(&self, response: http::Response<Bytes>) -> Result<Response, InvokeError> {
+        let (head, body) = response.into_parts();
+        let chosen = head.headers.get(WEBSOCKET_PROTOCOL);
+        Ok(Response {
+            status_code: status(head.status)?,
+            headers: chosen.map(|value| (WEBSOCKET_PROTOCOL.to_owned(), lossy(value))).into_iter().collect(),
+            body: payload(body),
+        })
+    }
+
+    fn select(
+        &self,
+        caller: &Caller,
+        event: &Event,
+        response: &http::Response<Bytes>,
+    ) -> Result<Response, InvokeError> {
+        let status = status(response.status())?;
+        let Some(integration_response) = self.settings.responses.select(&status.to_string()) else {
+            let text = format!("status {status}, for which responses has neither a pattern nor $default");
+            return Err(InvokeError::Malformed(text));
+        };
+        let scope = Scope {
+            caller,
+            event,
+            body: std::str::from_utf8(response.body()).ok(),
+            response: Some((status, response.headers())),
+        };
+        let body = payload(response.body().clone());
+        let max = self.message_bytes;
+        let answer = integration_response.answer(status, &scope, body, max);
+        answer.map_err(|_| InvokeError::Malformed(format!("its template makes a body of more than {max} bytes")))
+    }
+}
+
+/// The headers of `$connect` that are about the request, not about the client's connection.
+fn passed_on<'h>(headers: impl Iterator<Item = (&'h str, &'h str)>) -> HeaderMap {
+    let mut passed = HeaderMap::new();
+    for (name, value) in headers {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value.as_bytes()))
+            && name != HOST
+            && !is_of_the_connection(&name)
+        {
+            passed.append(name, value);
+        }
+    }
+    passed
+}
+
+fn value(text: &str) -> Result<HeaderValue, String> {
+    HeaderValue::from_bytes(text.as_bytes()).map_err(|_| format!("{text:?} is no header's value"))
+}
+
+fn lossy(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
+
+/// A final status.
+fn status(status: StatusCode) -> Result<u16, InvokeError> {
+    match status.as_u16() {
+        found @ 200..=599 => Ok(found),
+        found => Err(InvokeError::Malformed(format!("status {found}, expected 200 to 599"))),
+    }
+}
+
+/// UTF-8 is a text message; an empty body is no message.
+fn payload(body: Bytes) -> Option<Payload> {
+    if body.is_empty() {
+        return None;
+    }
+    Some(match Text::try_from(body.clone()) {
+        Ok(text) => Payload::Text(text),
+        Err(_) => Payload::Binary(body),
+    })
+}
