@@ -111,7 +111,10 @@ impl RouteMetrics {
         };
         outcome.increment(1);
         self.handler.record(invocation.total);
-        self.instantiate.record(invocation.instantiate);
+        // What has no sandbox makes none.
+        if !invocation.instantiate.is_zero() {
+            self.instantiate.record(invocation.instantiate);
+        }
     }
 }
 

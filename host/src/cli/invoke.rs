@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use cpu_time::ThreadTime;
@@ -15,7 +16,7 @@ use crate::cli::{answer, counted, load_manifest, size};
 use crate::config::{self, Config, MANIFEST_NAME};
 use crate::connections::{Connection, Peer, Presence};
 use crate::event::{Disconnect, Event, Field, now};
-use crate::gateway::RouteKey;
+use crate::gateway::{Integration, RouteKey};
 use crate::id::{ConnectionId, NodeId, RequestId};
 use crate::payload::Payload;
 use crate::reload::{Plugins, api_info, shown};
@@ -122,16 +123,7 @@ impl Invoke {
             let told: Vec<String> = row.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
             report.line("row", if told.is_empty() { "no attributes".to_owned() } else { told.join(" ") });
         }
-        let (total, instantiate) = (invocation.total, invocation.instantiate);
-        report.line("time", format!("{total:.1?}, {instantiate:.1?} of it to make the sandbox"));
-        report.line("cpu time", format!("{cpu:.1?}"));
-        report.line(
-            "memory",
-            match invocation.memory_bytes {
-                0 => "not known: the handler was cut off".to_owned(),
-                bytes => size(bytes),
-            },
-        );
+        report.cost(&integration, &invocation, cpu);
         answer(&report.0)?;
         Ok(if invocation.result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -218,6 +210,21 @@ impl Report {
             _ => "",
         };
         self.line("body", format!("{}{note}", text(body)));
+    }
+
+    /// What it took: of a component its sandbox too.
+    fn cost(&mut self, integration: &Integration, invocation: &Invocation, cpu: Duration) {
+        let (total, instantiate) = (invocation.total, invocation.instantiate);
+        let Integration::Component(_) = integration else { return self.line("time", format!("{total:.1?}")) };
+        self.line("time", format!("{total:.1?}, {instantiate:.1?} of it to make the sandbox"));
+        self.line("cpu time", format!("{cpu:.1?}"));
+        self.line(
+            "memory",
+            match invocation.memory_bytes {
+                0 => "not known: the handler was cut off".to_owned(),
+                bytes => size(bytes),
+            },
+        );
     }
 
     fn posts(&mut self, connection: &Connection, who: &str) {

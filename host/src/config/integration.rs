@@ -16,6 +16,9 @@ mod http;
 mod mock;
 mod responses;
 
+#[cfg(test)]
+mod tests;
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Integration {
     /// What it has is among the components, under the same name.

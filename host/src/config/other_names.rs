@@ -45,8 +45,16 @@ const OTHER_NAMES: &[(&[&str], &str)] = &[
         r#"write it in [integrations.NAME] as memory = "128MiB", with its unit"#,
     ),
     (
-        &["component", "integrationuri", "uri", "handler", "wasm", "module", "source", "file", "path"],
+        &["component", "handler", "wasm", "module", "source", "file", "path"],
         r#"write it in [integrations.NAME] as component = "handler.wasm""#,
+    ),
+    (
+        &["url", "integrationuri", "uri", "method", "integrationmethod", "httpmethod", "proxy", "requestparameters"],
+        r#"an integration that is an HTTP server has type = "http" and a url, method, proxy, request_parameters"#,
+    ),
+    (
+        &["status", "statuscode", "body", "parameters", "responseparameters", "responses", "integrationresponses"],
+        r#"type = "mock" has status, body and parameters; type = "http" with proxy = false has them in responses"#,
     ),
     (&["command", "buildcommand"], "write it in [integrations.NAME] as build"),
     (&["environment", "environmentvariables"], "write it in [integrations.NAME] as env"),
@@ -72,7 +80,11 @@ const OTHER_NAMES: &[(&[&str], &str)] = &[
         &["routeresponseselectionexpression", "routeresponse", "routeresponsekey"],
         r#"write it in [routes] as "ROUTE KEY" = { integration = "INTEGRATION", route_response = true }"#,
     ),
-    (&["integrationtype", "integrationmethod", "payloadformatversion"], "leave it out: an integration is a component"),
+    (&["integrationtype"], r#"write it in [integrations.NAME] as type: "component", "http" or "mock""#),
+    (
+        &["payloadformatversion", "passthroughbehavior", "contenthandlingstrategy", "connectiontype", "credentialsarn"],
+        "leave it out",
+    ),
     (
         &[
             "authorizer",
@@ -85,16 +97,11 @@ const OTHER_NAMES: &[(&[&str], &str)] = &[
         "leave it out: there are no authorizers yet",
     ),
     (
-        &[
-            "requesttemplates",
-            "responsetemplates",
-            "templateselectionexpression",
-            "requestparameters",
-            "requestmodels",
-            "modelselectionexpression",
-        ],
-        "leave it out: the component gets the event as it is",
+        &["requesttemplates", "responsetemplates", "templateselectionexpression"],
+        "leave it out: there is no VTL here; what is sent is the message, and what comes back is a body in responses, \
+         with $context.NAME, $input.json('$.PATH') and the like; what computes is a component's work",
     ),
+    (&["requestmodels", "modelselectionexpression"], "leave it out: the component gets the event as it is"),
 ];
 
 /// What to write instead of a key of that name, whichever section it stands in.
