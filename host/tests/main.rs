@@ -4,6 +4,7 @@
 
 mod harness;
 mod signer;
+mod backend;
 mod wire;
 mod wat;
 mod browser;
@@ -17,6 +18,7 @@ mod crowd;
 mod deployments;
 mod dev;
 mod endings;
+mod integrations;
 mod limits;
 mod loading;
 mod management;

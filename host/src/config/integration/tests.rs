@@ -90,7 +90,8 @@ fn a_type_that_is_none_is_told_with_those_that_are() {
         ("MOCK", "write \"mock\""),
         ("AWS", "services of AWS are called by a component"),
     ] {
-        let expected = format!("jackfield.toml:4: integrations.back.type: found {kind:?}, expected one of \"component\"");
+        let expected =
+            format!("jackfield.toml:4: integrations.back.type: found {kind:?}, expected one of \"component\"");
         assert_told(&format!("type = {kind:?}\nanything = 1"), &expected);
         assert_told(&format!("type = {kind:?}"), advice);
     }
@@ -104,7 +105,10 @@ fn what_is_wrong_with_an_http_integration_is_told_with_its_line_and_advice() {
         ("method = \"post\"", "6: integrations.back.method: found \"post\", expected \"DELETE\", \"GET\""),
         ("method = \"post\"", "write \"POST\""),
         ("method = \"ANY\"", "name one: a message has no method of its own"),
-        ("timeout = \"49ms\"", "6: integrations.back.timeout: found \"49ms\", expected a duration from \"50ms\" to \"29s\""),
+        (
+            "timeout = \"49ms\"",
+            "6: integrations.back.timeout: found \"49ms\", expected a duration from \"50ms\" to \"29s\"",
+        ),
         ("timeout = \"29001ms\"", "6: integrations.back.timeout: found \"29001ms\""),
         ("component = \"x.wasm\"", "6: [integrations.back] has no key \"component\""),
         ("requestTemplates = {}", "there is no VTL here"),
@@ -114,7 +118,10 @@ fn what_is_wrong_with_an_http_integration_is_told_with_its_line_and_advice() {
         ("proxy = false", r#"add responses = { "$default" = {} }"#),
         ("proxy = false\nresponses = { '/200/' = {} }", "7: integrations.back.responses: found no $default"),
         ("proxy = false\nresponses = { \"$default\" = 200 }", "expected a table such as { status = 403"),
-        ("proxy = false\nresponses = { \"$default\" = { status = 199 } }", "responses.$default.status: found 199, expected a number from 200 to 599"),
+        (
+            "proxy = false\nresponses = { \"$default\" = { status = 199 } }",
+            "responses.$default.status: found 199, expected a number from 200 to 599",
+        ),
         ("proxy = false\nresponses = { \"$default\" = { template = 1 } }", "has no key \"template\""),
         (
             "proxy = false\nresponses = { \"$default\" = {}, 404 = {} }",
@@ -134,7 +141,10 @@ fn what_is_wrong_with_an_http_integration_is_told_with_its_line_and_advice() {
         assert_told(&format!("{HTTP}{keys}"), told);
     }
     assert_told("type = \"http\"", "integrations.back: found no url, which has no default; add url = ...");
-    assert_told("type = \"http\"\nurl = \"h.example\"", "5: integrations.back.url: found \"h.example\", expected a URL");
+    assert_told(
+        "type = \"http\"\nurl = \"h.example\"",
+        "5: integrations.back.url: found \"h.example\", expected a URL",
+    );
 }
 
 #[test]
@@ -148,8 +158,14 @@ fn a_mapping_that_is_none_is_told_with_its_line_and_advice() {
             "\"integration.request.header.x\" = \"connectionId\"",
             "7: integrations.back.request_parameters.integration.request.header.x: found \"connectionId\", expected route.request",
         ),
-        ("\"integration.request.header.x\" = \"connectionId\"", "a text as it is stands in single quotes: \"'connectionId'\""),
-        ("\"integration.request.header.x\" = \"context.connectionID\"", "found context.connectionID, expected one of apiId"),
+        (
+            "\"integration.request.header.x\" = \"connectionId\"",
+            "a text as it is stands in single quotes: \"'connectionId'\"",
+        ),
+        (
+            "\"integration.request.header.x\" = \"context.connectionID\"",
+            "found context.connectionID, expected one of apiId",
+        ),
         ("\"integration.request.header.x\" = 5", "found 5, expected a text"),
         ("\"integration.request.header.Connection\" = \"'x'\"", "not about the connection itself"),
         (
@@ -162,7 +178,8 @@ fn a_mapping_that_is_none_is_told_with_its_line_and_advice() {
     let twice = "\"integration.request.header.x\" = \"'1'\"\n\"integration.request.header.X\" = \"'2'\"";
     let told = "7: integrations.back.request_parameters: found the name \"integration.request.header.x\", expected each target once";
     assert_told(&format!("{HTTP}[integrations.back.request_parameters]\n{twice}"), told);
-    let told = "5: integrations.back.url: found {room}, to which nothing is mapped; add \"integration.request.path.room\"";
+    let told =
+        "5: integrations.back.url: found {room}, to which nothing is mapped; add \"integration.request.path.room\"";
     assert_told("type = \"http\"\nurl = \"http://h/{room}\"", told);
 }
 
@@ -170,7 +187,10 @@ fn a_mapping_that_is_none_is_told_with_its_line_and_advice() {
 fn what_is_wrong_with_a_mock_is_told_with_its_line_and_advice() {
     for (keys, told) in [
         ("status = 99", "5: integrations.back.status: found 99, expected a number from 200 to 599"),
-        ("body = \"$util.urlEncode('x')\"", "5: integrations.back.body: found $util.urlEncode('x'), expected $context.NAME"),
+        (
+            "body = \"$util.urlEncode('x')\"",
+            "5: integrations.back.body: found $util.urlEncode('x'), expected $context.NAME",
+        ),
         ("body = \"$util.urlEncode('x')\"", "templates are no VTL here"),
         ("body = \"$integration.response.body\"", "5: integrations.back.body: found $integration.response.body"),
         ("url = \"http://h\"", "has no key \"url\"; an integration that is an HTTP server has type = \"http\""),
