@@ -163,7 +163,7 @@ impl Gateway {
             request_time,
         };
         let mut invocation = route.integration.invoke(caller, event).await;
-        if route.route_response {
+        if route.route_response && matches!(event, Event::Message { .. }) {
             let message_bytes = stage.connection.message_bytes;
             invocation.result = invocation.result.and_then(|response| message_fits(response, message_bytes));
         }

@@ -185,7 +185,7 @@ async fn what_cannot_be_mapped_fails_the_event_and_reaches_no_server() {
     assert!(backend.take().is_empty());
     server.log.line_with(&["WARN", "\"..\" cannot stand in a path, for integration.request.path.room"]).await;
     server.log.line_with(&["WARN", "the event has nothing for integration.request.path.room"]).await;
-    server.log.line_with(&["WARN", "what goes into the header x-a is none", "plugin=\"back\""]).await;
+    server.log.line_with(&["WARN", "what goes into the header x-a is none", "plugin=back"]).await;
     assert!(!server.log.text().contains("Forged"), "the log has nothing of a message");
     let good = r#"{"room":"a/../b?c","a":"x"}"#;
     assert_eq!(peer.ask(good).await, good);
@@ -338,7 +338,7 @@ async fn a_response_is_a_message_up_to_the_size_of_one() {
     let mut peer = server.connect("").await;
     assert_eq!(peer.ask(&order("bytes 131072")).await.len(), 131_072);
     assert_error(&peer.ask(&order("bytes 131073")).await, "Internal server error");
-    server.log.line_with(&["WARN", "a body of 131073 bytes, at most 131072 are a message", "plugin=\"back\""]).await;
+    server.log.line_with(&["WARN", "a body of 131073 bytes, at most 131072 are a message", "plugin=back"]).await;
     assert_error(&peer.ask(&order(&format!("bytes {}", 10 * MIB + 1))).await, "Internal server error");
     server.log.line_with(&["the response has more than 10485760 bytes"]).await;
 }
@@ -353,7 +353,7 @@ async fn a_server_that_does_not_answer_in_time_is_waited_for_no_longer() {
     assert_error(&peer.ask(&order("sleep 20000")).await, "Endpoint request timed out");
     assert!(started.elapsed() >= Duration::from_secs(1));
     assert!(started.elapsed() < Duration::from_secs(10), "it was waited for to the end");
-    server.log.line_with(&["WARN", "timeout in the manifest", "plugin=\"back\"", "route=$default"]).await;
+    server.log.line_with(&["WARN", "timeout in the manifest", "plugin=back", "route=$default"]).await;
     assert_eq!(peer.ask("hello").await, "hello", "the connection is as before");
 }
 
@@ -368,7 +368,7 @@ async fn a_server_that_is_not_there_or_breaks_off_is_an_internal_server_error() 
     let mut peer = server.connect("").await;
     for name in ["dead", "unknown"] {
         assert_error(&peer.ask(&format!(r#"{{"action":"{name}"}}"#)).await, "Internal server error");
-        server.log.line_with(&["WARN", "cannot connect", &format!("plugin=\"{name}\"")]).await;
+        server.log.line_with(&["WARN", "cannot connect", &format!("plugin={name}")]).await;
     }
     assert_error(&peer.ask(&order("half")).await, "Internal server error");
     assert_eq!(peer.ask("hello").await, "hello");
@@ -519,7 +519,7 @@ empty = { integration = "closed", route_response = true }
         }
         assert_error(&wire.text().await, "Internal server error");
     }
-    server.log.line_with(&["plugin=\"whole\"", "a body of more than 131072 bytes"]).await;
+    server.log.line_with(&["plugin=whole", "a body of more than 131072 bytes"]).await;
 }
 
 #[tokio::test]
@@ -615,11 +615,12 @@ async fn a_reload_swaps_the_integration_and_leaves_connections_and_components_as
     assert_eq!(peer.ask("two").await, "two", "the connection is as before");
     assert_eq!(after.one().await.body, "two");
     assert_eq!(peer.ask(r#"{"action":"guest","x":1}"#).await, r#"guest {"action":"guest","x":1}"#);
-    assert!(!server.log.text().contains("live plugin=\"guest\""), "the component was loaded anew");
+    let log = server.log.text();
+    assert!(!log.lines().any(|line| line.contains("live") && line.contains("plugin")), "a component was loaded anew");
 
     // What is wrong leaves the old one serving.
     fs::write(server.site.manifest(), with(&before, "").replace("type = \"http\"", "type = \"htpp\"")).unwrap();
-    server.log.line_with(&["ERROR", "found \"htpp\"", "the old version keeps serving"]).await;
+    server.log.line_with(&["found \"htpp\"", "the old version keeps serving"]).await;
     assert_eq!(peer.ask("three").await, "three");
     assert_eq!(after.one().await.body, "three");
 
