@@ -216,15 +216,31 @@ fn the_documentation_has_the_keys_that_are_known_and_no_others() {
     let documentation = documentation();
     let sections = documentation.split("\n## ").filter(|section| section.starts_with('['));
     for section in sections {
-        let (header, rows) = section.split_once('\n').unwrap();
-        let mut keys: Vec<&str> =
-            rows.lines().filter_map(|row| row.strip_prefix("| `")?.split_once("` |")).map(|(key, _)| key).collect();
-        keys.sort_unstable();
-        // An unknown key that is like no other is answered with all that are known.
-        let told = told(&format!("{}\nqqqqqqqq = 1", header.replace("[routes]", "[routes.qqqqqqqq]\nintegration = 1")));
-        let known = format!("has no key \"qqqqqqqq\"; what can stand here: {}", keys.join(", "));
-        assert!(told.lines().any(|line| line.ends_with(&known)), "{header}: {keys:?}\n{told}");
+        let (header, text) = section.split_once('\n').unwrap();
+        let mut types = text.split("\n### ").skip(1).filter(|part| part.starts_with("type = ")).peekable();
+        if types.peek().is_none() {
+            check_keys(&header.replace("[routes]", "[routes.qqqqqqqq]\nintegration = 1"), keys(text));
+        }
+        for part in types {
+            let (kind, text) = part.split_once('\n').unwrap();
+            check_keys(&format!("{header}\n{kind}"), [keys(text), vec!["type"]].concat());
+        }
     }
+}
+
+/// The keys of the first table of keys.
+fn keys(text: &str) -> Vec<&str> {
+    let rows = text.lines().skip_while(|row| !row.starts_with("| key |")).take_while(|row| row.starts_with('|'));
+    let cells = rows.filter_map(|row| row.strip_prefix("| `")?.split_once("` |")).map(|(cell, _)| cell);
+    cells.flat_map(|cell| cell.split("`, `")).collect()
+}
+
+fn check_keys(header: &str, mut keys: Vec<&str>) {
+    keys.sort_unstable();
+    // An unknown key that is like no other is answered with all that are known.
+    let told = told(&format!("{header}\nqqqqqqqq = 1"));
+    let known = format!("has no key \"qqqqqqqq\"; what can stand here: {}", keys.join(", "));
+    assert!(told.lines().any(|line| line.ends_with(&known)), "{header}: {keys:?}\n{told}");
 }
 
 #[test]
