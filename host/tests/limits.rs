@@ -568,7 +568,7 @@ async fn an_event_that_waits_too_long_for_a_place_is_refused() {
     assert_eq!((awake.len(), refused.len()), (256, 44));
     for frame in refused {
         let request_id = failed(frame, TOO_MANY);
-        server.log.line_with(&["ERROR", "no sandbox was free for 5s", &request_id]).await;
+        server.log.line_with(&["ERROR", "no place was free for it for 5s", &request_id]).await;
     }
     assert_eq!(peers[0].ask("echo hello").await, "hello");
     assert_eq!(waiting[0].ask("echo hello").await, "hello");

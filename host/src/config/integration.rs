@@ -85,7 +85,9 @@ enum Type {
 const TYPES: [(&str, Type); 3] = [("component", Type::Component), ("http", Type::Http), ("mock", Type::Mock)];
 
 fn kind(section: &mut Section<'_>) -> Option<Type> {
-    if section.is_written("type") { section.read("type", known_type) } else { Some(Type::Component) }
+    let written = section.is_written("type");
+    let kind = section.read("type", known_type);
+    if written { kind } else { Some(Type::Component) }
 }
 
 fn known_type(value: &DeValue<'_>) -> Result<Type, Wrong> {

@@ -49,7 +49,7 @@ pub enum InvokeError {
     #[error("the host panicked while it served the handler: {0}")]
     Panicked(String),
     /// Too many events run already.
-    #[error("no sandbox was free for {0:?}")]
+    #[error("no place was free for it for {0:?}")]
     Overloaded(Duration),
 }
 
