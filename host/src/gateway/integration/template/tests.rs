@@ -1,4 +1,5 @@
 use http::HeaderValue;
+use proptest::prelude::*;
 
 use super::*;
 use crate::gateway::integration::mapping::tests::{caller, connect, message};
@@ -148,4 +149,21 @@ fn a_text_has_no_more_bytes_than_are_allowed() {
     assert_eq!(twice.render(&scope, 10).as_deref(), Ok("1234512345"));
     assert_eq!(twice.render(&scope, 9), Err(TooLong));
     assert_eq!(template("a", Kind::Event).render(&scope, 0), Err(TooLong));
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_too_odd_to_be_read(text in r##"([$#{}()\[\].'"!\\ *ä1a-]|context|stage|input|json|body|integration|response){0,12}"##) {
+        use crate::gateway::integration::{ResponseKey, Source, Target, UrlTemplate};
+        for kind in [Kind::Event, Kind::Response] {
+            if let Ok(template) = Template::parse(&text, kind) {
+                let (caller, event) = (caller(), message("{}"));
+                let scope = Scope { caller: &caller, event: &event, body: Some("{}"), response: None };
+                prop_assert!(template.render(&scope, MAX).is_ok_and(|text| text.len() <= MAX));
+            }
+        }
+        let _ = (UrlTemplate::parse(&text), UrlTemplate::parse(&format!("http://h/{text}")));
+        let _ = (Source::parse(&text), Source::parse(&format!("route.request.body{text}")));
+        let _ = (Target::parse(&format!("integration.request.header.{text}")), ResponseKey::parse(&format!("/{text}/")));
+    }
 }
