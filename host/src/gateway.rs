@@ -42,6 +42,7 @@ pub use connect::{Admitted, Refusal, Upgrade};
 pub use context::ContextVariable;
 pub use crowd::{Broadcast, Listed};
 pub use deployment::{Deployment, Stage, Version};
+pub use event_json::{AuthorizerEventJson, EventJson};
 pub use history::{NotKept, Record, RollBack};
 pub use integration::{
     BadMapping, Http, HttpSettings, Integration, IntegrationResponse, Mock, RequestParameter, ResponseKey,

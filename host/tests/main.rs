@@ -25,6 +25,7 @@ mod management;
 mod messages;
 mod metrics;
 mod ordering;
+mod print_event;
 mod reload;
 mod reload_under_load;
 mod reuse;

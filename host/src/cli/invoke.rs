@@ -16,7 +16,7 @@ use crate::cli::{answer, counted, load_manifest, size};
 use crate::config::{self, Config, MANIFEST_NAME};
 use crate::connections::{Connection, Peer, Presence};
 use crate::event::{Disconnect, Event, Field, now};
-use crate::gateway::{Integration, RouteKey};
+use crate::gateway::{EventJson, Integration, RouteKey};
 use crate::id::{ConnectionId, NodeId, RequestId};
 use crate::payload::Payload;
 use crate::reload::{Plugins, api_info, shown};
@@ -26,7 +26,7 @@ use crate::runtime::Invocation;
 ///
 /// Prints the response, what was posted to whom, and what it took; the handler's log is on stderr.
 /// The store is empty but for the rows that --row and --other give. The exit code is 1 if the
-/// handler fails.
+/// handler fails. With --print-event nothing runs: the event is printed as a Lambda function gets it.
 #[derive(clap::Args)]
 #[command(
     verbatim_doc_comment,
@@ -34,7 +34,8 @@ use crate::runtime::Invocation;
 Examples:
   jackfield invoke '$connect' --query userId=A
   jackfield invoke sendmessage --row user=A --other user=B \\
-      --body '{\"action\":\"sendmessage\",\"to\":\"B\",\"content\":\"hello\"}'"
+      --body '{\"action\":\"sendmessage\",\"to\":\"B\",\"content\":\"hello\"}'
+  jackfield invoke '$disconnect' --code 1001 --print-event"
 )]
 pub struct Invoke {
     /// The key of a route of the manifest, such as join or '$default' (a shell wants the quotes)
@@ -63,6 +64,9 @@ pub struct Invoke {
     /// The stage of the event, where the manifest has several
     #[arg(long)]
     stage: Option<String>,
+    /// Print the event as API Gateway's JSON and run nothing
+    #[arg(long, conflicts_with_all = ["row", "other"])]
+    print_event: bool,
 }
 
 fn field(text: &str) -> Result<Field, String> {
@@ -81,6 +85,9 @@ impl Invoke {
         let Some((key, route)) = key.and_then(|key| stage.routes.get_key_value(&key)) else {
             bail!("{manifest} has no route {:?}; its routes are: {known}", self.route);
         };
+        if self.print_event {
+            return self.print(&config, stage_name, key);
+        }
         let sandbox = Sandbox::new(&config)?;
         let mut plugins = Plugins::new();
         if let Some(component) = config.components.get(&route.integration) {
@@ -101,14 +108,8 @@ impl Invoke {
         if *key == RouteKey::Disconnect {
             own.outbox.shut();
         }
-        let caller = Caller {
-            api: Arc::new(api_info(&config, stage_name)),
-            connection: Arc::clone(&own),
-            route_key: key.as_str().into(),
-            request_id: RequestId::next(),
-            request_time: now(),
-        };
-        let event = self.event(key);
+        let caller = caller(&config, stage_name, key, Arc::clone(&own));
+        let event = self.event(&config, key);
         // The guest runs on this thread: nothing else does while it is awaited.
         let before = ThreadTime::now();
         let invocation = integration.invoke(caller, &event).await;
@@ -126,6 +127,16 @@ impl Invoke {
         report.cost(&integration, &invocation, cpu);
         answer(&report.0)?;
         Ok(if invocation.result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn print(&self, config: &Config, stage: &str, key: &RouteKey) -> anyhow::Result<ExitCode> {
+        let id = ConnectionId::random(NodeId(0));
+        let connection = Arc::new(Connection::left_behind(id, stage.into(), now(), peer(config)));
+        let caller = caller(config, stage, key, connection);
+        let event = self.event(config, key);
+        let json = EventJson { caller: &caller, event: &event };
+        answer(&format!("{}\n", serde_json::to_string_pretty(&json)?))?;
+        Ok(ExitCode::SUCCESS)
     }
 
     fn stage<'c>(&self, config: &'c Config) -> anyhow::Result<(&'c str, &'c config::Stage)> {
@@ -149,12 +160,7 @@ impl Invoke {
         attributes: &[Field],
     ) -> anyhow::Result<Presence> {
         let services = &sandbox.loader.services;
-        let peer = Peer {
-            source_ip: "127.0.0.1".to_owned(),
-            user_agent: Some(concat!("jackfield-invoke/", env!("CARGO_PKG_VERSION")).to_owned()),
-            domain_name: config.server.listen.to_string(),
-            authorizer: Vec::new(),
-        };
+        let peer = peer(config);
         let id = ConnectionId::random(NodeId(0));
         let presence = services.connections.enter(Connection::new(id, stage.into(), peer.clone(), &config.connection));
         let row = Row {
@@ -170,14 +176,41 @@ impl Invoke {
         Ok(presence)
     }
 
-    fn event(&self, key: &RouteKey) -> Event {
+    fn event(&self, config: &Config, key: &RouteKey) -> Event {
         match key {
-            RouteKey::Connect => Event::Connect { headers: self.header.clone(), query_string: self.query.clone() },
+            RouteKey::Connect => {
+                let Peer { user_agent, domain_name, .. } = peer(config);
+                let sent = [("Host", domain_name), ("User-Agent", user_agent.unwrap_or_default())];
+                let given = |name: &str| self.header.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
+                let headers = sent.into_iter().filter(|(name, _)| !given(name));
+                let headers = headers.map(|(name, value)| (name.to_owned(), value)).chain(self.header.clone());
+                Event::Connect { headers: headers.collect(), query_string: self.query.clone() }
+            }
             RouteKey::Disconnect => Event::Disconnect(Disconnect { status_code: self.code, reason: self.body.clone() }),
             RouteKey::Default | RouteKey::Custom(_) => {
                 Event::Message { message_id: RequestId::next(), body: self.body.clone().into() }
             }
         }
+    }
+}
+
+/// Who sends the event.
+fn peer(config: &Config) -> Peer {
+    Peer {
+        source_ip: "127.0.0.1".to_owned(),
+        user_agent: Some(concat!("jackfield-invoke/", env!("CARGO_PKG_VERSION")).to_owned()),
+        domain_name: config.server.listen.to_string(),
+        authorizer: Vec::new(),
+    }
+}
+
+fn caller(config: &Config, stage: &str, key: &RouteKey, connection: Arc<Connection>) -> Caller {
+    Caller {
+        api: Arc::new(api_info(config, stage)),
+        connection,
+        route_key: key.as_str().into(),
+        request_id: RequestId::next(),
+        request_time: now(),
     }
 }
 
