@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 
 use crate::capability::{ApiInfo, PluginScope, Services};
 use crate::config::{self, Config};
-use crate::gateway::{Deployment, Http, Integration, Management, Mock, Route, RouteTable, Stage, Transport, Version};
+use crate::gateway::{Deployment, Http, Integration, Lambda, Management, Mock, Route, RouteTable, Stage, Transport, Version};
 use crate::limits::{COMPONENT_BYTES_MAX, ConnectionLimits};
 use crate::metrics::Metrics;
 use crate::runtime::{Artifact, Plugin, Runtime};
@@ -194,6 +194,10 @@ impl Loader {
             config::Integration::Http(settings) => {
                 let http = Http::new(name, settings.clone(), self.transport.clone(), message_bytes);
                 Integration::Http(Arc::new(http))
+            }
+            config::Integration::Lambda(settings) => {
+                let lambda = Lambda::new(name, settings.clone(), self.transport.clone(), message_bytes);
+                Integration::Lambda(Arc::new(lambda))
             }
             config::Integration::Mock(answer) => {
                 Integration::Mock(Arc::new(Mock { name: name.into(), answer: answer.clone(), message_bytes }))

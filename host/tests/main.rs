@@ -19,6 +19,7 @@ mod deployments;
 mod dev;
 mod endings;
 mod integrations;
+mod lambda;
 mod limits;
 mod loading;
 mod management;

@@ -78,6 +78,7 @@ fn described(name: &str, integration: &Integration, all: &[Loaded]) -> String {
             format!("version {}  {}", loaded.plugin.version(), shown(&loaded.integration.component))
         }
         Integration::Http(settings) => format!("http  {} {}", settings.method, settings.url),
+        Integration::Lambda(settings) => format!("lambda  {}", settings.url),
         Integration::Mock(answer) => format!("mock  {}", answer.status.unwrap_or(200)),
     }
 }

@@ -10,9 +10,10 @@ use super::other_names::nearest;
 use super::section::{Entry, Section};
 use super::value::{self, Wrong};
 use super::{Component, Stage};
-use crate::gateway::{HttpSettings, IntegrationResponse, RouteKey, Source};
+use crate::gateway::{HttpSettings, IntegrationResponse, LambdaSettings, RequestParameter, RouteKey, Source};
 
 mod http;
+mod lambda;
 mod mock;
 mod responses;
 
@@ -24,6 +25,7 @@ pub enum Integration {
     /// What it has is among the components, under the same name.
     Component,
     Http(HttpSettings),
+    Lambda(LambdaSettings),
     Mock(IntegrationResponse),
 }
 
@@ -66,6 +68,7 @@ impl Integrations {
                 Some(Integration::Component)
             }
             Type::Http => http::http(&mut section).map(Integration::Http),
+            Type::Lambda => lambda::lambda(&mut section).map(Integration::Lambda),
             Type::Mock => Some(Integration::Mock(mock::mock(&mut section))),
         };
         section.finish();
@@ -79,10 +82,12 @@ impl Integrations {
 enum Type {
     Component,
     Http,
+    Lambda,
     Mock,
 }
 
-const TYPES: [(&str, Type); 3] = [("component", Type::Component), ("http", Type::Http), ("mock", Type::Mock)];
+const TYPES: [(&str, Type); 4] =
+    [("component", Type::Component), ("http", Type::Http), ("lambda", Type::Lambda), ("mock", Type::Mock)];
 
 fn kind(section: &mut Section<'_>) -> Option<Type> {
     let written = section.is_written("type");
@@ -99,7 +104,10 @@ fn known_type(value: &DeValue<'_>) -> Result<Type, Wrong> {
         "HTTP_PROXY" => "write \"http\": proxy = true is its default".to_owned(),
         "HTTP" => "write \"http\", and proxy = false beside it".to_owned(),
         "MOCK" => "write \"mock\"".to_owned(),
-        "AWS" => "services of AWS are called by a component".to_owned(),
+        "AWS_PROXY" => "write \"lambda\": proxy = true is its default".to_owned(),
+        "AWS" => "for a function write \"lambda\", and proxy = false beside it; services of AWS are called by a \
+            component"
+            .to_owned(),
         _ => nearest(text, TYPES.iter().map(|(name, _)| *name))
             .map_or(String::new(), |name| format!("did you mean {name:?}?")),
     };
@@ -115,18 +123,22 @@ pub fn tell_of_what_is_absent(
     stages: &BTreeMap<String, Stage>,
 ) {
     for entry in section.entries() {
-        let Some(Integration::Http(settings)) = integrations.get(entry.key) else { continue };
+        let (url, request_parameters): (_, &[RequestParameter]) = match integrations.get(entry.key) {
+            Some(Integration::Http(settings)) => (&settings.url, &settings.request_parameters),
+            Some(Integration::Lambda(settings)) => (&settings.url, &[]),
+            _ => continue,
+        };
         let name = section.name_of(entry.key);
         let uses =
             |stage: &Stage, key: &RouteKey| stage.routes.get(key).is_some_and(|route| route.integration == entry.key);
         let warn = |problem, advice: &str| section.problems.warning(entry.key_span.clone(), problem, advice);
 
-        let sources = settings.request_parameters.iter().map(|parameter| &parameter.from);
+        let sources = request_parameters.iter().map(|parameter| &parameter.from);
         let mapped = sources.clone().filter_map(|source| match source {
             Source::StageVariable(name) => Some(&**name),
             _ => None,
         });
-        let variables: BTreeSet<_> = settings.url.stage_variables().chain(mapped).collect();
+        let variables: BTreeSet<_> = url.stage_variables().chain(mapped).collect();
         for (stage_name, stage) in stages {
             let serves = stage.routes.keys().any(|key| uses(stage, key));
             for variable in variables.iter().filter(|variable| serves && !stage.variables.contains_key(**variable)) {

@@ -56,6 +56,10 @@ const OTHER_NAMES: &[(&[&str], &str)] = &[
         &["status", "statuscode", "body", "parameters", "responseparameters", "responses", "integrationresponses"],
         r#"type = "mock" has status, body and parameters; type = "http" with proxy = false has them in responses"#,
     ),
+    (
+        &["function", "functionname", "functionarn", "lambda", "lambdaarn", "endpoint"],
+        r#"a Lambda function has type = "lambda" and a url, or an endpoint and a function"#,
+    ),
     (&["command", "buildcommand"], "write it in [integrations.NAME] as build"),
     (&["environment", "environmentvariables"], "write it in [integrations.NAME] as env"),
     (

@@ -8,10 +8,12 @@ use crate::event::{Event, Response};
 use crate::runtime::{Invocation, InvokeError, Plugin};
 
 mod http; // a server that is sent each event
+mod lambda; // a function that is called with each event
 mod mock; // an answer that stands in the manifest
 
-// What the manifest says of what goes out and what comes back.
+// What goes out and what comes back.
 mod mapping;
+mod proxy_response;
 mod responses;
 mod template;
 mod url;
@@ -20,6 +22,7 @@ mod client; // how a request over HTTP is sent
 
 pub use client::Transport;
 pub use http::{Http, HttpSettings};
+pub use lambda::{Lambda, LambdaSettings};
 pub use mapping::{BadMapping, RequestParameter, Source, Target};
 pub use mock::Mock;
 pub use responses::{IntegrationResponse, ResponseKey, ResponseParameter, ResponseSource, Responses};
@@ -31,6 +34,7 @@ pub use url::UrlTemplate;
 pub enum Integration {
     Component(Arc<Plugin>),
     Http(Arc<Http>),
+    Lambda(Arc<Lambda>),
     Mock(Arc<Mock>),
 }
 
@@ -40,6 +44,7 @@ impl Integration {
             Self::Component(plugin) => plugin.invoke(caller, event).await,
             // Boxed: the exchange is large, and an event of a component would carry its size.
             Self::Http(http) => without_sandbox(Box::pin(http.invoke(&caller, event))).await,
+            Self::Lambda(lambda) => without_sandbox(Box::pin(lambda.invoke(&caller, event))).await,
             Self::Mock(mock) => without_sandbox(async { mock.invoke(&caller, event) }).await,
         }
     }
@@ -49,6 +54,7 @@ impl Integration {
         match self {
             Self::Component(plugin) => plugin.name(),
             Self::Http(http) => http.name(),
+            Self::Lambda(lambda) => lambda.name(),
             Self::Mock(mock) => &mock.name,
         }
     }
@@ -57,7 +63,7 @@ impl Integration {
     pub fn version(&self) -> Option<String> {
         match self {
             Self::Component(plugin) => Some(plugin.version()),
-            Self::Http(_) | Self::Mock(_) => None,
+            Self::Http(_) | Self::Lambda(_) | Self::Mock(_) => None,
         }
     }
 }

@@ -88,7 +88,11 @@ fn a_type_that_is_none_is_told_with_those_that_are() {
         ("HTTP_PROXY", "write \"http\": proxy = true is its default"),
         ("HTTP", "write \"http\", and proxy = false beside it"),
         ("MOCK", "write \"mock\""),
-        ("AWS", "services of AWS are called by a component"),
+        ("AWS_PROXY", "write \"lambda\": proxy = true is its default"),
+        (
+            "AWS",
+            "for a function write \"lambda\", and proxy = false beside it; services of AWS are called by a component",
+        ),
     ] {
         let expected =
             format!("jackfield.toml:4: integrations.back.type: found {kind:?}, expected one of \"component\"");

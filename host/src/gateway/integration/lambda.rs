@@ -1,0 +1,147 @@
+//! An integration that is a Lambda function, over the Invoke API.
+//!
+//! Whoever speaks it will do: the Runtime Interface Emulator of a container, SAM, LocalStack.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::{Request, StatusCode};
+use serde::Deserialize;
+
+use crate::capability::Caller;
+use crate::event::{Event, Response};
+use crate::gateway::event_json::EventJson;
+use crate::gateway::integration::client::{Client, Transport};
+use crate::gateway::integration::proxy_response;
+use crate::gateway::integration::responses::Responses;
+use crate::gateway::integration::template::Scope;
+use crate::gateway::integration::url::UrlTemplate;
+use crate::limits::INTEGRATION_RESPONSE_BYTES_MAX;
+use crate::payload::Payload;
+use crate::runtime::InvokeError;
+
+/// What the manifest says of one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LambdaSettings {
+    /// Where it is invoked.
+    pub url: UrlTemplate,
+    /// Whether the function gets the event, and its answer is the response (`AWS_PROXY`). Else it
+    /// gets the message alone.
+    pub proxy: bool,
+    pub timeout: Duration,
+    /// Where it is no proxy: what is made of the answer, chosen by its `errorMessage`.
+    pub responses: Responses,
+}
+
+pub struct Lambda {
+    name: Box<str>,
+    settings: LambdaSettings,
+    client: Client,
+    /// The largest message.
+    message_bytes: usize,
+}
+
+impl Lambda {
+    pub fn new(name: &str, settings: LambdaSettings, transport: Transport, message_bytes: usize) -> Self {
+        let client = Client::new(transport, settings.timeout, INTEGRATION_RESPONSE_BYTES_MAX);
+        Self { name: name.into(), settings, client, message_bytes }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Calls the function and waits for what it answers, within the timeout.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection; the function may run on unheard.
+    pub async fn invoke(&self, caller: &Caller, event: &Event) -> Result<Response, InvokeError> {
+        let payload = if self.settings.proxy { event_json(caller, event) } else { message(event) };
+        let answer = self.call(caller, payload).await?;
+        let response = match self.settings.proxy {
+            true => pass(&answer)?,
+            false => self.select(caller, event, &answer)?,
+        };
+        match &response.body {
+            Some(body) if body.len() > self.message_bytes => {
+                let (found, max) = (body.len(), self.message_bytes);
+                Err(InvokeError::Malformed(format!("a body of {found} bytes, at most {max} are a message")))
+            }
+            _ => Ok(response),
+        }
+    }
+
+    /// The function's answer to this payload, which may be its failure.
+    pub async fn call(&self, caller: &Caller, payload: Bytes) -> Result<http::Response<Bytes>, InvokeError> {
+        let url = self.settings.url.uri(caller, |_| None, &[]).map_err(InvokeError::Failed)?;
+        let request = Request::post(url)
+            .header(CONTENT_TYPE, "application/json")
+            .header(USER_AGENT, concat!("jackfield/", env!("CARGO_PKG_VERSION")))
+            .header("x-amz-invocation-type", "RequestResponse")
+            .body(payload)
+            .expect("its parts are good");
+        let answer = self.client.send(request).await?;
+        if answer.status().is_success() { Ok(answer) } else { Err(unserved(&answer)) }
+    }
+
+    /// The integration response for what the function answered.
+    fn select(&self, caller: &Caller, event: &Event, answer: &http::Response<Bytes>) -> Result<Response, InvokeError> {
+        let body = std::str::from_utf8(answer.body());
+        let body = body.map_err(|_| InvokeError::Malformed("what is no UTF-8".to_owned()))?;
+        let error = error_message(body);
+        let Some(integration_response) = self.settings.responses.select(&error) else {
+            let what = proxy_response::failure(answer.body()).unwrap_or_else(|| "no error".to_owned());
+            let text = format!("{what}, for which responses has neither a pattern nor $default");
+            return Err(InvokeError::Malformed(text));
+        };
+        // The status of the call: that of the peer is the integration response's to say.
+        let status = StatusCode::OK.as_u16();
+        let scope = Scope { caller, event, body: Some(body), response: Some((status, answer.headers())) };
+        let payload = Some(body).filter(|body| !body.is_empty()).map(|body| Payload::from(body.to_owned()));
+        let max = self.message_bytes;
+        let response = integration_response.answer(status, &scope, payload, max);
+        response.map_err(|_| InvokeError::Malformed(format!("its template makes a body of more than {max} bytes")))
+    }
+}
+
+fn event_json(caller: &Caller, event: &Event) -> Bytes {
+    let json = serde_json::to_vec(&EventJson { caller, event });
+    json.expect("an event has nothing that JSON has not").into()
+}
+
+/// What a function gets that is not told of the event: the message, or where there is none an empty object.
+fn message(event: &Event) -> Bytes {
+    match event {
+        Event::Message { body: Payload::Text(text), .. } => text.clone().into(),
+        Event::Message { body: Payload::Binary(bytes), .. } => bytes.clone(),
+        Event::Connect { .. } | Event::Disconnect(_) => Bytes::from_static(b"{}"),
+    }
+}
+
+/// A function under proxy integration has answered a response, or it has failed.
+fn pass(answer: &http::Response<Bytes>) -> Result<Response, InvokeError> {
+    if let Some(failure) = proxy_response::failure(answer.body()) {
+        return Err(InvokeError::Failed(failure));
+    }
+    if let Some(kind) = answer.headers().get("x-amz-function-error") {
+        return Err(InvokeError::Failed(String::from_utf8_lossy(kind.as_bytes()).into_owned()));
+    }
+    proxy_response::parse(answer.body()).map_err(|error| InvokeError::Malformed(error.to_string()))
+}
+
+/// Why the service did not call the function, such as `ResourceNotFoundException`.
+fn unserved(answer: &http::Response<Bytes>) -> InvokeError {
+    let kind = answer.headers().get("x-amzn-errortype").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    InvokeError::Failed(format!("the Invoke API answered {} {kind}", answer.status()).trim_end().to_owned())
+}
+
+/// `$integration.response.body.errorMessage`, by which an integration response is chosen.
+fn error_message(body: &str) -> String {
+    #[derive(Deserialize)]
+    struct Failure {
+        #[serde(rename = "errorMessage")]
+        error_message: String,
+    }
+    serde_json::from_str::<Failure>(body).map(|failure| failure.error_message).unwrap_or_default()
+}
