@@ -20,6 +20,7 @@ mod dev;
 mod endings;
 mod integrations;
 mod lambda;
+mod lambda_runtime;
 mod limits;
 mod loading;
 mod management;

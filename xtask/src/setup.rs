@@ -13,8 +13,12 @@ pub const LEAN: &str = "wasm32-unknown-unknown";
 
 /// The clients against which the tests run, in the versions that they were last seen with: for
 /// `@connections` the AWS SDKs, for sockets `websockets` and wscat.
-const OF_PYPI: &[Package] =
-    &[Package { name: "boto3", version: "1.44.5" }, Package { name: "websockets", version: "17.4" }];
+const OF_PYPI: &[Package] = &[
+    Package { name: "boto3", version: "1.44.5" },
+    Package { name: "websockets", version: "17.4" },
+    // AWS's runtime of Python functions, which tests put behind a route.
+    Package { name: "awslambdaric", version: "4.2.2" },
+];
 const OF_NPM: &[Package] = &[
     Package { name: "@aws-sdk/client-apigatewaymanagementapi", version: "3.1168.0" },
     Package { name: "wscat", version: "6.1.0" },
