@@ -1,8 +1,9 @@
 //! What happens on a connection, as handlers are told it, and what they answer.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::id::RequestId;
+use crate::limits::EVENT_WAIT_MAX;
 use crate::payload::Payload;
 
 /// A name and its value, in the order and the case in which they were sent.
@@ -45,6 +46,14 @@ pub enum Event {
     },
     /// The connection is gone already.
     Disconnect(Disconnect),
+}
+
+impl Event {
+    /// How long it may wait for its turn. Nobody waits for a `$disconnect`, and it runs in any
+    /// case: it may come late.
+    pub fn wait_max(&self) -> Option<Duration> {
+        if matches!(self, Self::Disconnect(_)) { None } else { Some(EVENT_WAIT_MAX) }
+    }
 }
 
 /// How a connection ended, as `$disconnect` is told.

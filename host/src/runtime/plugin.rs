@@ -148,9 +148,7 @@ impl Plugin {
     pub async fn invoke(&self, caller: Caller, event: &Event) -> Invocation {
         let arrived = Instant::now();
         let mut progress = Progress::default();
-        // Nobody waits for a $disconnect, and it runs in any case: it may come late.
-        let wait = if matches!(event, Event::Disconnect(_)) { None } else { Some(EVENT_WAIT_MAX) };
-        let Some(_places) = self.runtime.places(self.places, wait).await else {
+        let Some(_places) = self.runtime.places(self.places, event.wait_max()).await else {
             let total = arrived.elapsed();
             let result = Err(InvokeError::Overloaded(EVENT_WAIT_MAX));
             return Invocation { result, instantiate: total, total, memory_bytes: 0 };

@@ -26,8 +26,8 @@ use tokio_rustls::rustls::crypto::ring;
 use tower_service::Service;
 
 use crate::limits::{
-    EVENT_WAIT_MAX, HTTP_BUFFER_BYTES, HTTP_CONNECT_TIMEOUT, HTTP_IDLE_CONNECTIONS_MAX, HTTP_IDLE_TIMEOUT,
-    HTTP_LOOK_UPS_MAX, INTEGRATION_REQUESTS_MAX,
+    HTTP_BUFFER_BYTES, HTTP_CONNECT_TIMEOUT, HTTP_IDLE_CONNECTIONS_MAX, HTTP_IDLE_TIMEOUT, HTTP_LOOK_UPS_MAX,
+    INTEGRATION_REQUESTS_MAX,
 };
 use crate::runtime::InvokeError;
 
@@ -94,13 +94,17 @@ impl Client {
     }
 
     /// Sends a request whose URI is whole; returns the response, whatever its status, with its body.
+    /// `wait` is how long it may wait for its turn, which is not within the timeout.
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection; the server may have acted on the request.
-    pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ClientError> {
-        let waited = timeout(EVENT_WAIT_MAX, self.requests.acquire()).await;
-        let _place =
-            waited.map_err(|_| ClientError::Overloaded(EVENT_WAIT_MAX))?.expect("nothing closes the semaphore");
+    pub async fn send(&self, request: Request<Bytes>, wait: Option<Duration>) -> Result<Response<Bytes>, ClientError> {
+        let place = self.requests.acquire();
+        let place = match wait {
+            Some(wait) => timeout(wait, place).await.map_err(|_| ClientError::Overloaded(wait))?,
+            None => place.await,
+        };
+        let _place = place.expect("nothing closes the semaphore");
         let exchange = timeout(self.timeout, self.exchange(request)).await;
         exchange.map_err(|_| ClientError::TimedOut(self.timeout))?
     }
@@ -217,7 +221,7 @@ mod tests {
     }
 
     async fn send(client: &Client, to: &str) -> Result<Response<Bytes>, ClientError> {
-        client.send(Request::post(to).body(Bytes::from_static(b"hello")).unwrap()).await
+        client.send(Request::post(to).body(Bytes::from_static(b"hello")).unwrap(), None).await
     }
 
     const LONG: Duration = Duration::from_secs(20);
@@ -284,15 +288,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_request_more_than_the_most_waits_for_one_to_end() {
+    async fn one_request_more_than_the_most_waits_for_one_to_end_but_no_longer_than_it_may() {
         let (address, _) = server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+        let url = format!("http://{address}/");
         let client = Arc::new(client(LONG, 0));
         let all = client.requests.acquire_many(INTEGRATION_REQUESTS_MAX as u32).await.unwrap();
-        let waiting = tokio::spawn({
-            let client = Arc::clone(&client);
-            async move { send(&client, &format!("http://{address}/")).await }
-        });
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let (patient, to) = (Arc::clone(&client), url.clone());
+        let waiting = tokio::spawn(async move { send(&patient, &to).await });
+        let short = Duration::from_millis(50);
+        let refused = client.send(Request::get(url).body(Bytes::new()).unwrap(), Some(short)).await;
+        assert!(matches!(refused, Err(ClientError::Overloaded(waited)) if waited == short), "{refused:?}");
         assert!(!waiting.is_finished());
         drop(all);
         assert_eq!(waiting.await.unwrap().unwrap().status().as_u16(), 200);

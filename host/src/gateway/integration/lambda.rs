@@ -17,7 +17,7 @@ use crate::gateway::integration::proxy_response;
 use crate::gateway::integration::responses::Responses;
 use crate::gateway::integration::template::Scope;
 use crate::gateway::integration::url::UrlTemplate;
-use crate::limits::INTEGRATION_RESPONSE_BYTES_MAX;
+use crate::limits::{EVENT_WAIT_MAX, INTEGRATION_RESPONSE_BYTES_MAX};
 use crate::payload::Payload;
 use crate::runtime::InvokeError;
 
@@ -58,7 +58,7 @@ impl Lambda {
     /// Dropping the future closes the connection; the function may run on unheard.
     pub async fn invoke(&self, caller: &Caller, event: &Event) -> Result<Response, InvokeError> {
         let payload = if self.settings.proxy { event_json(caller, event) } else { message(event) };
-        let answer = self.call(caller, payload).await?;
+        let answer = self.send(caller, payload, event.wait_max()).await?;
         let response = match self.settings.proxy {
             true => pass(&answer)?,
             false => self.select(caller, event, &answer)?,
@@ -72,8 +72,17 @@ impl Lambda {
         }
     }
 
-    /// The function's answer to this payload, which may be its failure.
+    /// What the function answers to this payload, which may be its failure.
     pub async fn call(&self, caller: &Caller, payload: Bytes) -> Result<http::Response<Bytes>, InvokeError> {
+        self.send(caller, payload, Some(EVENT_WAIT_MAX)).await
+    }
+
+    async fn send(
+        &self,
+        caller: &Caller,
+        payload: Bytes,
+        wait: Option<Duration>,
+    ) -> Result<http::Response<Bytes>, InvokeError> {
         let url = self.settings.url.uri(caller, |_| None, &[]).map_err(InvokeError::Failed)?;
         let request = Request::post(url)
             .header(CONTENT_TYPE, "application/json")
@@ -81,7 +90,7 @@ impl Lambda {
             .header("x-amz-invocation-type", "RequestResponse")
             .body(payload)
             .expect("its parts are good");
-        let answer = self.client.send(request).await?;
+        let answer = self.client.send(request, wait).await?;
         if answer.status().is_success() { Ok(answer) } else { Err(unserved(&answer)) }
     }
 
