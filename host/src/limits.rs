@@ -191,6 +191,9 @@ pub const HTTP_REFUSALS_MAX: usize = 16;
 /// Requests of one integration whose responses have not come; one more waits, as for a place in the pool. Lambda's
 /// default of executions at once. Not in the manifest.
 pub const INTEGRATION_REQUESTS_MAX: usize = 1_000;
+/// Lambda's longest execution: one that is waited for no longer keeps its place among those at once for so long. Not in
+/// the manifest.
+pub const FUNCTION_DURATION_MAX: Duration = Duration::from_secs(15 * 60);
 /// Lambda's quota "invocation payload, synchronous", of a response. Not in the manifest.
 pub const INTEGRATION_RESPONSE_BYTES_MAX: usize = 6 * 1024 * 1024;
 /// API Gateway's quota "payload size" of HTTP integrations. What goes to a peer is a message, and smaller. Not in the

@@ -11,7 +11,9 @@ use anyhow::{Context as _, anyhow};
 
 use crate::capability::{ApiInfo, PluginScope, Services};
 use crate::config::{self, Config};
-use crate::gateway::{Deployment, Http, Integration, Lambda, Management, Mock, Route, RouteTable, Stage, Transport, Version};
+use crate::gateway::{
+    Deployment, Http, Integration, Lambda, Management, Mock, Route, RouteTable, Stage, Transport, Version,
+};
 use crate::limits::{COMPONENT_BYTES_MAX, ConnectionLimits};
 use crate::metrics::Metrics;
 use crate::runtime::{Artifact, Plugin, Runtime};

@@ -21,20 +21,25 @@ type Calls = Arc<Mutex<Vec<(String, Value)>>>;
 struct Functions {
     address: SocketAddr,
     calls: Calls,
+    running: Running,
 }
+
+/// How many calls run, and how many did at most.
+type Running = Arc<Mutex<(usize, usize)>>;
 
 impl Functions {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let calls = Calls::default();
-        let all = Arc::clone(&calls);
+        let running = Running::default();
+        let of_all = (Arc::clone(&calls), Arc::clone(&running));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&all)));
+                tokio::spawn(serve(stream, of_all.clone()));
             }
         });
-        Self { address, calls }
+        Self { address, calls, running }
     }
 
     /// Serves a manifest whose routes are all functions, each with half a second.
@@ -68,7 +73,7 @@ impl Functions {
 }
 
 /// One connection: requests one after the other.
-async fn serve(mut stream: TcpStream, calls: Calls) {
+async fn serve(mut stream: TcpStream, (calls, running): (Calls, Running)) {
     let mut bytes = Vec::new();
     loop {
         let head = loop {
@@ -88,7 +93,14 @@ async fn serve(mut stream: TcpStream, calls: Calls) {
         let body: Vec<u8> = bytes.drain(..length).collect();
         let payload = serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8(body).unwrap().into());
         let path = head.strip_prefix("POST ").unwrap().split(' ').next().unwrap().to_owned();
+        let now = |more: usize, less: usize| {
+            let mut running = running.lock().unwrap();
+            running.0 = running.0 + more - less;
+            running.1 = running.1.max(running.0);
+        };
+        now(1, 0);
         let answer = answer(&order(&payload)).await;
+        now(0, 1);
         calls.lock().unwrap().push((path, payload));
         if answer.is_empty() || stream.write_all(answer.as_bytes()).await.is_err() {
             return;
@@ -119,7 +131,7 @@ async fn answer(order: &str) -> String {
         "hang-up" => return String::new(),
         "large" => ("200 OK", "", "x".repeat(rest.parse().unwrap())),
         "sleep" => {
-            tokio::time::sleep(Duration::from_secs(2)).await;
+            tokio::time::sleep(Duration::from_millis(rest.parse().unwrap())).await;
             ("200 OK", "", r#"{"statusCode":200}"#.to_owned())
         }
         "" => ("200 OK", "", r#"{"statusCode":200}"#.to_owned()),
@@ -204,7 +216,8 @@ async fn a_function_that_fails_or_answers_what_is_no_response_is_a_bad_gateway()
 #[tokio::test]
 async fn a_function_that_cannot_be_reached_is_a_bad_gateway() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let functions = Functions { address: listener.local_addr().unwrap(), calls: Calls::default() };
+    let functions =
+        Functions { address: listener.local_addr().unwrap(), calls: Calls::default(), running: Running::default() };
     drop(listener);
     let server = functions.serve_all("");
     assert_eq!(server.try_connect("", &[]).await.err(), Some(502));
@@ -216,7 +229,7 @@ async fn a_function_that_takes_longer_than_its_timeout_is_a_gateway_timeout() {
     let functions = Functions::start().await;
     let server = functions.serve_all("");
     let started = Instant::now();
-    assert_eq!(server.try_connect(&query("sleep"), &[]).await.err(), Some(504));
+    assert_eq!(server.try_connect(&query("sleep 2000"), &[]).await.err(), Some(504));
     assert!(started.elapsed() >= Duration::from_millis(500));
 }
 
@@ -269,13 +282,13 @@ async fn a_timeout_is_told_to_the_byte_and_the_connection_stays() {
     let functions = Functions::start().await;
     let server = functions.serve_all("");
     let mut peer = server.connect("").await;
-    let told: Value = serde_json::from_str(&peer.ask(&message("one", "sleep")).await).unwrap();
+    let told: Value = serde_json::from_str(&peer.ask(&message("one", "sleep 2000")).await).unwrap();
     is_silent(&mut peer).await;
     let (connection_id, request_id) = (told["connectionId"].as_str().unwrap(), told["requestId"].as_str().unwrap());
     let expected = format!(
         r#"{{"message": "Endpoint request timed out", "connectionId":"{connection_id}", "requestId":"{request_id}"}}"#
     );
-    assert_eq!(peer.ask(&message("two", "sleep")).await.len(), expected.len());
+    assert_eq!(peer.ask(&message("two", "sleep 2000")).await.len(), expected.len());
     assert_eq!(functions.last("MESSAGE")["requestContext"]["connectionId"], connection_id);
 }
 
@@ -340,6 +353,54 @@ async fn a_message_is_told_as_it_is() {
     let binary = &functions.events("MESSAGE")[1];
     assert_eq!((&binary["body"], &binary["isBase64Encoded"]), (&json!("AP8="), &json!(true)));
     assert_eq!(binary["requestContext"]["routeKey"], "$default");
+}
+
+// ---- how many at once ------------------------------------------------------------------------
+
+/// Two peers, each with a message that takes 300 ms; how many ran at most.
+async fn at_most(function: &str) -> usize {
+    let functions = Functions::start().await;
+    let address = functions.address;
+    let server = Site::new(&format!(
+        "[integrations.function]\ntype = \"lambda\"\nendpoint = \"http://{address}\"\n{function}\n\
+         [routes]\n\"$default\" = {{ integration = \"function\", route_response = true }}"
+    ))
+    .serve();
+    let (mut one, mut two) = (server.connect("").await, server.connect("").await);
+    for peer in [&mut one, &mut two] {
+        peer.send(&message("any", "sleep 300")).await;
+    }
+    for mut peer in [one, two] {
+        is_silent(&mut peer).await;
+    }
+    let (_, most) = *functions.running.lock().unwrap();
+    most
+}
+
+#[tokio::test]
+async fn the_runtime_interface_emulator_is_sent_one_event_after_the_other_and_others_as_many_as_they_take() {
+    assert_eq!(at_most("function = \"function\"").await, 1);
+    assert_eq!(at_most("function = \"function\"\nconcurrency = 2").await, 2);
+    assert_eq!(at_most("function = \"chat\"").await, 2);
+    assert_eq!(at_most("function = \"chat\"\nconcurrency = 1").await, 1);
+}
+
+#[tokio::test]
+async fn a_function_that_outlives_its_timeout_keeps_the_next_event_waiting() {
+    let functions = Functions::start().await;
+    let address = functions.address;
+    let server = Site::new(&format!(
+        "[integrations.function]\ntype = \"lambda\"\nendpoint = \"http://{address}\"\nfunction = \"function\"\n\
+         timeout = \"200ms\"\n[routes]\n\"$default\" = {{ integration = \"function\", route_response = true }}"
+    ))
+    .serve();
+    let mut peer = server.connect("").await;
+    let started = Instant::now();
+    let told = peer.ask(&message("any", "sleep 1000")).await;
+    assert!(told.starts_with(r#"{"message": "Endpoint request timed out", "#), "{told}");
+    is_silent(&mut peer).await;
+    assert!(started.elapsed() >= Duration::from_secs(1));
+    assert_eq!(functions.running.lock().unwrap().1, 1);
 }
 
 // ---- $disconnect -----------------------------------------------------------------------------

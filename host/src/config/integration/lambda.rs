@@ -14,8 +14,18 @@ pub fn lambda(section: &mut Section<'_>) -> Option<LambdaSettings> {
     let url = function_url(section);
     let proxy = section.read("proxy", value::flag).unwrap_or(true);
     let timeout = section.read("timeout", value::duration(TIMEOUTS)).unwrap_or(limits::EVENT_TIMEOUT);
+    let concurrency = section.read("concurrency", value::count(1..=limits::INTEGRATION_REQUESTS_MAX));
     let responses = responses(section, proxy);
-    Some(LambdaSettings { url: url?, proxy, timeout, responses })
+    let url = url?;
+    let concurrency = concurrency.unwrap_or_else(|| default_concurrency(&url));
+    Some(LambdaSettings { url, proxy, timeout, concurrency, responses })
+}
+
+/// The Runtime Interface Emulator has one function, of this name, and breaks down where two of its
+/// events overlap.
+fn default_concurrency(url: &UrlTemplate) -> usize {
+    let is_emulator = url.to_string().ends_with("/2015-03-31/functions/function/invocations");
+    if is_emulator { 1 } else { limits::INTEGRATION_REQUESTS_MAX }
 }
 
 /// Either `url`, or `endpoint` and `function`, of which the Invoke API's URL is made.

@@ -2,11 +2,12 @@
 //!
 //! Knows times and sizes. Does not know events, routes or what stands in a body.
 
+use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use std::vec;
@@ -26,8 +27,8 @@ use tokio_rustls::rustls::crypto::ring;
 use tower_service::Service;
 
 use crate::limits::{
-    HTTP_BUFFER_BYTES, HTTP_CONNECT_TIMEOUT, HTTP_IDLE_CONNECTIONS_MAX, HTTP_IDLE_TIMEOUT, HTTP_LOOK_UPS_MAX,
-    INTEGRATION_REQUESTS_MAX,
+    EVENT_WAIT_MAX, FUNCTION_DURATION_MAX, HTTP_BUFFER_BYTES, HTTP_CONNECT_TIMEOUT, HTTP_IDLE_CONNECTIONS_MAX,
+    HTTP_IDLE_TIMEOUT, HTTP_LOOK_UPS_MAX, INTEGRATION_REQUESTS_MAX,
 };
 use crate::runtime::InvokeError;
 
@@ -36,14 +37,25 @@ use crate::runtime::InvokeError;
 /// It speaks HTTP/1.1, follows no redirect and takes no proxy from the environment. Over TLS it
 /// trusts the authorities that Mozilla trusts.
 #[derive(Clone)]
-pub struct Transport(legacy::Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>);
+pub struct Transport {
+    pool: Pool,
+    /// What runs of the functions that are bounded by themselves.
+    executions: Arc<Mutex<Executions>>,
+}
+
+type Pool = legacy::Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>;
+
+/// By the function's name and how many of it run at once, for as long as somebody calls it.
+type Executions = HashMap<(Box<str>, usize), Weak<Semaphore>>;
 
 /// What one integration sends its requests with.
 pub struct Client {
     transport: Transport,
     timeout: Duration,
     response_bytes_max: usize,
-    requests: Semaphore,
+    requests: Arc<Semaphore>,
+    /// How long a request goes on when it is waited for no longer.
+    runs_on: Option<Duration>,
 }
 
 /// Why there is no response.
@@ -52,7 +64,7 @@ pub enum ClientError {
     #[error("no response within {0:?} (timeout in the manifest)")]
     TimedOut(Duration),
     /// Too many requests wait for their responses already.
-    #[error("{INTEGRATION_REQUESTS_MAX} requests ran already, and none ended within {0:?}")]
+    #[error("as many requests ran as may at once, and none ended within {0:?}")]
     Overloaded(Duration),
     #[error("cannot connect")]
     Unreachable(#[source] legacy::Error),
@@ -76,58 +88,100 @@ impl Transport {
             .https_or_http()
             .enable_http1()
             .wrap_connector(http);
-        let client = legacy::Client::builder(TokioExecutor::new())
+        let pool = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(HTTP_IDLE_TIMEOUT)
             .pool_max_idle_per_host(HTTP_IDLE_CONNECTIONS_MAX)
             .http1_max_buf_size(HTTP_BUFFER_BYTES)
             .build(connector);
-        Self(client)
+        Self { pool, executions: Arc::default() }
+    }
+
+    /// The places of a function of which so many run at once: the same ones for all that call it,
+    /// before a reload and after it.
+    fn executions(&self, function: &str, count: usize) -> Arc<Semaphore> {
+        let mut all = self.executions.lock().expect("no code panics while holding the executions");
+        all.retain(|_, places| places.strong_count() > 0);
+        let known = all.get(&(function.into(), count)).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| {
+            let places = Arc::new(Semaphore::new(count));
+            all.insert((function.into(), count), Arc::downgrade(&places));
+            places
+        })
     }
 }
 
 impl Client {
     /// `timeout` is for all of an exchange: look-up, connection, request, response and its body.
     pub fn new(transport: Transport, timeout: Duration, response_bytes_max: usize) -> Self {
-        Self { transport, timeout, response_bytes_max, requests: Semaphore::new(INTEGRATION_REQUESTS_MAX) }
+        let requests = Arc::new(Semaphore::new(INTEGRATION_REQUESTS_MAX));
+        Self { transport, timeout, response_bytes_max, requests, runs_on: None }
+    }
+
+    /// The same for a function of which `concurrency` run at once. One that takes longer than its
+    /// timeout runs on, as on AWS, and keeps its place.
+    pub fn of_function(self, name: &str, concurrency: usize) -> Self {
+        let requests = self.transport.executions(name, concurrency);
+        Self { requests, runs_on: Some(FUNCTION_DURATION_MAX), ..self }
     }
 
     /// Sends a request whose URI is whole; returns the response, whatever its status, with its body.
-    /// `wait` is how long it may wait for its turn, which is not within the timeout.
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection; the server may have acted on the request.
-    pub async fn send(&self, request: Request<Bytes>, wait: Option<Duration>) -> Result<Response<Bytes>, ClientError> {
-        let place = self.requests.acquire();
+    pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ClientError> {
+        self.send_in_turn(request, Some(EVENT_WAIT_MAX)).await
+    }
+
+    /// The same; `wait` is how long it may wait for its turn, which is not within the timeout.
+    pub async fn send_in_turn(
+        &self,
+        request: Request<Bytes>,
+        wait: Option<Duration>,
+    ) -> Result<Response<Bytes>, ClientError> {
+        let place = Arc::clone(&self.requests).acquire_owned();
         let place = match wait {
             Some(wait) => timeout(wait, place).await.map_err(|_| ClientError::Overloaded(wait))?,
             None => place.await,
         };
-        let _place = place.expect("nothing closes the semaphore");
-        let exchange = timeout(self.timeout, self.exchange(request)).await;
-        exchange.map_err(|_| ClientError::TimedOut(self.timeout))?
+        let place = place.expect("nothing closes the semaphore");
+        let mut exchange = Box::pin(exchange(self.transport.pool.clone(), request, self.response_bytes_max));
+        let Ok(response) = timeout(self.timeout, &mut exchange).await else {
+            if let Some(limit) = self.runs_on {
+                tokio::spawn(async move {
+                    let _place = place;
+                    // Nobody hears the answer.
+                    let _ = timeout(limit, exchange).await;
+                });
+            }
+            return Err(ClientError::TimedOut(self.timeout));
+        };
+        response
     }
+}
 
-    async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ClientError> {
-        let response = self.transport.0.request(request.map(Full::new)).await.map_err(|error| {
-            if error.is_connect() { ClientError::Unreachable(error) } else { ClientError::Broken(error.into()) }
-        })?;
-        let (head, body) = response.into_parts();
-        Ok(Response::from_parts(head, self.whole(body).await?))
+async fn exchange(
+    pool: Pool,
+    request: Request<Bytes>,
+    response_bytes_max: usize,
+) -> Result<Response<Bytes>, ClientError> {
+    let response = pool.request(request.map(Full::new)).await.map_err(|error| {
+        if error.is_connect() { ClientError::Unreachable(error) } else { ClientError::Broken(error.into()) }
+    })?;
+    let (head, body) = response.into_parts();
+    Ok(Response::from_parts(head, whole(body, response_bytes_max).await?))
+}
+
+async fn whole(body: Incoming, max: usize) -> Result<Bytes, ClientError> {
+    // What says that it is too large is not read at all.
+    if body.size_hint().lower() > max as u64 {
+        return Err(ClientError::TooLarge(max));
     }
-
-    async fn whole(&self, body: Incoming) -> Result<Bytes, ClientError> {
-        let max = self.response_bytes_max;
-        // What says that it is too large is not read at all.
-        if body.size_hint().lower() > max as u64 {
-            return Err(ClientError::TooLarge(max));
-        }
-        match Limited::new(body, max).collect().await {
-            Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => Err(ClientError::TooLarge(max)),
-            Err(error) => Err(ClientError::Broken(error)),
-        }
+    match Limited::new(body, max).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(ClientError::TooLarge(max)),
+        Err(error) => Err(ClientError::Broken(error)),
     }
 }
 
@@ -221,7 +275,7 @@ mod tests {
     }
 
     async fn send(client: &Client, to: &str) -> Result<Response<Bytes>, ClientError> {
-        client.send(Request::post(to).body(Bytes::from_static(b"hello")).unwrap(), None).await
+        client.send_in_turn(Request::post(to).body(Bytes::from_static(b"hello")).unwrap(), None).await
     }
 
     const LONG: Duration = Duration::from_secs(20);
@@ -296,10 +350,26 @@ mod tests {
         let (patient, to) = (Arc::clone(&client), url.clone());
         let waiting = tokio::spawn(async move { send(&patient, &to).await });
         let short = Duration::from_millis(50);
-        let refused = client.send(Request::get(url).body(Bytes::new()).unwrap(), Some(short)).await;
+        let refused = client.send_in_turn(Request::get(url).body(Bytes::new()).unwrap(), Some(short)).await;
         assert!(matches!(refused, Err(ClientError::Overloaded(waited)) if waited == short), "{refused:?}");
         assert!(!waiting.is_finished());
         drop(all);
         assert_eq!(waiting.await.unwrap().unwrap().status().as_u16(), 200);
+    }
+
+    #[tokio::test]
+    async fn a_function_that_outlives_its_timeout_keeps_its_place_through_a_reload() {
+        let (address, _) = server("").await;
+        let transport = Transport::new();
+        let of = |name: &str| Client::new(transport.clone(), Duration::from_millis(50), 0).of_function(name, 1);
+        let function = of("f");
+        let late = send(&function, &format!("http://{address}/")).await;
+        assert!(matches!(late, Err(ClientError::TimedOut(_))), "{late:?}");
+        drop(function);
+        for (name, places) in [("f", 0), ("g", 1)] {
+            assert_eq!(of(name).requests.available_permits(), places, "{name}");
+        }
+        drop(of("h"));
+        assert_eq!(transport.executions.lock().unwrap().len(), 2, "f, which runs, and h: g is forgotten");
     }
 }

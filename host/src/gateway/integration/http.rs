@@ -60,7 +60,7 @@ impl Http {
     /// Dropping the future closes the connection; the server may have acted on the event.
     pub async fn invoke(&self, caller: &Caller, event: &Event) -> Result<Response, InvokeError> {
         let request = self.request(caller, event).map_err(InvokeError::Failed)?;
-        let response = self.client.send(request, event.wait_max()).await?;
+        let response = self.client.send_in_turn(request, event.wait_max()).await?;
         match self.settings.proxy {
             true => self.pass(response),
             false => self.select(caller, event, &response),

@@ -17,7 +17,7 @@ use crate::gateway::integration::proxy_response;
 use crate::gateway::integration::responses::Responses;
 use crate::gateway::integration::template::Scope;
 use crate::gateway::integration::url::UrlTemplate;
-use crate::limits::{EVENT_WAIT_MAX, INTEGRATION_RESPONSE_BYTES_MAX};
+use crate::limits::INTEGRATION_RESPONSE_BYTES_MAX;
 use crate::payload::Payload;
 use crate::runtime::InvokeError;
 
@@ -30,6 +30,8 @@ pub struct LambdaSettings {
     /// gets the message alone.
     pub proxy: bool,
     pub timeout: Duration,
+    /// How many of it run at once.
+    pub concurrency: usize,
     /// Where it is no proxy: what is made of the answer, chosen by its `errorMessage`.
     pub responses: Responses,
 }
@@ -45,6 +47,7 @@ pub struct Lambda {
 impl Lambda {
     pub fn new(name: &str, settings: LambdaSettings, transport: Transport, message_bytes: usize) -> Self {
         let client = Client::new(transport, settings.timeout, INTEGRATION_RESPONSE_BYTES_MAX);
+        let client = client.of_function(name, settings.concurrency);
         Self { name: name.into(), settings, client, message_bytes }
     }
 
@@ -55,10 +58,12 @@ impl Lambda {
     /// Calls the function and waits for what it answers, within the timeout.
     ///
     /// # Cancel safety
-    /// Dropping the future closes the connection; the function may run on unheard.
+    /// Dropping the future closes the connection; the function may run on unheard. One that takes longer than its timeout
+    /// keeps its place until it answers.
     pub async fn invoke(&self, caller: &Caller, event: &Event) -> Result<Response, InvokeError> {
         let payload = if self.settings.proxy { event_json(caller, event) } else { message(event) };
-        let answer = self.send(caller, payload, event.wait_max()).await?;
+        let request = self.request(caller, payload)?;
+        let answer = served(self.client.send_in_turn(request, event.wait_max()).await?)?;
         let response = match self.settings.proxy {
             true => pass(&answer)?,
             false => self.select(caller, event, &answer)?,
@@ -74,24 +79,18 @@ impl Lambda {
 
     /// What the function answers to this payload, which may be its failure.
     pub async fn call(&self, caller: &Caller, payload: Bytes) -> Result<http::Response<Bytes>, InvokeError> {
-        self.send(caller, payload, Some(EVENT_WAIT_MAX)).await
+        let request = self.request(caller, payload)?;
+        served(self.client.send(request).await?)
     }
 
-    async fn send(
-        &self,
-        caller: &Caller,
-        payload: Bytes,
-        wait: Option<Duration>,
-    ) -> Result<http::Response<Bytes>, InvokeError> {
+    fn request(&self, caller: &Caller, payload: Bytes) -> Result<Request<Bytes>, InvokeError> {
         let url = self.settings.url.uri(caller, |_| None, &[]).map_err(InvokeError::Failed)?;
         let request = Request::post(url)
             .header(CONTENT_TYPE, "application/json")
             .header(USER_AGENT, concat!("jackfield/", env!("CARGO_PKG_VERSION")))
             .header("x-amz-invocation-type", "RequestResponse")
-            .body(payload)
-            .expect("its parts are good");
-        let answer = self.client.send(request, wait).await?;
-        if answer.status().is_success() { Ok(answer) } else { Err(unserved(&answer)) }
+            .body(payload);
+        Ok(request.expect("its parts are good"))
     }
 
     /// The integration response for what the function answered.
@@ -139,10 +138,14 @@ fn pass(answer: &http::Response<Bytes>) -> Result<Response, InvokeError> {
     proxy_response::parse(answer.body()).map_err(|error| InvokeError::Malformed(error.to_string()))
 }
 
-/// Why the service did not call the function, such as `ResourceNotFoundException`.
-fn unserved(answer: &http::Response<Bytes>) -> InvokeError {
+/// The answer if it is the function's; else why the service did not call it, such as
+/// `ResourceNotFoundException`.
+fn served(answer: http::Response<Bytes>) -> Result<http::Response<Bytes>, InvokeError> {
+    if answer.status().is_success() {
+        return Ok(answer);
+    }
     let kind = answer.headers().get("x-amzn-errortype").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    InvokeError::Failed(format!("the Invoke API answered {} {kind}", answer.status()).trim_end().to_owned())
+    Err(InvokeError::Failed(format!("the Invoke API answered {} {kind}", answer.status()).trim_end().to_owned()))
 }
 
 /// `$integration.response.body.errorMessage`, by which an integration response is chosen.
