@@ -288,6 +288,11 @@ fn problem(config: &Config, integration: &config::Component, error: &anyhow::Err
     format!("{manifest}:{line}: [integrations.{name}] {component}: {error:#}")
 }
 
+/// How long it took to compile, as the log tells it.
+pub fn compile_time(artifact: &Artifact) -> String {
+    artifact.compiled_in.map_or_else(|| "cached".to_owned(), |time| format!("{time:?}"))
+}
+
 /// A path as a person would type it here.
 pub fn shown(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));

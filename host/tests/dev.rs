@@ -103,8 +103,7 @@ async fn while_a_build_runs_other_changes_are_taken_and_a_change_of_its_sources_
     let question = r#"{"action":"other"}"#;
     assert_eq!(peer.ask(question).await, question);
     put(&path("other.wasm"), version(7));
-    eventually("the other component is live", || async { count(&server.log, &["live", "plugin=\"other\""]) == 1 })
-        .await;
+    eventually("the other component is live", || async { count(&server.log, &["live", "plugin=other"]) == 1 }).await;
     put(&server.site.manifest(), format!("[api]\nid = \"new\"\n{text}{other}{HOSTILE_GRANTS}"));
     eventually("the manifest is live", || async { count(&server.log, &["live", "manifest="]) == 1 }).await;
     assert_eq!(peer.ask("version").await, "00000001");

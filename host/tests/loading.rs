@@ -278,7 +278,7 @@ async fn echoes(server: &Server) {
 /// Whether the component was compiled at the start, as the log tells.
 async fn compiled(server: &Server) -> bool {
     let line = server.log.line_with(&["loaded", "plugin=guest"]).await;
-    !line.contains("compile=0ns")
+    !line.contains("compile=cached")
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ async fn a_component_that_is_replaced_by_a_rename_is_live_for_the_next_message()
         put(&guest(&server), version(number));
         becomes(&mut peer, number, number - 1).await;
     }
-    let live = ["live", "plugin=\"guest\"", "version="];
+    let live = ["live", "plugin=guest", "version="];
     told(&server, 3, &live).await;
     assert_eq!(count(&server.log, &live), 3);
 }
@@ -257,7 +257,7 @@ async fn a_component_is_replaced_also_while_every_sandbox_is_taken() {
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     put(&guest(&server), version(2));
-    server.log.line_with(&["live", "plugin=\"guest\""]).await;
+    server.log.line_with(&["live", "plugin=guest"]).await;
     for sleeper in &mut sleepers {
         assert_eq!(sleeper.text().await, "00000001");
         assert_eq!(sleeper.ask("version").await, "00000002");

@@ -20,7 +20,7 @@ use crate::config;
 use crate::connections::Connections;
 use crate::gateway::{Gateway, Transport};
 use crate::metrics::Metrics;
-use crate::reload::{Build, Builds, Files, Live, LoadError, Loader, WatchMode};
+use crate::reload::{Build, Builds, Files, Live, LoadError, Loader, WatchMode, compile_time};
 use crate::server::{Server, ServerOptions, serve_admin, serve_metrics};
 
 /// A look at every file costs something, and a change should be seen the same day.
@@ -129,8 +129,8 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
     let plugins = loader.load_all(&config).await;
     let plugins = plugins.map_err(|problems| told("the components have", problems.iter().map(LoadError::to_string)))?;
     for (name, loaded) in &plugins {
-        let compile = loaded.artifact.compiled_in.unwrap_or(Duration::ZERO);
-        info!(plugin = %name, version = %loaded.plugin.version(), ?compile, "loaded");
+        let compile = compile_time(&loaded.artifact);
+        info!(plugin = %name, version = %loaded.plugin.version(), %compile, "loaded");
     }
     let deployment = loader.deployment(&config, &plugins);
     let gateway = Gateway::new(connections, backend.clone(), deployment, Arc::clone(&metrics));

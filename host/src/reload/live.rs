@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use tokio::sync::mpsc;
@@ -14,7 +14,7 @@ use crate::config::{self, Config, MANIFEST_BYTES_MAX};
 use crate::gateway::{Gateway, NotKept, RollBack};
 use crate::limits::RELOAD_DEBOUNCE;
 use crate::reload::watch::{self, Mode, Target, Watcher};
-use crate::reload::{Build, Builds, LoadError, Loader, Plugins, shown};
+use crate::reload::{Build, Builds, LoadError, Loader, Plugins, compile_time, shown};
 
 /// Reports of the watcher that wait to be looked at; it folds what comes meanwhile.
 const REPORTS_MAX: usize = 8;
@@ -233,15 +233,15 @@ impl Live {
         let version = loaded.plugin.version();
         if before.is_some_and(|before| Arc::ptr_eq(&before.plugin, &loaded.plugin)) {
             if mended {
-                info!(plugin = name, version, "the component is again as it is served");
+                info!(plugin = %name, %version, "the component is again as it is served");
             }
             return;
         }
-        let compile = loaded.artifact.compiled_in.unwrap_or(Duration::ZERO);
+        let compile = compile_time(&loaded.artifact);
         self.plugins.insert(name.to_owned(), loaded);
         let deployment = self.deployed(self.gateway.deploy(self.loader.deployment(&self.config, &self.plugins)));
         self.loader.metrics.reloads_accepted.increment(1);
-        info!(plugin = name, version, ?compile, took = ?started.elapsed(), deployment, "live");
+        info!(plugin = %name, %version, %compile, took = ?started.elapsed(), deployment, "live");
     }
 
     /// Says once what is wrong; the old version keeps serving.
@@ -285,7 +285,7 @@ impl Live {
             self.config = config;
             self.candidate = None;
             if self.said.remove(MANIFEST).is_some() {
-                info!(manifest, "the manifest again says what is served");
+                info!(%manifest, "the manifest again says what is served");
             }
             return;
         }
@@ -336,10 +336,10 @@ impl Live {
         for (name, loaded) in &plugins {
             let before = self.plugins.get(name);
             if before.is_none_or(|before| !Arc::ptr_eq(&before.plugin, &loaded.plugin)) {
-                info!(plugin = name, version = loaded.plugin.version(), "live");
+                info!(plugin = %name, version = %loaded.plugin.version(), "live");
             }
         }
-        info!(manifest = shown(&candidate.manifest), deployment = number, "live");
+        info!(manifest = %shown(&candidate.manifest), deployment = number, "live");
         self.config = self.candidate.take().expect("it was just served");
         self.plugins = plugins;
         self.said.clear();
