@@ -18,10 +18,12 @@ use crate::gateway::{Ordering, RouteKey, RouteSelectionExpression};
 use crate::limits::{ConnectionLimits, EventLimits};
 use crate::throttle::Rate;
 
+mod access_log;
 mod admin;
 mod allowed_host;
 mod check;
 mod integration; // what serves a route, type by type
+mod model;
 mod other_names; // what an unknown key may have meant
 mod management; // who may call @connections
 mod problem; // what is wrong, and where
@@ -34,9 +36,11 @@ mod value; // what one value means // what is true: section by section
 #[cfg(test)]
 mod tests;
 
+pub use access_log::AccessLog;
 pub use check::{LISTEN, STAGE};
 pub use integration::Integration;
 pub use management::{CallerThrottle, Management};
+pub use model::{Model, RequestModels};
 pub use problem::ConfigError;
 pub use profile::Profile;
 pub use throttle::Throttles;
@@ -70,8 +74,11 @@ pub struct Config {
     pub integrations: BTreeMap<String, Integration>,
     /// Those that are components, by the same names.
     pub components: BTreeMap<String, Component>,
+    /// By their names.
+    pub models: BTreeMap<String, Model>,
     /// By their names; at least one.
     pub stages: BTreeMap<String, Stage>,
+    pub access_log: Option<AccessLog>,
     /// What is allowed, but hardly meant.
     pub warnings: Vec<ConfigError>,
 }
@@ -151,6 +158,8 @@ pub struct Route {
     pub throttle: Option<Rate>,
     /// `None`: as the API says.
     pub ordering: Option<Ordering>,
+    /// What its messages must look like; `None`: anything.
+    pub models: Option<RequestModels>,
 }
 
 /// A manifest as far as sense can be made of it.
@@ -234,16 +243,22 @@ impl Config {
         let management = management::management(whole.section("management"), &keys);
         let section = whole.section("integrations");
         let Integrations { all: integrations, components, sound } = Integrations::read(&section, &folder);
+        let model_section = whole.section("models");
+        let models = model::models(&model_section, &folder);
+        let access_log = access_log::access_log(whole.section("access_log"), &folder);
+        let known = check::Known { integrations: &section, models: &model_section };
         api.profile.tell_of_integrations(&section, |name| Some(components.get(name)?.limits.timeout));
         let routes = whole.section("routes");
         check::tell_of_no_route(&routes);
         api.profile.tell_of_routes(&routes);
-        let routes = check::routes(&routes, &section);
+        let routes = check::routes(&routes, &known);
         let written_stages = whole.section("stages");
         api.profile.tell_of_stages(&written_stages);
-        let stages = only.and(&written_stages, &section, routes);
+        let stages = only.and(&written_stages, &known, routes);
         check::unused(&section, &stages);
         integration::tell_of_what_is_absent(&section, &integrations, &stages);
+        let used = stages.values().flat_map(|stage| stage.routes.values()).filter_map(|route| route.models.as_ref());
+        model::unused(&model_section, used);
         whole.finish();
         let (errors, warnings) = problems.finish();
         let content = blake3::hash(text.as_bytes());
@@ -260,7 +275,9 @@ impl Config {
             management,
             integrations,
             components,
+            models,
             stages,
+            access_log,
             warnings,
         };
         Examined { config: Some(config), errors, sound }
@@ -271,6 +288,8 @@ impl Config {
         let bare = |config: &Self| {
             let mut bare = Self { warnings: Vec::new(), content: blake3::hash(b""), ..config.clone() };
             bare.components.values_mut().for_each(|integration| integration.component_line = 0);
+            bare.models.values_mut().for_each(|model| model.line = 0);
+            bare.access_log.iter_mut().for_each(|log| log.line = 0);
             bare
         };
         bare(self) == bare(other)

@@ -40,6 +40,8 @@ pub struct Connection {
     pub outbox: Outbox,
     /// Of its messages.
     pub throttle: OwnThrottle,
+    /// Counts what is posted to it, as CloudWatch's metric of that name does.
+    pub message_count: Counter,
     last_active_at: AtomicU64,
 }
 
@@ -56,7 +58,8 @@ impl Connection {
 
     fn at(id: ConnectionId, stage: Arc<str>, connected_at: EpochMillis, peer: Peer, outbox: Outbox) -> Self {
         let last_active_at = AtomicU64::new(connected_at);
-        Self { id, stage, connected_at, peer, outbox, throttle: OwnThrottle::default(), last_active_at }
+        let throttle = OwnThrottle::default();
+        Self { id, stage, connected_at, peer, outbox, throttle, message_count: Counter::noop(), last_active_at }
     }
 
     /// When a message last went either way.
@@ -109,7 +112,10 @@ impl Connections {
         let connection = self.by_id.get(id).filter(|connection| *connection.stage == *stage).ok_or(PostError::Gone)?;
         let posted = connection.outbox.post(payload);
         match posted {
-            Ok(()) => self.posts.increment(1),
+            Ok(()) => {
+                self.posts.increment(1);
+                connection.message_count.increment(1);
+            }
             Err(PostError::LimitExceeded) => self.refusals.increment(1),
             Err(PostError::Gone) => {}
         }

@@ -3,14 +3,15 @@
 //! Knows routes and plugins. Does not know sockets, files or how a guest is run.
 
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tracing::{Level, event, warn};
 
 use crate::backend::Backend;
 use crate::capability::Caller;
-use crate::connections::{Connection, Connections};
-use crate::event::{EpochMillis, Event, Response};
+use crate::connections::Connections;
+use crate::event::{Event, Response};
 use crate::id::{ConnectionId, RequestId};
 use crate::metrics::Metrics;
 use crate::runtime::InvokeError;
@@ -21,9 +22,14 @@ mod message;
 mod disconnect;
 mod crowd;
 
+// What is told of it.
+pub mod access_log;
+pub mod context;
+
 // What is served.
 mod deployment;
 mod history;
+mod model;
 mod route;
 mod route_key;
 mod selection;
@@ -32,7 +38,6 @@ mod management;
 mod throttles;
 
 // What is told of an event.
-mod context;
 mod event_json;
 
 // What a peer is told of a failure.
@@ -50,6 +55,7 @@ pub use integration::{
     UrlTemplate,
 };
 pub use management::{Caller as ManagementCaller, Exposure, Management, Signatures};
+pub use model::{Model, RequestModels};
 pub use route::{Ordering, Route, RouteTable};
 pub use route_key::{BadRouteKey, RouteKey};
 pub use selection::{BadExpression, JsonPath, RouteSelectionExpression};
@@ -115,6 +121,11 @@ impl Gateway {
         self.history.lock().expect("no code panics while holding the history")
     }
 
+    /// Writes what waits to be written to access logs; blocks, at most for a second or so each.
+    pub fn close_access_logs(&self) {
+        self.history().deployments().for_each(|deployment| deployment.close_access_log());
+    }
+
     pub fn deployment(&self) -> Arc<Deployment> {
         self.deployment.load_full()
     }
@@ -148,32 +159,35 @@ impl Gateway {
     }
 
     /// Invokes a route's integration and tells the log and the metrics how it went.
-    async fn run(
-        &self,
-        stage: &Stage,
-        route: &Route,
-        connection: &Arc<Connection>,
-        request_time: EpochMillis,
-        event: &Event,
-    ) -> (RequestId, Result<Response, InvokeError>) {
-        let request_id = RequestId::next();
-        let caller = Caller {
-            api: Arc::clone(&stage.api),
-            connection: Arc::clone(connection),
-            route_key: Arc::clone(&route.name),
-            request_id,
-            request_time,
-        };
+    async fn run(&self, stage: &Stage, route: &Route, caller: Caller, event: &Event) -> Ran {
+        let (connection_id, request_id) = (caller.connection.id, caller.request_id);
         let mut invocation = route.integration.invoke(caller, event).await;
         if route.route_response && matches!(event, Event::Message { .. }) {
             let message_bytes = stage.connection.message_bytes;
             invocation.result = invocation.result.and_then(|response| message_fits(response, message_bytes));
         }
         route.metrics.record(&invocation);
+        route.metrics.watched.record(route.integration.asked(), &invocation);
         if let Err(error) = &invocation.result {
-            report(route, connection.id, request_id, error);
+            report(route, connection_id, request_id, error);
         }
-        (request_id, invocation.result)
+        Ran { result: invocation.result, latency: invocation.total }
+    }
+}
+
+/// How an integration did.
+struct Ran {
+    result: Result<Response, InvokeError>,
+    latency: Duration,
+}
+
+impl From<&Ran> for access_log::Invoked {
+    fn from(ran: &Ran) -> Self {
+        Self {
+            latency: ran.latency,
+            status: ran.result.as_ref().ok().map(|response| response.status_code),
+            error: ran.result.as_ref().err().map(InvokeError::explain),
+        }
     }
 }
 

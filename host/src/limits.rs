@@ -136,6 +136,29 @@ pub const WARM_INSTANCES_MAX: usize = 32;
 /// The same of all integrations, in places of the pool beside those for events. Not in the manifest.
 pub const WARM_PLACES_MAX: usize = 128;
 
+// ---- models --------------------------------------------------------------------------------
+
+/// API Gateway's bound of a model's schema.
+pub const MODEL_BYTES_MAX: u64 = 32 * 1024;
+/// Steps back that one pattern of a schema may take on one value; the regex library's own bound is a million, which
+/// is a tenth of a second. Not in the manifest.
+pub const MODEL_REGEX_BACKTRACKS_MAX: usize = 100_000;
+/// Of a compiled pattern, and of what it caches. Not in the manifest.
+pub const MODEL_REGEX_BYTES_MAX: usize = 1024 * 1024;
+/// Of what is said of a message that its model refuses. Not in the manifest.
+pub const MODEL_ERROR_BYTES_MAX: usize = 512;
+/// From this size on a message is checked where it holds up no other. Not in the manifest.
+pub const VALIDATION_ASIDE_BYTES: usize = 64 * 1024;
+
+// ---- the access log ------------------------------------------------------------------------
+
+/// API Gateway quota "Access-log template".
+pub const ACCESS_LOG_FORMAT_BYTES_MAX: usize = 3 * 1024;
+/// Of one value in a line; a longer one is cut. Not in the manifest.
+pub const ACCESS_LOG_VALUE_BYTES_MAX: usize = 1024;
+/// Lines that wait to be written, 256 bytes more for each; what comes then is dropped. Not in the manifest.
+pub const ACCESS_LOG_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 // ---- components ----------------------------------------------------------------------------
 
 /// A component's file; compile time grows with it. The largest known guest (Python) has 19 MB.

@@ -7,6 +7,8 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 
 use crate::runtime::{Invocation, InvokeError};
 
+/// Upper bounds of CloudWatch's latency, which is in milliseconds.
+const MILLISECONDS: &[f64] = &[0.05, 0.1, 0.25, 1.0, 5.0, 25.0, 100.0, 500.0, 1000.0, 5000.0, 30_000.0];
 /// Upper bounds of the time histograms, in seconds: from a sandbox to just above API Gateway's
 /// longest event.
 const SECONDS: &[f64] =
@@ -20,6 +22,7 @@ pub struct Metrics {
     pub outbox_refusals: Counter,
     pub reloads_accepted: Counter,
     pub reloads_refused: Counter,
+    pub access_log_dropped: Counter,
     no_route: Counter,
 }
 
@@ -28,6 +31,7 @@ impl Metrics {
     pub fn recording() -> anyhow::Result<Arc<Self>> {
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
+            .set_buckets_for_metric(Matcher::Full("IntegrationLatency".to_owned()), MILLISECONDS)?
             .build_recorder();
         describe(&recorder);
         Ok(Arc::new(Self::with(Some(recorder))))
@@ -48,6 +52,7 @@ impl Metrics {
             outbox_refusals: counter("jackfield_outbox_refusals_total", vec![]),
             reloads_accepted: counter("jackfield_reloads_total", vec![Label::new("outcome", "accepted")]),
             reloads_refused: counter("jackfield_reloads_total", vec![Label::new("outcome", "refused")]),
+            access_log_dropped: counter("jackfield_access_log_lines_dropped_total", vec![]),
             no_route: counter(
                 "jackfield_events_total",
                 vec![Label::new("route", ""), Label::new("outcome", "no_route")],
@@ -70,9 +75,32 @@ impl Metrics {
         self.no_route.increment(1);
     }
 
-    /// The handles of one route, made once.
-    pub fn route(&self, key: &str) -> RouteMetrics {
+    /// The metrics of CloudWatch's names: of one route, or with no key of what has no route.
+    pub fn watched(&self, api: &str, stage: &str, route: &str) -> Watched {
         let recorder = self.recorder.as_ref();
+        let labels = || {
+            let label = |(name, value): (&'static str, &str)| Label::new(name, value.to_owned());
+            [("api", api), ("stage", stage), ("route", route)].map(label).to_vec()
+        };
+        let of = |name, here| if here { counter(recorder, name, labels()) } else { Counter::noop() };
+        let is_message = !matches!(route, "$connect" | "$disconnect");
+        Watched {
+            connect_count: of("ConnectCount", route == "$connect"),
+            message_count: of("MessageCount", is_message),
+            client_error: of("ClientError", route != "$disconnect"),
+            integration_error: of("IntegrationError", !route.is_empty()),
+            execution_error: of("ExecutionError", !route.is_empty()),
+            integration_latency: match route {
+                "" => Histogram::noop(),
+                _ => histogram(recorder, "IntegrationLatency", labels()),
+            },
+        }
+    }
+
+    /// The handles of one route, made once.
+    pub fn route(&self, api: &str, stage: &str, key: &str) -> RouteMetrics {
+        let recorder = self.recorder.as_ref();
+        let labels = || vec![Label::new("route", key.to_owned())];
         let outcome = |outcome: &'static str| {
             let labels = vec![Label::new("route", key.to_owned()), Label::new("outcome", outcome)];
             counter(recorder, "jackfield_events_total", labels)
@@ -83,8 +111,9 @@ impl Metrics {
             failed: outcome("failed"),
             timed_out: outcome("timed_out"),
             overloaded: outcome("overloaded"),
-            handler: histogram(recorder, "jackfield_handler_seconds", key),
-            instantiate: histogram(recorder, "jackfield_instantiate_seconds", key),
+            handler: histogram(recorder, "jackfield_handler_seconds", labels()),
+            instantiate: histogram(recorder, "jackfield_instantiate_seconds", labels()),
+            watched: self.watched(api, stage, key),
         }
     }
 }
@@ -98,6 +127,61 @@ pub struct RouteMetrics {
     overloaded: Counter,
     handler: Histogram,
     instantiate: Histogram,
+    pub watched: Watched,
+}
+
+/// What CloudWatch counts of one route of one stage, under its names.
+#[derive(Clone)]
+pub struct Watched {
+    /// Handshakes that came to an integration.
+    pub connect_count: Counter,
+    /// Messages either way.
+    pub message_count: Counter,
+    /// What was refused before an integration was asked, and was the client's fault.
+    pub client_error: Counter,
+    /// The integration answered with 4xx or 5xx, or failed.
+    integration_error: Counter,
+    /// The integration could not be asked, or gave no answer that can be used.
+    execution_error: Counter,
+    /// Of what was asked, in milliseconds.
+    integration_latency: Histogram,
+}
+
+impl Default for Watched {
+    fn default() -> Self {
+        Metrics::with(None).watched("", "", "")
+    }
+}
+
+/// Who an integration asks, as CloudWatch tells them apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// A handler: what it fails of is its own error.
+    Handler,
+    /// Somebody over the network, who may not be there.
+    Server,
+    /// The answer stands in the manifest: it has no latency.
+    Nobody,
+}
+
+impl Watched {
+    pub fn record(&self, asked: Asked, invocation: &Invocation) {
+        match &invocation.result {
+            Ok(response) if response.status_code < 400 => {}
+            Err(InvokeError::Failed(_)) if asked != Asked::Handler => self.execution_error.increment(1),
+            Ok(_)
+            | Err(
+                InvokeError::Failed(_)
+                | InvokeError::OutOfCpuTime(..)
+                | InvokeError::OutOfMemory(..)
+                | InvokeError::Trapped(_),
+            ) => self.integration_error.increment(1),
+            Err(_) => self.execution_error.increment(1),
+        }
+        if asked != Asked::Nobody {
+            self.integration_latency.record(invocation.total.as_secs_f64() * 1000.0);
+        }
+    }
 }
 
 impl RouteMetrics {
@@ -124,11 +208,9 @@ fn counter(recorder: Option<&PrometheusRecorder>, name: &'static str, labels: Ve
     recorder.map_or_else(Counter::noop, |recorder| recorder.register_counter(&Key::from_parts(name, labels), &METADATA))
 }
 
-fn histogram(recorder: Option<&PrometheusRecorder>, name: &'static str, route: &str) -> Histogram {
-    recorder.map_or_else(Histogram::noop, |recorder| {
-        let labels = vec![Label::new("route", route.to_owned())];
-        recorder.register_histogram(&Key::from_parts(name, labels), &METADATA)
-    })
+fn histogram(recorder: Option<&PrometheusRecorder>, name: &'static str, labels: Vec<Label>) -> Histogram {
+    recorder
+        .map_or_else(Histogram::noop, |recorder| recorder.register_histogram(&Key::from_parts(name, labels), &METADATA))
 }
 
 fn describe(recorder: &PrometheusRecorder) {
@@ -138,6 +220,12 @@ fn describe(recorder: &PrometheusRecorder) {
         ("jackfield_outbox_refusals_total", "Messages refused because the peer reads too slowly"),
         ("jackfield_throttled_total", "Upgrades, messages and management calls that a throttle refused"),
         ("jackfield_reloads_total", "Reloads of components and of the manifest by outcome"),
+        ("jackfield_access_log_lines_dropped_total", "Lines of the access log that could not be written in time"),
+        ("ConnectCount", "Handshakes that came to the integration of $connect"),
+        ("MessageCount", "Messages from and to the peers"),
+        ("ClientError", "Handshakes and messages that were refused before any integration was asked"),
+        ("IntegrationError", "Answers of integrations with 4xx or 5xx, and handlers that failed"),
+        ("ExecutionError", "Calls of integrations that came to no answer"),
     ];
     for (name, text) in counters {
         recorder.describe_counter(name.into(), None, text.into());
@@ -151,6 +239,11 @@ fn describe(recorder: &PrometheusRecorder) {
         "jackfield_handler_seconds".into(),
         None,
         "From the arrival of an event to the answer of its handler".into(),
+    );
+    recorder.describe_histogram(
+        "IntegrationLatency".into(),
+        None,
+        "From the call of an integration to its answer, in milliseconds".into(),
     );
     recorder.describe_histogram(
         "jackfield_instantiate_seconds".into(),

@@ -21,7 +21,8 @@ pub fn shortened(text: &str, bytes_max: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}... ({length} bytes in all)", &text[..text.floor_char_boundary(bytes_max)]))
 }
 
-fn is_printable(c: char) -> bool {
+/// Whether a character shows as itself, where it stands.
+pub fn is_printable(c: char) -> bool {
     // Line and paragraph separators, and what changes the direction of writing.
     let misleads = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     !c.is_control() && !misleads

@@ -19,11 +19,13 @@ use crate::metrics::Metrics;
 use crate::runtime::{Artifact, Plugin, Runtime};
 
 mod build;
+mod extras;
 mod live;
 mod throttles;
 mod watch;
 
 pub use build::{Build, Builds};
+pub use extras::Extras;
 pub use live::{Files, Live};
 pub use throttles::Shelves;
 pub use watch::Mode as WatchMode;
@@ -175,15 +177,15 @@ impl Loader {
         read(path).await.ok().map(|(content, _)| content)
     }
 
-    /// What is served with these plugins.
-    pub fn deployment(&self, config: &Config, plugins: &Plugins) -> Deployment {
+    /// What is served with these plugins, and what stands beside them.
+    pub fn deployment(&self, config: &Config, plugins: &Plugins, extras: &Extras) -> Deployment {
         let connection = Arc::new(config.connection.clone());
         let names = config.integrations.keys();
         let integrations = names.map(|name| (&**name, self.integration(config, plugins, name))).collect();
         let stages = config.stages.keys();
         Deployment::new(
-            version(config, plugins),
-            stages.map(|name| self.stage(config, &integrations, name, Arc::clone(&connection))),
+            version(config, plugins, extras),
+            stages.map(|name| self.stage(config, &integrations, extras, name, Arc::clone(&connection))),
         )
         .managed(management(&config.management))
     }
@@ -211,6 +213,7 @@ impl Loader {
         &self,
         config: &Config,
         integrations: &BTreeMap<&str, Integration>,
+        extras: &Extras,
         name: &str,
         connection: Arc<ConnectionLimits>,
     ) -> Stage {
@@ -222,7 +225,8 @@ impl Loader {
             route_response: route.route_response,
             throttle: route.throttle.map(|rate| self.throttles.route(name, key, rate)),
             ordering: route.ordering.unwrap_or(config.api.ordering),
-            metrics: self.metrics.route(key.as_str()),
+            models: route.models.as_ref().map(|models| extras.request_models(models)),
+            metrics: self.metrics.route(&config.api.id, name, key.as_str()),
         });
         Stage {
             api: Arc::new(api_info(config, name)),
@@ -230,16 +234,21 @@ impl Loader {
             routes: RouteTable::new(config.api.route_selection_expression.clone(), config.api.ordering, routes),
             throttles: self.throttles.stage(name, stage.throttle, &config.throttle),
             connection,
+            access_log: extras.access_log.clone(),
+            metrics: self.metrics.watched(&config.api.id, name, ""),
         }
     }
 }
 
 /// The manifest and all components, in short.
-fn version(config: &Config, plugins: &Plugins) -> Version {
+fn version(config: &Config, plugins: &Plugins, extras: &Extras) -> Version {
     let mut content = blake3::Hasher::new();
     content.update(config.content.as_bytes());
     for loaded in plugins.values() {
         content.update(loaded.artifact.content.as_bytes());
+    }
+    for model in extras.models.values() {
+        content.update(model.content.as_bytes());
     }
     let plugins = plugins.iter().map(|(name, loaded)| (name.clone(), loaded.plugin.version()));
     Version { content: content.finalize().to_hex()[..12].to_owned(), plugins: plugins.collect() }

@@ -1,7 +1,7 @@
 //! A server for one test: its folder, its manifest, its process, and peers to talk to it.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -168,21 +168,21 @@ impl Site {
         if address.ip().is_unspecified() {
             address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
         }
-        // What else it says must not fill the pipe.
-        std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
-        Server { site: self, process, address, log }
+        let said = Log::default();
+        said.follow(stdout);
+        Server { site: self, process, address, log, said }
     }
 }
 
-/// What a server has said on stderr so far.
+/// What a server has said so far, on stderr or on stdout.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<String>>);
 
 impl Log {
-    fn follow(&self, stderr: impl std::io::Read + Send + 'static) {
+    fn follow(&self, output: impl std::io::Read + Send + 'static) {
         let log = self.clone();
         std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
                 let mut text = log.0.lock().unwrap();
                 text.push_str(&line);
                 text.push('\n');
@@ -214,6 +214,8 @@ pub struct Server {
     pub process: Child,
     pub address: SocketAddr,
     pub log: Log,
+    /// What came on stdout after the line that it listens.
+    pub said: Log,
 }
 
 impl Drop for Server {

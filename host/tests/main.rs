@@ -9,6 +9,7 @@ mod wire;
 mod wat;
 mod browser;
 
+mod access_log;
 mod capabilities;
 mod cli;
 mod clients;
@@ -26,6 +27,7 @@ mod loading;
 mod management;
 mod messages;
 mod metrics;
+mod models;
 mod ordering;
 mod print_event;
 mod reload;

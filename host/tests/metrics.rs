@@ -151,6 +151,69 @@ async fn a_message_without_a_route_is_counted_apart() {
 }
 
 #[tokio::test]
+async fn what_cloudwatch_counts_is_counted_under_its_names_by_api_stage_and_route() {
+    let guest = component(HOSTILE);
+    let text = format!(
+        "{REST}\n[api]\nid = \"chat\"\n[models]\nnone.schema = \"none.json\"\n[integrations.guest]\n\
+        component = {guest:?}\ntimeout = \"500ms\"\n{HOSTILE_GRANTS}\n\
+        [integrations.fixed]\ntype = \"mock\"\nstatus = 404\nbody = \"fixed\"\n\
+        [integrations.absent]\ntype = \"http\"\nurl = \"http://127.0.0.1:9\"\n[routes]\n\
+        \"$connect\" = \"guest\"\n\"$disconnect\" = \"guest\"\none-way = \"guest\"\n\
+        x = {{ integration = \"guest\", route_response = true }}\n\
+        fixed = {{ integration = \"fixed\", route_response = true }}\n\
+        absent = {{ integration = \"absent\", route_response = true }}\n\
+        checked = {{ integration = \"guest\", models = {{ \"$default\" = \"none\" }} }}\n"
+    );
+    let site = Site::new(&text);
+    fs::write(site.path().join("none.json"), r#"{"not":{}}"#).unwrap();
+    let server = site.serve();
+    let metrics = Metrics::of(&server).await;
+    let mut peer = server.connect("").await;
+    assert_eq!(server.try_connect("?do=status%20403", &[]).await.err(), Some(403));
+    assert_eq!(server.try_connect("?do=trap", &[]).await.err(), Some(502));
+    assert_eq!(server.try_connect("?do=sleep%2060000", &[]).await.err(), Some(504));
+    let connected = metrics.read().await;
+    let told = |told: &Told, name: &str, route: &str| {
+        told.value(&format!("{name}{{api=\"chat\",stage=\"dev\",route=\"{route}\"}}"))
+    };
+    assert_eq!(told(&connected, "ConnectCount", "$connect"), 4.0);
+    assert_eq!(told(&connected, "IntegrationError", "$connect"), 2.0);
+    assert_eq!(told(&connected, "ExecutionError", "$connect"), 1.0);
+    assert_eq!(told(&connected, "ClientError", "$connect"), 0.0);
+    assert_eq!(told(&connected, "IntegrationLatency_count", "$connect"), 4.0);
+
+    for order in ["echo one", "status 404", "fail", "trap", "sleep 60000", "status 99"] {
+        peer.ask(&format!(r#"{{"action":"x","do":"{order}"}}"#)).await;
+    }
+    assert!(peer.ask(r#"{"action":"nowhere"}"#).await.contains("Forbidden"));
+    assert!(peer.ask(r#"{"action":"checked"}"#).await.contains("Bad request body"));
+    assert_eq!(peer.ask(r#"{"action":"fixed"}"#).await, "fixed");
+    assert!(peer.ask(r#"{"action":"absent"}"#).await.contains("Internal server error"));
+    peer.send(r#"{"action":"one-way","do":"echo nobody hears it"}"#).await;
+    let id = peer.ask(r#"{"action":"x","do":"id"}"#).await;
+    assert_eq!(server.post(&id, "from outside").await.status, 200);
+    assert_eq!(peer.text().await, "from outside");
+    let now = metrics.read().await;
+    // In and out, errors too.
+    assert_eq!(told(&now, "MessageCount", "x"), 14.0);
+    assert_eq!(told(&now, "MessageCount", "one-way"), 1.0);
+    assert_eq!(told(&now, "MessageCount", "checked"), 2.0);
+    // A message without a route, its answer, and a post.
+    assert_eq!(told(&now, "MessageCount", ""), 3.0);
+    assert_eq!([told(&now, "ClientError", ""), told(&now, "ClientError", "checked")], [1.0, 1.0]);
+    assert_eq!([told(&now, "ClientError", "x"), told(&now, "ClientError", "one-way")], [0.0, 0.0]);
+    assert_eq!(told(&now, "IntegrationError", "x"), 3.0);
+    assert_eq!(told(&now, "ExecutionError", "x"), 2.0);
+    assert_eq!(told(&now, "IntegrationLatency_count", "x"), 7.0);
+    assert_eq!(told(&now, "IntegrationLatency_count", "checked"), 0.0);
+    let of = |name| ["fixed", "absent"].map(|route| told(&now, name, route));
+    assert_eq!((of("IntegrationError"), of("ExecutionError")), ([1.0, 0.0], [0.0, 1.0]));
+    assert_eq!(of("IntegrationLatency_count"), [0.0, 1.0]);
+    let sum = told(&now, "IntegrationLatency_sum", "x");
+    assert!((500.0..PATIENCE.as_secs_f64() * 1000.0).contains(&sum), "in milliseconds: {sum}");
+}
+
+#[tokio::test]
 async fn reloads_are_counted_by_outcome_and_once_for_each_content() {
     let server = Site::new(&written(REST, "29s")).serve();
     let metrics = Metrics::of(&server).await;
@@ -200,6 +263,13 @@ async fn the_second_listener_has_health_and_metrics_and_the_first_has_neither() 
         ("jackfield_posts_total", "counter"),
         ("jackfield_outbox_refusals_total", "counter"),
         ("jackfield_reloads_total", "counter"),
+        ("jackfield_access_log_lines_dropped_total", "counter"),
+        ("ConnectCount", "counter"),
+        ("MessageCount", "counter"),
+        ("ClientError", "counter"),
+        ("IntegrationError", "counter"),
+        ("ExecutionError", "counter"),
+        ("IntegrationLatency", "histogram"),
     ] {
         assert!(text.contains(&format!("# TYPE {name} {kind}\n")), "{name} is no {kind}: {text}");
         assert!(text.contains(&format!("# HELP {name} ")), "{name} is not explained: {text}");

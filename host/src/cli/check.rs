@@ -45,6 +45,11 @@ impl Check {
                 problems.push((line, error.to_string()));
             }
         }
+        for (name, model) in &config.models {
+            if let Err(error) = sandbox.loader.load_model(&config, name, None).await {
+                problems.push((Some(model.line), error.to_string()));
+            }
+        }
         if !problems.is_empty() {
             return Err(all_of(problems));
         }

@@ -20,7 +20,7 @@ use crate::config;
 use crate::connections::Connections;
 use crate::gateway::{Gateway, Transport};
 use crate::metrics::Metrics;
-use crate::reload::{Build, Builds, Files, Live, LoadError, Loader, WatchMode, compile_time};
+use crate::reload::{Build, Builds, Extras, Files, Live, LoadError, Loader, WatchMode, compile_time};
 use crate::server::{Server, ServerOptions, serve_admin, serve_metrics};
 
 /// A look at every file costs something, and a change should be seen the same day.
@@ -132,7 +132,9 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
         let compile = compile_time(&loaded.artifact);
         info!(plugin = %name, version = %loaded.plugin.version(), %compile, "loaded");
     }
-    let deployment = loader.deployment(&config, &plugins);
+    let extras = loader.load_extras(&config, &Extras::default()).await;
+    let extras = extras.map_err(|problems| told("there are", problems.iter().map(LoadError::to_string)))?;
+    let deployment = loader.deployment(&config, &plugins, &extras);
     let gateway = Gateway::new(connections, backend.clone(), deployment, Arc::clone(&metrics));
 
     open_files::raise(config.server.connections_max);
@@ -169,7 +171,8 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
     }
 
     announce(&server, &config)?;
-    let following = Live::new(config, plugins, files, builds, loader, gateway).follow(hangup, roll_backs, stop.clone());
+    let following = Live::new(config, plugins, extras, files, builds, loader, Arc::clone(&gateway));
+    let following = following.follow(hangup, roll_backs, stop.clone());
     tasks.spawn(async move {
         if let Err(error) = following.await {
             error!("changes of files are not followed: {error:#}");
@@ -179,6 +182,8 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
     tasks.close();
     tasks.wait().await;
     backend.flush().await.context("the last flush failed")?;
+    // The last `$disconnect` has its line by now.
+    tokio::task::block_in_place(|| gateway.close_access_logs());
     info!("stopped");
     Ok(ExitCode::SUCCESS)
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::model;
 use super::other_names::nearest;
 use super::section::{Entry, Section};
 use super::value::{self, Wrong};
@@ -67,7 +68,7 @@ pub fn named<'m>(value: &'m DeValue<'m>, length_max: usize) -> Result<&'m str, W
     value::name(length_max)(name).map(|()| name)
 }
 
-fn expression(value: &DeValue<'_>) -> Result<RouteSelectionExpression, Wrong> {
+pub fn expression(value: &DeValue<'_>) -> Result<RouteSelectionExpression, Wrong> {
     RouteSelectionExpression::parse(value::text(value)?).map_err(|error| Wrong {
         found: Some(format!("{} at character {}", error.found, error.position)),
         expected: error.expected,
@@ -312,7 +313,13 @@ fn file_grant<'m>(
     Some(FileGrant { host: host?, guest: guest?, write })
 }
 
-pub fn routes(section: &Section<'_>, integrations: &Section<'_>) -> BTreeMap<RouteKey, Route> {
+/// What a route can name.
+pub struct Known<'s, 'm> {
+    pub integrations: &'s Section<'m>,
+    pub models: &'s Section<'m>,
+}
+
+pub fn routes(section: &Section<'_>, known: &Known<'_, '_>) -> BTreeMap<RouteKey, Route> {
     let mut routes = BTreeMap::new();
     for entry in section.entries() {
         let key = match RouteKey::parse(entry.key) {
@@ -326,10 +333,12 @@ pub fn routes(section: &Section<'_>, integrations: &Section<'_>) -> BTreeMap<Rou
             }
         };
         let name = section.name_of(entry.key);
-        if let Some(route) = route(section, &name, &entry, integrations) {
+        if let Some(route) = route(section, &name, &entry, known) {
             if matches!(key, RouteKey::Connect | RouteKey::Disconnect) {
                 let ordering = route.ordering.is_some();
-                let of_messages = [("route_response = true", route.route_response), ("ordering", ordering)];
+                let models = route.models.is_some();
+                let of_messages =
+                    [("route_response = true", route.route_response), ("ordering", ordering), ("models", models)];
                 for (found, _) in of_messages.into_iter().filter(|(_, found)| *found) {
                     let problem = format!("{name}: found {found}, which only a message can have");
                     section.problems.warning(entry.key_span.clone(), problem, "leave it out");
@@ -353,8 +362,8 @@ pub fn tell_of_no_route(section: &Section<'_>) {
 }
 
 /// `"integration"` or `{ integration = "integration", route_response = true }`.
-fn route<'m>(section: &Section<'m>, name: &str, entry: &Entry<'m>, integrations: &Section<'_>) -> Option<Route> {
-    let integration = |value: &'m DeValue<'m>| integration_name(value, integrations);
+fn route<'m>(section: &Section<'m>, name: &str, entry: &Entry<'m>, known: &Known<'_, '_>) -> Option<Route> {
+    let integration = |value: &'m DeValue<'m>| integration_name(value, known.integrations);
     match entry.value.get_ref() {
         DeValue::Table(table) if is_dotted_key(table) => {
             let (key, _) = table.iter().next()?;
@@ -369,21 +378,24 @@ fn route<'m>(section: &Section<'m>, name: &str, entry: &Entry<'m>, integrations:
             let route_response = table.read("route_response", value::flag).unwrap_or(false);
             let throttle = throttle::rate(&mut table, "throttle").flatten();
             let ordering = table.read("ordering", ordering);
+            let models = model::of_route(&mut table, known.models);
             table.finish();
-            Some(Route { integration: integration?, route_response, throttle, ordering })
+            Some(Route { integration: integration?, route_response, throttle, ordering, models })
         }
         _ => section.meaning(name, entry.value, integration).map(|integration| Route {
             integration,
             route_response: false,
             throttle: None,
             ordering: None,
+            models: None,
         }),
     }
 }
 
 /// Whether `a.b = "integration"` was written, which TOML takes for a table `a` with a key `b`.
 fn is_dotted_key(table: &DeTable<'_>) -> bool {
-    const KEYS: &[&str] = &["integration", "route_response", "throttle", "ordering"];
+    const KEYS: &[&str] =
+        &["integration", "route_response", "throttle", "ordering", "model_selection_expression", "models"];
     !table.is_empty() && table.keys().all(|key| !KEYS.contains(&key.get_ref().as_ref()))
 }
 

@@ -90,6 +90,11 @@ const OTHER_NAMES: &[(&[&str], &str)] = &[
         "leave it out",
     ),
     (
+        &["requestmodels", "modelselectionexpression"],
+        r#"write it in [routes] as "ROUTE KEY" = { integration = "INTEGRATION", models = { "$default" = "MODEL" } }"#,
+    ),
+    (&["accesslogsettings", "accesslog", "accesslogs"], "write it in [access_log] as format and file"),
+    (
         &[
             "authorizer",
             "authorizers",
@@ -105,7 +110,6 @@ const OTHER_NAMES: &[(&[&str], &str)] = &[
         "leave it out: there is no VTL here; what is sent is the message, and what comes back is a body in responses, \
          with $context.NAME, $input.json('$.PATH') and the like; what computes is a component's work",
     ),
-    (&["requestmodels", "modelselectionexpression"], "leave it out: the component gets the event as it is"),
 ];
 
 /// What to write instead of a key of that name, whichever section it stands in.

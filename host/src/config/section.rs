@@ -73,6 +73,11 @@ impl<'m> Section<'m> {
         self.table.and_then(|table| table.get_key_value(key)).map_or(self.span(), |(key, _)| key.span())
     }
 
+    /// Whether the section itself is written.
+    pub fn is_there(&self) -> bool {
+        self.table.is_some()
+    }
+
     pub fn is_written(&self, key: &str) -> bool {
         self.table.is_some_and(|table| table.contains_key(key))
     }

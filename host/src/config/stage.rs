@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use toml::de::DeValue;
 
-use super::check::{self, NAME_LENGTH_MAX, STAGE};
+use super::check::{self, Known, NAME_LENGTH_MAX, STAGE};
 use super::section::{Entry, Section};
 use super::value::{self, Wrong};
 use super::{Route, Stage, throttle};
@@ -36,14 +36,14 @@ impl Stages {
     pub fn and(
         self,
         section: &Section<'_>,
-        integrations: &Section<'_>,
+        known: &Known<'_, '_>,
         routes: BTreeMap<RouteKey, Route>,
     ) -> BTreeMap<String, Stage> {
         let mut stages = BTreeMap::new();
         for entry in section.entries() {
             match value::name(NAME_LENGTH_MAX)(entry.key) {
                 Ok(()) => {
-                    if let Some(stage) = stage(section, &entry, integrations, &routes) {
+                    if let Some(stage) = stage(section, &entry, known, &routes) {
                         stages.insert(entry.key.to_owned(), stage);
                     }
                 }
@@ -66,14 +66,14 @@ impl Stages {
 fn stage(
     section: &Section<'_>,
     entry: &Entry<'_>,
-    integrations: &Section<'_>,
+    known: &Known<'_, '_>,
     routes: &BTreeMap<RouteKey, Route>,
 ) -> Option<Stage> {
     let name = section.name_of(entry.key);
     let wrong = Wrong::new("a table", format!("write [{name}] on a line of its own, and its keys below"));
     let mut section = section.table(&name, entry.key_span.clone(), entry.value, wrong)?;
     let mut routes = routes.clone();
-    routes.extend(check::routes(&section.section("routes"), integrations));
+    routes.extend(check::routes(&section.section("routes"), known));
     let stage = Stage {
         variables: section.read_texts("variables", value::name(NAME_LENGTH_MAX)),
         base_path: section.read("base_path", base_path).map(str::to_owned),

@@ -172,8 +172,13 @@ fn every_key_that_is_written_comes_true() {
     };
     assert_eq!(config.components, BTreeMap::from([("chat".to_owned(), chat)]));
 
-    let route =
-        |route_response| Route { integration: "chat".to_owned(), route_response, throttle: None, ordering: None };
+    let route = |route_response| Route {
+        integration: "chat".to_owned(),
+        route_response,
+        throttle: None,
+        ordering: None,
+        models: None,
+    };
     let routes = [
         (RouteKey::Connect, route(false)),
         (RouteKey::Disconnect, route(false)),

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use tracing::warn;
 
 use crate::backend::Row;
+use crate::capability::Caller;
 use crate::connections::{Connection, Peer, Presence};
 use crate::event::{Event, Field, Response, now};
-use crate::gateway::{Gateway, Stage};
+use crate::gateway::access_log::{Failure, Outcome};
+use crate::gateway::{Gateway, Ran, RouteKey, Stage};
 use crate::id::{ConnectionId, NodeId};
 use crate::runtime::InvokeError;
 
@@ -39,31 +41,55 @@ impl Gateway {
     /// None: dropping the future leaves the connection's row behind. Give it a task of its own.
     pub async fn connect(&self, stage: Arc<Stage>, upgrade: Upgrade) -> Result<Admitted, Refusal> {
         let Upgrade { peer, headers, query_string } = upgrade;
-        if let Err(limit) = stage.throttles.upgrade(&peer, stage.routes.connect.as_deref()) {
-            self.refused.count(limit, Some(&peer));
+        let id = ConnectionId::random(NodeId(0));
+        let mut connection = Connection::new(id, Arc::clone(&stage.api.stage), peer, &stage.connection);
+        connection.message_count = stage.metrics.message_count.clone();
+        let presence = self.connections.enter(connection);
+        let event = Event::Connect { headers, query_string };
+        let caller = stage.caller(&presence, RouteKey::Connect.as_str().into(), now());
+        let line = stage.line(&caller);
+        let mut ran = None;
+        let decided = self.decide(&stage, caller, &event, &mut ran).await;
+        if let Err(refusal) = decided
+            && ran.is_none()
+            && (400..500).contains(&refusal.status)
+        {
+            let route = stage.routes.connect.as_ref();
+            route.map_or(&stage.metrics, |route| &route.metrics.watched).client_error.increment(1);
+        }
+        if let Some(line) = line {
+            line.write(&event, &outcome(&decided, ran.as_ref()));
+        }
+        let subprotocol = decided?;
+        presence.outbox.open();
+        Ok(Admitted { presence, subprotocol })
+    }
+
+    /// Whether the peer is let in. `ran` is what its handler came to, where one was asked.
+    async fn decide(
+        &self,
+        stage: &Stage,
+        caller: Caller,
+        event: &Event,
+        ran: &mut Option<Ran>,
+    ) -> Result<Option<String>, Refusal> {
+        let (id, peer) = (caller.connection.id, &caller.connection.peer);
+        if let Err(limit) = stage.throttles.upgrade(peer, stage.routes.connect.as_deref()) {
+            self.refused.count(limit, Some(peer));
             return Err(Refusal { status: 429 });
         }
-        let id = ConnectionId::random(NodeId(0));
-        let connection = Connection::new(id, Arc::clone(&stage.api.stage), peer, &stage.connection);
-        let presence = self.connections.enter(connection);
-        self.remember(&presence).await?;
-        let admitted = match self.admit(&stage, &presence, headers, query_string).await {
+        self.remember(&caller.connection).await?;
+        let admitted = match self.admit(stage, caller, event, ran).await {
             Ok(subprotocol) => match self.backend.admit_row(id).await {
                 Ok(()) => Ok(subprotocol),
                 Err(error) => Err(unwritten(id, &error)),
             },
             Err(refusal) => Err(refusal),
         };
-        match admitted {
-            Ok(subprotocol) => {
-                presence.outbox.open();
-                Ok(Admitted { presence, subprotocol })
-            }
-            Err(refusal) => {
-                self.forget(id).await;
-                Err(refusal)
-            }
+        if admitted.is_err() {
+            self.forget(id).await;
         }
+        admitted
     }
 
     /// Makes the connection's row, in which its `$connect` may write already.
@@ -82,14 +108,13 @@ impl Gateway {
     async fn admit(
         &self,
         stage: &Stage,
-        connection: &Arc<Connection>,
-        headers: Vec<Field>,
-        query_string: Vec<Field>,
+        caller: Caller,
+        event: &Event,
+        ran: &mut Option<Ran>,
     ) -> Result<Option<String>, Refusal> {
         let Some(route) = &stage.routes.connect else { return Ok(None) };
-        let event = Event::Connect { headers, query_string };
-        let (_, result) = self.run(stage, route, connection, now(), &event).await;
-        match result {
+        route.metrics.watched.connect_count.increment(1);
+        match &ran.insert(self.run(stage, route, caller, event).await).result {
             Ok(response) if response.is_success() => Ok(subprotocol(response)),
             Ok(response) => Err(Refusal { status: response.status_code }),
             Err(InvokeError::TimedOut(_)) => Err(Refusal { status: 504 }),
@@ -105,7 +130,38 @@ fn unwritten(id: ConnectionId, error: &crate::backend::BackendError) -> Refusal 
 }
 
 /// The one header of a `$connect` answer that goes into the 101.
-fn subprotocol(response: Response) -> Option<String> {
-    let chosen = response.headers.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"));
-    chosen.map(|(_, value)| value)
+fn subprotocol(response: &Response) -> Option<String> {
+    let chosen = response.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"));
+    chosen.map(|(_, value)| value.clone())
+}
+
+/// What the access log tells of a handshake.
+fn outcome(decided: &Result<Option<String>, Refusal>, ran: Option<&Ran>) -> Outcome {
+    let answered = ran.and_then(|ran| ran.result.as_ref().ok()).map(|response| response.status_code);
+    let integration = ran.map(Into::into);
+    match decided {
+        Ok(_) => Outcome { status: answered.unwrap_or(200), integration, ..Outcome::default() },
+        // The handler's own word.
+        Err(refusal) if answered == Some(refusal.status) => {
+            Outcome { status: refusal.status, integration, ..Outcome::default() }
+        }
+        Err(refusal) => {
+            Outcome { status: refusal.status, error: Some(failure(refusal.status)), integration, ..Outcome::default() }
+        }
+    }
+}
+
+/// What API Gateway calls a refusal of that status.
+fn failure(status: u16) -> Failure {
+    let (message, response_type) = match status {
+        400 => ("Bad Request", "BAD_REQUEST_PARAMETERS"),
+        401 => ("Unauthorized", "UNAUTHORIZED"),
+        403 => ("Forbidden", "ACCESS_DENIED"),
+        429 => ("Too Many Requests", "THROTTLED"),
+        502 => ("Bad Gateway", "INTEGRATION_FAILURE"),
+        504 => ("Gateway Timeout", "INTEGRATION_TIMEOUT"),
+        400..500 => ("Refused", "DEFAULT_4XX"),
+        _ => ("Internal Server Error", "DEFAULT_5XX"),
+    };
+    Failure { message, response_type }
 }

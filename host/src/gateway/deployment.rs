@@ -3,10 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::capability::ApiInfo;
+use crate::capability::{ApiInfo, Caller};
+use crate::connections::Connection;
+use crate::event::EpochMillis;
+use crate::gateway::access_log::{AccessLog, Line};
 use crate::gateway::throttles::Throttles;
 use crate::gateway::{Management, RouteTable};
+use crate::id::RequestId;
 use crate::limits::ConnectionLimits;
+use crate::metrics::Watched;
 
 pub struct Deployment {
     pub version: Version,
@@ -19,7 +24,7 @@ pub struct Deployment {
 /// What a deployment was made of.
 #[derive(Default)]
 pub struct Version {
-    /// The beginning of the hash of the manifest and of all components.
+    /// The beginning of the hash of the manifest, of all components and of all models.
     pub content: String,
     /// Their names, and the version of each.
     pub plugins: Vec<(String, String)>,
@@ -33,6 +38,28 @@ pub struct Stage {
     pub routes: RouteTable,
     pub throttles: Throttles,
     pub connection: Arc<ConnectionLimits>,
+    /// `None`: no line is written for any event.
+    pub access_log: Option<Arc<AccessLog>>,
+    /// What is counted of events that have no route.
+    pub metrics: Watched,
+}
+
+impl Stage {
+    /// Whose event it is: a new one, of a route that handlers are told as `route_key`.
+    pub fn caller(&self, connection: &Arc<Connection>, route_key: Arc<str>, request_time: EpochMillis) -> Caller {
+        Caller {
+            api: Arc::clone(&self.api),
+            connection: Arc::clone(connection),
+            route_key,
+            request_id: RequestId::next(),
+            request_time,
+        }
+    }
+
+    /// The line of an event that begins, where there is an access log.
+    pub fn line(&self, caller: &Caller) -> Option<Line<'_>> {
+        self.access_log.as_ref().map(|log| log.line(caller.clone()))
+    }
 }
 
 impl Deployment {
@@ -56,6 +83,10 @@ impl Deployment {
 
     pub fn stage(&self, name: &str) -> Option<&Arc<Stage>> {
         self.stages.get(name)
+    }
+
+    pub fn close_access_log(&self) {
+        self.stages.values().filter_map(|stage| stage.access_log.as_ref()).for_each(|log| log.sink.close());
     }
 
     /// The stage that a path begins with, by a base path or by its name, and what follows.
@@ -93,6 +124,8 @@ mod tests {
             routes: RouteTable::new(RouteSelectionExpression::parse("action").unwrap(), Ordering::Connection, []),
             throttles: Throttles::default(),
             connection: Arc::default(),
+            access_log: None,
+            metrics: Watched::default(),
         });
         Deployment::new(Version::default(), stages)
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use crate::backend::Row;
 use crate::connections::Connection;
 use crate::event::{Disconnect, Event, now};
-use crate::gateway::Gateway;
+use crate::gateway::access_log::Outcome;
+use crate::gateway::error_frame::ErrorFrame;
+use crate::gateway::{Gateway, RouteKey, Stage};
 
 impl Gateway {
     /// Runs `$disconnect`, then drops the connection's row. To be called once for each connection
@@ -14,12 +16,27 @@ impl Gateway {
         // What the handler answers is nobody's: the peer is gone. Nor is there a route where a
         // reload has taken its stage away.
         let stage = self.deployment().stage(&connection.stage).cloned();
-        if let Some(stage) = stage
-            && let Some(route) = &stage.routes.disconnect
-        {
-            let _ = self.run(&stage, route, connection, now(), &Event::Disconnect(end)).await;
+        if let Some(stage) = stage {
+            self.tell_of_end(&stage, connection, end).await;
         }
         self.forget(connection.id).await;
+    }
+
+    async fn tell_of_end(&self, stage: &Stage, connection: &Arc<Connection>, end: Disconnect) {
+        let event = Event::Disconnect(end);
+        let caller = stage.caller(connection, RouteKey::Disconnect.as_str().into(), now());
+        let line = stage.line(&caller);
+        let ran = match &stage.routes.disconnect {
+            Some(route) => Some(self.run(stage, route, caller, &event).await),
+            None => None,
+        };
+        let Some(line) = line else { return };
+        let outcome = match ran.as_ref().map(|ran| &ran.result) {
+            None => Outcome { status: 200, ..Outcome::default() },
+            Some(Ok(response)) => Outcome { status: response.status_code, ..Outcome::default() },
+            Some(Err(error)) => ErrorFrame::from(error).into(),
+        };
+        line.write(&event, &Outcome { integration: ran.as_ref().map(Into::into), ..outcome });
     }
 
     /// Ends what another process left behind when it died, one after the other: `$disconnect` for

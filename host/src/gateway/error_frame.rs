@@ -1,5 +1,6 @@
 //! What a peer is told when its message got no answer: API Gateway's frames, to the byte.
 
+use crate::gateway::access_log::{Failure, Outcome};
 use crate::id::{ConnectionId, RequestId};
 use crate::payload::Payload;
 use crate::runtime::InvokeError;
@@ -11,6 +12,8 @@ pub enum ErrorFrame {
     InternalServerError,
     EndpointRequestTimedOut,
     TooManyRequests,
+    /// The message of this id is not as its model wants it.
+    BadRequestBody(RequestId),
 }
 
 impl ErrorFrame {
@@ -20,13 +23,39 @@ impl ErrorFrame {
             Self::InternalServerError => "Internal server error",
             Self::EndpointRequestTimedOut => "Endpoint request timed out",
             Self::TooManyRequests => "Too Many Requests",
+            Self::BadRequestBody(_) => "Bad request body",
+        }
+    }
+
+    /// The status that an HTTP API would have answered, and API Gateway's name for what went wrong.
+    fn status(self) -> (u16, &'static str) {
+        match self {
+            Self::Forbidden => (403, "ACCESS_DENIED"),
+            Self::InternalServerError => (500, "INTEGRATION_FAILURE"),
+            Self::EndpointRequestTimedOut => (504, "INTEGRATION_TIMEOUT"),
+            Self::TooManyRequests => (429, "THROTTLED"),
+            Self::BadRequestBody(_) => (400, "BAD_REQUEST_BODY"),
         }
     }
 
     pub fn payload(self, connection_id: ConnectionId, request_id: RequestId) -> Payload {
         let message = self.message();
         // The spaces are where API Gateway puts them.
+        if let Self::BadRequestBody(message_id) = self {
+            let text = format!(
+                r#"{{"message" : "{message}", "connectionId": "{connection_id}", "messageId": "{message_id}"}}"#
+            );
+            return text.into();
+        }
         format!(r#"{{"message": "{message}", "connectionId":"{connection_id}", "requestId":"{request_id}"}}"#).into()
+    }
+}
+
+/// What the access log tells of it.
+impl From<ErrorFrame> for Outcome {
+    fn from(frame: ErrorFrame) -> Self {
+        let (status, response_type) = frame.status();
+        Self { status, error: Some(Failure { message: frame.message(), response_type }), ..Self::default() }
     }
 }
 
@@ -53,6 +82,13 @@ mod tests {
             Payload::from(format!(
                 "{{\"message\": \"Forbidden\", \"connectionId\":\"XDmENcnwIE0CFEQ=\", \"requestId\":\"{request_id}\"}}"
             ))
+        );
+        assert_eq!(
+            ErrorFrame::BadRequestBody(request_id).payload(connection_id, RequestId::next()),
+            format!(
+                r#"{{"message" : "Bad request body", "connectionId": "XDmENcnwIE0CFEQ=", "messageId": "{request_id}"}}"#
+            )
+            .into()
         );
     }
 }

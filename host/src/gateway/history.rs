@@ -16,7 +16,7 @@ use crate::limits::DEPLOYMENTS_KEPT;
 pub struct Record {
     /// The start is 1; each reload that is accepted, and each roll-back, is one more.
     pub number: u64,
-    /// The beginning of the hash of the manifest and of all components.
+    /// The beginning of the hash of the manifest, of all components and of all models.
     pub content: String,
     pub deployed_at: EpochMillis,
     /// The integrations that are components, and the version of each.
@@ -67,6 +67,10 @@ impl History {
     pub fn get(&self, number: u64) -> Result<Arc<Deployment>, NotKept> {
         let found = self.kept.iter().find(|(record, _)| record.number == number);
         found.map(|(_, deployment)| Arc::clone(deployment)).ok_or(NotKept(number))
+    }
+
+    pub fn deployments(&self) -> impl Iterator<Item = &Deployment> {
+        self.kept.iter().map(|(_, deployment)| &**deployment)
     }
 
     /// The oldest first; the last one is served.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::capability::Caller;
 use crate::event::{Event, Response};
+use crate::metrics::Asked;
 use crate::runtime::{Invocation, InvokeError, Plugin};
 
 mod http; // a server that is sent each event
@@ -46,6 +47,15 @@ impl Integration {
             Self::Http(http) => without_sandbox(Box::pin(http.invoke(&caller, event))).await,
             Self::Lambda(lambda) => without_sandbox(Box::pin(lambda.invoke(&caller, event))).await,
             Self::Mock(mock) => without_sandbox(async { mock.invoke(&caller, event) }).await,
+        }
+    }
+
+    /// Who it asks.
+    pub fn asked(&self) -> Asked {
+        match self {
+            Self::Component(_) | Self::Lambda(_) => Asked::Handler,
+            Self::Http(_) => Asked::Server,
+            Self::Mock(_) => Asked::Nobody,
         }
     }
 

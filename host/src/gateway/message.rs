@@ -2,12 +2,23 @@
 
 use std::sync::Arc;
 
+use tracing::info;
+
+use crate::capability::Caller;
 use crate::connections::Connection;
 use crate::event::{Event, now};
+use crate::gateway::access_log::Outcome;
 use crate::gateway::error_frame::ErrorFrame;
-use crate::gateway::{Gateway, Ordering};
+use crate::gateway::{Gateway, Ordering, Ran, Route, Stage};
 use crate::id::RequestId;
 use crate::payload::Payload;
+
+/// What a message came to.
+enum Ending {
+    /// Nobody was asked; and why, where the frame does not say it all.
+    Refused(ErrorFrame, Option<String>),
+    Ran(Ran),
+}
 
 impl Gateway {
     /// What a message of that connection waits for.
@@ -21,24 +32,74 @@ impl Gateway {
         let received = now();
         connection.touch(received);
         let stage = self.deployment.load().stage(&connection.stage).cloned();
-        let Some(stage) = stage else { return Some(self.no_route(connection)) };
+        let Some(stage) = stage else {
+            // A reload has taken it away, and its access log with it.
+            self.metrics.no_route();
+            return Some(ErrorFrame::Forbidden.payload(connection.id, RequestId::next()));
+        };
         let route = stage.routes.select(&body);
-        if let Err(limit) = stage.throttles.message(connection, route.as_deref()) {
-            self.refused.count(limit, Some(&connection.peer));
-            return Some(ErrorFrame::TooManyRequests.payload(connection.id, RequestId::next()));
-        }
-        let Some(route) = route else { return Some(self.no_route(connection)) };
+        let watched = route.as_ref().map_or(&stage.metrics, |route| &route.metrics.watched);
+        watched.message_count.increment(1);
         let event = Event::Message { message_id: RequestId::next(), body };
-        let (request_id, result) = self.run(&stage, &route, connection, received, &event).await;
-        match result {
-            Ok(response) if route.route_response => response.body,
-            Ok(_) => None,
-            Err(error) => Some(ErrorFrame::from(&error).payload(connection.id, request_id)),
+        let name = route.as_ref().map_or_else(|| "-".into(), |route| Arc::clone(&route.name));
+        let caller = stage.caller(connection, name, received);
+        let (request_id, line) = (caller.request_id, stage.line(&caller));
+        let throttled = stage.throttles.message(connection, route.as_deref());
+        let ending = match (throttled, &route) {
+            (Err(limit), _) => {
+                self.refused.count(limit, Some(&connection.peer));
+                Ending::Refused(ErrorFrame::TooManyRequests, None)
+            }
+            (Ok(()), Some(route)) => self.handle(&stage, route, caller, &event).await,
+            (Ok(()), None) => {
+                self.metrics.no_route();
+                Ending::Refused(ErrorFrame::Forbidden, None)
+            }
+        };
+        if let Some(line) = line {
+            line.write(&event, &ending.outcome());
         }
+        let answer = match ending {
+            Ending::Refused(frame, _) => {
+                watched.client_error.increment(1);
+                Some(frame.payload(connection.id, request_id))
+            }
+            Ending::Ran(Ran { result: Ok(response), .. }) => {
+                response.body.filter(|_| route.as_ref().is_some_and(|route| route.route_response))
+            }
+            Ending::Ran(Ran { result: Err(error), .. }) => {
+                Some(ErrorFrame::from(&error).payload(connection.id, request_id))
+            }
+        };
+        watched.message_count.increment(answer.is_some().into());
+        answer
     }
 
-    fn no_route(&self, connection: &Connection) -> Payload {
-        self.metrics.no_route();
-        ErrorFrame::Forbidden.payload(connection.id, RequestId::next())
+    /// What stands between a message and its handler, and then the handler.
+    async fn handle(&self, stage: &Stage, route: &Route, caller: Caller, event: &Event) -> Ending {
+        if let (Some(models), Event::Message { message_id, body }) = (&route.models, event)
+            && let Err(why) = models.check(body)
+        {
+            let (connection_id, request_id) = (caller.connection.id, caller.request_id);
+            info!(route = %route.key, %connection_id, %request_id, "a message is refused with Bad request body: {why}");
+            return Ending::Refused(ErrorFrame::BadRequestBody(*message_id), Some(why));
+        }
+        Ending::Ran(self.run(stage, route, caller, event).await)
+    }
+}
+
+impl Ending {
+    /// What the access log tells of it.
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Refused(frame, why) => Outcome { validation_error: why.clone(), ..(*frame).into() },
+            Self::Ran(ran) => {
+                let outcome = match &ran.result {
+                    Ok(response) => Outcome { status: response.status_code, ..Outcome::default() },
+                    Err(error) => ErrorFrame::from(error).into(),
+                };
+                Outcome { integration: Some(ran.into()), ..outcome }
+            }
+        }
     }
 }

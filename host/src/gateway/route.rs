@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::gateway::{Integration, RouteKey, RouteSelectionExpression};
+use crate::gateway::{Integration, RequestModels, RouteKey, RouteSelectionExpression};
 use crate::metrics::RouteMetrics;
 use crate::payload::Payload;
 use crate::throttle::Throttle;
@@ -27,6 +27,8 @@ pub struct Route {
     pub route_response: bool,
     pub throttle: Option<Arc<Throttle>>,
     pub ordering: Ordering,
+    /// What its messages must look like; `None`: anything.
+    pub models: Option<RequestModels>,
     pub metrics: RouteMetrics,
 }
 

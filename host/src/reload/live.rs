@@ -13,13 +13,16 @@ use tracing::{debug, error, info, warn};
 use crate::config::{self, Config, MANIFEST_BYTES_MAX};
 use crate::gateway::{Gateway, NotKept, RollBack};
 use crate::limits::RELOAD_DEBOUNCE;
+use crate::reload::extras::changed_models;
 use crate::reload::watch::{self, Mode, Target, Watcher};
-use crate::reload::{Build, Builds, LoadError, Loader, Plugins, compile_time, shown};
+use crate::reload::{Build, Builds, Extras, LoadError, Loader, Plugins, compile_time, shown};
 
 /// Reports of the watcher that wait to be looked at; it folds what comes meanwhile.
 const REPORTS_MAX: usize = 8;
 /// Under this name the manifest's own problems are kept: no integration is called so.
 const MANIFEST: &str = "";
+/// And those of its models.
+const MODELS: &str = "[models]";
 
 /// The files that decide what is served, and word of their changes.
 pub struct Files {
@@ -52,10 +55,11 @@ impl Files {
     }
 }
 
-/// The manifest, every component, and for development the sources.
+/// The manifest, every component and every model, and for development the sources.
 fn targets(config: &Config, develop: bool) -> BTreeSet<Target> {
     let mut targets = BTreeSet::from([Target::File(config.manifest.clone())]);
     targets.extend(config.components.values().map(|integration| Target::File(integration.component.clone())));
+    targets.extend(config.models.values().map(|model| Target::File(model.schema.clone())));
     if develop {
         targets.extend(Build::all(config).into_iter().flat_map(|build| build.sources).map(Target::Folder));
     }
@@ -66,8 +70,9 @@ fn targets(config: &Config, develop: bool) -> BTreeSet<Target> {
 pub struct Live {
     config: Config,
     plugins: Plugins,
+    extras: Extras,
     /// What the deployments were made of that can be rolled back to, by their numbers.
-    made_of: BTreeMap<u64, (Config, Plugins)>,
+    made_of: BTreeMap<u64, (Config, Plugins, Extras)>,
     /// A manifest that is sound, while something that it names is not: tried again when that changes.
     candidate: Option<Config>,
     /// `None` where nobody develops.
@@ -95,15 +100,21 @@ impl Live {
     pub fn new(
         config: Config,
         plugins: Plugins,
+        extras: Extras,
         files: Files,
         builds: Option<Builds>,
         loader: Loader,
         gateway: Arc<Gateway>,
     ) -> Self {
-        let made_of = gateway.records().iter().map(|first| (first.number, (config.clone(), plugins.clone()))).collect();
+        let made_of = gateway
+            .records()
+            .iter()
+            .map(|first| (first.number, (config.clone(), plugins.clone(), extras.clone())))
+            .collect();
         Self {
             config,
             plugins,
+            extras,
             made_of,
             candidate: None,
             builds,
@@ -198,7 +209,9 @@ impl Live {
             Target::File(path) => Some(path.clone()),
             Target::Folder(_) => None,
         });
-        self.changed_components(&files.collect()).await;
+        let files = files.collect();
+        self.changed_components(&files).await;
+        self.changed_models(&files).await;
         Ok(())
     }
 
@@ -239,9 +252,15 @@ impl Live {
         }
         let compile = compile_time(&loaded.artifact);
         self.plugins.insert(name.to_owned(), loaded);
-        let deployment = self.deployed(self.gateway.deploy(self.loader.deployment(&self.config, &self.plugins)));
-        self.loader.metrics.reloads_accepted.increment(1);
+        let deployment = self.deploy();
         info!(plugin = %name, %version, %compile, took = ?started.elapsed(), deployment, "live");
+    }
+
+    /// Serves what was just changed in a part; says the number of the deployment.
+    fn deploy(&mut self) -> u64 {
+        let deployment = self.loader.deployment(&self.config, &self.plugins, &self.extras);
+        self.loader.metrics.reloads_accepted.increment(1);
+        self.deployed(self.gateway.deploy(deployment))
     }
 
     /// Says once what is wrong; the old version keeps serving.
@@ -252,6 +271,37 @@ impl Live {
         self.loader.metrics.reloads_refused.increment(1);
         error!("{}; the old version keeps serving", lines(&problems));
         self.said.insert(name.to_owned(), problems);
+    }
+
+    // ---- the models --------------------------------------------------------------------------
+
+    async fn changed_models(&mut self, files: &BTreeSet<PathBuf>) {
+        let has = |config: &Config| config.models.values().any(|model| files.contains(&model.schema));
+        if self.candidate.as_ref().is_some_and(has) {
+            self.try_candidate().await;
+        }
+        if has(&self.config) {
+            self.reload_models().await;
+        }
+    }
+
+    /// All of them that have changed: the plugins and every connection stay as they are.
+    async fn reload_models(&mut self) {
+        let models = match self.loader.load_models(&self.config, &self.extras.models).await {
+            Ok(models) => models,
+            Err(problems) => return self.refuse(MODELS, problems),
+        };
+        let mended = self.said.remove(MODELS).is_some();
+        let changed = changed_models(&models, &self.extras.models).join(", ");
+        if changed.is_empty() {
+            if mended {
+                info!("the models are again as they are served");
+            }
+            return;
+        }
+        self.extras.models = models;
+        let deployment = self.deploy();
+        info!(models = %changed, deployment, "live");
     }
 
     // ---- the manifest ------------------------------------------------------------------------
@@ -331,7 +381,11 @@ impl Live {
             Ok(plugins) => plugins,
             Err(problems) => return self.refuse(MANIFEST, problems),
         };
-        let number = self.gateway.deploy(self.loader.deployment(candidate, &plugins));
+        let extras = match self.loader.load_extras(candidate, &self.extras).await {
+            Ok(extras) => extras,
+            Err(problems) => return self.refuse(MANIFEST, problems),
+        };
+        let number = self.gateway.deploy(self.loader.deployment(candidate, &plugins, &extras));
         self.loader.metrics.reloads_accepted.increment(1);
         for (name, loaded) in &plugins {
             let before = self.plugins.get(name);
@@ -342,6 +396,7 @@ impl Live {
         info!(manifest = %shown(&candidate.manifest), deployment = number, "live");
         self.config = self.candidate.take().expect("it was just served");
         self.plugins = plugins;
+        self.extras = extras;
         self.said.clear();
         self.deployed(number);
     }
@@ -350,11 +405,11 @@ impl Live {
 
     /// Notes what the latest deployment was made of. What is not served any more rests.
     fn deployed(&mut self, number: u64) -> u64 {
-        self.made_of.insert(number, (self.config.clone(), self.plugins.clone()));
+        self.made_of.insert(number, (self.config.clone(), self.plugins.clone(), self.extras.clone()));
         let kept = self.gateway.records().first().map_or(number, |oldest| oldest.number);
         self.made_of = self.made_of.split_off(&kept);
         let served: Vec<_> = self.plugins.values().map(|loaded| Arc::as_ptr(&loaded.plugin)).collect();
-        for loaded in self.made_of.values().flat_map(|(_, plugins)| plugins.values()) {
+        for loaded in self.made_of.values().flat_map(|(_, plugins, _)| plugins.values()) {
             loaded.plugin.rest(!served.contains(&Arc::as_ptr(&loaded.plugin)));
         }
         number
@@ -363,7 +418,7 @@ impl Live {
     /// Serves what an older deployment served, until a file changes again.
     fn roll_back(&mut self, number: u64) -> Result<u64, NotKept> {
         let latest = self.gateway.restore(number)?;
-        (self.config, self.plugins) = self.made_of.get(&number).ok_or(NotKept(number))?.clone();
+        (self.config, self.plugins, self.extras) = self.made_of.get(&number).ok_or(NotKept(number))?.clone();
         self.candidate = None;
         self.said.clear();
         self.deployed(latest);

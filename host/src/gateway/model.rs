@@ -1,0 +1,275 @@
+//! Models: what the body of a message must look like, as a JSON Schema says it.
+//!
+//! Knows JSON and schemas. Does not know files, routes or frames. What it says of a body holds
+//! nothing of that body: neither values nor the names of its properties.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
+use serde_json::Value;
+
+use crate::gateway::RouteSelectionExpression;
+use crate::limits::{MODEL_ERROR_BYTES_MAX, MODEL_REGEX_BACKTRACKS_MAX, MODEL_REGEX_BYTES_MAX, VALIDATION_ASIDE_BYTES};
+use crate::payload::Payload;
+use crate::printable::{printable, shortened};
+
+/// The model of a key that has none of its own.
+const DEFAULT: &str = "$default";
+
+/// One schema, compiled.
+pub struct Model {
+    pub name: Arc<str>,
+    validator: Validator,
+}
+
+/// The models of a route, and how a message chooses among them.
+pub struct RequestModels {
+    /// `None`: every message has the key `$default`.
+    pub expression: Option<RouteSelectionExpression>,
+    pub by_key: BTreeMap<String, Arc<Model>>,
+}
+
+impl Model {
+    /// Compiles a schema: draft-04, as API Gateway's models are, unless its `$schema` says another.
+    /// Its references stay inside of it.
+    ///
+    /// # Errors
+    /// What is wrong in it, and what to do.
+    pub fn compile(name: &str, schema: &[u8]) -> Result<Self, String> {
+        let schema: Value = serde_json::from_slice(schema).map_err(|error| format!("it is not JSON: {error}"))?;
+        if !schema.is_object() {
+            return Err(
+                "found JSON that is no object, expected a JSON Schema such as {\"type\": \"object\"}".to_owned()
+            );
+        }
+        let draft = Draft::Draft4.detect(&schema);
+        if draft == Draft::Unknown {
+            let found = printable(schema["$schema"].as_str().unwrap_or_default());
+            let found = shortened(&found, MODEL_ERROR_BYTES_MAX);
+            return Err(format!(
+                "$schema: found {found:?}, expected draft 4, 6, 7, 2019-09 or 2020-12; write \
+                 \"http://json-schema.org/draft-04/schema#\", or leave it out, which means the same"
+            ));
+        }
+        let patterns = PatternOptions::fancy_regex()
+            .backtrack_limit(MODEL_REGEX_BACKTRACKS_MAX)
+            .size_limit(MODEL_REGEX_BYTES_MAX)
+            .dfa_size_limit(MODEL_REGEX_BYTES_MAX);
+        let options = jsonschema::options().with_draft(draft).offline().with_pattern_options(patterns);
+        let validator = options.build(&schema).map_err(|error| unusable(&error))?;
+        Ok(Self { name: name.into(), validator })
+    }
+
+    fn check(&self, body: &Value) -> Result<(), String> {
+        self.validator.validate(body).map_err(|error| {
+            let (name, at, why) = (&self.name, error.schema_path(), violated(&error));
+            shortened(&printable(&format!("model {name}, #{at}: {why}")), MODEL_ERROR_BYTES_MAX).into_owned()
+        })
+    }
+}
+
+impl RequestModels {
+    /// Whether the body is as the model of its key wants it.
+    ///
+    /// # Errors
+    /// Why not, in a line with nothing of the body in it.
+    pub fn check(&self, body: &Payload) -> Result<(), String> {
+        let Payload::Text(text) = body else {
+            return Err("the message is binary, and its model wants JSON".to_owned());
+        };
+        if text.len() < VALIDATION_ASIDE_BYTES {
+            return self.check_text(text);
+        }
+        // Whatever else this thread has to do goes on elsewhere.
+        tokio::task::block_in_place(|| self.check_text(text))
+    }
+
+    fn check_text(&self, text: &str) -> Result<(), String> {
+        let not_json = "the message is not JSON, and its model wants JSON";
+        let key = match &self.expression {
+            Some(expression) => expression.evaluate(text).ok_or(not_json)?,
+            None => DEFAULT.into(),
+        };
+        let model = self.by_key.get(&*key).or_else(|| self.by_key.get(DEFAULT));
+        let model = model.ok_or("the message selects no model, and the route has no model for $default")?;
+        // What serde says of the place would be harmless, but it names what it found there.
+        let body: Value = serde_json::from_str(text).map_err(|_| not_json)?;
+        model.check(&body)
+    }
+}
+
+/// Why a schema cannot be used. It is the operator's own: it may be quoted.
+fn unusable(error: &ValidationError<'_>) -> String {
+    let at = error.instance_path();
+    let (why, advice) = match error.kind() {
+        ValidationErrorKind::Referencing(jsonschema::ReferencingError::Unretrievable { uri, .. }) => (
+            format!("the reference {uri} leads out of the file, and nothing is fetched"),
+            "; put what it names under \"definitions\", and refer to it as \"#/definitions/NAME\"",
+        ),
+        ValidationErrorKind::Format { format } if format == "regex" => (error.to_string(), "; mend the pattern"),
+        _ => (error.to_string(), ""),
+    };
+    let why = shortened(&printable(&why), MODEL_ERROR_BYTES_MAX).into_owned();
+    format!("at #{at}: {why}{advice}")
+}
+
+/// What a body lacks or has too much of, without a word of the body.
+fn violated(error: &ValidationError<'_>) -> String {
+    match error.kind() {
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            let count = unexpected.len();
+            format!("found {count} properties that it does not name")
+        }
+        ValidationErrorKind::PropertyNames { .. } => "found a property whose name is not allowed".to_owned(),
+        ValidationErrorKind::BacktrackLimitExceeded { .. } => {
+            format!("the pattern took more than {MODEL_REGEX_BACKTRACKS_MAX} steps back on the value")
+        }
+        _ => error.masked_with("the value").to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn model(schema: Value) -> Model {
+        Model::compile("send", schema.to_string().as_bytes()).unwrap()
+    }
+
+    fn refused(schema: &str) -> String {
+        Model::compile("send", schema.as_bytes()).err().unwrap_or_else(|| panic!("{schema} compiles"))
+    }
+
+    fn text(text: &str) -> Payload {
+        text.to_owned().into()
+    }
+
+    fn request(expression: Option<&str>, models: &[(&str, Value)]) -> RequestModels {
+        let by_key = models.iter().map(|(key, schema)| ((*key).to_owned(), Arc::new(model(schema.clone()))));
+        let expression = expression.map(|text| RouteSelectionExpression::parse(text).unwrap());
+        RequestModels { expression, by_key: by_key.collect() }
+    }
+
+    #[test]
+    fn without_a_word_on_it_a_schema_is_of_draft_4_and_with_one_of_that_draft() {
+        // In draft 4 exclusiveMinimum is a flag beside minimum, and const is not there yet.
+        let four = model(json!({ "minimum": 3, "exclusiveMinimum": true, "const": 9 }));
+        assert!(four.check(&json!(3)).is_err() && four.check(&json!(4)).is_ok());
+        let seven = json!({ "$schema": "http://json-schema.org/draft-07/schema#", "const": 9 });
+        assert!(model(seven.clone()).check(&json!(4)).is_err());
+        let mixed = json!({ "$schema": seven["$schema"], "minimum": 3, "exclusiveMinimum": true });
+        assert!(refused(&mixed.to_string()).contains("exclusiveMinimum"), "{}", refused(&mixed.to_string()));
+        let unknown = refused(r#"{"$schema":"https://example.com/mine"}"#);
+        assert!(unknown.contains("$schema: found \"https://example.com/mine\", expected draft 4"), "{unknown}");
+    }
+
+    #[test]
+    fn a_schema_that_cannot_be_used_says_where_and_why() {
+        for (schema, words) in [
+            ("", "it is not JSON: EOF"),
+            ("{", "line 1 column 1"),
+            ("true", "found JSON that is no object"),
+            (r#"{"properties":{"a":{"type":"strin"}}}"#, "at #/properties/a/type: \"strin\" is not valid"),
+            (r#"{"properties":{"a":{"pattern":"("}}}"#, "at #/properties/a/pattern"),
+            (r##"{"$ref":"#/definitions/nobody"}"##, "/definitions/nobody"),
+            (
+                r#"{"$ref":"https://example.com/a.json"}"#,
+                "the reference https://example.com/a.json leads out of the file",
+            ),
+            (r#"{"$ref":"other.json"}"#, "other.json leads out of the file"),
+            (r#"{"$ref":"file:///etc/passwd"}"#, "file:///etc/passwd leads out of the file"),
+        ] {
+            let refused = refused(schema);
+            assert!(refused.contains(words), "{schema}: {refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_a_body_has_nothing_of_the_body() {
+        let schema = json!({
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "properties": { "text": { "type": "string", "maxLength": 3, "pattern": "^[a-z]*$" }, "n": { "enum": [1] } },
+            "required": ["text"], "additionalProperties": false, "propertyNames": { "maxLength": 9 },
+        });
+        let model = model(schema);
+        for (body, words) in [
+            (json!({ "text": "ok" }), ""),
+            (json!({}), r#"model send, #/required: "text" is a required property"#),
+            (json!({ "text": 12345 }), r#"#/properties/text/type: the value is not of type "string""#),
+            (json!({ "text": "secret" }), "#/properties/text/maxLength: the value is longer than 3 characters"),
+            (json!({ "text": "A" }), r#"#/properties/text/pattern: the value does not match "^[a-z]*$""#),
+            (json!({ "text": "a", "n": "secret" }), "#/properties/n/enum: the value is not one of"),
+            (json!({ "text": "a", "secret": 1 }), "#/additionalProperties: found 1 properties that it does not name"),
+            (json!({ "text": "a", "very secret": 1 }), "#/"),
+        ] {
+            let told = model.check(&body).err().unwrap_or_default();
+            assert!(told.contains(words) && told.is_empty() == words.is_empty(), "{body}: {told}");
+            assert!(!told.contains("secret") && !told.contains("12345"), "{told}");
+        }
+        let long = self::model(json!({ "enum": ["x".repeat(20_000)] })).check(&json!(1)).unwrap_err();
+        assert!(long.len() < MODEL_ERROR_BYTES_MAX + 100, "{}", long.len());
+    }
+
+    #[test]
+    fn the_key_selects_a_model_else_the_default_and_with_neither_nothing_passes() {
+        let (string, number) = (json!({ "required": ["s"] }), json!({ "required": ["n"] }));
+        let both = request(Some("$request.body.kind"), &[("string", string.clone()), ("$default", number.clone())]);
+        assert_eq!(both.check(&text(r#"{"kind":"string","s":1}"#)), Ok(()));
+        assert!(both.check(&text(r#"{"kind":"string","n":1}"#)).is_err());
+        for by_default in [r#"{"kind":"other","n":1}"#, r#"{"n":1}"#] {
+            assert_eq!(both.check(&text(by_default)), Ok(()), "{by_default}");
+        }
+        let one = request(Some("$request.body.kind"), &[("string", string)]);
+        assert_eq!(one.check(&text(r#"{"kind":"string","s":1}"#)), Ok(()));
+        assert!(one.check(&text(r#"{"kind":"other","s":1}"#)).unwrap_err().contains("selects no model"));
+        let always = request(None, &[("$default", number)]);
+        assert_eq!(always.check(&text(r#"{"n":1}"#)), Ok(()));
+        assert!(always.check(&text("{}")).is_err());
+    }
+
+    #[test]
+    fn what_is_not_json_fails_where_a_model_is_demanded() {
+        for expression in [None, Some("$request.body.kind"), Some("static")] {
+            let any = request(expression, &[("$default", json!({}))]);
+            for body in ["", "hello", "{", r#"{"a":1} x"#] {
+                assert!(any.check(&text(body)).unwrap_err().contains("not JSON"), "{body}");
+            }
+            assert!(any.check(&Payload::Binary(b"{}".to_vec().into())).unwrap_err().contains("binary"));
+            for body in ["{}", "5", "\"hi\"", " [1] "] {
+                assert_eq!(any.check(&text(body)), Ok(()), "{body}");
+            }
+        }
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        assert!(request(None, &[("$default", json!({}))]).check(&text(&deep)).is_err());
+    }
+
+    #[test]
+    fn a_pattern_that_goes_back_and_back_is_cut_off() {
+        let model = model(json!({ "pattern": "^(?=(a+)+b)(a|aa)+$\\1?" }));
+        let started = std::time::Instant::now();
+        assert!(model.check(&json!("a".repeat(20_000))).is_err());
+        assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn references_in_a_circle_end() {
+        let circle = json!({
+            "$ref": "#/definitions/a",
+            "definitions": {
+                "a": { "allOf": [{ "$ref": "#/definitions/b" }] }, "b": { "allOf": [{ "$ref": "#/definitions/a" }] },
+            },
+        });
+        let compiled = Model::compile("send", circle.to_string().as_bytes());
+        if let Ok(model) = compiled {
+            let _ = model.check(&json!({ "a": [1] }));
+        }
+        let list = model(json!({ "type": "object", "properties": { "next": { "$ref": "#" } } }));
+        assert!(list.check(&json!({ "next": { "next": {} } })).is_ok());
+        assert!(list.check(&json!({ "next": { "next": 1 } })).is_err());
+    }
+}

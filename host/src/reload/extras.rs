@@ -1,0 +1,122 @@
+//! What a manifest names beside its components: models, and where the access log goes.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use crate::config::{self, Config};
+use crate::gateway::access_log::{AccessLog, Sink, Target};
+use crate::gateway::{Model, RequestModels};
+use crate::limits::MODEL_BYTES_MAX;
+use crate::reload::{LoadError, Loader, shown, watch};
+
+/// All of it, loaded. What does not change is the same in the next one.
+#[derive(Clone, Default)]
+pub struct Extras {
+    pub models: Models,
+    pub access_log: Option<Arc<AccessLog>>,
+}
+
+/// By their names.
+pub type Models = BTreeMap<String, LoadedModel>;
+
+#[derive(Clone)]
+pub struct LoadedModel {
+    pub content: blake3::Hash,
+    model: Arc<Model>,
+}
+
+impl Loader {
+    /// Loads and opens all of it, or tells every problem. What is in `before` and still fits is taken over.
+    pub async fn load_extras(&self, config: &Config, before: &Extras) -> Result<Extras, Vec<LoadError>> {
+        let models = self.load_models(config, &before.models).await?;
+        // The last: it makes a file.
+        let access_log = self.open_access_log(config, before.access_log.as_ref()).map_err(|error| vec![error])?;
+        Ok(Extras { models, access_log })
+    }
+
+    /// Compiles every schema that has changed.
+    pub async fn load_models(&self, config: &Config, before: &Models) -> Result<Models, Vec<LoadError>> {
+        let (mut models, mut problems) = (Models::new(), Vec::new());
+        for name in config.models.keys() {
+            match self.load_model(config, name, before.get(name)).await {
+                Ok(model) => {
+                    models.insert(name.clone(), model);
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if problems.is_empty() { Ok(models) } else { Err(problems) }
+    }
+
+    /// Reads the file of one model once it is still, and compiles it.
+    pub async fn load_model(
+        &self,
+        config: &Config,
+        name: &str,
+        before: Option<&LoadedModel>,
+    ) -> Result<LoadedModel, LoadError> {
+        let config::Model { schema, line } = &config.models[name];
+        let problem = |content, why: &str| {
+            let (manifest, schema) = (shown(&config.manifest), shown(schema));
+            LoadError { content, text: format!("{manifest}:{line}: [models.{name}] {schema}: {why}") }
+        };
+        let bytes = watch::settled(schema, MODEL_BYTES_MAX).await.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => problem(None, "it is not there; put it there, or name another file"),
+            ErrorKind::FileTooLarge => problem(
+                None,
+                &format!("it is larger than {MODEL_BYTES_MAX} bytes, as no model of API Gateway is; make it smaller"),
+            ),
+            _ => problem(None, &format!("it cannot be read: {error}")),
+        })?;
+        let content = blake3::hash(&bytes);
+        if let Some(before) = before.filter(|before| before.content == content) {
+            return Ok(before.clone());
+        }
+        let owned = name.to_owned();
+        let compiled = tokio::task::spawn_blocking(move || Model::compile(&owned, &bytes)).await;
+        let compiled = compiled.unwrap_or_else(|_| Err("the library that compiles it panicked".to_owned()));
+        let model = compiled.map_err(|why| problem(Some(content), &why))?;
+        Ok(LoadedModel { content, model: Arc::new(model) })
+    }
+
+    fn open_access_log(
+        &self,
+        config: &Config,
+        before: Option<&Arc<AccessLog>>,
+    ) -> Result<Option<Arc<AccessLog>>, LoadError> {
+        let Some(log) = &config.access_log else { return Ok(None) };
+        let sink = match before.map(|before| &before.sink).filter(|sink| *sink.target() == log.target) {
+            Some(same) => Arc::clone(same),
+            None => {
+                let opened = Sink::open(&log.target, self.metrics.access_log_dropped.clone());
+                Arc::new(opened.map_err(|error| cannot_open(config, log, &error))?)
+            }
+        };
+        Ok(Some(Arc::new(AccessLog { format: log.format.clone(), sink })))
+    }
+}
+
+impl Extras {
+    /// The models of a route, of which each is there.
+    pub fn request_models(&self, models: &config::RequestModels) -> RequestModels {
+        let model = |(key, name): (&String, &String)| (key.clone(), Arc::clone(&self.models[name].model));
+        RequestModels { expression: models.expression.clone(), by_key: models.by_key.iter().map(model).collect() }
+    }
+}
+
+/// The names of the models that are others here than in `before`.
+pub fn changed_models<'m>(models: &'m Models, before: &Models) -> Vec<&'m str> {
+    let same = |name: &str, model: &LoadedModel| before.get(name).is_some_and(|before| before.content == model.content);
+    models.iter().filter(|(name, model)| !same(name, model)).map(|(name, _)| name.as_str()).collect()
+}
+
+fn cannot_open(config: &Config, log: &config::AccessLog, error: &anyhow::Error) -> LoadError {
+    let file = match &log.target {
+        Target::File { path, .. } => shown(path),
+        Target::Stdout => "stdout".to_owned(),
+    };
+    let (manifest, line) = (shown(&config.manifest), log.line);
+    let text = format!("{manifest}:{line}: [access_log] {file}: it cannot be written: {error:#}; name a file that can");
+    LoadError { content: None, text }
+}
