@@ -14,7 +14,7 @@ use crate::connections::Connections;
 use crate::event::{Event, Response};
 use crate::id::{ConnectionId, RequestId};
 use crate::metrics::Metrics;
-use crate::runtime::InvokeError;
+use crate::runtime::{InvokeError, message_fits};
 
 // What happens on a connection, in its order.
 mod connect;
@@ -162,6 +162,7 @@ impl Gateway {
     async fn run(&self, stage: &Stage, route: &Route, caller: Caller, event: &Event) -> Ran {
         let (connection_id, request_id) = (caller.connection.id, caller.request_id);
         let mut invocation = route.integration.invoke(caller, event).await;
+        // What goes back to the peer is a message; what stays here may be larger.
         if route.route_response && matches!(event, Event::Message { .. }) {
             let message_bytes = stage.connection.message_bytes;
             invocation.result = invocation.result.and_then(|response| message_fits(response, message_bytes));
@@ -188,17 +189,6 @@ impl From<&Ran> for access_log::Invoked {
             status: ran.result.as_ref().ok().map(|response| response.status_code),
             error: ran.result.as_ref().err().map(InvokeError::explain),
         }
-    }
-}
-
-/// What goes back to the peer is a message; what stays here may be larger.
-fn message_fits(response: Response, bytes_max: usize) -> Result<Response, InvokeError> {
-    match &response.body {
-        Some(body) if body.len() > bytes_max => {
-            let found = body.len();
-            Err(InvokeError::Malformed(format!("a body of {found} bytes, at most {bytes_max} are a message")))
-        }
-        _ => Ok(response),
     }
 }
 

@@ -32,7 +32,7 @@ mod trap;
 mod trusted;
 
 pub use load::{Artifact, HANDLER};
-pub use plugin::{Invocation, InvokeError, Plugin};
+pub use plugin::{Invocation, InvokeError, Plugin, message_fits};
 pub use trap::Trap;
 
 use budget::SharedMemory;

@@ -164,7 +164,7 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
         let (gateway, stop) = (Arc::clone(&gateway), stop.clone());
         tasks.spawn(async move {
             // What a stop cuts off, the next start finds again.
-            if let Some(count) = stop.run_until_cancelled(gateway.bury(left_behind)).await {
+            if let Some(count @ 1..) = stop.run_until_cancelled(gateway.bury(left_behind)).await {
                 info!("{count} connections that an earlier process left behind got their $disconnect (1006)");
             }
         });

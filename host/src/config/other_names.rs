@@ -84,7 +84,7 @@ const OTHER_NAMES: &[(&[&str], &str)] = &[
         &["routeresponseselectionexpression", "routeresponse", "routeresponsekey"],
         r#"write it in [routes] as "ROUTE KEY" = { integration = "INTEGRATION", route_response = true }"#,
     ),
-    (&["integrationtype"], r#"write it in [integrations.NAME] as type: "component", "http" or "mock""#),
+    (&["integrationtype"], r#"write it in [integrations.NAME] as type: "component", "http", "lambda" or "mock""#),
     (
         &["payloadformatversion", "passthroughbehavior", "contenthandlingstrategy", "connectiontype", "credentialsarn"],
         "leave it out",

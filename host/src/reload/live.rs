@@ -417,8 +417,9 @@ impl Live {
 
     /// Serves what an older deployment served, until a file changes again.
     fn roll_back(&mut self, number: u64) -> Result<u64, NotKept> {
+        let made_of = self.made_of.get(&number).ok_or(NotKept(number))?.clone();
         let latest = self.gateway.restore(number)?;
-        (self.config, self.plugins, self.extras) = self.made_of.get(&number).ok_or(NotKept(number))?.clone();
+        (self.config, self.plugins, self.extras) = made_of;
         self.candidate = None;
         self.said.clear();
         self.deployed(latest);

@@ -237,14 +237,7 @@ impl Plugin {
             let found = response.status_code;
             return Err(InvokeError::Malformed(format!("status {found}, expected 200 to 599")));
         }
-        let max = self.scope.services.message_bytes;
-        match &response.body {
-            Some(body) if body.len() > max => {
-                let found = body.len();
-                Err(InvokeError::Malformed(format!("a body of {found} bytes, at most {max} are a message")))
-            }
-            _ => Ok(response),
-        }
+        message_fits(response, self.scope.services.message_bytes)
     }
 
     /// Starts the component in a store of its own and checks the type of its handler.
@@ -319,6 +312,17 @@ impl Instance {
     ) -> wasmtime::Result<Result<wit::Response, String>> {
         let (answer,) = trusted::handle(self.handle).call_async(&mut self.store, (context, event)).await?;
         Ok(answer)
+    }
+}
+
+/// Whether what was answered can be a message, where so many bytes are the largest.
+pub fn message_fits(response: Response, bytes_max: usize) -> Result<Response, InvokeError> {
+    match &response.body {
+        Some(body) if body.len() > bytes_max => {
+            let found = body.len();
+            Err(InvokeError::Malformed(format!("a body of {found} bytes, at most {bytes_max} are a message")))
+        }
+        _ => Ok(response),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::gateway::integration::template::Scope;
 use crate::gateway::integration::url::UrlTemplate;
 use crate::limits::INTEGRATION_RESPONSE_BYTES_MAX;
 use crate::payload::Payload;
-use crate::runtime::InvokeError;
+use crate::runtime::{InvokeError, message_fits};
 
 /// What the manifest says of one.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,13 +68,7 @@ impl Lambda {
             true => pass(&answer)?,
             false => self.select(caller, event, &answer)?,
         };
-        match &response.body {
-            Some(body) if body.len() > self.message_bytes => {
-                let (found, max) = (body.len(), self.message_bytes);
-                Err(InvokeError::Malformed(format!("a body of {found} bytes, at most {max} are a message")))
-            }
-            _ => Ok(response),
-        }
+        message_fits(response, self.message_bytes)
     }
 
     /// What the function answers to this payload, which may be its failure.
