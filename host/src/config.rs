@@ -39,7 +39,7 @@ mod tests;
 pub use access_log::AccessLog;
 pub use check::{LISTEN, STAGE};
 pub use integration::Integration;
-pub use management::{CallerThrottle, Management};
+pub use management::Management;
 pub use model::{Model, RequestModels};
 pub use problem::ConfigError;
 pub use profile::Profile;

@@ -54,7 +54,7 @@ pub use integration::{
     ResponseKey, ResponseParameter, ResponseSource, Responses, Source, Target, Template, TemplateKind, Transport,
     UrlTemplate,
 };
-pub use management::{Caller as ManagementCaller, Exposure, Management, Signatures};
+pub use management::{Caller as ManagementCaller, Callers as ManagementCallers, Exposure, Management, Signatures};
 pub use model::{Model, RequestModels};
 pub use route::{Ordering, Route, RouteTable};
 pub use route_key::{BadRouteKey, RouteKey};

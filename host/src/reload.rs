@@ -187,7 +187,13 @@ impl Loader {
             version(config, plugins, extras),
             stages.map(|name| self.stage(config, &integrations, extras, name, Arc::clone(&connection))),
         )
-        .managed(management(&config.management))
+        .managed(self.management(&config.management))
+    }
+
+    fn management(&self, management: &config::Management) -> Management {
+        let config::Management { signatures, throttle, access_keys } = management;
+        let callers = throttle.map(|rate| self.throttles.callers(rate, access_keys.len()));
+        Management::new(*signatures, Arc::new(access_keys.clone()), callers)
     }
 
     /// An integration of the manifest; where it is a component, its plugin is among these.
@@ -252,12 +258,6 @@ fn version(config: &Config, plugins: &Plugins, extras: &Extras) -> Version {
     }
     let plugins = plugins.iter().map(|(name, loaded)| (name.clone(), loaded.plugin.version()));
     Version { content: content.finalize().to_hex()[..12].to_owned(), plugins: plugins.collect() }
-}
-
-fn management(management: &config::Management) -> Management {
-    let config::Management { signatures, throttle, access_keys } = management;
-    let throttle = throttle.as_ref().map(config::CallerThrottle::quota);
-    Management::new(*signatures, Arc::new(access_keys.clone()), throttle)
 }
 
 /// The API of a manifest, as the events of one stage tell it.

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -95,6 +96,14 @@ impl<K: Eq + Hash> KeyedThrottle<K> {
             self.buckets.retain(|_, bucket| !bucket.is_full());
         }
         self.buckets.len() < self.keys_max
+    }
+}
+
+/// Who is taken for one: of IPv6 a whole /64, in which a host takes the addresses that it likes.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address => address,
     }
 }
 
@@ -191,6 +200,20 @@ mod tests {
         let mut strangers = 10..;
         assert_eq!(allowed(|| throttle.allows(strangers.next().unwrap())), 2, "all others share one");
         assert_eq!(throttle.buckets.len(), 10);
+    }
+
+    #[test]
+    fn a_source_is_an_address_or_a_network_of_64_bits() {
+        for (one, other, same) in [
+            ("192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+            ("192.0.2.1", "::ffff:192.0.2.1", true),
+            ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", true),
+            ("2001:db8:1:2::1", "2001:db8:1:3::1", false),
+        ] {
+            let [one, other] = [one, other].map(|address| network(address.parse().unwrap()));
+            assert_eq!(one == other, same, "{one} {other}");
+        }
     }
 
     #[test]

@@ -286,3 +286,21 @@ async fn without_signatures_each_address_is_a_caller() {
     assert_eq!(statuses, [200, 200, 429, 429]);
     assert_eq!(server.manage("GET", "/dev/@connections/foo", "").await.status, 429);
 }
+
+#[tokio::test]
+async fn a_reload_that_leaves_the_throttle_as_it_is_gives_no_caller_its_calls_back() {
+    let server = site("management = { throttle = { rate = 0.01, burst = 2 } }").serve();
+    let (_peer, id) = connected(&server).await;
+    for status in [200, 200, 429] {
+        assert_eq!(server.post(&id, "hello").await.status, status);
+    }
+    let written = fs::read_to_string(server.site.manifest()).unwrap();
+    fs::write(server.site.manifest(), format!("api = {{ id = \"other\" }}\n{written}")).unwrap();
+    server.log.line_with(&["live", "manifest=", "deployment=2"]).await;
+    assert_eq!(server.post(&id, "hello").await.status, 429);
+
+    let written = fs::read_to_string(server.site.manifest()).unwrap();
+    fs::write(server.site.manifest(), written.replace("burst = 2", "burst = 3")).unwrap();
+    server.log.line_with(&["live", "manifest=", "deployment=3"]).await;
+    assert_eq!(server.post(&id, "hello").await.status, 200, "another throttle begins anew");
+}

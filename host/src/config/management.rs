@@ -1,17 +1,15 @@
 //! `[management]` and `[access_keys]`: who may call `@connections`, and how often.
 
 use std::env;
-use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
-use governor::Quota;
 use toml::de::DeValue;
 
 use super::section::{Entry, Section};
 use super::value::{self, Wrong};
 use crate::gateway::Signatures;
 use crate::sigv4::{AccessKeys, Secret};
+use crate::throttle::Rate;
 
 /// AWS's bound of an access key's id.
 const ACCESS_KEY_LENGTH_MAX: usize = 128;
@@ -25,22 +23,8 @@ const BURSTS: RangeInclusive<usize> = 1..=1_000_000;
 pub struct Management {
     pub signatures: Signatures,
     /// Of each caller; `None`: as many as come.
-    pub throttle: Option<CallerThrottle>,
+    pub throttle: Option<Rate>,
     pub access_keys: AccessKeys,
-}
-
-/// A bucket of `burst` calls, into which come `rate` in a second.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CallerThrottle {
-    pub rate: f64,
-    pub burst: NonZeroU32,
-}
-
-impl CallerThrottle {
-    pub fn quota(&self) -> Quota {
-        let period = Duration::from_secs_f64(1.0 / self.rate);
-        Quota::with_period(period).expect("a rate has an upper bound").allow_burst(self.burst)
-    }
 }
 
 pub fn management(mut section: Section<'_>, access_keys: &Section<'_>) -> Management {
@@ -67,7 +51,7 @@ fn signatures(value: &DeValue<'_>) -> Result<Signatures, Wrong> {
 }
 
 /// `{ rate = 100, burst = 200 }` or `"none"`.
-fn throttle(section: &mut Section<'_>) -> Option<CallerThrottle> {
+fn throttle(section: &mut Section<'_>) -> Option<Rate> {
     let entry = section.entry("throttle")?;
     if entry.value.get_ref().as_str() == Some("none") {
         return None;
@@ -78,8 +62,7 @@ fn throttle(section: &mut Section<'_>) -> Option<CallerThrottle> {
     let rate = table.read_needed("rate", rate);
     let burst = table.read_needed("burst", value::count(BURSTS));
     table.finish();
-    let burst = NonZeroU32::new(u32::try_from(burst?).ok()?)?;
-    Some(CallerThrottle { rate: rate?, burst })
+    Rate::new(rate?, u32::try_from(burst?).ok()?)
 }
 
 fn rate(value: &DeValue<'_>) -> Result<f64, Wrong> {
@@ -203,7 +186,7 @@ mod tests {
              [access_keys.AKIDEXAMPLE]\nsecret = \"{SECRET}\"\n[access_keys.other-key_2]\nsecret = \"{SECRET}\""
         ));
         assert_eq!(written.signatures, Signatures::Off);
-        assert_eq!(written.throttle, Some(CallerThrottle { rate: 0.5, burst: NonZeroU32::new(3).unwrap() }));
+        assert_eq!(written.throttle, Rate::new(0.5, 3));
         let secret = Secret::new(SECRET.to_owned());
         let keys = [("AKIDEXAMPLE".to_owned(), secret.clone()), ("other-key_2".to_owned(), secret)];
         assert_eq!(written.access_keys, AccessKeys::from(keys));

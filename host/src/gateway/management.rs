@@ -1,14 +1,10 @@
 //! Who may call `@connections`, and how often.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use governor::{DefaultKeyedRateLimiter, Quota};
-
-use crate::event::now;
-use crate::limits::MANAGEMENT_CALLERS_MAX;
 use crate::sigv4::AccessKeys;
+use crate::throttle::{KeyedThrottle, network};
 
 /// When a call must be signed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,25 +32,21 @@ pub enum Caller {
     Key(String),
     /// Where a call came from that nobody signed.
     Address(IpAddr),
-    /// Everybody else, where there are too many to count each.
-    Others,
 }
 
-/// What a manifest says of `@connections`. Each deployment counts anew.
+/// What a manifest says of `@connections`.
 #[derive(Default)]
 pub struct Management {
     signatures: Signatures,
     keys: Arc<AccessKeys>,
-    throttle: Option<Throttle>,
+    callers: Option<Callers>,
 }
 
-struct Throttle {
-    buckets: DefaultKeyedRateLimiter<Caller>,
-    swept_at: AtomicU64,
+/// A bucket for each caller. Those of keys are as many as there are keys; addresses nobody counts.
+pub struct Callers {
+    pub keys: Arc<KeyedThrottle<String>>,
+    pub addresses: Arc<KeyedThrottle<IpAddr>>,
 }
-
-/// How often callers are forgotten that could as well be new: it looks at all of them.
-const SWEEP_INTERVAL_MILLIS: u64 = 1000;
 
 impl Signatures {
     /// Whether calls must be signed.
@@ -71,8 +63,8 @@ impl Signatures {
 }
 
 impl Management {
-    pub fn new(signatures: Signatures, keys: Arc<AccessKeys>, throttle: Option<Quota>) -> Self {
-        Self { signatures, keys, throttle: throttle.map(Throttle::new) }
+    pub fn new(signatures: Signatures, keys: Arc<AccessKeys>, callers: Option<Callers>) -> Self {
+        Self { signatures, keys, callers }
     }
 
     pub fn signatures(&self) -> Signatures {
@@ -85,48 +77,19 @@ impl Management {
 
     /// Whether this caller may call now. Each question counts.
     pub fn admits(&self, caller: Caller) -> bool {
-        self.throttle.as_ref().is_none_or(|throttle| throttle.admits(caller))
-    }
-}
-
-impl Throttle {
-    fn new(quota: Quota) -> Self {
-        Self { buckets: DefaultKeyedRateLimiter::keyed(quota), swept_at: AtomicU64::new(0) }
-    }
-
-    fn admits(&self, caller: Caller) -> bool {
-        let counted = match caller {
-            Caller::Address(_) if self.is_full() => Caller::Others,
-            Caller::Address(address) => Caller::Address(network(address)),
-            caller => caller,
-        };
-        self.buckets.check_key(&counted).is_ok()
-    }
-
-    fn is_full(&self) -> bool {
-        let (now, swept_at) = (now(), self.swept_at.load(Ordering::Relaxed));
-        if self.buckets.len() >= MANAGEMENT_CALLERS_MAX && now.saturating_sub(swept_at) >= SWEEP_INTERVAL_MILLIS {
-            self.swept_at.store(now, Ordering::Relaxed);
-            self.buckets.retain_recent();
-        }
-        self.buckets.len() >= MANAGEMENT_CALLERS_MAX
-    }
-}
-
-/// An address as far as it stands for one caller: of IPv6 everybody has 64 bits to choose from.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        self.callers.as_ref().is_none_or(|callers| match caller {
+            Caller::Key(key) => callers.keys.allows(key),
+            Caller::Address(address) => callers.addresses.allows(network(address)),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use super::*;
+    use crate::limits::MANAGEMENT_CALLERS_MAX;
     use crate::sigv4::Secret;
+    use crate::throttle::Rate;
 
     #[test]
     fn calls_are_signed_where_others_can_reach_them_or_keys_are_written_unless_it_is_insisted() {
@@ -152,8 +115,12 @@ mod tests {
     }
 
     fn three_at_once() -> Management {
-        let quota = Quota::per_hour(NonZeroU32::MIN).allow_burst(NonZeroU32::new(3).unwrap());
-        Management::new(Signatures::Off, Arc::default(), Some(quota))
+        let rate = Rate::new(0.001, 3).unwrap();
+        let callers = Callers {
+            keys: Arc::new(KeyedThrottle::new(rate, MANAGEMENT_CALLERS_MAX)),
+            addresses: Arc::new(KeyedThrottle::new(rate, MANAGEMENT_CALLERS_MAX)),
+        };
+        Management::new(Signatures::Off, Arc::default(), Some(callers))
     }
 
     #[test]

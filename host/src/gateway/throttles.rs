@@ -3,7 +3,7 @@
 //! The narrowest limit is asked first: what a peer's own limit refuses takes nothing of what it
 //! shares with others.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use crate::connections::{Connection, Peer};
 use crate::gateway::Route;
 use crate::limits::THROTTLE_REFUSAL_INTERVAL;
 use crate::metrics::Metrics;
-use crate::throttle::{KeyedThrottle, Rate, Throttle};
+use crate::throttle::{KeyedThrottle, Rate, Throttle, network};
 
 /// The limits of a stage; `None` is one that is lifted. Routes have their own.
 #[derive(Default)]
@@ -74,20 +74,12 @@ impl Throttles {
         let Some(throttle) = &self.source else { return Ok(()) };
         // It was an address when it was written.
         let Ok(address) = peer.source_ip.parse() else { return Ok(()) };
-        if throttle.allows(source(address)) { Ok(()) } else { Err(Limit::Source) }
+        if throttle.allows(network(address)) { Ok(()) } else { Err(Limit::Source) }
     }
 }
 
 fn ask(throttle: Option<&Arc<Throttle>>, limit: Limit) -> Result<(), Limit> {
     if throttle.is_none_or(|throttle| throttle.allows()) { Ok(()) } else { Err(limit) }
-}
-
-/// Who is taken for one: of IPv6 a whole /64, in which a host takes the addresses that it likes.
-fn source(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        address => address,
-    }
 }
 
 impl Limit {
@@ -155,20 +147,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    #[test]
-    fn a_source_is_an_address_or_a_network_of_64_bits() {
-        for (one, other, same) in [
-            ("192.0.2.1", "192.0.2.1", true),
-            ("192.0.2.1", "192.0.2.2", false),
-            ("192.0.2.1", "::ffff:192.0.2.1", true),
-            ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", true),
-            ("2001:db8:1:2::1", "2001:db8:1:3::1", false),
-        ] {
-            let [one, other] = [one, other].map(|address| source(address.parse().unwrap()));
-            assert_eq!(one == other, same, "{one} {other}");
-        }
-    }
 
     #[test]
     fn a_limit_has_its_place_among_the_counters() {

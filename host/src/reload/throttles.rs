@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::config;
-use crate::gateway::{RouteKey, Throttles};
-use crate::limits::THROTTLE_SOURCES_MAX;
+use crate::gateway::{ManagementCallers, RouteKey, Throttles};
+use crate::limits::{MANAGEMENT_CALLERS_MAX, THROTTLE_SOURCES_MAX};
 use crate::throttle::{KeyedThrottle, Rate, Shelf, Throttle};
 
 /// Every throttle that is in use.
@@ -13,6 +13,7 @@ use crate::throttle::{KeyedThrottle, Rate, Shelf, Throttle};
 pub struct Shelves {
     throttles: Shelf<Throttle>,
     sources: Shelf<KeyedThrottle<IpAddr>>,
+    access_keys: Shelf<KeyedThrottle<String>>,
 }
 
 impl Shelves {
@@ -26,6 +27,17 @@ impl Shelves {
             stage: own.unwrap_or(stage).map(|rate| self.throttle(format!("stage {name}"), rate)),
             source: source.map(|rate| self.sources.take("source".to_owned(), rate, sources)),
             connection,
+        }
+    }
+
+    /// Those of whoever calls `@connections`, of so many access keys and of any address.
+    pub fn callers(&self, rate: Rate, access_keys: usize) -> ManagementCallers {
+        let addresses = |rate| KeyedThrottle::new(rate, MANAGEMENT_CALLERS_MAX);
+        // A key that is new since comes beside those that are known.
+        let keys = |rate| KeyedThrottle::new(rate, access_keys.max(MANAGEMENT_CALLERS_MAX));
+        ManagementCallers {
+            keys: self.access_keys.take("management".to_owned(), rate, keys),
+            addresses: self.sources.take("management".to_owned(), rate, addresses),
         }
     }
 
