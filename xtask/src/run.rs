@@ -38,3 +38,26 @@ pub fn run(rest: &[String]) -> anyhow::Result<ExitCode> {
     let error = server.exec();
     Err(anyhow!("cannot start {}: {error}", binary.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Every crate that the host is built of, each with its features.
+    fn built_of(edges: &str) -> BTreeSet<String> {
+        let tree = ["tree", "--locked", "-p", "jackfield", "--prefix", "none", "-f", "{p} {f}", "-e", edges];
+        let output = cargo().args(tree).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let tree = String::from_utf8(output.stdout).unwrap();
+        tree.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
+    }
+
+    #[test]
+    fn what_the_tests_need_has_nothing_built_a_second_time() {
+        let (run, tested) = (built_of("normal,build"), built_of("normal,build,dev"));
+        let again: Vec<_> = run.difference(&tested).collect();
+        assert!(!run.is_empty() && again.is_empty(), "tests build these with more features: {again:#?}");
+    }
+}
