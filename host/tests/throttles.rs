@@ -75,7 +75,7 @@ async fn a_message_over_the_limit_of_its_connection_is_answered_with_a_frame_and
     assert_eq!(answered(&mut other, 10).await, 2);
     server.log.line_with(&["limit=\"connection\"", "source_ip=\"127.0.0.1\"", "count=1"]).await;
     peer.close(1000, "bye").await;
-    assert_eq!(server.connect("").await.ask(&format!("ended {id}")).await, "1000 bye", "its end is not refused");
+    assert_eq!(server.end_of(&id).await, "1000 bye", "its end is not refused");
 }
 
 #[tokio::test]
