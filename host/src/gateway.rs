@@ -34,6 +34,7 @@ mod route;
 mod route_key;
 mod selection;
 mod integration;
+mod authorizer;
 mod management;
 mod throttles;
 
@@ -43,6 +44,7 @@ mod event_json;
 // What a peer is told of a failure.
 mod error_frame;
 
+pub use authorizer::{Jwt, JwtClaims, JwtError, JwtSettings, KeySource};
 pub use connect::{Admitted, Refusal, Upgrade};
 pub use context::ContextVariable;
 pub use crowd::{Broadcast, Listed};

@@ -228,6 +228,33 @@ pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// Connections to one host that wait for their next request. Not in the manifest.
 pub const HTTP_IDLE_CONNECTIONS_MAX: usize = 64;
 
+// ---- tokens --------------------------------------------------------------------------------
+
+/// Of a JSON Web Token; all headers of a request have twice as much. Not in the manifest.
+pub const JWT_BYTES_MAX: usize = 8 * 1024;
+/// By so much the clocks of an issuer and of this machine may differ. Not in the manifest.
+pub const JWT_LEEWAY: Duration = Duration::from_secs(30);
+/// Of a token's claims as texts; API Gateway's quota "Lambda authorizer result size". Not in the manifest.
+pub const JWT_CLAIMS_BYTES_MAX: usize = 8 * 1024;
+/// Of an issuer's JWK set; a hundred keys with their certificates. Not in the manifest.
+pub const JWKS_BYTES_MAX: usize = 256 * 1024;
+/// Keys of one issuer. Not in the manifest.
+pub const JWKS_KEYS_MAX: usize = 100;
+/// Keys that are tried on one token. Not in the manifest.
+pub const JWKS_KEYS_TRIED_MAX: usize = 8;
+/// For an issuer to tell its keys. Not in the manifest.
+pub const JWKS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Keys of this age are got again; API Gateway may keep them for two hours. Not in the manifest.
+pub const JWKS_REFRESH_AFTER: Duration = Duration::from_secs(10 * 60);
+/// An issuer is not asked more often, whatever keys tokens name. Not in the manifest.
+pub const JWKS_RETRY_INTERVAL: Duration = Duration::from_secs(10);
+/// The same while none of its keys is known. Not in the manifest.
+pub const JWKS_FIRST_INTERVAL: Duration = Duration::from_secs(1);
+/// A file of keys is not looked at more often. Not in the manifest.
+pub const JWKS_FILE_INTERVAL: Duration = Duration::from_secs(1);
+/// Keys that cannot be got again are believed for so long. Not in the manifest.
+pub const JWKS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
 // ---- start and stop ------------------------------------------------------------------------
 
 /// How long the stop waits for handlers, among them each `$disconnect`.

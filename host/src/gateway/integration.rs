@@ -21,7 +21,7 @@ mod url;
 
 mod client; // how a request over HTTP is sent
 
-pub use client::Transport;
+pub use client::{Client, Transport};
 pub use http::{Http, HttpSettings};
 pub use lambda::{Lambda, LambdaSettings};
 pub use mapping::{BadMapping, RequestParameter, Source, Target};
