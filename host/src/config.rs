@@ -21,6 +21,7 @@ use crate::throttle::Rate;
 mod access_log;
 mod admin;
 mod allowed_host;
+mod authorizer; // who is asked whether a peer is let in
 mod check;
 mod integration; // what serves a route, type by type
 mod model;
@@ -37,6 +38,7 @@ mod value; // what one value means // what is true: section by section
 mod tests;
 
 pub use access_log::AccessLog;
+pub use authorizer::jwt;
 pub use check::{LISTEN, STAGE};
 pub use integration::Integration;
 pub use management::Management;
