@@ -32,3 +32,23 @@ wit_bindgen::generate!({
     export_macro_name: "export_handler",
     default_bindings_module: "jackfield_sdk::bindings",
 });
+
+/// The same for authorizers. A component has one of the two worlds, so each has a macro of its own.
+pub mod authorizer {
+    wit_bindgen::generate!({
+        path: "wit",
+        inline: "
+            package jackfield:sdk-authorizer;
+
+            world authorizer {
+                export jackfield:gateway/authorizer@0.1.0;
+            }
+        ",
+        world: "jackfield:sdk-authorizer/authorizer",
+        with: { "jackfield:gateway/types@0.1.0": crate::bindings::jackfield::gateway::types },
+        additional_derives: [Clone, PartialEq, Eq],
+        pub_export_macro: true,
+        export_macro_name: "export_authorizer_component",
+        default_bindings_module: "jackfield_sdk::bindings::authorizer",
+    });
+}

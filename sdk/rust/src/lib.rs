@@ -51,6 +51,8 @@
 //! # }
 //! ```
 //!
+//! Who is let in at all can be decided before any handler runs, by a component of its own: an [`Authorizer`].
+//!
 //! # What a handler may call
 //!
 //! | module | what it does | what the manifest must grant |
@@ -78,6 +80,7 @@
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
 
+mod authorizer;
 mod error;
 mod event;
 mod json;
@@ -101,6 +104,7 @@ pub mod bindings;
 mod host;
 mod pages;
 
+pub use authorizer::{Authorizer, Decision, Grant};
 pub use error::{Error, Result};
 pub use event::{
     ConnectEvent, ConnectionContext, DisconnectEvent, Event, Field, Identity, MessageEvent, Payload, RequestContext,
@@ -115,8 +119,8 @@ pub use serde_json::json;
 /// What nearly every handler uses.
 pub mod prelude {
     pub use crate::{
-        ConnectEvent, DisconnectEvent, IntoResponse, Json, MessageEvent, Payload, Plugin, RequestContext, Response,
-        Result, export, json, routes,
+        Authorizer, ConnectEvent, Decision, DisconnectEvent, IntoResponse, Json, MessageEvent, Payload, Plugin,
+        RequestContext, Response, Result, export, export_authorizer, json, routes,
     };
     pub use crate::{connection_store, connections, current_connection, log};
 }

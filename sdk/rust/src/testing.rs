@@ -64,7 +64,9 @@ use std::time::Duration;
 
 use crate::connections::{CloseFrame, ConnectionError};
 use crate::log::Level;
-use crate::{ConnectEvent, DisconnectEvent, Error, Event, MessageEvent, Payload, Plugin, Response, Result};
+use crate::{
+    Authorizer, ConnectEvent, Decision, DisconnectEvent, Error, Event, MessageEvent, Payload, Plugin, Response, Result,
+};
 use double::{Arrival, Double};
 
 /// The double of the host, for the thread that made it and until it is dropped.
@@ -201,19 +203,26 @@ impl Upgrade {
     /// # Errors
     /// If the handler refuses the peer or fails.
     pub fn connect<P: Plugin>(self) -> Result<Peer, Refused> {
-        let user_agent = self
-            .headers
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case("User-Agent"))
-            .map(|(_, value)| value.clone());
-        let (id, response) = self.double.connect(Arrival {
-            handle: crate::plugin::handle::<P>,
-            routes: P::ROUTES,
-            identity: crate::Identity { source_ip: self.source_ip, user_agent },
-            authorizer: self.authorizer,
-            request: ConnectEvent { headers: self.headers, query_string: self.query_string },
-        })?;
-        Ok(Peer { double: self.double, id, response })
+        let double = Rc::clone(&self.double);
+        let (id, response) = double.connect(self.arrival(crate::plugin::handle::<P>, P::ROUTES))?;
+        Ok(Peer { double, id, response })
+    }
+
+    /// Asks an authorizer whether it would let the peer in. Nothing connects.
+    ///
+    /// # Errors
+    /// What the authorizer failed with.
+    pub fn authorize<A: Authorizer>(self) -> Result<Decision> {
+        let double = Rc::clone(&self.double);
+        let arrival = self.arrival(|_, _| Err("nothing is connected".into()), &[]);
+        double.authorize(arrival, A::authorize)
+    }
+
+    fn arrival(self, handle: Handle, routes: &'static [&'static str]) -> Arrival {
+        let request = ConnectEvent { headers: self.headers, query_string: self.query_string };
+        let user_agent = request.header("User-Agent").map(str::to_owned);
+        let identity = crate::Identity { source_ip: self.source_ip, user_agent };
+        Arrival { handle, routes, identity, authorizer: self.authorizer, request }
     }
 }
 
@@ -338,6 +347,9 @@ impl From<ConnectionError> for imports::connections::ConnectionError {
 
 /// One invocation, as the double makes it.
 type Handle = fn(&crate::RequestContext, Event) -> Result<Response>;
+
+/// The same of an authorizer.
+type Authorize = fn(&crate::RequestContext, ConnectEvent) -> Result<Decision>;
 
 fn disconnect_event(frame: &CloseFrame) -> Event {
     Event::Disconnect(DisconnectEvent { status_code: frame.code, reason: frame.reason.clone() })

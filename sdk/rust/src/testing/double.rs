@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Handle, LogLine, Refused, disconnect_event, message_event};
+use super::{Authorize, Handle, LogLine, Refused, disconnect_event, message_event};
 use crate::bindings::jackfield::gateway::connections::{CloseFrame, ConnectionError};
-use crate::{ConnectEvent, ConnectionContext, Event, Field, Identity, Payload, RequestContext, Response, Result};
+use crate::{
+    ConnectEvent, ConnectionContext, Decision, Event, Field, Identity, Payload, RequestContext, Response, Result,
+};
 
 /// When the clock of a double stands still first: a moment in November 2023.
 const START_MS: u64 = 1_700_000_000_000;
@@ -62,6 +64,31 @@ pub struct Arrival {
     pub request: ConnectEvent,
 }
 
+impl Connection {
+    /// One whose `$connect` is still to run.
+    fn new(
+        at: u64,
+        identity: Identity,
+        authorizer: Vec<Field>,
+        handle: Handle,
+        routes: &'static [&'static str],
+    ) -> Self {
+        let (posts, posts_fail_with) = (Vec::new(), None);
+        let state = State::Connecting;
+        Self {
+            connected_at: at,
+            last_active_at: at,
+            identity,
+            authorizer,
+            handle,
+            routes,
+            state,
+            posts,
+            posts_fail_with,
+        }
+    }
+}
+
 enum State {
     Connecting,
     Open,
@@ -96,21 +123,11 @@ impl Double {
     pub fn connect(&self, arrival: Arrival) -> Result<(String, Response), Refused> {
         let Arrival { handle, routes, identity, authorizer, request } = arrival;
         let id = self.next_id();
-        let connection = Connection {
-            connected_at: self.now_ms(),
-            last_active_at: self.now_ms(),
-            identity,
-            authorizer,
-            handle,
-            routes,
-            state: State::Connecting,
-            posts: Vec::new(),
-            posts_fail_with: None,
-        };
+        let connection = Connection::new(self.now_ms(), identity, authorizer, handle, routes);
         self.connections.borrow_mut().insert(id.clone(), connection);
         self.rows.borrow_mut().insert(id.clone(), Attributes::new());
 
-        let result = self.invoke(&id, "$connect", Event::Connect(request));
+        let result = self.invoke(&id, "$connect", |context| handle(context, Event::Connect(request)));
         let refused = match result {
             Ok(response) if (200..=299).contains(&response.status_code) => {
                 self.with_connection(&id, |connection| connection.state = State::Open);
@@ -126,6 +143,18 @@ impl Double {
         Err(refused)
     }
 
+    /// Asks an authorizer about a peer, which is no connection yet and has no row.
+    pub fn authorize(&self, arrival: Arrival, authorize: Authorize) -> Result<Decision> {
+        let Arrival { handle, routes, identity, authorizer, request } = arrival;
+        let id = self.next_id();
+        let connection = Connection::new(self.now_ms(), identity, authorizer, handle, routes);
+        self.connections.borrow_mut().insert(id.clone(), connection);
+        let decision = self.invoke(&id, "$connect", |context| authorize(context, request));
+        self.connections.borrow_mut().remove(&id);
+        self.disconnect_deleted();
+        decision
+    }
+
     pub fn message(&self, id: &str, route_key: Option<&str>, body: Payload) -> Result<Response> {
         if self.close_frame(id).is_some() {
             return Err("the connection is closed".into());
@@ -138,7 +167,8 @@ impl Double {
             Some(key) => key.to_owned(),
             None => select_route(&body, routes),
         };
-        let result = self.invoke(id, &route_key, message_event(self.next_id(), body));
+        let (handle, event) = (self.handle(id), message_event(self.next_id(), body));
+        let result = self.invoke(id, &route_key, |context| handle(context, event));
         self.disconnect_deleted();
         result
     }
@@ -156,7 +186,8 @@ impl Double {
     /// Runs `$disconnect` of a connection that is closed, then drops its row.
     fn disconnect(&self, id: &str) -> Result<()> {
         let frame = self.close_frame(id).expect("only a closed connection is disconnected");
-        let result = self.invoke(id, "$disconnect", disconnect_event(&frame));
+        let handle = self.handle(id);
+        let result = self.invoke(id, "$disconnect", |context| handle(context, disconnect_event(&frame)));
         self.rows.borrow_mut().remove(id);
         result.map(drop)
     }
@@ -174,9 +205,12 @@ impl Double {
         }
     }
 
-    fn invoke(&self, id: &str, route_key: &str, event: Event) -> Result<Response> {
-        let (handle, connected_at) =
-            self.with_connection(id, |connection| (connection.handle, connection.connected_at));
+    fn handle(&self, id: &str) -> Handle {
+        self.with_connection(id, |connection| connection.handle)
+    }
+
+    fn invoke<T>(&self, id: &str, route_key: &str, call: impl FnOnce(&RequestContext) -> Result<T>) -> Result<T> {
+        let connected_at = self.with_connection(id, |connection| connection.connected_at);
         let context = RequestContext {
             connection_id: id.to_owned(),
             route_key: route_key.to_owned(),
@@ -186,7 +220,7 @@ impl Double {
         };
         let outer = self.current.replace(Some(id.to_owned()));
         assert!(outer.is_none(), "a handler must not drive the test's peers");
-        let result = handle(&context, event);
+        let result = call(&context);
         self.current.replace(None);
         result
     }
