@@ -7,6 +7,7 @@ wasmtime::component::bindgen!({
 
         world host {
             include jackfield:gateway/route-handler@0.1.0;
+            include jackfield:gateway/request-authorizer@0.1.0;
             include wasi:keyvalue/imports@0.2.0-draft;
             include wasi:keyvalue/imports@0.2.0-draft2;
             include wasi:logging/imports@0.1.0-draft;

@@ -12,6 +12,7 @@ use crate::connections::{Connection, Connections};
 use crate::event::{EpochMillis, Field};
 use crate::id::RequestId;
 use crate::limits::EventLimits;
+use crate::world::World;
 
 mod connection_store;
 mod connections;
@@ -47,6 +48,7 @@ pub struct Services {
 
 /// One plugin as its host functions see it: the same for all of its events.
 pub struct PluginScope {
+    pub world: World,
     pub name: Arc<str>,
     pub grants: Grants,
     pub limits: EventLimits,
@@ -56,15 +58,20 @@ pub struct PluginScope {
 }
 
 impl PluginScope {
-    pub fn new(name: &str, grants: Grants, limits: EventLimits, services: Services) -> Self {
-        let egress = Arc::new(http::Egress::new(name, grants.allowed_hosts.clone()));
+    pub fn new(world: World, name: &str, grants: Grants, limits: EventLimits, services: Services) -> Self {
+        let egress = Arc::new(http::Egress::new(name, world.section(name), grants.allowed_hosts.clone()));
         let config = grants.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        Self { name: name.into(), grants, limits, services, egress, config }
+        Self { world, name: name.into(), grants, limits, services, egress, config }
+    }
+
+    /// Where the manifest has it.
+    pub fn section(&self) -> String {
+        self.world.section(&self.name)
     }
 
     /// Whether a plugin under `other` would be no different.
     pub fn same_terms(&self, other: &Self) -> bool {
-        self.name == other.name
+        (self.world, &self.name) == (other.world, &other.name)
             && self.grants == other.grants
             && self.limits == other.limits
             && self.services.message_bytes == other.services.message_bytes

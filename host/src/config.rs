@@ -14,14 +14,16 @@ use toml::de::{DeTable, DeValue};
 
 use crate::backend::SledOptions;
 use crate::capability::Grants;
-use crate::gateway::{Ordering, RouteKey, RouteSelectionExpression};
+use crate::gateway::{ApiKeySource, Ordering, RouteKey, RouteSelectionExpression};
 use crate::limits::{ConnectionLimits, EventLimits};
 use crate::throttle::Rate;
+use crate::world::World;
 
 mod access_log;
 mod admin;
 mod allowed_host;
-mod authorizer; // who is asked whether a peer is let in
+mod api_key; // who may come in with a key
+mod authorizer; // who says whether a peer is let in
 mod check;
 mod integration; // what serves a route, type by type
 mod model;
@@ -38,7 +40,8 @@ mod value; // what one value means // what is true: section by section
 mod tests;
 
 pub use access_log::AccessLog;
-pub use authorizer::jwt;
+pub use api_key::ApiKey;
+pub use authorizer::{Authorizer, Type as AuthorizerType};
 pub use check::{LISTEN, STAGE};
 pub use integration::Integration;
 pub use management::Management;
@@ -47,6 +50,7 @@ pub use problem::ConfigError;
 pub use profile::Profile;
 pub use throttle::Throttles;
 
+use authorizer::Authorizers;
 use integration::Integrations;
 use problem::Problems;
 use section::Section;
@@ -74,7 +78,11 @@ pub struct Config {
     pub management: Management,
     /// By their names.
     pub integrations: BTreeMap<String, Integration>,
-    /// Those that are components, by the same names.
+    /// By their names, which no integration has.
+    pub authorizers: BTreeMap<String, Authorizer>,
+    /// By their names.
+    pub api_keys: BTreeMap<String, ApiKey>,
+    /// Those of both that are components, by the same names.
     pub components: BTreeMap<String, Component>,
     /// By their names.
     pub models: BTreeMap<String, Model>,
@@ -95,6 +103,8 @@ pub struct Api {
     /// Of routes that say nothing else.
     pub ordering: Ordering,
     pub route_selection_expression: RouteSelectionExpression,
+    /// Where a peer's API key stands.
+    pub api_key_source: ApiKeySource,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -137,6 +147,8 @@ pub enum Backend {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Component {
+    /// What it is asked.
+    pub world: World,
     pub name: String,
     pub component: PathBuf,
     /// The line of the manifest that names the component.
@@ -162,6 +174,16 @@ pub struct Route {
     pub ordering: Option<Ordering>,
     /// What its messages must look like; `None`: anything.
     pub models: Option<RequestModels>,
+    /// The name of an authorizer that is there; of `$connect` alone, as the next one.
+    pub authorizer: Option<String>,
+    pub api_key_required: bool,
+}
+
+impl Component {
+    /// Where the manifest has it.
+    pub fn section(&self) -> String {
+        self.world.section(&self.name)
+    }
 }
 
 /// A manifest as far as sense can be made of it.
@@ -171,7 +193,7 @@ pub struct Examined {
     pub config: Option<Config>,
     /// Everything that is wrong, in the order of its lines.
     pub errors: Vec<ConfigError>,
-    /// The integrations in whose sections nothing is.
+    /// The integrations and authorizers in whose sections nothing is.
     pub sound: BTreeSet<String>,
 }
 
@@ -244,11 +266,18 @@ impl Config {
         let keys = whole.section("access_keys");
         let management = management::management(whole.section("management"), &keys);
         let section = whole.section("integrations");
-        let Integrations { all: integrations, components, sound } = Integrations::read(&section, &folder);
+        let Integrations { all: integrations, mut components, mut sound } = Integrations::read(&section, &folder);
+        let authorizer_section = whole.section("authorizers");
+        let mut read = Authorizers::read(&authorizer_section, &section, &folder);
+        components.append(&mut read.components);
+        sound.append(&mut read.sound);
+        let authorizers = read.all;
+        let api_key_section = whole.section("api_keys");
+        let api_keys = api_key::api_keys(&api_key_section);
         let model_section = whole.section("models");
         let models = model::models(&model_section, &folder);
         let access_log = access_log::access_log(whole.section("access_log"), &folder);
-        let known = check::Known { integrations: &section, models: &model_section };
+        let known = check::Known { integrations: &section, authorizers: &authorizer_section, models: &model_section };
         api.profile.tell_of_integrations(&section, |name| Some(components.get(name)?.limits.timeout));
         let routes = whole.section("routes");
         check::tell_of_no_route(&routes);
@@ -258,6 +287,10 @@ impl Config {
         api.profile.tell_of_stages(&written_stages);
         let stages = only.and(&written_stages, &known, routes);
         check::unused(&section, &stages);
+        authorizer::unused(&authorizer_section, &stages);
+        let users = management.access_keys.values().any(|key| key.may_invoke);
+        authorizer::tell_of_no_users(&authorizer_section, &authorizers, users);
+        api_key::tell_of_stages(&api_key_section, &api_keys, |stage| stages.contains_key(stage));
         integration::tell_of_what_is_absent(&section, &integrations, &stages);
         let used = stages.values().flat_map(|stage| stage.routes.values()).filter_map(|route| route.models.as_ref());
         model::unused(&model_section, used);
@@ -276,6 +309,8 @@ impl Config {
             backend,
             management,
             integrations,
+            authorizers,
+            api_keys,
             components,
             models,
             stages,

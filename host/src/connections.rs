@@ -2,6 +2,7 @@
 //!
 //! Knows ids and outboxes. Does not know sockets, routes or guests.
 
+use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +29,39 @@ pub struct Peer {
     pub domain_name: String,
     /// What the authorizer put into its grant.
     pub authorizer: Vec<Field>,
+    /// The user whose access key signed the upgrade request.
+    pub user: Option<String>,
+    pub api_key: Option<HeldApiKey>,
+}
+
+/// The API key that a peer came in with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HeldApiKey {
+    /// The manifest's name of it.
+    pub id: Arc<str>,
+    /// The key itself, which is kept nowhere else: a connection that another process left behind has it no more.
+    value: Option<Arc<str>>,
+}
+
+impl HeldApiKey {
+    pub fn new(id: &Arc<str>, value: &str) -> Self {
+        Self { id: Arc::clone(id), value: Some(value.into()) }
+    }
+
+    /// The same where only its name is known.
+    pub fn named(id: &str) -> Self {
+        Self { id: id.into(), value: None }
+    }
+
+    pub fn value(&self) -> Option<&str> {
+        self.value.as_deref()
+    }
+}
+
+impl fmt::Debug for HeldApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeldApiKey").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// One connection, from its upgrade request until its `$disconnect` has run.
@@ -54,6 +88,14 @@ impl Connection {
     /// A connection that another process left behind; nothing can be sent to it.
     pub fn left_behind(id: ConnectionId, stage: Arc<str>, connected_at: EpochMillis, peer: Peer) -> Self {
         Self::at(id, stage, connected_at, peer, Outbox::new(0, 0))
+    }
+
+    /// The same connection, before anybody knows it, of a peer that is known better.
+    pub fn of_peer(&self, peer: Peer, limits: &ConnectionLimits) -> Self {
+        let outbox = Outbox::new(limits.outbox_messages, limits.outbox_bytes);
+        let mut connection = Self::at(self.id, Arc::clone(&self.stage), self.connected_at, peer, outbox);
+        connection.message_count = self.message_count.clone();
+        connection
     }
 
     fn at(id: ConnectionId, stage: Arc<str>, connected_at: EpochMillis, peer: Peer, outbox: Outbox) -> Self {
@@ -86,8 +128,8 @@ impl Connections {
     }
 
     /// Makes the connection known. Leaving the scope of what comes back, in any way, removes it.
-    pub fn enter(self: &Arc<Self>, connection: Connection) -> Presence {
-        let connection = Arc::new(connection);
+    pub fn enter(self: &Arc<Self>, connection: impl Into<Arc<Connection>>) -> Presence {
+        let connection = connection.into();
         self.by_id.insert(connection.id, Arc::clone(&connection));
         Presence { connections: Arc::clone(self), connection }
     }

@@ -20,7 +20,21 @@ pub fn now() -> EpochMillis {
 /// A time as `requestTime` has it, in the Common Log Format: `09/Feb/2024:18:11:43 +0000`.
 pub fn clf_time(at: EpochMillis) -> String {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let (days, seconds) = (at / 86_400_000, at / 1000 % 86_400);
+    let ([year, month, day], seconds) = (date(at), at / 1000 % 86_400);
+    let name = MONTHS[month as usize];
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{day:02}/{name}/{year:04}:{hours:02}:{minutes:02}:{seconds:02} +0000")
+}
+
+/// The months before that of this time, from the year 0 on.
+pub fn calendar_month(at: EpochMillis) -> u64 {
+    let [year, month, _] = date(at);
+    year * 12 + month
+}
+
+/// Year, month from 0 and day from 1, in UTC.
+fn date(at: EpochMillis) -> [u64; 3] {
+    let days = at / 86_400_000;
     // A year that begins in March ends in its leap day; 400 of them are an era of as many days as any other.
     let (era, day) = ((days + 719_468) / 146_097, (days + 719_468) % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
@@ -28,9 +42,7 @@ pub fn clf_time(at: EpochMillis) -> String {
     let month = (5 * day + 2) / 153;
     let day = day - (153 * month + 2) / 5 + 1;
     let year = era * 400 + year + u64::from(month >= 10);
-    let name = MONTHS[(month as usize + 2) % 12];
-    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{day:02}/{name}/{year:04}:{hours:02}:{minutes:02}:{seconds:02} +0000")
+    [year, (month + 2) % 12, day]
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +88,24 @@ pub struct Response {
     pub status_code: u16,
     pub headers: Vec<Field>,
     pub body: Option<Payload>,
+}
+
+/// What an authorizer says of a peer that asks to be let in.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    Allow(Grant),
+    /// The peer is known and may not.
+    Deny,
+    /// The peer is not known.
+    Unauthorized,
+}
+
+/// Under whose name a peer is let in.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Grant {
+    pub principal_id: String,
+    /// Told with every later event of the connection.
+    pub context: Vec<Field>,
 }
 
 impl Response {

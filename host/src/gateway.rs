@@ -15,8 +15,10 @@ use crate::event::{Event, Response};
 use crate::id::{ConnectionId, RequestId};
 use crate::metrics::Metrics;
 use crate::runtime::{InvokeError, message_fits};
+use crate::seldom::Seldom;
 
 // What happens on a connection, in its order.
+mod guard;
 mod connect;
 mod message;
 mod disconnect;
@@ -34,9 +36,14 @@ mod route;
 mod route_key;
 mod selection;
 mod integration;
+mod throttles;
+
+// Who has access.
+mod access;
+mod api_key;
 mod authorizer;
 mod management;
-mod throttles;
+mod users;
 
 // What is told of an event.
 mod event_json;
@@ -44,12 +51,15 @@ mod event_json;
 // What a peer is told of a failure.
 mod error_frame;
 
-pub use authorizer::{Jwt, JwtClaims, JwtError, JwtSettings, KeySource};
+pub use access::Access;
+pub use api_key::{ApiKey, ApiKeyHash, ApiKeySource, ApiKeys, Period, Quota};
+pub use authorizer::{Authorizer, By as AuthorizedBy, IdentitySource, Jwt, JwtError, JwtSettings, KeySource};
 pub use connect::{Admitted, Refusal, Upgrade};
 pub use context::ContextVariable;
 pub use crowd::{Broadcast, Listed};
 pub use deployment::{Deployment, Stage, Version};
 pub use event_json::{AuthorizerEventJson, EventJson};
+pub use guard::Guard;
 pub use history::{NotKept, Record, RollBack};
 pub use integration::{
     BadMapping, Http, HttpSettings, Integration, IntegrationResponse, Lambda, LambdaSettings, Mock, RequestParameter,
@@ -62,6 +72,7 @@ pub use route::{Ordering, Route, RouteTable};
 pub use route_key::{BadRouteKey, RouteKey};
 pub use selection::{BadExpression, JsonPath, RouteSelectionExpression};
 pub use throttles::{Limit, Throttles};
+pub use users::Users;
 
 use history::History;
 use throttles::Refused;
@@ -70,10 +81,11 @@ pub struct Gateway {
     connections: Arc<Connections>,
     backend: Backend,
     deployment: ArcSwap<Deployment>,
-    management: ArcSwap<Management>,
+    access: ArcSwap<Access>,
     history: Mutex<History>,
     metrics: Arc<Metrics>,
     refused: Refused,
+    refusals: Seldom,
 }
 
 impl Gateway {
@@ -85,9 +97,11 @@ impl Gateway {
     ) -> Arc<Self> {
         let deployment = Arc::new(deployment);
         let history = Mutex::new(History::new(&deployment));
-        let management = ArcSwap::new(Arc::clone(deployment.management()));
+        let access = ArcSwap::from_pointee(deployment.access().clone());
         let refused = Refused::new(&metrics);
-        Arc::new(Self { connections, backend, deployment: deployment.into(), management, history, metrics, refused })
+        let refusals = Seldom::default();
+        let deployment = deployment.into();
+        Arc::new(Self { connections, backend, deployment, access, history, metrics, refused, refusals })
     }
 
     /// What the next event sees; says its number. Events that run already finish on what they
@@ -95,14 +109,14 @@ impl Gateway {
     pub fn deploy(&self, deployment: Deployment) -> u64 {
         let deployment = Arc::new(deployment);
         let number = self.history().push(Arc::clone(&deployment), None);
-        self.management.store(Arc::clone(deployment.management()));
+        self.access.store(Arc::new(deployment.access().clone()));
         self.deployment.store(deployment);
         number
     }
 
     /// Serves an older deployment again; says the number under which it is the latest.
     ///
-    /// Who may call `@connections` stays as the manifest says now: no key that was taken away comes back.
+    /// Who has access stays as the manifest says now: no key that was taken away comes back.
     ///
     /// # Errors
     /// If it is too long ago, or never was.
@@ -134,7 +148,11 @@ impl Gateway {
 
     /// Who may call `@connections`.
     pub fn management(&self) -> Arc<Management> {
-        self.management.load_full()
+        Arc::clone(&self.access.load().management)
+    }
+
+    fn access(&self) -> Arc<Access> {
+        self.access.load_full()
     }
 
     pub fn connections(&self) -> &Arc<Connections> {

@@ -56,9 +56,11 @@ pub const UNWANTED_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Callers of `@connections` that are counted one by one; more addresses share what one may. Not in the manifest.
 pub const MANAGEMENT_CALLERS_MAX: usize = 10_000;
-/// Refused calls of `@connections` that are told to the log at once, and how often one more. Not in the manifest.
-pub const MANAGEMENT_REFUSALS_TOLD: u32 = 20;
-pub const MANAGEMENT_REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
+/// Peers and callers of `@connections` that are refused, and told to the log at once; and how often one more. Not in the
+/// manifest.
+pub const REFUSALS_TOLD: u32 = 20;
+pub const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
+
 // ---- API Gateway's ------------------------------------------------------------------------
 
 /// API Gateway's throttle of an account in a region: requests a second, and the burst. HTTP, REST and WebSocket
@@ -150,6 +152,13 @@ pub const MODEL_ERROR_BYTES_MAX: usize = 512;
 /// From this size on a message is checked where it holds up no other. Not in the manifest.
 pub const VALIDATION_ASIDE_BYTES: usize = 64 * 1024;
 
+// ---- who is let in -------------------------------------------------------------------------
+
+/// API Gateway's quota "Lambda authorizer result size": principal id and context together.
+pub const AUTHORIZER_RESULT_BYTES_MAX: usize = 8 * 1024;
+/// Of an API key; one that is longer is none. API Gateway's have 20 to 128. Not in the manifest.
+pub const API_KEY_BYTES_MAX: usize = 1024;
+
 // ---- the access log ------------------------------------------------------------------------
 
 /// API Gateway quota "Access-log template".
@@ -234,8 +243,8 @@ pub const HTTP_IDLE_CONNECTIONS_MAX: usize = 64;
 pub const JWT_BYTES_MAX: usize = 8 * 1024;
 /// By so much the clocks of an issuer and of this machine may differ. Not in the manifest.
 pub const JWT_LEEWAY: Duration = Duration::from_secs(30);
-/// Of a token's claims as texts; API Gateway's quota "Lambda authorizer result size". Not in the manifest.
-pub const JWT_CLAIMS_BYTES_MAX: usize = 8 * 1024;
+/// Of a token's claims as texts. Not in the manifest.
+pub const JWT_CLAIMS_BYTES_MAX: usize = AUTHORIZER_RESULT_BYTES_MAX;
 /// Of an issuer's JWK set; a hundred keys with their certificates. Not in the manifest.
 pub const JWKS_BYTES_MAX: usize = 256 * 1024;
 /// Keys of one issuer. Not in the manifest.

@@ -1,6 +1,7 @@
 //! What is counted, under which names. One set for each server: nothing is global.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -97,6 +98,23 @@ impl Metrics {
         }
     }
 
+    /// The handles of one authorizer, made once.
+    pub fn authorizer(&self, name: &str) -> AuthorizerMetrics {
+        let recorder = self.recorder.as_ref();
+        let labels = || vec![Label::new("authorizer", name.to_owned())];
+        let outcome = |outcome: &'static str| {
+            let labels = labels().into_iter().chain([Label::new("outcome", outcome)]);
+            counter(recorder, "jackfield_authorizations_total", labels.collect())
+        };
+        AuthorizerMetrics {
+            allowed: outcome("allowed"),
+            unauthorized: outcome("unauthorized"),
+            denied: outcome("denied"),
+            failed: outcome("failed"),
+            latency: histogram(recorder, "jackfield_authorizer_seconds", labels()),
+        }
+    }
+
     /// The handles of one route, made once.
     pub fn route(&self, api: &str, stage: &str, key: &str) -> RouteMetrics {
         let recorder = self.recorder.as_ref();
@@ -115,6 +133,29 @@ impl Metrics {
             instantiate: histogram(recorder, "jackfield_instantiate_seconds", labels()),
             watched: self.watched(api, stage, key),
         }
+    }
+}
+
+/// What is counted for one authorizer.
+pub struct AuthorizerMetrics {
+    allowed: Counter,
+    unauthorized: Counter,
+    denied: Counter,
+    failed: Counter,
+    latency: Histogram,
+}
+
+impl AuthorizerMetrics {
+    /// `refused` is the status of a peer that was not let in.
+    pub fn record(&self, refused: Option<u16>, latency: Duration) {
+        let outcome = match refused {
+            None => &self.allowed,
+            Some(401) => &self.unauthorized,
+            Some(403) => &self.denied,
+            Some(_) => &self.failed,
+        };
+        outcome.increment(1);
+        self.latency.record(latency);
     }
 }
 

@@ -12,12 +12,14 @@ use anyhow::{Context as _, anyhow};
 use crate::capability::{ApiInfo, PluginScope, Services};
 use crate::config::{self, Config};
 use crate::gateway::{
-    Deployment, Http, Integration, Lambda, Management, Mock, Route, RouteTable, Stage, Transport, Version,
+    AuthorizedBy, Authorizer, Deployment, Guard, Http, Integration, Lambda, Mock, Route, RouteTable, Stage, Transport,
+    Version,
 };
 use crate::limits::{COMPONENT_BYTES_MAX, ConnectionLimits};
 use crate::metrics::Metrics;
 use crate::runtime::{Artifact, Plugin, Runtime};
 
+mod access;
 mod build;
 mod extras;
 mod live;
@@ -165,6 +167,7 @@ impl Loader {
 
     fn scope(&self, config: &Config, integration: &config::Component) -> PluginScope {
         PluginScope::new(
+            integration.world,
             &integration.name,
             integration.grants.clone(),
             integration.limits.clone(),
@@ -182,18 +185,16 @@ impl Loader {
         let connection = Arc::new(config.connection.clone());
         let names = config.integrations.keys();
         let integrations = names.map(|name| (&**name, self.integration(config, plugins, name))).collect();
+        let authorizers = config.authorizers.keys();
+        let authorizers =
+            authorizers.map(|name| (&**name, Arc::new(self.authorizer(config, plugins, extras, name)))).collect();
+        let asked = Named { integrations, authorizers };
         let stages = config.stages.keys();
         Deployment::new(
             version(config, plugins, extras),
-            stages.map(|name| self.stage(config, &integrations, extras, name, Arc::clone(&connection))),
+            stages.map(|name| self.stage(config, &asked, extras, name, Arc::clone(&connection))),
         )
-        .managed(self.management(&config.management))
-    }
-
-    fn management(&self, management: &config::Management) -> Management {
-        let config::Management { signatures, throttle, access_keys } = management;
-        let callers = throttle.map(|rate| self.throttles.callers(rate, access_keys.len()));
-        Management::new(*signatures, Arc::new(access_keys.clone()), callers)
+        .accessed(access::access(&self.throttles, config))
     }
 
     /// An integration of the manifest; where it is a component, its plugin is among these.
@@ -215,10 +216,26 @@ impl Loader {
         }
     }
 
+    /// An authorizer of the manifest; where it is a component, its plugin is among these.
+    fn authorizer(&self, config: &Config, plugins: &Plugins, extras: &Extras, name: &str) -> Authorizer {
+        let config::Authorizer { identity_sources, by } = &config.authorizers[name];
+        let by = match by {
+            config::AuthorizerType::Component => AuthorizedBy::Component(Arc::clone(&plugins[name].plugin)),
+            config::AuthorizerType::Lambda(settings) => {
+                let message_bytes = config.connection.message_bytes;
+                AuthorizedBy::Lambda(Lambda::new(name, settings.clone(), self.transport.clone(), message_bytes))
+            }
+            config::AuthorizerType::Jwt(_) => AuthorizedBy::Jwt(Arc::clone(&extras.jwts[name])),
+            config::AuthorizerType::Iam => AuthorizedBy::Iam,
+        };
+        let metrics = self.metrics.authorizer(name);
+        Authorizer { name: name.into(), identity_sources: identity_sources.clone(), by, metrics }
+    }
+
     fn stage(
         &self,
         config: &Config,
-        integrations: &BTreeMap<&str, Integration>,
+        asked: &Named<'_>,
         extras: &Extras,
         name: &str,
         connection: Arc<ConnectionLimits>,
@@ -227,11 +244,12 @@ impl Loader {
         let routes = stage.routes.iter().map(|(key, route)| Route {
             key: key.clone(),
             name: key.as_str().into(),
-            integration: integrations[&*route.integration].clone(),
+            integration: asked.integrations[&*route.integration].clone(),
             route_response: route.route_response,
             throttle: route.throttle.map(|rate| self.throttles.route(name, key, rate)),
             ordering: route.ordering.unwrap_or(config.api.ordering),
             models: route.models.as_ref().map(|models| extras.request_models(models)),
+            guard: asked.guard(route),
             metrics: self.metrics.route(&config.api.id, name, key.as_str()),
         });
         Stage {
@@ -243,6 +261,20 @@ impl Loader {
             access_log: extras.access_log.clone(),
             metrics: self.metrics.watched(&config.api.id, name, ""),
         }
+    }
+}
+
+/// What routes name, by its names.
+struct Named<'c> {
+    integrations: BTreeMap<&'c str, Integration>,
+    authorizers: BTreeMap<&'c str, Arc<Authorizer>>,
+}
+
+impl Named<'_> {
+    fn guard(&self, route: &config::Route) -> Option<Guard> {
+        let authorizer = route.authorizer.as_ref().map(|name| Arc::clone(&self.authorizers[&**name]));
+        let api_key_required = route.api_key_required;
+        (authorizer.is_some() || api_key_required).then_some(Guard { authorizer, api_key_required })
     }
 }
 
@@ -293,8 +325,8 @@ async fn read(path: &Path) -> io::Result<(blake3::Hash, Vec<u8>)> {
 fn problem(config: &Config, integration: &config::Component, error: &anyhow::Error) -> String {
     let manifest = shown(&config.manifest);
     let component = shown(&integration.component);
-    let (line, name) = (integration.component_line, &integration.name);
-    format!("{manifest}:{line}: [integrations.{name}] {component}: {error:#}")
+    let (line, section) = (integration.component_line, integration.section());
+    format!("{manifest}:{line}: {section} {component}: {error:#}")
 }
 
 /// How long it took to compile, as the log tells it.

@@ -31,7 +31,7 @@ mod stdio;
 mod trap;
 mod trusted;
 
-pub use load::{Artifact, HANDLER};
+pub use load::Artifact;
 pub use plugin::{Invocation, InvokeError, Plugin, message_fits};
 pub use trap::Trap;
 

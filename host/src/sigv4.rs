@@ -82,7 +82,7 @@ pub enum Refused {
     Unsigned,
     #[error("{0}")]
     Malformed(String),
-    #[error("there is no access key {0:?} ([access_keys] in the manifest)")]
+    #[error("there is no access key {0:?} that may do this ([access_keys] in the manifest, and its actions)")]
     UnknownKey(String),
     #[error("it was signed {ago} s ago, and a signature is good for {good} s; is the clock of its client right?")]
     Expired { ago: u64, good: u64 },
@@ -238,7 +238,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// `None` where it is no even number of lower-case hexadecimal digits.
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),

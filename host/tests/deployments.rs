@@ -21,7 +21,7 @@ async fn admin(server: &Server) -> String {
 }
 
 /// Runs `deployments` beside the server: exit code, stdout, stderr.
-async fn deployments(server: &Server, arguments: &[&str]) -> (i32, String, String) {
+pub async fn deployments(server: &Server, arguments: &[&str]) -> (i32, String, String) {
     let address = admin(server).await;
     let mut all = vec!["deployments", "--admin", &address];
     all.extend(arguments);

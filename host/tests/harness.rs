@@ -24,10 +24,13 @@ pub const ECHO: &str = "echo_rust";
 pub const CHAT: &str = "chat";
 pub const PRESENCE: &str = "presence";
 pub const HOSTILE: &str = "hostile";
+pub const DOORMAN: &str = "doorman";
+pub const TICKET: &str = "ticket";
 
 /// A component for wasm32-wasip2, as `cargo xtask guests` builds it.
 pub fn component(name: &str) -> PathBuf {
-    let folder = if name == HOSTILE { "tests/guests/target" } else { "../plugins/target" };
+    let of_tests = [HOSTILE, DOORMAN].contains(&name);
+    let folder = if of_tests { "tests/guests/target" } else { "../plugins/target" };
     built(&format!("{folder}/wasm32-wasip2/release/{name}.wasm"))
 }
 

@@ -1,7 +1,7 @@
 //! Lambda functions behind routes: what they are called with, and what a peer sees of what they answer.
 //!
 //! The functions run in a small server of the Invoke API, made here; a message, or `do` in the
-//! query of `$connect`, says what one answers.
+//! query of `$connect`, says what one answers, and `as` what one does that is an authorizer.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -18,8 +18,8 @@ use crate::harness::{Peer, Server, Site, eventually};
 type Calls = Arc<Mutex<Vec<(String, Value)>>>;
 
 /// A server of the Invoke API.
-struct Functions {
-    address: SocketAddr,
+pub struct Functions {
+    pub address: SocketAddr,
     calls: Calls,
     running: Running,
 }
@@ -28,7 +28,7 @@ struct Functions {
 type Running = Arc<Mutex<(usize, usize)>>;
 
 impl Functions {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let calls = Calls::default();
@@ -60,14 +60,14 @@ impl Functions {
     }
 
     /// The payloads of one type of event so far.
-    fn events(&self, event_type: &str) -> Vec<Value> {
+    pub fn events(&self, event_type: &str) -> Vec<Value> {
         let calls = self.calls.lock().unwrap();
         let events = calls.iter().map(|(_, payload)| payload);
         events.filter(|event| event["requestContext"]["eventType"] == event_type).cloned().collect()
     }
 
     /// The last payload of one type of event.
-    fn last(&self, event_type: &str) -> Value {
+    pub fn last(&self, event_type: &str) -> Value {
         self.events(event_type).pop().unwrap_or_else(|| panic!("no {event_type}"))
     }
 }
@@ -110,7 +110,8 @@ async fn serve(mut stream: TcpStream, (calls, running): (Calls, Running)) {
 
 /// What the event says that is to be answered.
 fn order(payload: &Value) -> String {
-    let of_connect = &payload["queryStringParameters"]["do"];
+    let key = if payload["type"] == "REQUEST" { "as" } else { "do" };
+    let of_connect = &payload["queryStringParameters"][key];
     let of_message = match &payload["body"] {
         Value::String(body) => serde_json::from_str::<Value>(body).map_or(Value::Null, |body| body["do"].clone()),
         _ => payload["do"].clone(),
@@ -124,6 +125,10 @@ async fn answer(order: &str) -> String {
     let (status, headers, body) = match order {
         "answer" => ("200 OK", "", rest.to_owned()),
         "throw" => ("200 OK", "X-Amz-Function-Error: Unhandled\r\n", error.to_owned()),
+        "throw-saying" => {
+            let error = json!({ "errorMessage": rest, "errorType": "Error", "trace": [] });
+            ("200 OK", "X-Amz-Function-Error: Unhandled\r\n", error.to_string())
+        }
         // As the Runtime Interface Emulator has it.
         "throw-under-rie" => ("200 OK", "", error.to_owned()),
         "exit" => ("200 OK", "X-Amz-Function-Error: Unhandled\r\n", String::new()),

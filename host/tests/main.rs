@@ -10,6 +10,8 @@ mod wat;
 mod browser;
 
 mod access_log;
+mod api_keys;
+mod authorizers;
 mod capabilities;
 mod cli;
 mod clients;
@@ -19,7 +21,9 @@ mod crowd;
 mod deployments;
 mod dev;
 mod endings;
+mod iam;
 mod integrations;
+mod jwt;
 mod lambda;
 mod lambda_runtime;
 mod limits;

@@ -285,13 +285,13 @@ async fn a_server_whose_manifest_names_no_second_listener_has_none() {
 }
 
 /// The second listener of a server.
-struct Metrics(SocketAddr);
+pub struct Metrics(SocketAddr);
 
 /// What it told at one moment: series, written as Prometheus has them, and their values.
-struct Told(BTreeMap<String, f64>);
+pub struct Told(BTreeMap<String, f64>);
 
 impl Metrics {
-    async fn of(server: &Server) -> Self {
+    pub async fn of(server: &Server) -> Self {
         let line = server.log.line_with(&["metrics on http://"]).await;
         let (_, address) = line.split_once("metrics on http://").unwrap();
         let (address, rest) = address.split_once('/').unwrap();
@@ -309,7 +309,7 @@ impl Metrics {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
-    async fn read(&self) -> Told {
+    pub async fn read(&self) -> Told {
         let (status, text) = self.get("/metrics").await;
         assert_eq!(status, 200);
         let series = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -319,7 +319,7 @@ impl Metrics {
 }
 
 impl Told {
-    fn value(&self, series: &str) -> f64 {
+    pub fn value(&self, series: &str) -> f64 {
         *self.0.get(series).unwrap_or_else(|| panic!("no {series} in {:#?}", self.0.keys()))
     }
 

@@ -10,7 +10,7 @@ pub fn build() -> anyhow::Result<()> {
     setup::builds()?;
     compile("building the plugins for wasm32-wasip2", "plugins", COMFORTABLE, &[])?;
     compile("building echo-rust and relay for the lean target, wasm32-unknown-unknown", "plugins", LEAN, LEAN_PLUGINS)?;
-    compile("building the hostile guest of the tests", "host/tests/guests", COMFORTABLE, &[])
+    compile("building the guests of the tests", "host/tests/guests", COMFORTABLE, &[])
 }
 
 /// Only the chat, for the demo.

@@ -683,7 +683,7 @@ async fn a_folder_of_another_format_is_refused() {
     ::sled::open(&folder.0).unwrap().insert("format", "jackfield 3").unwrap();
     let path = folder.0.display();
     let expected = format!(
-        "cannot open the store in {path}: its format is \"jackfield 3\", and this version knows \"jackfield 2\"; \
+        "cannot open the store in {path}: its format is \"jackfield 4\", and this version knows \"jackfield 3\"; \
          use the version that wrote it"
     );
     assert_eq!(refusal(&folder), expected);

@@ -6,6 +6,7 @@ use crate::bindings::jackfield::gateway::connections::{CloseFrame as WitCloseFra
 use crate::bindings::jackfield::gateway::types::{ConnectionContext, Identity, PayloadResult};
 use crate::capability::Capabilities;
 use crate::connections::{CloseFrame, Peer, PostError};
+use crate::event::Field;
 use crate::id::ConnectionId;
 use crate::payload::Payload;
 
@@ -20,10 +21,16 @@ impl wit::current_connection::Host for Capabilities {
             stage: (*api.stage).to_owned(),
             domain_name: peer.domain_name.clone(),
             identity: identity(peer),
-            authorizer: peer.authorizer.clone(),
+            authorizer: authorizer(peer),
             stage_variables: api.stage_variables.clone(),
         })
     }
+}
+
+/// What the authorizer has granted; of a peer that signed, whose access key it was.
+fn authorizer(peer: &Peer) -> Vec<Field> {
+    let principal = peer.user.iter().map(|user| ("principalId".to_owned(), user.clone()));
+    principal.chain(peer.authorizer.iter().cloned()).collect()
 }
 
 impl wit::connections::Host for Capabilities {

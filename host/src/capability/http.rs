@@ -32,6 +32,8 @@ use refusals::Refusals;
 /// The outgoing HTTP of one plugin.
 pub struct Egress {
     plugin: Arc<str>,
+    /// Where the manifest has it.
+    section: String,
     allowed: Vec<AllowedHost>,
     requests: Arc<Semaphore>,
     dialer: Dialer,
@@ -119,9 +121,10 @@ impl EgressHooks {
 }
 
 impl Egress {
-    pub fn new(plugin: &str, allowed: Vec<AllowedHost>) -> Self {
+    pub fn new(plugin: &str, section: String, allowed: Vec<AllowedHost>) -> Self {
         Self {
             plugin: plugin.into(),
+            section,
             allowed,
             requests: Arc::new(Semaphore::new(PLUGIN_HTTP_REQUESTS_MAX)),
             dialer: Dialer::new(),
@@ -164,12 +167,12 @@ impl Egress {
         if !self.refusals.tell(destination, Instant::now()) {
             return;
         }
-        let plugin = &self.plugin;
+        let Self { plugin, section, .. } = self;
         warn!(
             %plugin,
             host = %destination,
             "refused a request to a host that the manifest does not list; to allow it, add \"{destination}\" to \
-             allowed_hosts in [integrations.{plugin}]"
+             allowed_hosts in {section}"
         );
     }
 
@@ -180,12 +183,12 @@ impl Egress {
         if !self.refusals.tell(destination, Instant::now()) {
             return;
         }
-        let plugin = &self.plugin;
+        let Self { plugin, section, .. } = self;
         warn!(
             %plugin,
             host = %destination,
             "refused a request to a host without a public address; to allow it, add \
-             {{ url = \"{destination}\", private = true }} to allowed_hosts in [integrations.{plugin}]"
+             {{ url = \"{destination}\", private = true }} to allowed_hosts in {section}"
         );
     }
 

@@ -85,8 +85,8 @@ pub fn is_served(import: &str) -> bool {
 }
 
 /// Checks every import of a component. The error names each one that is refused, and the lines to
-/// add to the manifest.
-pub fn check_imports(plugin: &str, imports: &[String], grants: &Grants) -> Result<(), String> {
+/// add to its section of the manifest.
+pub fn check_imports(section: &str, imports: &[String], grants: &Grants) -> Result<(), String> {
     let (unknown, refused): (Vec<&str>, Vec<&str>) = imports
         .iter()
         .map(String::as_str)
@@ -104,7 +104,7 @@ pub fn check_imports(plugin: &str, imports: &[String], grants: &Grants) -> Resul
     }
     let lines = grant_lines(refused.into_iter(), grants);
     if !lines.is_empty() {
-        problems.push(format!("to grant it, write in [integrations.{plugin}]: {}", lines.join(" and ")));
+        problems.push(format!("to grant it, write in {section}: {}", lines.join(" and ")));
     }
     Err(problems.join("; "))
 }
@@ -118,12 +118,12 @@ mod tests {
         let imports = ["jackfield:gateway/connections@0.1.0".to_owned(), "wasi:io/streams@0.2.6".to_owned()];
         let store_only = Grants { connection_store: true, ..Grants::default() };
         assert_eq!(
-            check_imports("chat", &imports, &store_only).unwrap_err(),
+            check_imports("[integrations.chat]", &imports, &store_only).unwrap_err(),
             "it imports jackfield:gateway/connections@0.1.0, which is not granted; \
              to grant it, write in [integrations.chat]: grants = [\"connections\", \"connection-store\"]"
         );
         let granted = Grants { connections: true, ..Grants::default() };
-        assert_eq!(check_imports("chat", &imports, &granted), Ok(()));
+        assert_eq!(check_imports("[integrations.chat]", &imports, &granted), Ok(()));
     }
 
     #[test]

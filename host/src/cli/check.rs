@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::cli::sandbox::Sandbox;
 use crate::cli::{ManifestArg, answer, counted, missing, told};
-use crate::config::{Config, Examined, Integration};
+use crate::config::{Authorizer, AuthorizerType, Config, Examined, Integration};
 use crate::reload::{Loaded, shown};
 use crate::telemetry::say_warning;
 
@@ -67,21 +67,40 @@ fn summary(config: &Config, all: &[Loaded]) -> String {
     let manifest = shown(&config.manifest);
     let routes: BTreeSet<_> = config.stages.values().flat_map(|stage| stage.routes.keys()).collect();
     let (routes, integrations) = (counted(routes.len(), "route"), counted(config.integrations.len(), "integration"));
-    let mut text = format!("{manifest} is fine: {routes}, {integrations}\n");
-    let longest = config.integrations.keys().map(String::len).max().unwrap_or(0);
+    let mut text = format!("{manifest} is fine: {routes}, {integrations}");
+    if !config.authorizers.is_empty() {
+        let _ = write!(text, ", {}", counted(config.authorizers.len(), "authorizer"));
+    }
+    text.push('\n');
+    let names = || config.integrations.keys().chain(config.authorizers.keys());
+    let longest = names().map(String::len).max().unwrap_or(0);
     for (name, integration) in &config.integrations {
         let _ = writeln!(text, "  {name:longest$}  {}", described(name, integration, all));
     }
+    for (name, authorizer) in &config.authorizers {
+        let _ = writeln!(text, "  {name:longest$}  {}", authorizer_described(name, authorizer, all));
+    }
     text
+}
+
+fn component(name: &str, all: &[Loaded]) -> String {
+    let loaded = all.iter().find(|loaded| loaded.integration.name == name).expect("every component was loaded");
+    format!("version {}  {}", loaded.plugin.version(), shown(&loaded.integration.component))
+}
+
+fn authorizer_described(name: &str, authorizer: &Authorizer, all: &[Loaded]) -> String {
+    match &authorizer.by {
+        AuthorizerType::Component => component(name, all),
+        AuthorizerType::Lambda(settings) => format!("lambda  {}", settings.url),
+        AuthorizerType::Jwt(settings) => format!("jwt  {}", settings.issuer),
+        AuthorizerType::Iam => "iam".to_owned(),
+    }
 }
 
 /// An integration in a line: which version of a component, or what a request is sent to.
 fn described(name: &str, integration: &Integration, all: &[Loaded]) -> String {
     match integration {
-        Integration::Component => {
-            let loaded = all.iter().find(|loaded| loaded.integration.name == name).expect("every component was loaded");
-            format!("version {}  {}", loaded.plugin.version(), shown(&loaded.integration.component))
-        }
+        Integration::Component => component(name, all),
         Integration::Http(settings) => format!("http  {} {}", settings.method, settings.url),
         Integration::Lambda(settings) => format!("lambda  {}", settings.url),
         Integration::Mock(answer) => format!("mock  {}", answer.status.unwrap_or(200)),

@@ -9,7 +9,8 @@ use anyhow::Context as _;
 
 use crate::capability::{Grants, grant_lines, is_served};
 use crate::cli::{answer, size};
-use crate::runtime::{Artifact, HANDLER, Runtime, RuntimeOptions};
+use crate::runtime::{Artifact, Runtime, RuntimeOptions};
+use crate::world::World;
 
 /// Show what a component is, what it asks for and what to grant it
 ///
@@ -40,13 +41,13 @@ impl Inspect {
         };
         tell("version", vec![version.to_owned()]);
         tell("size", vec![format!("{}, compiled in {compiled_in:.1?}", size(bytes.len()))]);
-        tell("world", vec![world(&artifact).to_owned()]);
+        tell("world", vec![world(&artifact)]);
         tell("exports", or_none(artifact.exports.clone()));
         tell("imports", or_none(artifact.imports.iter().map(|name| import(name)).collect()));
         let lines = grant_lines(artifact.imports.iter().map(String::as_str), &Grants::default());
         let grants = match lines.is_empty() {
             true => vec!["none needed".to_owned()],
-            false => std::iter::once("to write in [integrations.NAME]:".to_owned()).chain(lines).collect(),
+            false => std::iter::once(format!("to write in {}:", section(&artifact))).chain(lines).collect(),
         };
         tell("grants", grants);
         answer(&text)?;
@@ -54,15 +55,21 @@ impl Inspect {
     }
 }
 
-fn world(artifact: &Artifact) -> &'static str {
-    let exports = |interface: &str| artifact.exports.iter().any(|export| export == interface);
-    if exports(HANDLER) {
-        "jackfield:gateway/route-handler@0.1.0"
-    } else if exports("jackfield:gateway/authorizer@0.1.0") {
-        "jackfield:gateway/request-authorizer@0.1.0, which this version does not run yet"
-    } else {
-        "none of jackfield's: it cannot be an integration"
+fn worlds(artifact: &Artifact) -> Vec<World> {
+    World::ALL.into_iter().filter(|world| world.is_of(&artifact.exports)).collect()
+}
+
+fn world(artifact: &Artifact) -> String {
+    let names: Vec<_> = worlds(artifact).into_iter().map(|world| format!("{}@0.1.0", world.name())).collect();
+    match names.as_slice() {
+        [] => "none of jackfield's: it can be neither an integration nor an authorizer".to_owned(),
+        names => names.join(" and "),
     }
+}
+
+/// Where the manifest names it.
+fn section(artifact: &Artifact) -> String {
+    worlds(artifact).first().copied().unwrap_or_default().section("NAME")
 }
 
 fn import(name: &str) -> String {

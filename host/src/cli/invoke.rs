@@ -200,7 +200,7 @@ fn peer(config: &Config) -> Peer {
         source_ip: "127.0.0.1".to_owned(),
         user_agent: Some(concat!("jackfield-invoke/", env!("CARGO_PKG_VERSION")).to_owned()),
         domain_name: config.server.listen.to_string(),
-        authorizer: Vec::new(),
+        ..Peer::default()
     }
 }
 

@@ -15,11 +15,12 @@ use super::model;
 use super::other_names::nearest;
 use super::section::{Entry, Section};
 use super::value::{self, Wrong};
-use super::{Api, Backend, Component, Profile, Route, Server, Stage, allowed_host, throttle};
+use super::{Api, Backend, Component, Profile, Route, Server, Stage, allowed_host, api_key, throttle};
 use crate::backend::{Durability, SledOptions};
 use crate::capability::{AllowedHost, FileGrant, Grants};
 use crate::gateway::{Ordering, RouteKey, RouteSelectionExpression};
 use crate::limits::{self, ConnectionLimits, EventLimits};
+use crate::world::World;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -48,6 +49,7 @@ pub fn api(section: &mut Section<'_>) -> Api {
         account_id: section.read("account_id", account_id).unwrap_or(ACCOUNT_ID).to_owned(),
         profile,
         ordering: section.read("ordering", ordering).unwrap_or(profile.ordering()),
+        api_key_source: section.read("api_key_selection_expression", api_key::source).unwrap_or_default(),
         region: section.read("region", |region| named(region, NAME_LENGTH_MAX)).unwrap_or(REGION).to_owned(),
         route_selection_expression: section.read("route_selection_expression", expression).unwrap_or_else(|| {
             RouteSelectionExpression::parse(ROUTE_SELECTION_EXPRESSION).expect("the default is good")
@@ -183,10 +185,11 @@ fn durability_is_always(value: &DeValue<'_>) -> Result<bool, Wrong> {
     }
 }
 
-/// An integration of type "component".
-pub fn component(name: &str, section: &mut Section<'_>, folder: &Path) -> Component {
+/// An integration or an authorizer of type "component".
+pub fn component(world: World, name: &str, section: &mut Section<'_>, folder: &Path) -> Component {
     let component = section.read_needed("component", value::path(folder));
     let integration = Component {
+        world,
         name: name.to_owned(),
         component: component.unwrap_or_default(),
         component_line: section.problems.line(section.span_of("component")),
@@ -316,6 +319,7 @@ fn file_grant<'m>(
 /// What a route can name.
 pub struct Known<'s, 'm> {
     pub integrations: &'s Section<'m>,
+    pub authorizers: &'s Section<'m>,
     pub models: &'s Section<'m>,
 }
 
@@ -343,6 +347,11 @@ pub fn routes(section: &Section<'_>, known: &Known<'_, '_>) -> BTreeMap<RouteKey
                     let problem = format!("{name}: found {found}, which only a message can have");
                     section.problems.warning(entry.key_span.clone(), problem, "leave it out");
                 }
+            }
+            let of_connect = [("authorizer", route.authorizer.is_some()), ("api_key_required", route.api_key_required)];
+            for (found, _) in of_connect.into_iter().filter(|(_, found)| *found && key != RouteKey::Connect) {
+                let problem = format!("{name}: found {found}, but a peer is let in once, at $connect");
+                section.problems.error(entry.key_span.clone(), problem, "write it at \"$connect\"");
             }
             if key == RouteKey::Disconnect && route.throttle.is_some() {
                 let problem = format!("{name}: found throttle, but the end of a connection is never refused");
@@ -379,8 +388,15 @@ fn route<'m>(section: &Section<'m>, name: &str, entry: &Entry<'m>, known: &Known
             let throttle = throttle::rate(&mut table, "throttle").flatten();
             let ordering = table.read("ordering", ordering);
             let models = model::of_route(&mut table, known.models);
+            let authorizer = table.read("authorizer", |value| authorizer_name(value, known.authorizers));
+            let wrong_authorizer = authorizer.is_none() && table.is_written("authorizer");
+            let api_key_required = table.read("api_key_required", value::flag).unwrap_or(false);
             table.finish();
-            Some(Route { integration: integration?, route_response, throttle, ordering, models })
+            if wrong_authorizer {
+                return None;
+            }
+            let integration = integration?;
+            Some(Route { integration, route_response, throttle, ordering, models, authorizer, api_key_required })
         }
         _ => section.meaning(name, entry.value, integration).map(|integration| Route {
             integration,
@@ -388,14 +404,24 @@ fn route<'m>(section: &Section<'m>, name: &str, entry: &Entry<'m>, known: &Known
             throttle: None,
             ordering: None,
             models: None,
+            authorizer: None,
+            api_key_required: false,
         }),
     }
 }
 
 /// Whether `a.b = "integration"` was written, which TOML takes for a table `a` with a key `b`.
 fn is_dotted_key(table: &DeTable<'_>) -> bool {
-    const KEYS: &[&str] =
-        &["integration", "route_response", "throttle", "ordering", "model_selection_expression", "models"];
+    const KEYS: &[&str] = &[
+        "integration",
+        "route_response",
+        "throttle",
+        "ordering",
+        "model_selection_expression",
+        "models",
+        "authorizer",
+        "api_key_required",
+    ];
     !table.is_empty() && table.keys().all(|key| !KEYS.contains(&key.get_ref().as_ref()))
 }
 
@@ -411,6 +437,18 @@ fn integration_name(value: &DeValue<'_>, integrations: &Section<'_>) -> Result<S
             Err(Wrong::new(expected, ""))
         }
     }
+}
+
+fn authorizer_name(value: &DeValue<'_>, authorizers: &Section<'_>) -> Result<String, Wrong> {
+    let name = value::text(value)?;
+    if authorizers.is_written(name) {
+        return Ok(name.to_owned());
+    }
+    let advice = match nearest(name, authorizers.entries().map(|entry| entry.key)) {
+        Some(nearest) => format!("did you mean {nearest:?}?"),
+        None => format!("add [authorizers.{name}]"),
+    };
+    Err(Wrong::new("an authorizer that is there", advice))
 }
 
 /// Tells the integrations that no route uses.

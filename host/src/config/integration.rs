@@ -11,9 +11,10 @@ use super::section::{Entry, Section};
 use super::value::{self, Wrong};
 use super::{Component, Stage};
 use crate::gateway::{HttpSettings, IntegrationResponse, LambdaSettings, RequestParameter, RouteKey, Source};
+use crate::world::World;
 
 mod http;
-mod lambda;
+pub mod lambda;
 mod mock;
 mod responses;
 
@@ -64,7 +65,10 @@ impl Integrations {
         let Some(kind) = kind(&mut section) else { return };
         let integration = match kind {
             Type::Component => {
-                self.components.insert(entry.key.to_owned(), check::component(entry.key, &mut section, folder));
+                self.components.insert(
+                    entry.key.to_owned(),
+                    check::component(World::RouteHandler, entry.key, &mut section, folder),
+                );
                 Some(Integration::Component)
             }
             Type::Http => http::http(&mut section).map(Integration::Http),

@@ -1,10 +1,12 @@
 //! `[management]` and `[access_keys]`: who may call `@connections`, and how often.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
 
+use super::check;
 use super::section::{Entry, Section};
 use super::value::{self, Wrong};
 use crate::gateway::Signatures;
@@ -24,7 +26,27 @@ pub struct Management {
     pub signatures: Signatures,
     /// Of each caller; `None`: as many as come.
     pub throttle: Option<Rate>,
-    pub access_keys: AccessKeys,
+    /// By their ids.
+    pub access_keys: BTreeMap<String, AccessKey>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessKey {
+    pub secret: Secret,
+    /// Whose it is.
+    pub user: String,
+    /// Whether it may sign calls of `@connections`.
+    pub may_manage: bool,
+    /// Whether it may sign a handshake.
+    pub may_invoke: bool,
+}
+
+impl Management {
+    /// Those that may do something.
+    pub fn keys(&self, may: impl Fn(&AccessKey) -> bool) -> AccessKeys {
+        let keys = self.access_keys.iter().filter(|(_, key)| may(key));
+        keys.map(|(id, key)| (id.clone(), key.secret.clone())).collect()
+    }
 }
 
 pub fn management(mut section: Section<'_>, access_keys: &Section<'_>) -> Management {
@@ -33,7 +55,7 @@ pub fn management(mut section: Section<'_>, access_keys: &Section<'_>) -> Manage
         throttle: throttle(&mut section),
         access_keys: self::access_keys(access_keys),
     };
-    if management.signatures == Signatures::Required && access_keys.entries().next().is_none() {
+    if management.signatures == Signatures::Required && !management.access_keys.values().any(|key| key.may_manage) {
         let problem = "management.signatures: found \"required\" without an access key, so every call is refused";
         section.problems.warning(section.span_of("signatures"), problem.to_owned(), "add [access_keys.NAME]");
     }
@@ -76,19 +98,19 @@ fn rate(value: &DeValue<'_>) -> Result<f64, Wrong> {
     number.filter(|rate| RATES.contains(rate)).ok_or_else(wrong)
 }
 
-fn access_keys(section: &Section<'_>) -> AccessKeys {
-    let mut keys = AccessKeys::new();
+fn access_keys(section: &Section<'_>) -> BTreeMap<String, AccessKey> {
+    let mut keys = BTreeMap::new();
     for entry in section.entries() {
         if let Err(wrong) = value::name(ACCESS_KEY_LENGTH_MAX)(entry.key) {
             section.wrong_key(&entry, wrong);
-        } else if let Some(secret) = access_key(section, &entry) {
-            keys.insert(entry.key.to_owned(), secret);
+        } else if let Some(key) = access_key(section, &entry) {
+            keys.insert(entry.key.to_owned(), key);
         }
     }
     keys
 }
 
-fn access_key(section: &Section<'_>, entry: &Entry<'_>) -> Option<Secret> {
+fn access_key(section: &Section<'_>, entry: &Entry<'_>) -> Option<AccessKey> {
     let name = section.name_of(entry.key);
     // What stands there instead may be the secret.
     let wrong = Wrong {
@@ -114,8 +136,34 @@ fn access_key(section: &Section<'_>, entry: &Entry<'_>) -> Option<Secret> {
         let advice = "whoever sees a signature could guess it: take 40 random ones, as AWS does";
         section.problems.warning(section.span(), problem, advice);
     }
+    let user = section.read("user", |user| check::named(user, ACCESS_KEY_LENGTH_MAX)).unwrap_or(entry.key);
+    let actions = section.read_items("actions", action);
+    // Whoever may sign a handshake is not thereby one who may post to everybody.
+    let may = |action| actions.contains(&action);
+    let may_manage = may(Action::ManageConnections) || !section.is_written("actions");
+    let key = AccessKey {
+        secret: Secret::new(secret.clone().unwrap_or_default()),
+        user: user.to_owned(),
+        may_manage,
+        may_invoke: may(Action::Invoke),
+    };
     section.finish();
-    secret.map(Secret::new)
+    secret.map(|_| key)
+}
+
+/// What an access key may be good for, as IAM calls it.
+#[derive(Clone, Copy, PartialEq)]
+enum Action {
+    Invoke,
+    ManageConnections,
+}
+
+fn action(value: &DeValue<'_>) -> Result<Action, Wrong> {
+    match value::text(value)? {
+        "execute-api:Invoke" => Ok(Action::Invoke),
+        "execute-api:ManageConnections" => Ok(Action::ManageConnections),
+        _ => Err(Wrong::new("\"execute-api:Invoke\" (a handshake) or \"execute-api:ManageConnections\"", "")),
+    }
 }
 
 fn written_secret(value: &DeValue<'_>) -> Result<String, Wrong> {
@@ -189,8 +237,31 @@ mod tests {
         assert_eq!(written.throttle, Rate::new(0.5, 3));
         let secret = Secret::new(SECRET.to_owned());
         let keys = [("AKIDEXAMPLE".to_owned(), secret.clone()), ("other-key_2".to_owned(), secret)];
-        assert_eq!(written.access_keys, AccessKeys::from(keys));
+        assert_eq!(written.keys(|key| key.may_manage), AccessKeys::from(keys));
+        assert!(written.keys(|key| key.may_invoke).is_empty());
         assert!(!format!("{written:?}").contains(SECRET));
+    }
+
+    #[test]
+    fn a_key_is_good_for_its_actions_alone_and_belongs_to_its_user() {
+        for (actions, may_manage, may_invoke) in [
+            ("", true, false),
+            ("actions = []", false, false),
+            ("actions = [\"execute-api:Invoke\"]", false, true),
+            ("actions = [\"execute-api:ManageConnections\"]", true, false),
+            ("actions = [\"execute-api:Invoke\", \"execute-api:ManageConnections\"]", true, true),
+        ] {
+            let written =
+                management(&format!("[access_keys.AKID]\nsecret = \"{SECRET}\"\nuser = \"alice\"\n{actions}"));
+            let key = &written.access_keys["AKID"];
+            assert_eq!((key.may_manage, key.may_invoke, &*key.user), (may_manage, may_invoke, "alice"), "{actions}");
+        }
+        assert_eq!(management(&format!("[access_keys.AKID]\nsecret = \"{SECRET}\"")).access_keys["AKID"].user, "AKID");
+        let told = error(&format!("[access_keys.A]\nsecret = \"{SECRET}\"\nactions = [\"execute-api:*\"]"));
+        assert!(
+            told.starts_with("3: access_keys.A.actions[0]: found \"execute-api:*\", expected \"execute-api:Invoke\""),
+            "{told}"
+        );
     }
 
     #[test]

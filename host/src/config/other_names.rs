@@ -95,16 +95,17 @@ const OTHER_NAMES: &[(&[&str], &str)] = &[
     ),
     (&["accesslogsettings", "accesslog", "accesslogs"], "write it in [access_log] as format and file"),
     (
-        &[
-            "authorizer",
-            "authorizers",
-            "authorizationtype",
-            "authorizerid",
-            "apikeyrequired",
-            "apikeyselectionexpression",
-        ],
-        "leave it out: there are no authorizers yet",
+        &["authorizer", "authorizerid", "authorizationtype"],
+        r#"write it in [routes] as "$connect" = { integration = "INTEGRATION", authorizer = "AUTHORIZER" }"#,
     ),
+    (
+        &["apikeyrequired"],
+        r#"write it in [routes] as "$connect" = { integration = "INTEGRATION", api_key_required = true }"#,
+    ),
+    (&["apikeyselectionexpression"], "write it in [api] as api_key_selection_expression"),
+    (&["authorizeruri", "authorizertype"], r#"write it in [authorizers.NAME] as type = "lambda" and url = "URL""#),
+    (&["identitysource"], "write it in [authorizers.NAME] as identity_sources = [...]"),
+    (&["usageplan", "usageplans"], "write it in [api_keys.NAME] as throttle and quota"),
     (
         &["requesttemplates", "responsetemplates", "templateselectionexpression"],
         "leave it out: there is no VTL here; what is sent is the message, and what comes back is a body in responses, \

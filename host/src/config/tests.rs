@@ -139,6 +139,7 @@ fn every_key_that_is_written_comes_true() {
     assert_eq!(config.backend, Backend::Sled(sled));
 
     let chat = Component {
+        world: World::RouteHandler,
         name: "chat".to_owned(),
         component: "/project/chat/target/chat.wasm".into(),
         component_line: 34,
@@ -178,6 +179,8 @@ fn every_key_that_is_written_comes_true() {
         throttle: None,
         ordering: None,
         models: None,
+        authorizer: None,
+        api_key_required: false,
     };
     let routes = [
         (RouteKey::Connect, route(false)),
@@ -291,7 +294,7 @@ fn an_unknown_key_is_refused_at_every_level_with_what_it_may_have_meant() {
         ),
         (
             "authorizer = 1",
-            r#"[integrations.chat] has no key "authorizer"; leave it out: there are no authorizers yet"#,
+            r#"[integrations.chat] has no key "authorizer"; write it in [routes] as "$connect" = { integration = "INTEGRATION", authorizer = "AUTHORIZER" }"#,
         ),
         (
             "files = [{ host = \"a\", guest = \"/a\", wirte = true }]",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::capability::Caller;
 use crate::event::Event;
+use crate::gateway::guard::Authorized;
 use crate::limits::ACCESS_LOG_VALUE_BYTES_MAX;
 use crate::printable::is_printable;
 
@@ -41,6 +42,8 @@ pub struct Outcome {
     /// What is wrong with a message, where its model says so.
     pub validation_error: Option<String>,
     pub integration: Option<Invoked>,
+    /// Of a handshake whose route has an authorizer.
+    pub authorized: Option<Authorized>,
 }
 
 /// What the peer was told instead of an answer.
@@ -87,7 +90,7 @@ impl Line<'_> {
 impl Outcome {
     fn value(&self, told: Told) -> Option<Cow<'_, str>> {
         let number = |number: u128| Some(Cow::Owned(number.to_string()));
-        let integration = self.integration.as_ref();
+        let (integration, authorized) = (self.integration.as_ref(), self.authorized.as_ref());
         match told {
             Told::Status => number(self.status.into()),
             Told::ErrorMessage | Told::ErrorMessageString => Some(self.error?.message.into()),
@@ -98,7 +101,10 @@ impl Outcome {
             Told::IntegrationError => integration?.error.as_deref().map(Cow::Borrowed),
             // A handler that answered could be called.
             Told::ServiceStatus => integration?.status.map(|_| "200".into()),
-            Told::AuthorizerError | Told::AuthorizerLatency | Told::AuthorizerStatus | Told::Nothing => None,
+            Told::AuthorizerError => authorized?.error.as_deref().map(Cow::Borrowed),
+            Told::AuthorizerLatency => number(authorized?.latency.as_millis()),
+            Told::AuthorizerStatus => number(authorized?.status.into()),
+            Told::Nothing => None,
         }
     }
 }
@@ -178,6 +184,7 @@ mod tests {
                 status: None,
                 error: Some("it said \"no\"\n".to_owned()),
             }),
+            authorized: Some(Authorized { latency: Duration::from_millis(7), status: 401, error: None }),
         };
         assert_eq!(
             told(
@@ -194,6 +201,9 @@ mod tests {
             told("$context.requestId $context.integration.integrationStatus $context.waf.status", &outcome),
             "x - -\n"
         );
+        let authorizer = "$context.requestId $context.authorizer.status $context.authorizer.latency \
+            $context.authorizer.integrationStatus $context.authorizer.error";
+        assert_eq!(told(authorizer, &outcome), "x 401 7 401 -\n");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use crate::capability::Caller;
 use crate::event::{Event, clf_time};
+use crate::gateway::event_json::user_arn;
 
 /// One variable, made of its name once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,12 +29,19 @@ pub enum ContextVariable {
     SourceIp,
     Stage,
     UserAgent,
-    /// API Gateway has it, and no event here ever does.
+    /// Of a peer that came with an API key.
+    ApiKeyId,
+    /// Of a peer that signed, as the three after it.
+    AccountId,
+    Caller,
+    User,
+    UserArn,
+    /// API Gateway has it, and no event here ever does; `identity.apiKey` is a secret.
     Absent,
 }
 
 /// The names that have a value here. What an authorizer says has names of its own.
-pub const NAMES: [&str; 17] = [
+pub const NAMES: [&str; 22] = [
     "apiId",
     "authorizer.principalId",
     "connectedAt",
@@ -43,8 +51,13 @@ pub const NAMES: [&str; 17] = [
     "domainName",
     "eventType",
     "extendedRequestId",
+    "identity.accountId",
+    "identity.apiKeyId",
+    "identity.caller",
     "identity.sourceIp",
+    "identity.user",
     "identity.userAgent",
+    "identity.userArn",
     "messageId",
     "requestId",
     "requestTime",
@@ -73,17 +86,17 @@ impl ContextVariable {
             "stage" => Self::Stage,
             "identity.sourceIp" => Self::SourceIp,
             "identity.userAgent" => Self::UserAgent,
-            "identity.accountId"
-            | "identity.apiKey"
-            | "identity.apiKeyId"
-            | "identity.caller"
+            "identity.accountId" => Self::AccountId,
+            "identity.apiKeyId" => Self::ApiKeyId,
+            "identity.caller" => Self::Caller,
+            "identity.user" => Self::User,
+            "identity.userArn" => Self::UserArn,
+            "identity.apiKey"
             | "identity.cognitoAuthenticationProvider"
             | "identity.cognitoAuthenticationType"
             | "identity.cognitoIdentityId"
             | "identity.cognitoIdentityPoolId"
-            | "identity.principalOrgId"
-            | "identity.user"
-            | "identity.userArn" => Self::Absent,
+            | "identity.principalOrgId" => Self::Absent,
             _ => match name.strip_prefix("authorizer.") {
                 Some(property) if !property.is_empty() => Self::Authorizer(property.into()),
                 _ => return None,
@@ -128,6 +141,10 @@ impl ContextVariable {
             Self::SourceIp => &peer.source_ip,
             Self::Stage => &caller.api.stage,
             Self::UserAgent => peer.user_agent.as_deref()?,
+            Self::ApiKeyId => &peer.api_key.as_ref()?.id,
+            Self::AccountId => peer.user.as_ref().map(|_| &*caller.api.account_id)?,
+            Self::Caller | Self::User => peer.user.as_deref()?,
+            Self::UserArn => return Some(user_arn(&caller.api.account_id, peer.user.as_deref()?).into()),
             Self::Absent => return None,
         };
         Some(Cow::Borrowed(text))

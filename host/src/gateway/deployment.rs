@@ -8,7 +8,7 @@ use crate::connections::Connection;
 use crate::event::EpochMillis;
 use crate::gateway::access_log::{AccessLog, Line};
 use crate::gateway::throttles::Throttles;
-use crate::gateway::{Management, RouteTable};
+use crate::gateway::{Access, RouteTable};
 use crate::id::RequestId;
 use crate::limits::ConnectionLimits;
 use crate::metrics::Watched;
@@ -18,7 +18,7 @@ pub struct Deployment {
     stages: BTreeMap<Arc<str>, Arc<Stage>>,
     /// The parts of the base paths that lead to a stage without its name; the longest first.
     base_paths: Vec<(Vec<String>, Arc<Stage>)>,
-    management: Arc<Management>,
+    access: Access,
 }
 
 /// What a deployment was made of.
@@ -69,16 +69,16 @@ impl Deployment {
         let mut base_paths: Vec<_> =
             stages.values().filter_map(|stage| Some((parts(stage.base_path.as_deref()?), Arc::clone(stage)))).collect();
         base_paths.sort_by_key(|(parts, _)| std::cmp::Reverse(parts.len()));
-        Self { version, stages, base_paths, management: Arc::default() }
+        Self { version, stages, base_paths, access: Access::default() }
     }
 
-    /// The same with what the manifest says of `@connections`.
-    pub fn managed(self, management: Management) -> Self {
-        Self { management: Arc::new(management), ..self }
+    /// The same with what its manifest says of who has access.
+    pub fn accessed(self, access: Access) -> Self {
+        Self { access, ..self }
     }
 
-    pub fn management(&self) -> &Arc<Management> {
-        &self.management
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     pub fn stage(&self, name: &str) -> Option<&Arc<Stage>> {

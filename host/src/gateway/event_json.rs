@@ -208,7 +208,7 @@ impl Serialize for RequestContext<'_> {
         json.serialize_entry("stage", &*api.stage)?;
         json.serialize_entry("connectedAt", &connection.connected_at)?;
         json.serialize_entry("requestTimeEpoch", request_time)?;
-        json.serialize_entry("identity", &Identity(peer))?;
+        json.serialize_entry("identity", &Identity { peer, account_id: &api.account_id })?;
         json.serialize_entry("requestId", request_id.as_str())?;
         json.serialize_entry("domainName", &peer.domain_name)?;
         json.serialize_entry("connectionId", connection.id.as_str())?;
@@ -217,17 +217,38 @@ impl Serialize for RequestContext<'_> {
     }
 }
 
-struct Identity<'a>(&'a Peer);
+struct Identity<'a> {
+    peer: &'a Peer,
+    account_id: &'a str,
+}
 
 impl Serialize for Identity<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut json = serializer.serialize_map(None)?;
-        if let Some(user_agent) = &self.0.user_agent {
+        let Self { peer, account_id } = self;
+        if let Some(key) = &peer.api_key {
+            if let Some(value) = key.value() {
+                json.serialize_entry("apiKey", value)?;
+            }
+            json.serialize_entry("apiKeyId", &*key.id)?;
+        }
+        if let Some(user) = &peer.user {
+            json.serialize_entry("accountId", account_id)?;
+            json.serialize_entry("caller", user)?;
+            json.serialize_entry("user", user)?;
+            json.serialize_entry("userArn", &user_arn(account_id, user))?;
+        }
+        if let Some(user_agent) = &peer.user_agent {
             json.serialize_entry("userAgent", user_agent)?;
         }
-        json.serialize_entry("sourceIp", &self.0.source_ip)?;
+        json.serialize_entry("sourceIp", &peer.source_ip)?;
         json.end()
     }
+}
+
+/// How IAM names a user.
+pub fn user_arn(account_id: &str, user: &str) -> String {
+    format!("arn:aws:iam::{account_id}:user/{user}")
 }
 
 #[cfg(test)]

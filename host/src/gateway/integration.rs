@@ -26,6 +26,7 @@ pub use http::{Http, HttpSettings};
 pub use lambda::{Lambda, LambdaSettings};
 pub use mapping::{BadMapping, RequestParameter, Source, Target};
 pub use mock::Mock;
+pub(in crate::gateway) use proxy_response::{failure as function_failure, kind as json_kind};
 pub use responses::{IntegrationResponse, ResponseKey, ResponseParameter, ResponseSource, Responses};
 pub use template::{Kind as TemplateKind, Template};
 pub use url::UrlTemplate;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::gateway::{Integration, RequestModels, RouteKey, RouteSelectionExpression};
+use crate::gateway::{Guard, Integration, RequestModels, RouteKey, RouteSelectionExpression};
 use crate::metrics::RouteMetrics;
 use crate::payload::Payload;
 use crate::throttle::Throttle;
@@ -29,6 +29,8 @@ pub struct Route {
     pub ordering: Ordering,
     /// What its messages must look like; `None`: anything.
     pub models: Option<RequestModels>,
+    /// What stands before it; of `$connect` alone.
+    pub guard: Option<Guard>,
     pub metrics: RouteMetrics,
 }
 

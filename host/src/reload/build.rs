@@ -22,8 +22,10 @@ use crate::reload::watch;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Build {
     pub command: String,
-    /// Of the integrations whose component it makes.
+    /// Of the integrations and authorizers whose component it makes.
     pub names: BTreeSet<String>,
+    /// Where the manifest has them.
+    sections: BTreeSet<String>,
     /// The files and folders whose change asks for it.
     pub sources: BTreeSet<PathBuf>,
 }
@@ -36,17 +38,19 @@ impl Build {
             let Some(command) = &integration.build else { continue };
             let known = builds.iter().position(|build| build.command == *command);
             let at = known.unwrap_or_else(|| {
-                builds.push(Self { command: command.clone(), names: BTreeSet::new(), sources: BTreeSet::new() });
+                let (names, sections, sources) = Default::default();
+                builds.push(Self { command: command.clone(), names, sections, sources });
                 builds.len() - 1
             });
             builds[at].names.insert(name.clone());
+            builds[at].sections.insert(integration.section());
             builds[at].sources.extend(integration.watch.iter().cloned());
         }
         builds
     }
 
     fn for_whom(&self) -> String {
-        self.names.iter().map(|name| format!("[integrations.{name}]")).collect::<Vec<_>>().join(" and ")
+        self.sections.iter().cloned().collect::<Vec<_>>().join(" and ")
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a manifest names beside its components: models, and where the access log goes.
+//! What a manifest names beside its components: models, keys of tokens, and where the access log goes.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::config::{self, Config};
 use crate::gateway::access_log::{AccessLog, Sink, Target};
-use crate::gateway::{Model, RequestModels};
+use crate::gateway::{Jwt, Model, RequestModels};
 use crate::limits::MODEL_BYTES_MAX;
 use crate::reload::{LoadError, Loader, shown, watch};
 
@@ -14,6 +14,8 @@ use crate::reload::{LoadError, Loader, shown, watch};
 #[derive(Clone, Default)]
 pub struct Extras {
     pub models: Models,
+    /// By the names of their authorizers; each keeps the keys that it has fetched.
+    pub jwts: BTreeMap<String, Arc<Jwt>>,
     pub access_log: Option<Arc<AccessLog>>,
 }
 
@@ -30,9 +32,21 @@ impl Loader {
     /// Loads and opens all of it, or tells every problem. What is in `before` and still fits is taken over.
     pub async fn load_extras(&self, config: &Config, before: &Extras) -> Result<Extras, Vec<LoadError>> {
         let models = self.load_models(config, &before.models).await?;
+        let jwts = self.jwts(config, &before.jwts);
         // The last: it makes a file.
         let access_log = self.open_access_log(config, before.access_log.as_ref()).map_err(|error| vec![error])?;
-        Ok(Extras { models, access_log })
+        Ok(Extras { models, jwts, access_log })
+    }
+
+    /// One that has the same settings goes on with the keys that it has.
+    fn jwts(&self, config: &Config, before: &BTreeMap<String, Arc<Jwt>>) -> BTreeMap<String, Arc<Jwt>> {
+        let jwt = |(name, authorizer): (&String, &config::Authorizer)| {
+            let config::AuthorizerType::Jwt(settings) = &authorizer.by else { return None };
+            let same = before.get(name).filter(|before| before.settings() == settings);
+            let jwt = same.cloned().unwrap_or_else(|| Arc::new(Jwt::new(settings.clone(), self.transport.clone())));
+            Some((name.clone(), jwt))
+        };
+        config.authorizers.iter().filter_map(jwt).collect()
     }
 
     /// Compiles every schema that has changed.

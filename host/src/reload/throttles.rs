@@ -46,6 +46,11 @@ impl Shelves {
         self.throttle(format!("route {stage} {}", key.as_str()), rate)
     }
 
+    /// That of an API key.
+    pub fn api_key(&self, name: &str, rate: Rate) -> Arc<Throttle> {
+        self.throttle(format!("api key {name}"), rate)
+    }
+
     fn throttle(&self, name: String, rate: Rate) -> Arc<Throttle> {
         self.throttles.take(name, rate, Throttle::new)
     }

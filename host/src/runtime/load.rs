@@ -12,8 +12,6 @@ use crate::capability::{Grants, PluginScope, check_imports};
 use crate::runtime::features::unsupported;
 use crate::runtime::{Plugin, Runtime, into_anyhow};
 
-pub const HANDLER: &str = "jackfield:gateway/handler@0.1.0";
-
 const MAGIC: &[u8] = b"\0asm";
 /// The version and layer fields of the binary format.
 const COMPONENT_LAYER: &[u8] = &[0x0d, 0, 1, 0];
@@ -72,26 +70,27 @@ impl Runtime {
         Component::from_binary(&self.engine, &component).map_err(into_anyhow).context("it cannot be compiled")
     }
 
-    /// Binds a component to its grants and limits: links it, checks the type of its handler, and
-    /// starts it once, so that a start function that traps is found now.
+    /// Binds a component to its grants and limits: links it, checks the type of what its world
+    /// exports, and starts it once, so that a start function that traps is found now.
     ///
     /// # Errors
-    /// If it exports no handler, imports what is not granted, or does not start.
+    /// If it is not of that world, imports what is not granted, or does not start.
     pub async fn bind(
         self: &Arc<Self>,
         artifact: &Artifact,
         scope: PluginScope,
         reuse: usize,
     ) -> anyhow::Result<Plugin> {
-        let exports_handler = artifact.exports.iter().any(|export| export == HANDLER);
-        if !exports_handler {
+        let world = scope.world;
+        if !world.is_of(&artifact.exports) {
             let found = match artifact.exports.as_slice() {
                 [] => "nothing".to_owned(),
                 exports => exports.join(", "),
             };
-            bail!("it exports {found}, but no {HANDLER}: build it against the world jackfield:gateway/route-handler");
+            let (interface, name) = (world.interface(), world.name());
+            bail!("it exports {found}, but no {interface}: build it against the world {name}");
         }
-        check_imports(&scope.name, &artifact.imports, &scope.grants).map_err(|problems| anyhow!(problems))?;
+        check_imports(&scope.section(), &artifact.imports, &scope.grants).map_err(|problems| anyhow!(problems))?;
         check_folders(&scope.grants)?;
         let pre = self
             .linker

@@ -13,18 +13,19 @@ use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::Store;
 use wasmtime::component::{ComponentExportIndex, Func, InstancePre};
 
+use crate::bindings::exports::jackfield::gateway::authorizer as wit_authorizer;
 use crate::bindings::jackfield::gateway::types as wit;
 use crate::capability::{Caller, PluginScope};
 use crate::connections::{Connection, Peer};
-use crate::event::{Event, Response, now};
+use crate::event::{Decision, Event, Field, Grant, Response, now};
 use crate::id::{ConnectionId, NodeId, RequestId};
 use crate::limits::{EVENT_WAIT_MAX, WARM_INSTANCES_MAX};
 use crate::printable::{printable, shortened};
 use crate::runtime::budget::Refused;
 use crate::runtime::cpu::Metered;
-use crate::runtime::load::HANDLER;
 use crate::runtime::state::HostState;
 use crate::runtime::{Runtime, Trap, into_anyhow, places_of, trusted};
+use crate::world::World;
 
 /// Of a handler's own words for its failure.
 const FAILURE_BYTES_MAX: usize = 4 * 1024;
@@ -54,8 +55,8 @@ pub enum InvokeError {
 }
 
 /// What one call into a guest came to.
-pub struct Invocation {
-    pub result: Result<Response, InvokeError>,
+pub struct Invocation<T = Response> {
+    pub result: Result<T, InvokeError>,
     /// From the event's arrival to the guest's first instruction; waiting for a place included.
     pub instantiate: Duration,
     /// All of it.
@@ -64,12 +65,20 @@ pub struct Invocation {
     pub memory_bytes: usize,
 }
 
+impl<T> Invocation<T> {
+    fn map<U>(self, result: impl FnOnce(T) -> Result<U, InvokeError>) -> Invocation<U> {
+        let Self { result: before, instantiate, total, memory_bytes } = self;
+        Invocation { result: before.and_then(result), instantiate, total, memory_bytes }
+    }
+}
+
 pub struct Plugin {
     runtime: Arc<Runtime>,
     scope: Arc<PluginScope>,
     content: blake3::Hash,
     pre: InstancePre<HostState>,
-    handle: ComponentExportIndex,
+    /// The one that its world exports.
+    function: ComponentExportIndex,
     /// What an instance takes of the pool.
     places: u32,
     /// How many events one instance serves; 0 for one sandbox an event.
@@ -82,14 +91,14 @@ pub struct Plugin {
 /// A guest that has been started.
 struct Instance {
     store: Store<HostState>,
-    handle: Func,
+    function: Func,
     events: usize,
     /// Its places in the pool once it is kept. Given back after the store is gone.
     places: Option<OwnedSemaphorePermit>,
 }
 
 impl Plugin {
-    /// Checks the handler's type and starts the component once.
+    /// Checks the type of the function of its world and starts the component once.
     pub(super) async fn start(
         runtime: Arc<Runtime>,
         scope: PluginScope,
@@ -97,10 +106,12 @@ impl Plugin {
         pre: InstancePre<HostState>,
         reuse: usize,
     ) -> anyhow::Result<Self> {
+        let world = scope.world;
         let component = pre.component();
-        let interface = component.get_export_index(None, HANDLER);
-        let handle = interface.and_then(|interface| component.get_export_index(Some(&interface), "handle"));
-        let handle = handle.with_context(|| format!("its {HANDLER} has no function handle"))?;
+        let interface = component.get_export_index(None, world.interface());
+        let function = interface.and_then(|interface| component.get_export_index(Some(&interface), world.function()));
+        let function =
+            function.with_context(|| format!("its {} has no function {}", world.interface(), world.function()))?;
         let places = places_of(component);
         let kept = Mutex::new(Vec::new());
         let plugin = Self {
@@ -108,7 +119,7 @@ impl Plugin {
             scope: Arc::new(scope),
             content,
             pre,
-            handle,
+            function,
             places,
             reuse,
             kept,
@@ -146,14 +157,37 @@ impl Plugin {
     /// # Cancel safety
     /// Dropping the future ends the guest where it stands; what it has posted or written stays.
     pub async fn invoke(&self, caller: Caller, event: &Event) -> Invocation {
+        assert_eq!(self.scope.world, World::RouteHandler, "only what handles routes is bound to one");
+        let invocation = self.in_turn(caller, event.wait_max(), async |instance| instance.handle(event).await).await;
+        invocation.map(|response| self.check(response.into()))
+    }
+
+    /// Asks the authorizer about an upgrade request, held to every limit.
+    ///
+    /// # Cancel safety
+    /// As for `invoke`.
+    pub async fn authorize(&self, caller: Caller, headers: &[Field], query_string: &[Field]) -> Invocation<Decision> {
+        let wait = Some(EVENT_WAIT_MAX);
+        let invocation =
+            self.in_turn(caller, wait, async |instance| instance.authorize(headers, query_string).await).await;
+        invocation.map(|decision| Ok(decision.into()))
+    }
+
+    /// Makes one call into a guest once a place is free, waited for as long as `wait`.
+    async fn in_turn<T>(
+        &self,
+        caller: Caller,
+        wait: Option<Duration>,
+        call: impl AsyncFnOnce(&mut Instance) -> wasmtime::Result<Result<T, String>>,
+    ) -> Invocation<T> {
         let arrived = Instant::now();
         let mut progress = Progress::default();
-        let Some(_places) = self.runtime.places(self.places, event.wait_max()).await else {
+        let Some(_places) = self.runtime.places(self.places, wait).await else {
             let total = arrived.elapsed();
             let result = Err(InvokeError::Overloaded(EVENT_WAIT_MAX));
             return Invocation { result, instantiate: total, total, memory_bytes: 0 };
         };
-        let result = self.in_time(self.run(caller, event, &mut progress)).await;
+        let result = self.in_time(self.run(caller, call, &mut progress)).await;
         let instantiate = progress.started.map_or(Duration::ZERO, |started| started - arrived);
         Invocation { result, instantiate, total: arrived.elapsed(), memory_bytes: progress.memory_bytes }
     }
@@ -170,10 +204,15 @@ impl Plugin {
         }
     }
 
-    async fn run(&self, caller: Caller, event: &Event, progress: &mut Progress) -> Result<Response, InvokeError> {
+    async fn run<T>(
+        &self,
+        caller: Caller,
+        call: impl AsyncFnOnce(&mut Instance) -> wasmtime::Result<Result<T, String>>,
+        progress: &mut Progress,
+    ) -> Result<T, InvokeError> {
         let mut instance = self.instance(caller).await?;
         progress.started = Some(Instant::now());
-        let answer = instance.call(event).await;
+        let answer = call(&mut instance).await;
         progress.memory_bytes = instance.store.data().memory.bytes();
         let answer = match answer {
             Ok(answer) => answer,
@@ -181,8 +220,7 @@ impl Plugin {
             Err(error) => return Err(self.failure(&instance.store, &error)),
         };
         self.keep(instance);
-        let response = answer.map_err(failed)?;
-        self.check(response.into())
+        answer.map_err(failed)
     }
 
     async fn instance(&self, caller: Caller) -> Result<Instance, InvokeError> {
@@ -195,8 +233,8 @@ impl Plugin {
         let mut store = HostState::store(&self.runtime, Arc::clone(&self.scope), caller);
         match self.pre.instantiate_async(&mut store).await {
             Ok(instance) => {
-                let handle = instance.get_func(&mut store, &self.handle).expect("the export was found at load");
-                Ok(Instance { store, handle, events: 0, places: None })
+                let function = instance.get_func(&mut store, &self.function).expect("the export was found at load");
+                Ok(Instance { store, function, events: 0, places: None })
             }
             Err(error) => Err(self.failure(&store, &error)),
         }
@@ -240,7 +278,7 @@ impl Plugin {
         message_fits(response, self.scope.services.message_bytes)
     }
 
-    /// Starts the component in a store of its own and checks the type of its handler.
+    /// Starts the component in a store of its own and checks the type of its function.
     async fn warm_up(&self) -> anyhow::Result<()> {
         let nobody = Connection::left_behind(ConnectionId::random(NodeId(0)), "".into(), now(), Peer::default());
         let caller = Caller {
@@ -259,14 +297,15 @@ impl Plugin {
             let backtrace = error.backtrace().unwrap_or_default();
             anyhow!("it does not start: {}{backtrace}", error.explain())
         })?;
-        instance
-            .get_typed_func::<(wit::RequestContext<'_>, wit::Event<'_>), (Result<wit::Response, String>,)>(
-                &mut store,
-                &self.handle,
-            )
-            .map_err(into_anyhow)
-            .context("its handle has another type: it was built against another version of the contract")?;
-        Ok(())
+        let function = instance.get_func(&mut store, &self.function).context("it has no such function")?;
+        let typed = match self.scope.world {
+            World::RouteHandler => function.typed::<HandleParameters<'_>, Handled>(&store).map(|_| ()),
+            World::RequestAuthorizer => function.typed::<AuthorizeParameters<'_>, Authorized>(&store).map(|_| ()),
+        };
+        let name = self.scope.world.function();
+        typed.map_err(into_anyhow).with_context(|| {
+            format!("its {name} has another type: it was built against another version of the contract")
+        })
     }
 }
 
@@ -277,41 +316,55 @@ struct Progress {
     memory_bytes: usize,
 }
 
+type HandleParameters<'a> = (wit::RequestContext<'a>, wit::Event<'a>);
+type Handled = (Result<wit::Response, String>,);
+type AuthorizeParameters<'a> = (wit::RequestContext<'a>, wit::ConnectEvent<'a>);
+type Authorized = (Result<wit_authorizer::Decision, String>,);
+
 impl Instance {
-    async fn call(&mut self, event: &Event) -> wasmtime::Result<Result<wit::Response, String>> {
+    /// The instance is of a plugin that handles routes.
+    async fn handle(&mut self, event: &Event) -> wasmtime::Result<Result<wit::Response, String>> {
         let caller = self.store.data().capabilities.caller.clone();
-        let context = wit::RequestContext {
-            connection_id: caller.connection.id.as_str(),
-            route_key: &caller.route_key,
-            request_id: caller.request_id.as_str(),
-            request_time: caller.request_time,
-            connected_at: caller.connection.connected_at,
-        };
-        match event {
-            Event::Connect { headers, query_string } => {
-                let headers: Vec<_> = headers.iter().map(borrow).collect();
-                let query_string: Vec<_> = query_string.iter().map(borrow).collect();
-                let event = wit::ConnectEvent { headers: &headers, query_string: &query_string };
-                self.handle(context, wit::Event::Connect(event)).await
+        let context = context(&caller);
+        let (headers, query_string);
+        let event = match event {
+            Event::Connect { headers: sent, query_string: asked } => {
+                (headers, query_string) = (borrowed(sent), borrowed(asked));
+                wit::Event::Connect(wit::ConnectEvent { headers: &headers, query_string: &query_string })
             }
             Event::Message { message_id, body } => {
-                let event = wit::MessageEvent { message_id: message_id.as_str(), body: body.into() };
-                self.handle(context, wit::Event::Message(event)).await
+                wit::Event::Message(wit::MessageEvent { message_id: message_id.as_str(), body: body.into() })
             }
             Event::Disconnect(end) => {
-                let event = wit::DisconnectEvent { status_code: end.status_code, reason: &end.reason };
-                self.handle(context, wit::Event::Disconnect(event)).await
+                wit::Event::Disconnect(wit::DisconnectEvent { status_code: end.status_code, reason: &end.reason })
             }
-        }
+        };
+        let (answer,) = trusted::handle(self.function).call_async(&mut self.store, (context, event)).await?;
+        Ok(answer)
     }
 
-    async fn handle(
+    async fn authorize(
         &mut self,
-        context: wit::RequestContext<'_>,
-        event: wit::Event<'_>,
-    ) -> wasmtime::Result<Result<wit::Response, String>> {
-        let (answer,) = trusted::handle(self.handle).call_async(&mut self.store, (context, event)).await?;
-        Ok(answer)
+        headers: &[Field],
+        query_string: &[Field],
+    ) -> wasmtime::Result<Result<wit_authorizer::Decision, String>> {
+        let caller = self.store.data().capabilities.caller.clone();
+        let (headers, query_string) = (borrowed(headers), borrowed(query_string));
+        let request = wit::ConnectEvent { headers: &headers, query_string: &query_string };
+        // Checked for each upgrade, which is 0.2 us; only a handler's is worth a proof.
+        let authorize = self.function.typed::<AuthorizeParameters<'_>, Authorized>(&self.store)?;
+        let (decision,) = authorize.call_async(&mut self.store, (context(&caller), request)).await?;
+        Ok(decision)
+    }
+}
+
+fn context(caller: &Caller) -> wit::RequestContext<'_> {
+    wit::RequestContext {
+        connection_id: caller.connection.id.as_str(),
+        route_key: &caller.route_key,
+        request_id: caller.request_id.as_str(),
+        request_time: caller.request_time,
+        connected_at: caller.connection.connected_at,
     }
 }
 
@@ -326,8 +379,8 @@ pub fn message_fits(response: Response, bytes_max: usize) -> Result<Response, In
     }
 }
 
-fn borrow((name, value): &(String, String)) -> (&str, &str) {
-    (name, value)
+fn borrowed(fields: &[Field]) -> Vec<(&str, &str)> {
+    fields.iter().map(|(name, value)| (&**name, &**value)).collect()
 }
 
 impl<'a> From<&'a crate::payload::Payload> for wit::PayloadParam<'a> {
@@ -343,6 +396,18 @@ impl<'a> From<&'a crate::payload::Payload> for wit::PayloadParam<'a> {
 impl From<wit::Response> for Response {
     fn from(response: wit::Response) -> Self {
         Self { status_code: response.status_code, headers: response.headers, body: response.body.map(Into::into) }
+    }
+}
+
+impl From<wit_authorizer::Decision> for Decision {
+    fn from(decision: wit_authorizer::Decision) -> Self {
+        match decision {
+            wit_authorizer::Decision::Allow(grant) => {
+                Self::Allow(Grant { principal_id: grant.principal_id, context: grant.context })
+            }
+            wit_authorizer::Decision::Deny => Self::Deny,
+            wit_authorizer::Decision::Unauthorized => Self::Unauthorized,
+        }
     }
 }
 

@@ -25,8 +25,9 @@ pub fn compiled(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
 
 /// The handler's function with its type, for a parameter of any lifetime.
 ///
-/// The caller promises that `func` was looked up by the export index at which `Plugin::load` had
-/// found, on an instance of the same component, a function of the type `Handle`.
+/// The caller promises that `func` was looked up by the export index at which `Plugin::start` had
+/// found, on an instance of the same component, a function of the type `Handle`: it does for each
+/// plugin of the world of route handlers, and `Plugin::invoke` asks no other one.
 pub fn handle<'a>(func: Func) -> Handle<'a> {
     // SAFETY: the type of an export belongs to the component, not to the instance, so a check at
     // load holds for all instances; checking again for each event costs 0.1 to 0.25 us. The

@@ -93,11 +93,12 @@ fn told(arrival: &Arrival, request: &Request<Body>) -> Upgrade {
         source_ip: arrival.peer.ip().to_canonical().to_string(),
         user_agent: text(header::USER_AGENT),
         domain_name: text(header::HOST).unwrap_or_default(),
-        authorizer: Vec::new(),
+        ..Peer::default()
     };
     let query = request.uri().query().unwrap_or_default();
     let query_string = form_urlencoded::parse(query.as_bytes()).into_owned().collect::<Vec<Field>>();
-    Upgrade { peer, headers: arrival.head.fields(request.headers()), query_string }
+    let target = request.uri().clone();
+    Upgrade { peer, target, headers: arrival.head.fields(request.headers()), query_string }
 }
 
 fn lossy(bytes: &[u8]) -> String {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::super::Row;
-use crate::connections::Peer;
+use crate::connections::{HeldApiKey, Peer};
 use crate::event::Field;
 use crate::id::ConnectionId;
 
@@ -20,10 +20,11 @@ pub fn encode(row: &Row) -> Arc<[u8]> {
     push_text(&mut bytes, &row.stage);
     bytes.extend_from_slice(&row.connected_at.to_le_bytes());
     push_text(&mut bytes, &row.peer.source_ip);
-    bytes.push(row.peer.user_agent.is_some().into());
-    push_text(&mut bytes, row.peer.user_agent.as_deref().unwrap_or_default());
+    push_optional(&mut bytes, row.peer.user_agent.as_deref());
     push_text(&mut bytes, &row.peer.domain_name);
     push_fields(&mut bytes, &row.peer.authorizer);
+    push_optional(&mut bytes, row.peer.user.as_deref());
+    push_optional(&mut bytes, row.peer.api_key.as_ref().map(|key| &*key.id));
     let head = length(bytes.len());
     bytes[..LENGTH_BYTES].copy_from_slice(&head);
     push_fields(&mut bytes, &row.attributes);
@@ -64,9 +65,10 @@ pub fn decode(id: ConnectionId, row: &[u8]) -> Option<Row> {
     let stage = head.text()?;
     let connected_at = u64::from_le_bytes(head.take()?);
     let source_ip = head.text()?;
-    let [has_user_agent] = head.take()?;
-    let user_agent = head.text().map(|text| (has_user_agent != 0).then_some(text))?;
-    let peer = Peer { source_ip, user_agent, domain_name: head.text()?, authorizer: head.fields()? };
+    let user_agent = head.optional()?;
+    let (domain_name, authorizer, user) = (head.text()?, head.fields()?, head.optional()?);
+    let api_key = head.optional()?.map(|id| HeldApiKey::named(&id));
+    let peer = Peer { source_ip, user_agent, domain_name, authorizer, user, api_key };
     Some(Row { id, stage, connected_at, admitted: admitted != 0, peer, attributes: Bytes(attributes).fields()? })
 }
 
@@ -81,6 +83,11 @@ fn push_fields(bytes: &mut Vec<u8>, fields: &[Field]) {
         push_text(bytes, name);
         push_text(bytes, value);
     }
+}
+
+fn push_optional(bytes: &mut Vec<u8>, text: Option<&str>) {
+    bytes.push(text.is_some().into());
+    push_text(bytes, text.unwrap_or_default());
 }
 
 fn push_text(bytes: &mut Vec<u8>, text: &str) {
@@ -113,6 +120,11 @@ impl Bytes<'_> {
         Some(std::str::from_utf8(text).ok()?.to_owned())
     }
 
+    fn optional(&mut self) -> Option<Option<String>> {
+        let [is_there] = self.take()?;
+        self.text().map(|text| (is_there != 0).then_some(text))
+    }
+
     fn fields(&mut self) -> Option<Vec<Field>> {
         let count = self.length()?;
         (0..count).map(|_| Some((self.text()?, self.text()?))).collect()
@@ -131,6 +143,8 @@ mod tests {
             user_agent: user_agent.map(str::to_owned),
             domain_name: String::new(),
             authorizer: vec![field(&("principal", "ü\0")), field(&("", ""))],
+            user: user_agent.map(str::to_owned),
+            api_key: user_agent.map(HeldApiKey::named),
         };
         let attributes = attributes.iter().map(field).collect();
         let id = ConnectionId::random(NodeId(0));

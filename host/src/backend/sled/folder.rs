@@ -21,7 +21,7 @@ use crate::id::ConnectionId;
 use crate::limits;
 
 /// Stands in the folder, so that a later version knows what it has before it.
-const FORMAT: (&str, &str) = ("format", "jackfield 2");
+const FORMAT: (&str, &str) = ("format", "jackfield 3");
 
 /// A process that ends, or sled's threads when its last user is gone, may hold the folder a moment longer.
 const LOCK_WAIT: Duration = Duration::from_secs(1);

@@ -33,7 +33,7 @@ fn listed(host: &str, port: u16, private: bool) -> AllowedHost {
 }
 
 fn event(allowed: AllowedHost) -> EgressHooks {
-    EgressHooks::new(Arc::new(Egress::new("chat", vec![allowed])), EVENT_HOST_CALLS)
+    EgressHooks::new(Arc::new(Egress::new("chat", "[integrations.chat]".to_owned(), vec![allowed])), EVENT_HOST_CALLS)
 }
 
 fn empty() -> WasiBody {
@@ -403,7 +403,7 @@ async fn an_event_has_so_many_requests_under_way_and_no_more() {
 async fn an_event_sends_so_many_requests_one_after_the_other_and_no_more() {
     let (address, _) = echo_server().await;
     let allowed = listed("127.0.0.1", address.port(), false);
-    let mut hooks = EgressHooks::new(Arc::new(Egress::new("chat", vec![allowed])), 2);
+    let mut hooks = EgressHooks::new(Arc::new(Egress::new("chat", "[integrations.chat]".to_owned(), vec![allowed])), 2);
     let uri = format!("http://{address}/");
     for _ in 0..2 {
         assert_eq!(send(&mut hooks, get(&uri)).await.unwrap().0.status(), 200);
@@ -417,7 +417,11 @@ async fn an_event_sends_so_many_requests_one_after_the_other_and_no_more() {
 #[tokio::test]
 async fn a_plugin_has_so_many_requests_under_way_and_no_more() {
     let (address, _) = echo_server().await;
-    let egress = Arc::new(Egress::new("chat", vec![listed("127.0.0.1", address.port(), true)]));
+    let egress = Arc::new(Egress::new(
+        "chat",
+        "[integrations.chat]".to_owned(),
+        vec![listed("127.0.0.1", address.port(), true)],
+    ));
     let uri = format!("http://{address}/");
     let mut held = Vec::new();
     for _ in 0..PLUGIN_HTTP_REQUESTS_MAX / EVENT_HTTP_REQUESTS_MAX {

@@ -6,7 +6,7 @@ use super::http::{TIMEOUTS, url};
 use super::responses::responses;
 use crate::config::section::Section;
 use crate::config::value::{self, Wrong};
-use crate::gateway::{LambdaSettings, UrlTemplate};
+use crate::gateway::{LambdaSettings, Responses, UrlTemplate};
 use crate::limits;
 
 /// `None` where it is not known where to invoke it, which is then told.
@@ -19,6 +19,16 @@ pub fn lambda(section: &mut Section<'_>) -> Option<LambdaSettings> {
     let url = url?;
     let concurrency = concurrency.unwrap_or_else(|| default_concurrency(&url));
     Some(LambdaSettings { url, proxy, timeout, concurrency, responses })
+}
+
+/// A function that is asked who a peer is.
+pub fn authorizer(section: &mut Section<'_>) -> Option<LambdaSettings> {
+    let url = function_url(section);
+    let timeout = section.read("timeout", value::duration(TIMEOUTS)).unwrap_or(limits::EVENT_TIMEOUT);
+    let concurrency = section.read("concurrency", value::count(1..=limits::INTEGRATION_REQUESTS_MAX));
+    let url = url?;
+    let concurrency = concurrency.unwrap_or_else(|| default_concurrency(&url));
+    Some(LambdaSettings { url, proxy: true, timeout, concurrency, responses: Responses::default() })
 }
 
 /// The Runtime Interface Emulator has one function, of this name, and breaks down where two of its

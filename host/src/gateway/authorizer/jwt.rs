@@ -67,15 +67,24 @@ pub struct Jwt {
 /// Why a token lets nobody in. None of these says what stands in the token.
 #[derive(Debug, thiserror::Error)]
 pub enum JwtError {
-    /// 401.
     #[error("the token is not accepted: {0}")]
     Unacceptable(&'static str),
-    /// 403.
     #[error("the token is good, but has none of the scopes that are asked for")]
     ScopesLacking,
-    /// 500: the token may be good.
+    /// The token may be good.
     #[error("no token can be checked, as the keys of its issuer cannot be read: {0}")]
     KeysUnavailable(String),
+}
+
+impl JwtError {
+    /// What the peer is told.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Unacceptable(_) => 401,
+            Self::ScopesLacking => 403,
+            Self::KeysUnavailable(_) => 500,
+        }
+    }
 }
 
 impl Jwt {
@@ -89,6 +98,10 @@ impl Jwt {
         crypto::install();
         let keys = Keys::new(settings.keys.clone(), transport, pace);
         Self { settings, keys }
+    }
+
+    pub fn settings(&self) -> &JwtSettings {
+        &self.settings
     }
 
     /// What the token says, if it is good. `Bearer ` may stand in front of it.

@@ -77,7 +77,8 @@ fn malformed(found: impl Into<String>, expected: &'static str) -> Malformed {
     Malformed { found: found.into(), expected }
 }
 
-fn kind(value: &Value) -> &'static str {
+/// What a value of JSON is.
+pub fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",

@@ -277,6 +277,10 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
             let told = current_connection::context();
             reply(told.stage_variable(rest).unwrap_or("none"))
         }
+        "granted" => {
+            let told = current_connection::context().authorizer;
+            reply(told.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" "))
+        }
         "context" => {
             let told = current_connection::context();
             reply(format!("{} {} {} {}", told.api_id, told.stage, told.domain_name, told.identity.source_ip))

@@ -1,0 +1,137 @@
+//! Peers that bring a token which an issuer has signed.
+
+use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::SystemRandom;
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use serde_json::{Value, json};
+
+use crate::harness::{HOSTILE, HOSTILE_GRANTS, Server, Site, component, eventually};
+
+const ISSUER: &str = "https://issuer.example";
+
+/// A key of an issuer.
+struct Issuer {
+    id: &'static str,
+    pair: Ed25519KeyPair,
+}
+
+impl Issuer {
+    fn new(id: &'static str) -> Self {
+        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+        Self { id, pair: Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap() }
+    }
+
+    fn jwks(&self) -> String {
+        let x = URL_SAFE_NO_PAD.encode(self.pair.public_key());
+        json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": self.id, "x": x }] }).to_string()
+    }
+
+    /// A token that is good for a minute, but for what `changed` says of its claims.
+    fn token(&self, changed: Value) -> String {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let mut claims = json!({ "iss": ISSUER, "aud": "chat", "sub": "alice", "exp": now + 60, "scope": "read chat" });
+        for (name, value) in changed.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!("{}.{}", part(&json!({ "alg": "EdDSA", "kid": self.id })), part(&claims));
+        let signature = URL_SAFE_NO_PAD.encode(self.pair.sign(signed.as_bytes()));
+        format!("{signed}.{signature}")
+    }
+}
+
+fn site(jwks: &str, authorizer: &str) -> Site {
+    let guest = component(HOSTILE);
+    Site::new(&format!(
+        "[authorizers.tokens]\ntype = \"jwt\"\nissuer = {ISSUER:?}\naudience = [\"chat\"]\njwks = {jwks:?}\n{authorizer}\n\
+         [integrations.guest]\ncomponent = {guest:?}\n{HOSTILE_GRANTS}\n[routes]\n\
+         \"$connect\" = {{ integration = \"guest\", authorizer = \"tokens\" }}\n\
+         \"$default\" = {{ integration = \"guest\", route_response = true }}\n"
+    ))
+}
+
+/// A server that knows this issuer's key from a file.
+fn serve(issuer: &Issuer, authorizer: &str) -> Server {
+    let site = site("keys.json", authorizer);
+    fs::write(site.path().join("keys.json"), issuer.jwks()).unwrap();
+    site.serve()
+}
+
+async fn status(server: &Server, token: &str) -> u16 {
+    server.try_connect("", &[("Authorization", token)]).await.err().unwrap_or(101)
+}
+
+#[tokio::test]
+async fn a_token_lets_its_subject_in_and_its_claims_are_told() {
+    let issuer = Issuer::new("a");
+    let server = serve(&issuer, "");
+    let token = issuer.token(json!({ "exp": 4_000_000_000_u64, "level": 5, "rooms": ["a", "b"], "admin": true }));
+    for written in [token.clone(), format!("Bearer {token}")] {
+        let peer = server.try_connect("", &[("Authorization", &written)]).await;
+        let mut peer = peer.unwrap_or_else(|status| panic!("{status}"));
+        assert_eq!(
+            peer.ask("granted").await,
+            "principalId=alice iss=https://issuer.example aud=chat sub=alice exp=4000000000 scope=read chat level=5 \
+             rooms=[a b] admin=true"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_good_is_401_and_the_log_says_why_and_shows_nothing_of_it() {
+    let (issuer, stranger) = (Issuer::new("a"), Issuer::new("a"));
+    let server = serve(&issuer, "");
+    let secret = "nobody reads this";
+    for (token, why) in [
+        (issuer.token(json!({ "exp": 1_000_000_000, "secret": secret })), "it has expired (exp)"),
+        (issuer.token(json!({ "nbf": 4_000_000_000_u64 })), "it is not valid yet (nbf)"),
+        (issuer.token(json!({ "iss": secret })), "it is not of this issuer (iss)"),
+        (issuer.token(json!({ "aud": [secret] })), "it is not for this audience"),
+        (stranger.token(json!({})), "the key that it names has not made its signature"),
+        (Issuer::new("b").token(json!({})), "no key of the issuer that is known has made its signature"),
+        (secret.to_owned(), "it is no signed JSON Web Token"),
+    ] {
+        assert_eq!(status(&server, &token).await, 401, "{why}");
+        server.log.line_with(&["WARN", "a peer is not let in: the token is not accepted", why, "status=401"]).await;
+    }
+    assert_eq!(server.try_connect("", &[]).await.err(), Some(401));
+    server.log.line_with(&["its identity source route.request.header.Authorization is not there or empty"]).await;
+    assert!(!server.log.text().contains(secret));
+    assert_eq!(status(&server, &issuer.token(json!({}))).await, 101);
+}
+
+#[tokio::test]
+async fn a_token_without_the_scope_is_403_and_it_may_stand_in_the_query() {
+    let issuer = Issuer::new("a");
+    let wanted = "scopes = [\"chat\", \"admin\"]\nidentity_sources = [\"route.request.querystring.token\"]";
+    let server = serve(&issuer, wanted);
+    for (scope, expected) in [("read chat", None), ("admin", None), ("read", Some(403)), ("chatter", Some(403))] {
+        let token = issuer.token(json!({ "scope": scope }));
+        assert_eq!(server.try_connect(&format!("?token={token}"), &[]).await.err(), expected, "{scope}");
+    }
+    assert_eq!(status(&server, &issuer.token(json!({}))).await, 401);
+}
+
+#[tokio::test]
+async fn an_issuer_that_takes_another_key_is_believed_without_a_restart() {
+    let (old, new) = (Issuer::new("old"), Issuer::new("new"));
+    let server = serve(&old, "");
+    assert_eq!(status(&server, &old.token(json!({}))).await, 101);
+    fs::write(server.site.path().join("keys.json"), new.jwks()).unwrap();
+    eventually("the new key is believed", || async { status(&server, &new.token(json!({}))).await == 101 }).await;
+    assert_eq!(status(&server, &old.token(json!({}))).await, 401);
+}
+
+#[tokio::test]
+async fn without_keys_nobody_comes_in_until_they_are_there() {
+    let issuer = Issuer::new("a");
+    let server = site("keys.json", "").serve();
+    assert_eq!(status(&server, &issuer.token(json!({}))).await, 500);
+    server.log.line_with(&["a peer is not let in: no token can be checked", "status=500"]).await;
+    fs::write(server.site.path().join("keys.json"), issuer.jwks()).unwrap();
+    eventually("the keys are found", || async { status(&server, &issuer.token(json!({}))).await == 101 }).await;
+}
