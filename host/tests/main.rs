@@ -19,6 +19,7 @@ mod crowd;
 mod deployments;
 mod dev;
 mod endings;
+mod import;
 mod integrations;
 mod lambda;
 mod lambda_runtime;
