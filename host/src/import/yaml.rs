@@ -3,6 +3,7 @@
 //! The one file that knows the YAML crate. Its events are taken one by one, so that depth and aliases
 //! have limits: a tree is never much larger than its text.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, StrInput, Tag};
@@ -11,6 +12,8 @@ use super::node::{Node, Value};
 
 /// A template nests some ten levels.
 const DEPTH_MAX: usize = 64;
+/// Of one list or table. A stack of CloudFormation has 500 resources, an API 300 routes.
+const ENTRIES_MAX: usize = 5000;
 /// Nodes and bytes of texts, with what aliases stand for; a text has fewer than 1 MiB of either.
 const WEIGHT_MAX: usize = 4 * 1024 * 1024;
 
@@ -27,12 +30,39 @@ pub struct BadYaml {
 /// A tag becomes the function that CloudFormation's long form has: `!Sub x` is `{ "Fn::Sub": x }`.
 ///
 /// # Errors
-/// What is no YAML, a second document, a key twice in one table, more than 64 levels, or aliases that
-/// stand for more than 4 MiB.
+/// What is no YAML, a second document, a key twice in one table, more than 64 levels or 5000 entries,
+/// or aliases that stand for more than 4 MiB.
 pub fn parse(text: &str) -> Result<Node, BadYaml> {
-    let mut builder = Builder::default();
-    let mut parser = Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
-    builder.document(&mut parser)
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = if text.trim_start().starts_with('{') { joined(text) } else { Cow::Borrowed(text) };
+    Builder::default().document(&mut Parser::new_from_str(&text))
+}
+
+/// JSON writes a character beyond the first 65,536 as two, `\ud83d\ude00`, which YAML does not know.
+fn joined(text: &str) -> Cow<'_, str> {
+    let unit = |escape: Option<&str>| {
+        let digits = escape?.strip_prefix("\\u").filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        u16::from_str_radix(digits?, 16).ok()
+    };
+    let mut joined = String::new();
+    let (mut rest, mut from) = (0, 0);
+    while let Some(found) = text[from..].find('\\') {
+        let at = from + found;
+        let pair = [unit(text.get(at..at + 6)), unit(text.get(at + 6..at + 12))];
+        match pair {
+            [Some(high), Some(low)] => match char::decode_utf16([high, low]).next() {
+                Some(Ok(character)) if u32::from(character) > 0xffff => {
+                    joined.push_str(&text[rest..at]);
+                    joined.push(character);
+                    (rest, from) = (at + 12, at + 12);
+                }
+                _ => from = at + 6,
+            },
+            // A backslash is escaped by one too.
+            _ => from = at + 1 + text[at + 1..].chars().next().map_or(0, char::len_utf8),
+        }
+    }
+    if rest == 0 { Cow::Borrowed(text) } else { Cow::Owned(joined + &text[rest..]) }
 }
 
 #[derive(Default)]
@@ -162,6 +192,13 @@ impl Builder {
 impl Open {
     /// What comes next in it.
     fn take(&mut self, at: Marker, node: Node) -> Result<(), BadYaml> {
+        let length = match &self.content {
+            Content::List(items) => items.len(),
+            Content::Table { entries, merged, .. } => entries.len().max(merged.len()),
+        };
+        if length >= ENTRIES_MAX {
+            return Err(bad(at, &format!("found more than {ENTRIES_MAX} entries in a list or a table")));
+        }
         let Content::Table { entries, names, key, merged } = &mut self.content else {
             let Content::List(items) = &mut self.content else { unreachable!("there are lists and tables") };
             items.push(node);
@@ -337,7 +374,22 @@ mod tests {
     }
 
     #[test]
-    fn a_megabyte_of_tiny_nodes_is_read() {
-        assert!(parse(&format!("[{}1]", "1,".repeat(500_000))).is_ok());
+    fn five_thousand_entries_are_read_and_one_more_is_not() {
+        let list = |count: usize| format!("[{}]", vec!["1"; count].join(","));
+        let table = |count: usize| (0..count).map(|index| format!("a{index}: 1\n")).collect::<String>();
+        assert!(parse(&list(5000)).is_ok() && parse(&table(5000)).is_ok());
+        for text in [list(5001), table(5001)] {
+            assert!(told(&text).ends_with("found more than 5000 entries in a list or a table"), "{}", told(&text));
+        }
+        // All that fits into the largest file.
+        let lists = format!("[{}1]", format!("{},", list(500)).repeat(1000));
+        assert!(parse(&lists).is_ok());
+    }
+
+    #[test]
+    fn two_escapes_of_json_are_one_character() {
+        let tree = parse(r#"{"a": "\ud83d\ude00 \\ud83d\\ude00 \u0041\ud83d\ude00"}"#).unwrap();
+        assert_eq!(tree.get("a").unwrap().scalar(), Some(r"😀 \ud83d\ude00 A😀"));
+        assert!(parse(r#"{"a": "\ud83d"}"#).is_err(), "half a character is none");
     }
 }

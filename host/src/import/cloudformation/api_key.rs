@@ -38,6 +38,12 @@ pub fn keys(import: &mut Import<'_, '_>) {
             plan_of_key.iter().filter(|(id, _)| *id == key.name).map(|(_, plan)| &plans[*plan]).collect();
         api_key(import, &key, &of_key);
     }
+    let wanted = import.manifest.routes.iter().any(|route| route.api_key_required);
+    if wanted && import.manifest.api_keys.is_empty() {
+        let reason =
+            "$connect wants one, and none is in the template with its value: add [api_keys.NAME] with its hash";
+        import.resolver.report.tell(0, "the API key", reason);
+    }
 }
 
 fn plans<'t>(import: &Import<'_, 't>) -> Vec<Plan<'t>> {
@@ -65,6 +71,7 @@ fn stages<'r, 't>(import: &Import<'r, 't>, plan: &Properties<'r, 't>) -> Option<
         let id = entry.text("ApiId").and_then(|id| id.whole().ok());
         let stage = entry.known("Stage");
         if !import.is_this_api(id.as_deref()) {
+            entry.tell_all("it is of another API");
             continue;
         }
         if let Some(stage) = stage {
@@ -81,7 +88,8 @@ fn quota(quota: &Properties<'_, '_>) -> Option<Toml> {
     let (limit, period) = (quota.number("Limit"), quota.known("Period"));
     let (limit, period) = (limit?, period?);
     let period = period.to_ascii_lowercase();
-    if !["day", "week", "month"].contains(&period.as_str()) || limit < 1.0 || limit.fract() != 0.0 {
+    let good = (1.0..=f64::from(i32::MAX)).contains(&limit) && limit.fract() == 0.0;
+    if !good || !["day", "week", "month"].contains(&period.as_str()) {
         quota.tell(
             "Limit",
             format!("found {limit} a {period}, expected a number of 1 and more in a day, week or month"),

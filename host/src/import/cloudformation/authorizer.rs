@@ -81,7 +81,7 @@ pub fn of_route<'r, 't>(import: &mut Import<'r, 't>, route: &Properties<'r, 't>,
     }
     made.authorizer = match (kind.as_str(), id) {
         ("NONE", _) => None,
-        ("AWS_IAM", _) => Some(iam(import)),
+        ("AWS_IAM", _) => Some(iam(import, route, "AuthorizationType")),
         ("CUSTOM", Some(Ok(id))) if import.authorizers.contains_key(id.as_str()) => {
             import.authorizers.get(id.as_str()).cloned()
         }
@@ -107,11 +107,12 @@ pub fn undecided<'r, 't>(import: &mut Import<'r, 't>, route: &Properties<'r, 't>
 }
 
 /// The one authorizer of signatures.
-pub fn iam(import: &mut Import<'_, '_>) -> String {
+pub fn iam<'r, 't>(import: &mut Import<'r, 't>, route: &Properties<'r, 't>, key: &str) -> String {
+    route.tell(key, "who may sign is not in the template: add [access_keys.ID] for each");
     let authorizers = &mut import.manifest.authorizers;
     if !authorizers.iter().any(|other| other.name == IAM) {
         let mut section = Section::new(IAM).with("type", Toml::text("iam"));
-        section.notes.push("Who connects signs with one of [access_keys.ID], which are to be added.".to_owned());
+        section.notes.push("Who connects signs with one of the [access_keys.ID], which are to be added.".to_owned());
         authorizers.push(section);
     }
     IAM.to_owned()

@@ -64,7 +64,7 @@ fn auth<'r, 't>(import: &mut Import<'r, 't>, auth: &Properties<'r, 't>) {
         None => return,
         Some(_) => match auth.known("AuthType").as_deref() {
             Some("NONE") => return,
-            Some("AWS_IAM") => authorizer::iam(import),
+            Some("AWS_IAM") => authorizer::iam(import, auth, "AuthType"),
             Some("CUSTOM") => {
                 let name = auth.known("Name").unwrap_or_else(|| "authorizer".to_owned());
                 authorizer::add(import, &name, |import| authorizer::lambda(import, auth, "AuthArn", "IdentitySource"))
