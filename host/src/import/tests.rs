@@ -267,3 +267,97 @@ fn an_endpoint_is_a_url() {
         assert_eq!(check_endpoint(bad), Err("expected a URL such as http://127.0.0.1:3002".to_owned()), "{bad}");
     }
 }
+
+/// Whether a finding of this name has these words in its reason.
+fn told(imported: &Imported, what: &str, words: &str) -> bool {
+    imported.findings.iter().any(|finding| finding.what == what && finding.reason.contains(words))
+}
+
+#[test]
+fn a_rate_beyond_the_manifests_bounds_is_told_and_no_throttle() {
+    for (rate, burst, expected) in [
+        ("0.001", "1", Some("{ rate = 0.001, burst = 1 }")),
+        ("1000000", "1000000", Some("{ rate = 1000000, burst = 1000000 }")),
+        ("0.0009", "1", None),
+        ("1000001", "1", None),
+        ("10", "0", None),
+        ("10", "1000001", None),
+        ("0", "0", None),
+    ] {
+        let imported = imported(&format!(
+            "{}  S: {{ Type: 'AWS::ApiGatewayV2::Stage', Properties: {{ ApiId: !Ref A, StageName: prod, \
+             DefaultRouteSettings: {{ ThrottlingRateLimit: {rate}, ThrottlingBurstLimit: {burst} }} }} }}\n",
+            with_integration("IntegrationType: MOCK")
+        ));
+        let is_told = told(&imported, "S.DefaultRouteSettings.ThrottlingRateLimit", "there is no throttle");
+        assert_eq!(is_told, expected.is_none(), "{rate} {burst}");
+        match expected {
+            Some(throttle) => assert!(imported.manifest.contains(&format!("throttle = {throttle}\n"))),
+            None => assert!(!imported.manifest.contains("throttle =") && errors(&imported.manifest).is_empty()),
+        }
+    }
+}
+
+#[test]
+fn of_a_template_that_is_vtl_nothing_gets_through() {
+    for (template, body) in
+        [("$input.body", "$input.body"), ("#if($x) a #end", ""), ("$util.urlEncode($input.body)", "")]
+    {
+        let imported = imported(&format!(
+            "{}  X: {{ Type: 'AWS::ApiGatewayV2::IntegrationResponse', Properties: {{ ApiId: !Ref A, IntegrationId: !Ref I, \
+             IntegrationResponseKey: $default, ResponseTemplates: {{ $default: '{template}' }} }} }}\n",
+            with_integration("IntegrationType: HTTP, IntegrationUri: 'http://h.example'")
+        ));
+        assert!(
+            imported.manifest.contains(&format!("\"$default\" = {{ body = \"{body}\" }}")),
+            "{}",
+            imported.manifest
+        );
+        let is_told = told(&imported, "X.ResponseTemplates.$default", "its body is empty until one is written");
+        assert_eq!(is_told, body.is_empty(), "{template}");
+    }
+}
+
+#[test]
+fn a_key_that_is_wanted_and_not_there_is_told() {
+    let text =
+        with_integration("IntegrationType: MOCK").replace("RouteKey: x", "RouteKey: $connect, ApiKeyRequired: true");
+    let imported = imported(&text);
+    assert!(imported.manifest.contains("\"$connect\" = { integration = \"I\", api_key_required = true }"));
+    assert!(told(&imported, "the API key", "add [api_keys.NAME] with its hash"), "{:?}", imported.findings);
+}
+
+#[test]
+fn a_resource_whose_condition_is_false_is_left_out_and_told() {
+    let text = with_integration("IntegrationType: MOCK").replace("R: { Type", "R: { Condition: C, Type");
+    let with =
+        |condition: &str| format!("Parameters: {{ P: {{ Type: String }} }}\nConditions: {{ C: {condition} }}\n{text}");
+    let imported_with = |condition: &str| imported(&with(condition));
+    assert_eq!(imported_with("!Equals [a, a]").routes, 1);
+    let without = imported_with("!Equals [a, b]");
+    assert_eq!(without.routes, 0);
+    assert!(told(&without, "R", "its condition C is false with these parameters"), "{:?}", without.findings);
+    let unknown = imported_with("!Equals [!Ref P, b]");
+    assert_eq!(unknown.routes, 1);
+    assert!(told(&unknown, "R", "it is taken, though whether its condition C holds is not known"));
+}
+
+#[test]
+fn a_parameter_of_the_command_line_that_nothing_has_is_told() {
+    for (name, text) in TEMPLATES {
+        let parameters = BTreeMap::from([("Stgae".to_owned(), "prod".to_owned())]);
+        let imported = import(text, &Options { parameters, ..options(name) }).unwrap();
+        assert!(told(&imported, "--parameter Stgae", ""), "{name}: {:?}", imported.findings);
+    }
+}
+
+#[test]
+fn what_two_values_are_not_known_to_be_is_two_stage_variables() {
+    let text = with_integration(
+        "IntegrationType: HTTP_PROXY, IntegrationUri: !Join ['', ['http://', !GetAtt L.Name, '/', !GetAtt L.Path, '/', !Ref P]]",
+    );
+    let manifest =
+        imported(&format!("Parameters: {{ P: {{ Type: String }} }}\n{text}  L: {{ Type: 'AWS::X::Y' }}\n")).manifest;
+    let url = "http://${stageVariables.L_Name}/${stageVariables.L_Path}/${stageVariables.P}";
+    assert!(manifest.contains(&format!("url = \"{url}\"")), "{manifest}");
+}
