@@ -120,11 +120,17 @@ impl<'t> Resolver<'t> {
 
     /// The name of a function of the template: what it says, or else its logical id.
     pub fn function_name(&self, id: &str) -> Text {
-        match self.properties(id).and_then(|properties| self.get(properties, "FunctionName")) {
-            // A name that is not known is made by whoever deploys; here its logical id is as good.
-            Some(name) => self.text(name).whole().map_or_else(|_| Text::known(id), Text::known),
-            None => Text::known(id),
-        }
+        let Some(name) = self.properties(id).and_then(|properties| self.get(properties, "FunctionName")) else {
+            return Text::known(id);
+        };
+        self.text(name).whole().map_or_else(
+            |unknown| {
+                let reason = format!("{}; its logical id stands in its place", unknown.reason);
+                self.report.tell(name.line, format!("{id}.FunctionName"), reason);
+                Text::known(id)
+            },
+            Text::known,
+        )
     }
 
     fn call(&self, name: &str, argument: &'t Node) -> Text {

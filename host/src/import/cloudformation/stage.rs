@@ -68,8 +68,7 @@ pub fn rate(properties: &Properties<'_, '_>, rate_key: &str, burst_key: &str) ->
     let (per_second, burst) = (properties.number(rate_key), properties.number(burst_key));
     let Some(per_second) = per_second else {
         if burst.is_some() {
-            properties
-                .tell(burst_key, format!("a burst has a rate here: add throttle = {{ rate = ..., burst = ... }}"));
+            properties.tell(burst_key, "a burst has a rate here: add throttle = { rate = ..., burst = ... }");
         }
         return None;
     };

@@ -91,6 +91,12 @@ fn what_it_does_not_tell_is_unknown_with_the_reason() {
 #[test]
 fn a_name_that_refers_to_itself_ends() {
     assert_eq!(resolved("!Ref Self"), "Self");
+    let template = yaml::parse(TEMPLATE).unwrap();
+    let (given, report) = (BTreeMap::new(), Report::default());
+    Resolver::new(&template, &given, &report).text_of_reference("Self");
+    let told = report.finish();
+    assert_eq!(told[0].what, "Self.FunctionName");
+    assert!(told[0].reason.ends_with("; its logical id stands in its place"), "{}", told[0].reason);
 }
 
 #[test]
