@@ -17,6 +17,7 @@ use crate::telemetry::{self, LogFormat};
 mod admin;
 mod check;
 mod deployments;
+mod import;
 mod inspect;
 mod invoke;
 mod new;
@@ -61,6 +62,7 @@ enum Verb {
     Dev(serve::Dev),
     Check(check::Check),
     New(new::New),
+    Import(import::Import),
     Invoke(invoke::Invoke),
     Inspect(inspect::Inspect),
     Deployments(deployments::Deployments),
@@ -90,6 +92,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
             Verb::Dev(verb) => verb.run().await,
             Verb::Check(verb) => verb.run().await,
             Verb::New(verb) => verb.run(),
+            Verb::Import(verb) => verb.run(),
             Verb::Invoke(verb) => verb.run().await,
             Verb::Inspect(verb) => verb.run(),
             Verb::Deployments(verb) => verb.run().await,

@@ -4,6 +4,7 @@
 //! The modules stand here in that order, and each imports only what stands below it.
 
 pub mod cli;
+pub mod import;
 pub mod config;
 pub mod telemetry;
 

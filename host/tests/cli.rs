@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use crate::harness::{CHAT, HOSTILE, HOSTILE_GRANTS, PATIENCE, Peer, Site, component, lean_echo, manifest};
 
-const VERBS: [&[&str]; 7] = [&["serve"], &["dev"], &["check"], &["new"], &["new", "rust"], &["invoke"], &["inspect"]];
+const VERBS: [&[&str]; 8] =
+    [&["serve"], &["dev"], &["check"], &["new"], &["new", "rust"], &["import"], &["invoke"], &["inspect"]];
 
 // ---- help and mistakes ---------------------------------------------------------------------
 
@@ -67,6 +68,7 @@ fn a_wrong_command_line_is_told_on_stderr_and_ends_with_2() {
         (&["inspect"], "<FILE>"),
         (&["new"], "Usage: jackfield new"),
         (&["new", "rust"], "<NAME>"),
+        (&["import"], "<TEMPLATE>"),
         (&["new", "cobol", "chat"], "unrecognized subcommand 'cobol'"),
     ] {
         let (code, stdout, stderr) = site.run(arguments);

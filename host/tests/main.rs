@@ -22,6 +22,7 @@ mod deployments;
 mod dev;
 mod endings;
 mod iam;
+mod import;
 mod integrations;
 mod jwt;
 mod lambda;
