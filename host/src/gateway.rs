@@ -15,6 +15,7 @@ use crate::event::{Event, Response};
 use crate::id::{ConnectionId, RequestId};
 use crate::metrics::Metrics;
 use crate::runtime::{InvokeError, message_fits};
+use crate::telling::Telling;
 
 // What happens on a connection, in its order.
 mod connect;
@@ -72,6 +73,8 @@ pub struct Gateway {
     history: Mutex<History>,
     metrics: Arc<Metrics>,
     refused: Refused,
+    /// Of messages that nobody handles.
+    telling: Telling,
 }
 
 impl Gateway {
@@ -85,7 +88,8 @@ impl Gateway {
         let history = Mutex::new(History::new(&deployment));
         let management = ArcSwap::new(Arc::clone(deployment.management()));
         let refused = Refused::new(&metrics);
-        Arc::new(Self { connections, backend, deployment: deployment.into(), management, history, metrics, refused })
+        let (deployment, telling) = (deployment.into(), Telling::default());
+        Arc::new(Self { connections, backend, deployment, management, history, metrics, refused, telling })
     }
 
     /// What the next event sees; says its number. Events that run already finish on what they

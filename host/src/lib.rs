@@ -23,4 +23,5 @@ pub mod limits;
 pub mod payload;
 pub mod printable;
 pub mod sigv4;
+pub mod telling;
 pub mod throttle;

@@ -56,9 +56,10 @@ pub const UNWANTED_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Callers of `@connections` that are counted one by one; more addresses share what one may. Not in the manifest.
 pub const MANAGEMENT_CALLERS_MAX: usize = 10_000;
-/// Refused calls of `@connections` that are told to the log at once, and how often one more. Not in the manifest.
-pub const MANAGEMENT_REFUSALS_TOLD: u32 = 20;
-pub const MANAGEMENT_REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
+/// What others do wrong, of one kind, that is told to the log at once, and how often one more. Not in the manifest.
+pub const FAULTS_TOLD: u32 = 20;
+pub const FAULT_INTERVAL: Duration = Duration::from_secs(1);
+
 // ---- API Gateway's ------------------------------------------------------------------------
 
 /// API Gateway's throttle of an account in a region: requests a second, and the burst. HTTP, REST and WebSocket

@@ -10,6 +10,7 @@ mod wat;
 mod browser;
 
 mod access_log;
+mod bad_input;
 mod capabilities;
 mod cli;
 mod clients;

@@ -4,8 +4,6 @@
 //! Its client is told Forbidden, and the log why. What a call wants is no matter of the door.
 
 use std::net::IpAddr;
-use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -13,21 +11,19 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
-use governor::{DefaultDirectRateLimiter, Quota};
 use tracing::{debug, warn};
 
 use crate::event::{Field, now};
 use crate::gateway::{Exposure, Gateway, Management, ManagementCaller, Stage};
-use crate::limits::{MANAGEMENT_REFUSAL_INTERVAL, MANAGEMENT_REFUSALS_TOLD};
 use crate::server::answer::{self, exception};
 use crate::server::body::{self, BodyError, Received};
 use crate::sigv4::{self, BodyHash, Claim, Refused};
+use crate::telling::Telling;
 
 pub struct Door {
     exposure: Exposure,
     /// Whoever knows no secret must not fill the log.
-    telling: DefaultDirectRateLimiter,
-    untold: AtomicU64,
+    telling: Telling,
 }
 
 /// A call that came in, with its body.
@@ -39,9 +35,7 @@ pub struct Call {
 
 impl Door {
     pub fn new(exposure: Exposure) -> Self {
-        let burst = NonZeroU32::new(MANAGEMENT_REFUSALS_TOLD).expect("some are told");
-        let quota = Quota::with_period(MANAGEMENT_REFUSAL_INTERVAL).expect("it takes some time").allow_burst(burst);
-        Self { exposure, telling: DefaultDirectRateLimiter::direct(quota), untold: AtomicU64::new(0) }
+        Self { exposure, telling: Telling::default() }
     }
 
     /// Takes a call of a stage in, the body with it where it is one, or says what its client is told.
@@ -99,12 +93,9 @@ impl Door {
     }
 
     fn tell(&self, source: IpAddr, parts: &Parts, refused: &Refused) {
-        if self.telling.check().is_err() {
-            self.untold.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        let untold = Some(self.untold.swap(0, Ordering::Relaxed)).filter(|untold| *untold > 0);
-        warn!(%source, method = %parts.method, untold, "a call of @connections is forbidden: {refused}");
+        self.telling.tell(|untold| {
+            warn!(%source, method = %parts.method, untold, "a call of @connections is forbidden: {refused}");
+        });
     }
 }
 
