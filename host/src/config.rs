@@ -38,14 +38,14 @@ mod tests;
 
 pub use access_log::AccessLog;
 pub use check::{LISTEN, STAGE};
-pub use integration::Integration;
+pub use integration::{CaFile, Integration};
 pub use management::Management;
 pub use model::{Model, RequestModels};
 pub use problem::ConfigError;
 pub use profile::Profile;
 pub use throttle::Throttles;
 
-use integration::Integrations;
+use integration::{Around, Integrations};
 use problem::Problems;
 use section::Section;
 
@@ -74,6 +74,8 @@ pub struct Config {
     pub integrations: BTreeMap<String, Integration>,
     /// Those that are components, by the same names.
     pub components: BTreeMap<String, Component>,
+    /// The files of authorities that integrations name.
+    pub ca_files: BTreeMap<PathBuf, CaFile>,
     /// By their names.
     pub models: BTreeMap<String, Model>,
     /// By their names; at least one.
@@ -242,7 +244,8 @@ impl Config {
         let keys = whole.section("access_keys");
         let management = management::management(whole.section("management"), &keys);
         let section = whole.section("integrations");
-        let Integrations { all: integrations, components, sound } = Integrations::read(&section, &folder);
+        let around = Around { folder: &folder, access_keys: &management.access_keys, region: &api.region };
+        let Integrations { all: integrations, components, ca_files, sound } = Integrations::read(&section, around);
         let model_section = whole.section("models");
         let models = model::models(&model_section, &folder);
         let access_log = access_log::access_log(whole.section("access_log"), &folder);
@@ -275,6 +278,7 @@ impl Config {
             management,
             integrations,
             components,
+            ca_files,
             models,
             stages,
             access_log,
@@ -289,6 +293,7 @@ impl Config {
             let mut bare = Self { warnings: Vec::new(), content: blake3::hash(b""), ..config.clone() };
             bare.components.values_mut().for_each(|integration| integration.component_line = 0);
             bare.models.values_mut().for_each(|model| model.line = 0);
+            bare.ca_files.values_mut().for_each(|file| file.line = 0);
             bare.access_log.iter_mut().for_each(|log| log.line = 0);
             bare
         };

@@ -51,9 +51,9 @@ pub use deployment::{Deployment, Stage, Version};
 pub use event_json::{AuthorizerEventJson, EventJson};
 pub use history::{NotKept, Record, RollBack};
 pub use integration::{
-    BadMapping, Http, HttpSettings, Integration, IntegrationResponse, Lambda, LambdaSettings, Mock, RequestParameter,
-    ResponseKey, ResponseParameter, ResponseSource, Responses, Source, Target, Template, TemplateKind, Transport,
-    UrlTemplate,
+    Authorities, BadMapping, Http, HttpSettings, Integration, IntegrationResponse, Lambda, LambdaSettings, Mock,
+    RequestParameter, ResponseKey, ResponseParameter, ResponseSource, Responses, Source, Target, Template,
+    TemplateKind, Transport, UrlTemplate,
 };
 pub use management::{Caller as ManagementCaller, Callers as ManagementCallers, Exposure, Management, Signatures};
 pub use model::{Model, RequestModels};

@@ -137,6 +137,9 @@ pub const WARM_INSTANCES_MAX: usize = 32;
 /// The same of all integrations, in places of the pool beside those for events. Not in the manifest.
 pub const WARM_PLACES_MAX: usize = 128;
 
+/// A file of authorities; Mozilla's are a quarter of it. Not in the manifest.
+pub const CA_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
 // ---- models --------------------------------------------------------------------------------
 
 /// API Gateway's bound of a model's schema.

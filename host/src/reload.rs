@@ -181,7 +181,7 @@ impl Loader {
     pub fn deployment(&self, config: &Config, plugins: &Plugins, extras: &Extras) -> Deployment {
         let connection = Arc::new(config.connection.clone());
         let names = config.integrations.keys();
-        let integrations = names.map(|name| (&**name, self.integration(config, plugins, name))).collect();
+        let integrations = names.map(|name| (&**name, self.integration(config, plugins, extras, name))).collect();
         let stages = config.stages.keys();
         Deployment::new(
             version(config, plugins, extras),
@@ -196,17 +196,20 @@ impl Loader {
         Management::new(*signatures, Arc::new(access_keys.clone()), callers)
     }
 
-    /// An integration of the manifest; where it is a component, its plugin is among these.
-    pub fn integration(&self, config: &Config, plugins: &Plugins, name: &str) -> Integration {
+    /// An integration of the manifest; where it is a component, its plugin is among these, and where it has
+    /// authorities of its own, these are.
+    pub fn integration(&self, config: &Config, plugins: &Plugins, extras: &Extras, name: &str) -> Integration {
         let message_bytes = config.connection.message_bytes;
-        match &config.integrations[name] {
+        let integration = &config.integrations[name];
+        let transport = || extras.transport(integration.ca_file(), &self.transport);
+        match integration {
             config::Integration::Component => Integration::Component(Arc::clone(&plugins[name].plugin)),
             config::Integration::Http(settings) => {
-                let http = Http::new(name, settings.clone(), self.transport.clone(), message_bytes);
+                let http = Http::new(name, settings.clone(), transport(), message_bytes);
                 Integration::Http(Arc::new(http))
             }
             config::Integration::Lambda(settings) => {
-                let lambda = Lambda::new(name, settings.clone(), self.transport.clone(), message_bytes);
+                let lambda = Lambda::new(name, settings.clone(), transport(), message_bytes);
                 Integration::Lambda(Arc::new(lambda))
             }
             config::Integration::Mock(answer) => {
@@ -255,6 +258,9 @@ fn version(config: &Config, plugins: &Plugins, extras: &Extras) -> Version {
     }
     for model in extras.models.values() {
         content.update(model.content.as_bytes());
+    }
+    for trust in extras.trusts.values() {
+        content.update(trust.content.as_bytes());
     }
     let plugins = plugins.iter().map(|(name, loaded)| (name.clone(), loaded.plugin.version()));
     Version { content: content.finalize().to_hex()[..12].to_owned(), plugins: plugins.collect() }

@@ -20,6 +20,7 @@ mod crowd;
 mod deployments;
 mod dev;
 mod endings;
+mod https;
 mod integrations;
 mod lambda;
 mod lambda_runtime;
