@@ -73,6 +73,12 @@ impl ContextVariable {
             "stage" => Self::Stage,
             "identity.sourceIp" => Self::SourceIp,
             "identity.userAgent" => Self::UserAgent,
+            // What comes of an event is not known while it is handled; an access log knows it.
+            "error.message"
+            | "error.messageString"
+            | "error.responseType"
+            | "error.validationErrorString"
+            | "status" => Self::Absent,
             "identity.accountId"
             | "identity.apiKey"
             | "identity.apiKeyId"

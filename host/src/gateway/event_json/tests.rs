@@ -253,6 +253,30 @@ fn an_authorizer_is_told_of_no_query_with_empty_objects() {
     check_authorizer(stage_variables, &[], golden!("authorizer_without_a_query"));
 }
 
+/// Also those that a later test adds.
+#[test]
+fn whatever_stands_in_a_golden_file_rusts_handlers_can_read() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+    let mut files = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let written: Value = serde_json::from_str(&text).unwrap();
+        let read = match written["type"].as_str() {
+            Some("REQUEST") => serde_json::from_str::<ApiGatewayCustomAuthorizerRequestTypeRequest>(&text)
+                .map(|read| (read.stage_variables, read.request_context.request_id)),
+            _ => serde_json::from_str::<ApiGatewayWebsocketProxyRequest>(&text)
+                .map(|read| (read.stage_variables, read.request_context.request_id)),
+        };
+        let (stage_variables, request_id) = read.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let expected = written["stageVariables"].as_object().map_or(0, serde_json::Map::len);
+        assert_eq!(stage_variables.len(), expected, "{}", path.display());
+        assert_eq!(request_id.as_deref(), written["requestContext"]["requestId"].as_str());
+        files += 1;
+    }
+    assert!(files >= 8, "{files} files");
+}
+
 #[test]
 fn what_a_proxy_says_of_its_client_is_passed_on_with_the_proxys_own_address() {
     let told = |host: &str, headers: Vec<Field>| {
