@@ -134,6 +134,8 @@ async fn another_stage_and_another_path_are_refused_and_the_log_says_what_is_ser
     scene.told("a wrong stage", &["INFO", "nothing is at \"/prod\"", served, "status=403", "method=GET"]).await;
     assert_eq!(scene.server.manage("GET", "/favicon.ico", "").await.status, 426);
     scene.told("a plain GET", &["INFO", "nothing is at \"/favicon.ico\"", served, "status=426"]).await;
+    assert_eq!(scene.server.manage("GET", "/dev", "").await.status, 426);
+    scene.told("a plain GET of the stage", &["INFO", "it asks for no upgrade (426)", "source=127.0.0.1"]).await;
     assert_eq!(scene.server.manage("POST", "/prod/@connections/L0SM9cOFvHcCIhw=", "hello").await.status, 403);
     scene.told("a stage of @connections", &["INFO", "\"/prod/@connections/L0SM9cOFvHcCIhw=\"", served]).await;
     let long = format!("/{}", "a".repeat(2000));

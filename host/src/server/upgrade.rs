@@ -25,6 +25,9 @@ use crate::server::{Arrival, Shared, answer, connection};
 pub async fn upgrade(shared: Arc<Shared>, stage: Arc<Stage>, arrival: Arrival, mut request: Request<Body>) -> Response {
     let source = arrival.peer.ip().to_canonical();
     if !asks_for_websocket(&request) {
+        shared.telling.tell(|untold| {
+            info!(%source, untold, "a request is refused: it asks for no upgrade (426), and a stage has WebSockets alone");
+        });
         return upgrade_required();
     }
     // The library checks method, version and headers, and computes the accept key.
