@@ -43,7 +43,7 @@ pub use access_log::AccessLog;
 pub use api_key::ApiKey;
 pub use authorizer::{Authorizer, Type as AuthorizerType};
 pub use check::{LISTEN, STAGE};
-pub use integration::Integration;
+pub use integration::{CaFile, Integration};
 pub use management::Management;
 pub use model::{Model, RequestModels};
 pub use problem::ConfigError;
@@ -51,7 +51,7 @@ pub use profile::Profile;
 pub use throttle::Throttles;
 
 use authorizer::Authorizers;
-use integration::Integrations;
+use integration::{Around, Integrations};
 use problem::Problems;
 use section::Section;
 
@@ -84,6 +84,8 @@ pub struct Config {
     pub api_keys: BTreeMap<String, ApiKey>,
     /// Those of both that are components, by the same names.
     pub components: BTreeMap<String, Component>,
+    /// The files of authorities that integrations name.
+    pub ca_files: BTreeMap<PathBuf, CaFile>,
     /// By their names.
     pub models: BTreeMap<String, Model>,
     /// By their names; at least one.
@@ -266,10 +268,14 @@ impl Config {
         let keys = whole.section("access_keys");
         let management = management::management(whole.section("management"), &keys);
         let section = whole.section("integrations");
-        let Integrations { all: integrations, mut components, mut sound } = Integrations::read(&section, &folder);
+        let manage = management.keys(|_| true);
+        let around = Around { folder: &folder, access_keys: &manage, region: &api.region };
+        let Integrations { all: integrations, mut components, mut ca_files, mut sound } =
+            Integrations::read(&section, around);
         let authorizer_section = whole.section("authorizers");
-        let mut read = Authorizers::read(&authorizer_section, &section, &folder);
+        let mut read = Authorizers::read(&authorizer_section, &section, around);
         components.append(&mut read.components);
+        ca_files.append(&mut read.ca_files);
         sound.append(&mut read.sound);
         let authorizers = read.all;
         let api_key_section = whole.section("api_keys");
@@ -312,6 +318,7 @@ impl Config {
             authorizers,
             api_keys,
             components,
+            ca_files,
             models,
             stages,
             access_log,
@@ -326,6 +333,7 @@ impl Config {
             let mut bare = Self { warnings: Vec::new(), content: blake3::hash(b""), ..config.clone() };
             bare.components.values_mut().for_each(|integration| integration.component_line = 0);
             bare.models.values_mut().for_each(|model| model.line = 0);
+            bare.ca_files.values_mut().for_each(|file| file.line = 0);
             bare.access_log.iter_mut().for_each(|log| log.line = 0);
             bare
         };

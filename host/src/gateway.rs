@@ -15,7 +15,7 @@ use crate::event::{Event, Response};
 use crate::id::{ConnectionId, RequestId};
 use crate::metrics::Metrics;
 use crate::runtime::{InvokeError, message_fits};
-use crate::seldom::Seldom;
+use crate::telling::Telling;
 
 // What happens on a connection, in its order.
 mod guard;
@@ -62,9 +62,9 @@ pub use event_json::{AuthorizerEventJson, EventJson};
 pub use guard::Guard;
 pub use history::{NotKept, Record, RollBack};
 pub use integration::{
-    BadMapping, Http, HttpSettings, Integration, IntegrationResponse, Lambda, LambdaSettings, Mock, RequestParameter,
-    ResponseKey, ResponseParameter, ResponseSource, Responses, Source, Target, Template, TemplateKind, Transport,
-    UrlTemplate,
+    Authorities, BadMapping, Http, HttpSettings, Integration, IntegrationResponse, Lambda, LambdaSettings, Mock,
+    RequestParameter, ResponseKey, ResponseParameter, ResponseSource, Responses, Source, Target, Template,
+    TemplateKind, Transport, UrlTemplate,
 };
 pub use management::{Caller as ManagementCaller, Callers as ManagementCallers, Exposure, Management, Signatures};
 pub use model::{Model, RequestModels};
@@ -85,7 +85,10 @@ pub struct Gateway {
     history: Mutex<History>,
     metrics: Arc<Metrics>,
     refused: Refused,
-    refusals: Seldom,
+    /// Of peers that are not let in.
+    refusals: Telling,
+    /// Of messages that nobody handles.
+    telling: Telling,
 }
 
 impl Gateway {
@@ -99,9 +102,9 @@ impl Gateway {
         let history = Mutex::new(History::new(&deployment));
         let access = ArcSwap::from_pointee(deployment.access().clone());
         let refused = Refused::new(&metrics);
-        let refusals = Seldom::default();
+        let (refusals, telling) = (Telling::default(), Telling::default());
         let deployment = deployment.into();
-        Arc::new(Self { connections, backend, deployment, access, history, metrics, refused, refusals })
+        Arc::new(Self { connections, backend, deployment, access, history, metrics, refused, refusals, telling })
     }
 
     /// What the next event sees; says its number. Events that run already finish on what they

@@ -23,7 +23,7 @@ pub mod id;
 pub mod limits;
 pub mod payload;
 pub mod printable;
-pub mod seldom;
 pub mod sigv4;
+pub mod telling;
 pub mod throttle;
 pub mod world;

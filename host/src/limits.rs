@@ -56,10 +56,9 @@ pub const UNWANTED_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Callers of `@connections` that are counted one by one; more addresses share what one may. Not in the manifest.
 pub const MANAGEMENT_CALLERS_MAX: usize = 10_000;
-/// Peers and callers of `@connections` that are refused, and told to the log at once; and how often one more. Not in the
-/// manifest.
-pub const REFUSALS_TOLD: u32 = 20;
-pub const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
+/// What others do wrong, of one kind, that is told to the log at once, and how often one more. Not in the manifest.
+pub const FAULTS_TOLD: u32 = 20;
+pub const FAULT_INTERVAL: Duration = Duration::from_secs(1);
 
 // ---- API Gateway's ------------------------------------------------------------------------
 
@@ -137,6 +136,9 @@ pub const TABLE_KEEP_RESIDENT_BYTES: usize = 64 * 1024;
 pub const WARM_INSTANCES_MAX: usize = 32;
 /// The same of all integrations, in places of the pool beside those for events. Not in the manifest.
 pub const WARM_PLACES_MAX: usize = 128;
+
+/// A file of authorities; Mozilla's are a quarter of it. Not in the manifest.
+pub const CA_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 // ---- models --------------------------------------------------------------------------------
 

@@ -184,7 +184,7 @@ impl Loader {
     pub fn deployment(&self, config: &Config, plugins: &Plugins, extras: &Extras) -> Deployment {
         let connection = Arc::new(config.connection.clone());
         let names = config.integrations.keys();
-        let integrations = names.map(|name| (&**name, self.integration(config, plugins, name))).collect();
+        let integrations = names.map(|name| (&**name, self.integration(config, plugins, extras, name))).collect();
         let authorizers = config.authorizers.keys();
         let authorizers =
             authorizers.map(|name| (&**name, Arc::new(self.authorizer(config, plugins, extras, name)))).collect();
@@ -197,17 +197,20 @@ impl Loader {
         .accessed(access::access(&self.throttles, config))
     }
 
-    /// An integration of the manifest; where it is a component, its plugin is among these.
-    pub fn integration(&self, config: &Config, plugins: &Plugins, name: &str) -> Integration {
+    /// An integration of the manifest; where it is a component, its plugin is among these, and where it has
+    /// authorities of its own, these are.
+    pub fn integration(&self, config: &Config, plugins: &Plugins, extras: &Extras, name: &str) -> Integration {
         let message_bytes = config.connection.message_bytes;
-        match &config.integrations[name] {
+        let integration = &config.integrations[name];
+        let transport = || extras.transport(integration.ca_file(), &self.transport);
+        match integration {
             config::Integration::Component => Integration::Component(Arc::clone(&plugins[name].plugin)),
             config::Integration::Http(settings) => {
-                let http = Http::new(name, settings.clone(), self.transport.clone(), message_bytes);
+                let http = Http::new(name, settings.clone(), transport(), message_bytes);
                 Integration::Http(Arc::new(http))
             }
             config::Integration::Lambda(settings) => {
-                let lambda = Lambda::new(name, settings.clone(), self.transport.clone(), message_bytes);
+                let lambda = Lambda::new(name, settings.clone(), transport(), message_bytes);
                 Integration::Lambda(Arc::new(lambda))
             }
             config::Integration::Mock(answer) => {
@@ -223,7 +226,8 @@ impl Loader {
             config::AuthorizerType::Component => AuthorizedBy::Component(Arc::clone(&plugins[name].plugin)),
             config::AuthorizerType::Lambda(settings) => {
                 let message_bytes = config.connection.message_bytes;
-                AuthorizedBy::Lambda(Lambda::new(name, settings.clone(), self.transport.clone(), message_bytes))
+                let transport = extras.transport(settings.ca_file.as_deref(), &self.transport);
+                AuthorizedBy::Lambda(Lambda::new(name, settings.clone(), transport, message_bytes))
             }
             config::AuthorizerType::Jwt(_) => AuthorizedBy::Jwt(Arc::clone(&extras.jwts[name])),
             config::AuthorizerType::Iam => AuthorizedBy::Iam,
@@ -287,6 +291,9 @@ fn version(config: &Config, plugins: &Plugins, extras: &Extras) -> Version {
     }
     for model in extras.models.values() {
         content.update(model.content.as_bytes());
+    }
+    for trust in extras.trusts.values() {
+        content.update(trust.content.as_bytes());
     }
     let plugins = plugins.iter().map(|(name, loaded)| (name.clone(), loaded.plugin.version()));
     Version { content: content.finalize().to_hex()[..12].to_owned(), plugins: plugins.collect() }

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ use tracing::{debug, info, warn};
 
 use crate::gateway::{Exposure, Gateway, Signatures};
 use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT, SEND_BUFFER_BYTES, URL_BYTES_MAX};
+use crate::printable::shortened;
+use crate::telling::Telling;
 
 mod admin;
 mod answer;
@@ -46,6 +48,8 @@ pub use observe::serve_metrics;
 use door::Door;
 use head::{Head, HeadRecorder, HeadRecording};
 
+/// So much of a path or an id is shown in a line of the log.
+const SHOWN_BYTES_MAX: usize = 100;
 /// Pending connections of the kernel: a reconnect storm waits instead of being refused.
 const BACKLOG: u32 = 4096;
 
@@ -71,6 +75,8 @@ struct Shared {
     gateway: Arc<Gateway>,
     page: Option<PathBuf>,
     door: Door,
+    /// Of requests and frames that are not as they should be.
+    telling: Telling,
     places: Arc<Semaphore>,
     /// Each upgraded connection, until its `$disconnect` has run.
     lives: TaskTracker,
@@ -96,6 +102,7 @@ impl Server {
             gateway,
             page,
             door: Door::new(exposure),
+            telling: Telling::default(),
             places: Arc::new(Semaphore::new(connections_max)),
             lives: TaskTracker::new(),
             farewells: TaskTracker::new(),
@@ -226,8 +233,25 @@ async fn serve_stream(stream: TcpStream, router: Router, shared: Arc<Shared>) {
             connection.await
         }
     };
-    if let Err(error) = served {
-        debug!(%peer, %error, "an HTTP connection ended");
+    match served {
+        Err(error) if error.is_parse() || error.is_parse_too_large() => {
+            shared.telling.tell(|untold| {
+                info!(source = %peer.ip(), untold, "a request is refused: {}", unreadable(&error));
+            });
+        }
+        Err(error) => debug!(%peer, %error, "an HTTP connection ended"),
+        Ok(()) => {}
+    }
+}
+
+/// Why nothing could be made of a request; the library has answered it.
+fn unreadable(error: &hyper::Error) -> String {
+    match error.is_parse_too_large() {
+        true => format!(
+            "its head has more than {REQUEST_HEAD_BYTES_MAX} bytes or more than 100 headers (431); is there a cookie or a \
+             token in it that grew?"
+        ),
+        false => format!("it is no HTTP ({error}, 400); TLS, wss:// and https://, is for a proxy in front"),
     }
 }
 
@@ -251,10 +275,7 @@ struct Arrival {
     place: Place,
 }
 
-async fn page(shared: &Shared) -> Response {
-    let Some(path) = &shared.page else {
-        return answer::message(StatusCode::NOT_FOUND, "Not Found");
-    };
+async fn page(path: &Path) -> Response {
     match tokio::fs::read(path).await {
         Ok(html) => ([(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")], html)
             .into_response(),
@@ -266,7 +287,8 @@ async fn page(shared: &Shared) -> Response {
 }
 
 /// `/` is the page, `/{stage}` upgrades, `/{stage}/@connections/{id}` manages; nothing else is there.
-/// A base path may stand in the place of the stage.
+/// A base path may stand in the place of the stage. A GET that asks for no upgrade is told to,
+/// wherever it goes, as at API Gateway.
 async fn dispatch(
     State(shared): State<Arc<Shared>>,
     axum::Extension(accepted): axum::Extension<Accepted>,
@@ -285,8 +307,11 @@ async fn dispatch(
     let decoded = |part| percent_decode_str(part).decode_utf8_lossy();
     let get = request.method() == Method::GET;
     let source = peer.ip().to_canonical();
+    let plain_get = get && !upgrade::asks_for_websocket(&request);
+    if let (Some(path), true, true) = (&shared.page, parts.is_empty(), plain_get) {
+        return page(path).await;
+    }
     match deployment.resolve(&parts) {
-        _ if parts.is_empty() && get && !upgrade::asks_for_websocket(&request) => page(&shared).await,
         Some((stage, [])) if get => upgrade::upgrade(shared, Arc::clone(stage), arrival, request).await,
         Some((stage, [name, id])) if decoded(name) == "@connections" => {
             management::manage(&shared, stage, &decoded(id), source, request).await
@@ -296,7 +321,18 @@ async fn dispatch(
         }
         _ => {
             body::discard(request.body_mut()).await;
-            answer::forbidden()
+            let is_of_management = parts.iter().any(|part| decoded(part).starts_with('@'));
+            let response = match plain_get && !is_of_management {
+                true => upgrade::upgrade_required(),
+                false => answer::forbidden(),
+            };
+            shared.telling.tell(|untold| {
+                let (method, status) = (request.method(), response.status().as_u16());
+                let path = shortened(&path, SHOWN_BYTES_MAX);
+                let served = deployment.paths().collect::<Vec<_>>().join(", ");
+                info!(%source, %method, status, untold, "a request is refused: nothing is at {path:?}; served are {served}");
+            });
+            response
         }
     }
 }

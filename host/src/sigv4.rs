@@ -1,4 +1,4 @@
-//! AWS Signature Version 4: who signed a request, or why that cannot be said.
+//! AWS Signature Version 4: who signed a request, or why that cannot be said; and signatures of our own.
 //!
 //! Pure: the caller brings the request, the hash of its body, the keys and the time. Knows no
 //! sockets, routes or files.
@@ -15,8 +15,11 @@ use crate::event::{EpochMillis, Field};
 
 mod authorization; // what a request says of its signature
 mod canonical; // what was signed
+mod sign; // what this server signs itself
 #[cfg(test)]
 mod tests;
+
+pub use sign::{AMZ_DATE, Signature, Signer};
 
 use authorization::Authorization;
 

@@ -129,12 +129,12 @@ async fn an_authorizer_may_name_the_key_that_its_peer_is_counted_under() {
         section("team", KEY, "throttle = { rate = 0.001, burst = 1 }")
     ));
     let server = site.serve();
-    let of = |key: &str| format!("?do=allow&who=alice&usageIdentifierKey={key}");
+    let of = |key: &str| format!("?door=allow&who=alice&usageIdentifierKey={key}");
     let mut peer = server.connect(&of(KEY)).await;
     assert_eq!(peer.ask("granted").await, "principalId=alice", "the key is told to nobody");
     assert_eq!(server.try_connect(&of(KEY), &[]).await.err(), Some(429));
     assert_eq!(server.try_connect(&of("unknown"), &[]).await.err(), Some(403));
-    assert_eq!(server.try_connect("?do=allow", &[("x-api-key", KEY)]).await.err(), Some(403));
+    assert_eq!(server.try_connect("?door=allow", &[("x-api-key", KEY)]).await.err(), Some(403));
     server.log.line_with(&["it has no API key: the authorizer named none as usageIdentifierKey"]).await;
 }
 
@@ -162,9 +162,9 @@ async fn events_tell_the_key_as_api_gateway_does_and_the_access_log_its_name_alo
 
 #[tokio::test]
 async fn what_is_wrong_with_a_key_is_told_and_never_shown() {
-    let text = keyed("", "").manifest();
-    let manifest = fs::read_to_string(text).unwrap_or_default();
-    let routes = manifest.replace("api_key_required = true", "api_key_required = \"yes\"");
+    let site = keyed("", "");
+    let routes =
+        fs::read_to_string(site.manifest()).unwrap().replace("api_key_required = true", "api_key_required = \"yes\"");
     for (text, told) in [
         (
             format!("[api_keys.team]\nhash = {KEY:?}\n"),

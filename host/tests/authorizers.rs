@@ -38,9 +38,9 @@ async fn allowed(server: &Server, query: &str) -> Peer {
 #[tokio::test]
 async fn a_component_lets_in_denies_or_does_not_know() {
     let server = guarded("", "").serve();
-    let mut peer = allowed(&server, "?do=allow&who=alice").await;
+    let mut peer = allowed(&server, "?door=allow&who=alice").await;
     assert_eq!(peer.ask("granted").await, "principalId=alice");
-    for (query, status) in [("?do=deny", 403), ("?do=unauthorized", 401), ("", 401)] {
+    for (query, status) in [("?door=deny", 403), ("?door=unauthorized", 401), ("", 401)] {
         assert_eq!(refused(&server, query).await, status, "{query}");
     }
     let words = ["WARN", "a peer is not let in: the authorizer denies it", "authorizer=\"door\"", "status=403"];
@@ -52,9 +52,9 @@ async fn a_component_lets_in_denies_or_does_not_know() {
 async fn a_refusal_has_the_body_and_the_headers_of_one() {
     let server = guarded("", "").serve();
     for (query, status, kind, message) in [
-        ("?do=deny", 403, "ForbiddenException", "Forbidden"),
-        ("?do=unauthorized", 401, "UnauthorizedException", "Unauthorized"),
-        ("?do=fail", 500, "InternalServerErrorException", "Internal server error"),
+        ("?door=deny", 403, "ForbiddenException", "Forbidden"),
+        ("?door=unauthorized", 401, "UnauthorizedException", "Unauthorized"),
+        ("?door=fail", 500, "InternalServerErrorException", "Internal server error"),
     ] {
         let answer = server
             .http(&format!(
@@ -70,7 +70,7 @@ async fn a_refusal_has_the_body_and_the_headers_of_one() {
 #[tokio::test]
 async fn what_a_component_grants_is_told_with_every_later_event() {
     let server = guarded("", "").serve();
-    let mut peer = allowed(&server, "?do=allow&who=al%20ice&room=general&admin=true&principalId=mallory").await;
+    let mut peer = allowed(&server, "?door=allow&who=al%20ice&room=general&admin=true&principalId=mallory").await;
     for _ in 0..2 {
         assert_eq!(peer.ask("granted").await, "principalId=al ice room=general admin=true");
     }
@@ -79,7 +79,7 @@ async fn what_a_component_grants_is_told_with_every_later_event() {
 #[tokio::test]
 async fn while_it_decides_there_is_no_connection_and_no_row() {
     let server = guarded("", "").serve();
-    let mut peer = allowed(&server, "?do=look").await;
+    let mut peer = allowed(&server, "?door=look").await;
     let told = peer.ask("granted").await;
     assert!(told.starts_with("principalId=looker row=") && told.ends_with("stage=dev"), "{told}");
     assert!(!told.contains("row=there") && !told.contains("post=posted"), "{told}");
@@ -96,19 +96,19 @@ async fn a_component_that_fails_or_runs_into_a_limit_is_500_and_the_server_goes_
         ("sleep", "the authorizer failed: the handler ran longer than 500ms"),
         ("grow", "the authorizer failed: the handler trapped after it was refused more than"),
     ] {
-        assert_eq!(refused(&server, &format!("?do={order}")).await, 500, "{order}");
+        assert_eq!(refused(&server, &format!("?door={order}")).await, 500, "{order}");
         server.log.line_with(&["WARN", "a peer is not let in", why, "status=500"]).await;
     }
-    allowed(&server, "?do=allow").await;
+    allowed(&server, "?door=allow").await;
 }
 
 #[tokio::test]
 async fn a_grant_has_8_kib_and_no_more() {
     let server = guarded("", "").serve();
     let own = "principalId".len();
-    let fits = format!("?do=large&bytes={}", 8192 - own);
+    let fits = format!("?door=large&bytes={}", 8192 - own);
     assert_eq!(allowed(&server, &fits).await.ask("granted").await.len(), 8192 - own + "principalId= =".len());
-    assert_eq!(refused(&server, &format!("?do=large&bytes={}", 8193 - own)).await, 500);
+    assert_eq!(refused(&server, &format!("?door=large&bytes={}", 8193 - own)).await, 500);
     server.log.line_with(&["a grant of 8193 bytes, at most 8192 are kept"]).await;
 }
 
@@ -121,25 +121,25 @@ async fn an_authorizer_that_changes_decides_over_the_next_peer() {
     let doorman = format!("{:?}", component(DOORMAN));
     fs::write(site.manifest(), manifest.replace(&doorman, "\"door.wasm\"")).unwrap();
     let server = site.serve();
-    let mut peer = allowed(&server, "?do=allow&who=alice").await;
+    let mut peer = allowed(&server, "?door=allow&who=alice").await;
     // Another authorizer takes its place: it knows no orders, and wants a ticket.
     put(&file, fs::read(component(TICKET)).unwrap());
     server.log.line_with(&["live", "plugin=door"]).await;
-    assert_eq!(refused(&server, "?do=allow&who=alice").await, 500);
+    assert_eq!(refused(&server, "?door=allow&who=alice").await, 500);
     server.log.line_with(&["config.key is not there"]).await;
     assert_eq!(peer.ask("granted").await, "principalId=alice", "who was let in stays in");
     // What handles routes is no authorizer: the old one keeps deciding.
     put(&file, fs::read(component(ECHO)).unwrap());
     let told = "build it against the world jackfield:gateway/request-authorizer";
     server.log.line_with(&["[authorizers.door]", told, "the old version keeps serving"]).await;
-    assert_eq!(refused(&server, "?do=allow").await, 500);
+    assert_eq!(refused(&server, "?door=allow").await, 500);
 }
 
 #[tokio::test]
 async fn an_authorizer_is_counted_and_its_latency_told() {
     let server = guarded("[server]\nmetrics = \"127.0.0.1:0\"", "").serve();
-    allowed(&server, "?do=allow").await;
-    for query in ["?do=deny", "", "?do=fail"] {
+    allowed(&server, "?door=allow").await;
+    for query in ["?door=deny", "", "?door=fail"] {
         refused(&server, query).await;
     }
     let counted = Metrics::of(&server).await.read().await;
@@ -182,20 +182,20 @@ async fn the_ticket_plugin_lets_in_who_has_one() {
 
 #[tokio::test]
 async fn where_an_identity_source_is_missing_nobody_is_asked() {
-    let sources = "identity_sources = [\"route.request.querystring.do\", \"route.request.header.X-Token\"]";
+    let sources = "identity_sources = [\"route.request.querystring.door\", \"route.request.header.X-Token\"]";
     let server = guarded("", sources).serve();
     // Asked, the doorman would fail.
     for (query, headers) in [
-        ("?do=fail", &[][..]),
-        ("?do=fail", &[("X-Token", "")]),
+        ("?door=fail", &[][..]),
+        ("?door=fail", &[("X-Token", "")]),
         ("", &[("X-Token", "t")]),
-        ("?do=", &[("X-Token", "t")]),
+        ("?door=", &[("X-Token", "t")]),
     ] {
         assert_eq!(server.try_connect(query, headers).await.err(), Some(401), "{query} {headers:?}");
     }
     let told = "its identity source route.request.header.X-Token is not there or empty";
     server.log.line_with(&["a peer is not let in", told, "status=401"]).await;
-    assert!(server.try_connect("?do=allow", &[("x-token", "t")]).await.is_ok());
+    assert!(server.try_connect("?door=allow", &[("x-token", "t")]).await.is_ok());
 }
 
 // ---- functions -------------------------------------------------------------------------------
@@ -332,7 +332,8 @@ async fn what_is_wrong_with_an_authorizer_is_told() {
     let manifest = |authorizers: &str, routes: &str| {
         format!("{authorizers}\n[integrations.echo]\ncomponent = {echo:?}\n[routes]\n{routes}\n")
     };
-    let door = format!("[authorizers.door]\ncomponent = {doorman:?}");
+    let grants = "grants = [\"connections\", \"connection-store\"]";
+    let door = format!("[authorizers.door]\ncomponent = {doorman:?}\n{grants}");
     let guarded = "\"$connect\" = { integration = \"echo\", authorizer = \"door\" }";
     for (text, told) in [
         (

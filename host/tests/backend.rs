@@ -9,6 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use axum::serve::Listener;
 use tokio::net::TcpListener;
 
 use crate::harness::PATIENCE;
@@ -49,7 +50,11 @@ impl Drop for Backend {
 impl Backend {
     pub async fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        Self::on(listener.local_addr().unwrap(), listener)
+    }
+
+    /// The same on any listener.
+    pub fn on(address: SocketAddr, listener: impl Listener<Addr = SocketAddr>) -> Self {
         let received = Arc::new(Mutex::new(Vec::new()));
         let router = Router::new().fallback(answer).with_state(Arc::clone(&received));
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });

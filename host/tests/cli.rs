@@ -243,7 +243,7 @@ fn inspect_says_what_a_file_is_that_is_no_handler() {
     let (code, stdout, _) = inspect("empty.wasm", b"\0asm\x0d\0\x01\0");
     assert_eq!(code, 0);
     for line in [
-        "  world     none of jackfield's: it cannot be an integration",
+        "  world     none of jackfield's: it can be neither an integration nor an authorizer",
         "  exports   none",
         "  imports   none",
         "  grants    none needed",

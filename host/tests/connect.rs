@@ -210,11 +210,11 @@ async fn the_handler_is_told_headers_and_query_as_they_were_sent() {
 async fn an_upgrade_on_a_connection_that_served_other_requests_is_told_with_its_own_headers() {
     let server = Site::hostile().serve();
     for (before, answer) in [
-        ("GET /wrong HTTP/1.1\r\nHost: localhost\r\nX-Secret: of another\r\n\r\n", 403),
+        ("POST /wrong HTTP/1.1\r\nHost: localhost\r\nX-Secret: of another\r\n\r\n", 403),
         ("GET /dev HTTP/1.1\r\nHost: localhost\r\nX-Secret: of another\r\n\r\n", 426),
         ("GET /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\nHost: localhost\r\nX-Secret: of another\r\n\r\n", 410),
         ("GET /dev HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\nX-Secret: of another\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: localhost\r\nX-Secret: of another\r\n\r\n", 404),
+        ("GET / HTTP/1.1\r\nHost: localhost\r\nX-Secret: of another\r\n\r\n", 426),
     ] {
         let mut wire = Wire::dial(&server).await;
         wire.send(before.as_bytes()).await;
@@ -305,9 +305,30 @@ async fn only_the_stage_upgrades() {
         let request = format!("GET {path} HTTP/1.1\r\n{UPGRADE}\r\n");
         assert_eq!(status(&server, &request).await, expected, "{path}");
     }
-    let answer = server.http("GET /dev HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    let answer = server.http(&format!("GET /dev HTTP/1.1\r\n{UPGRADE}Connection: close\r\n\r\n")).await;
     assert_eq!((answer.status, &*answer.body), (403, r#"{"message":"Forbidden"}"#));
     assert_eq!(answer.header("x-amzn-errortype"), Some("ForbiddenException"));
+}
+
+#[tokio::test]
+async fn a_get_of_whichever_path_that_asks_for_no_websocket_is_told_to_upgrade() {
+    let server = Site::hostile().serve();
+    for (method, path, expected) in [
+        ("GET", "/", 426),
+        ("GET", "/prod", 426),
+        ("GET", "/dev/room", 426),
+        ("GET", "/favicon.ico", 426),
+        ("HEAD", "/prod", 403),
+        ("POST", "/prod", 403),
+        // These are of the management of connections, which no upgrade reaches.
+        ("GET", "/prod/@connections/AAAAAAAAAAAAAAA=", 403),
+        ("GET", "/dev/%40connections", 403),
+        ("GET", "/dev/@connections/AAAAAAAAAAAAAAA=", 410),
+    ] {
+        let answer = server.manage(method, path, "").await;
+        assert_eq!(answer.status, expected, "{method} {path}");
+        assert_eq!(answer.header("upgrade"), Some("websocket").filter(|_| expected == 426), "{method} {path}");
+    }
 }
 
 #[tokio::test]
@@ -460,5 +481,5 @@ async fn the_page_is_at_the_root_where_there_is_one() {
     assert_eq!(server.http(get).await.status, 404);
 
     let server = Site::hostile().serve();
-    assert_eq!(server.http(get).await.status, 404, "no page is configured");
+    assert_eq!(server.http(get).await.status, 426, "no page is configured");
 }

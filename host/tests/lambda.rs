@@ -12,7 +12,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::backend::Backend;
 use crate::harness::{Peer, Server, Site, eventually};
+use crate::wire::{UPGRADE, Wire};
 
 /// What each call came with: the path, and the payload.
 type Calls = Arc<Mutex<Vec<(String, Value)>>>;
@@ -332,6 +334,52 @@ async fn a_response_has_as_many_bytes_as_a_message_and_no_more() {
 }
 
 #[tokio::test]
+async fn connect_is_told_with_all_that_the_client_sent_and_no_key_is_there_for_what_it_did_not() {
+    let functions = Functions::start().await;
+    let server = functions.serve_all("");
+    let mut wire = Wire::dial(&server).await;
+    let request = format!("GET /dev HTTP/1.1\r\nx-LOWER: 1\r\n{UPGRADE}Cookie: a=1\r\nX-lower: 2\r\n\r\n");
+    wire.send(request.as_bytes()).await;
+    assert!(wire.head().await.starts_with("HTTP/1.1 101 "));
+    let mut event = functions.last("CONNECT");
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&event), ["headers", "multiValueHeaders", "requestContext", "isBase64Encoded"]);
+    let trace_id = event["headers"]["X-Amzn-Trace-Id"].take();
+    assert!(trace_id.as_str().unwrap().starts_with("Root=1-"), "{trace_id}");
+    let told = json!({
+        "Cookie": "a=1",
+        "Host": "localhost",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version": "13",
+        "X-Amzn-Trace-Id": null,
+        "X-Forwarded-For": "127.0.0.1",
+        "X-Forwarded-Port": "80",
+        "X-Forwarded-Proto": "http",
+        "x-LOWER": "2",
+    });
+    assert_eq!(event["headers"], told);
+    assert_eq!(event["multiValueHeaders"]["x-LOWER"], json!(["1", "2"]));
+    let context = &event["requestContext"];
+    let expected = [
+        "routeKey",
+        "eventType",
+        "extendedRequestId",
+        "requestTime",
+        "messageDirection",
+        "stage",
+        "connectedAt",
+        "requestTimeEpoch",
+        "identity",
+        "requestId",
+        "domainName",
+        "connectionId",
+        "apiId",
+    ];
+    assert_eq!(keys(context), expected);
+    assert_eq!(context["identity"], json!({"sourceIp": "127.0.0.1"}), "it named no user agent");
+}
+
+#[tokio::test]
 async fn a_message_is_told_as_it_is() {
     let functions = Functions::start().await;
     let server = functions.serve_all("");
@@ -472,6 +520,39 @@ async fn the_function_and_its_endpoint_may_be_the_stages() {
     let variables: Vec<_> = calls.iter().map(|(_, event)| &event["stageVariables"]).collect();
     let dev = json!({"host": address.to_string(), "name": "chat:live"});
     assert_eq!(variables, [&dev, &dev, &json!({"host": address.to_string(), "mode": "", "name": "other"})]);
+}
+
+#[tokio::test]
+async fn a_function_is_called_with_a_signature_where_the_manifest_says_who_calls() {
+    const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+    let service = Backend::start().await;
+    let address = service.address;
+    let server = Site::new(&format!(
+        "[api]\nregion = \"eu-west-1\"\n[access_keys.AKIDCALLER]\nsecret = \"{SECRET}\"\n\
+         [integrations.signed]\ntype = \"lambda\"\nendpoint = \"http://{address}\"\nfunction = \"chat\"\n\
+         sign_with = \"AKIDCALLER\"\n\
+         [integrations.unsigned]\ntype = \"lambda\"\nendpoint = \"http://{address}\"\nfunction = \"chat\"\n\
+         [routes]\n\"$default\" = \"signed\"\nunsigned = \"unsigned\""
+    ))
+    .serve();
+    let mut peer = server.connect("").await;
+    peer.ask("hello").await;
+    let call = service.one().await;
+    assert_eq!(call.uri, "/2015-03-31/functions/chat/invocations");
+    // Each once, and as it was signed.
+    assert_eq!(call.headers("host"), [address.to_string()]);
+    let date = call.header("x-amz-date").unwrap();
+    let scope = format!("Credential=AKIDCALLER/{}/eu-west-1/lambda/aws4_request", &date[..8]);
+    let signed = "SignedHeaders=content-type;host;x-amz-date;x-amz-invocation-type";
+    let authorization = call.header("authorization").unwrap();
+    let expected = format!("AWS4-HMAC-SHA256 {scope}, {signed}, Signature=");
+    let signature = authorization.strip_prefix(&expected).unwrap_or_else(|| panic!("{authorization}"));
+    assert!(signature.len() == 64 && signature.bytes().all(|byte| byte.is_ascii_hexdigit()), "{signature}");
+
+    peer.ask(r#"{"action":"unsigned"}"#).await;
+    let call = service.one().await;
+    assert_eq!((call.header("authorization"), call.header("x-amz-date")), (None, None));
+    assert!(!server.log.text().contains(SECRET));
 }
 
 #[tokio::test]

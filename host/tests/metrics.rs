@@ -252,7 +252,7 @@ async fn the_second_listener_has_health_and_metrics_and_the_first_has_neither() 
     assert_eq!(metrics.get("/").await.0, 404);
     assert_eq!(metrics.get("/dev/@connections/L0SM9cOFvHcCIhw=").await.0, 404);
     for path in ["/health", "/metrics"] {
-        assert_eq!(server.manage("GET", path, "").await.status, 403, "{path}");
+        assert_eq!(server.manage("GET", path, "").await.status, 426, "{path}");
     }
     let (_, text) = metrics.get("/metrics").await;
     for (name, kind) in [

@@ -172,7 +172,7 @@ async fn a_schema_that_does_not_compile_leaves_the_old_one_checking_and_is_told_
         assert_refused(&send(&mut peer, "\"123456\"").await, &id);
     }
     put(&schema(&server), TEXT);
-    server.log.line_with(&["the models are again as they are served"]).await;
+    server.log.line_with(&["the models and authorities are again as they are served"]).await;
     fs::remove_file(schema(&server)).unwrap();
     server.log.line_with(&["schemas/text.json: it is not there; put it there, or name another file"]).await;
     assert_refused(&send(&mut peer, "\"123456\"").await, &id);

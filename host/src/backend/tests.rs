@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
+use crate::connections::HeldApiKey;
 use crate::id::NodeId;
 
 const STAGE: &str = "dev";
@@ -43,6 +44,8 @@ fn row(attributes: &[(&str, &str)]) -> Row {
         user_agent: Some("curl/8".to_owned()),
         domain_name: "example.com".to_owned(),
         authorizer: fields(&[("principalId", "alice")]),
+        user: Some("alice".to_owned()),
+        api_key: Some(HeldApiKey::named("team")),
     };
     let (id, stage) = (ConnectionId::random(NodeId(0)), STAGE.to_owned());
     Row { id, stage, connected_at: 1_700_000_000_000, admitted: true, peer, attributes: fields(attributes) }
@@ -680,7 +683,7 @@ async fn a_damaged_folder_is_refused_with_advice() {
 async fn a_folder_of_another_format_is_refused() {
     let folder = Folder::new();
     drop(folder.open());
-    ::sled::open(&folder.0).unwrap().insert("format", "jackfield 3").unwrap();
+    ::sled::open(&folder.0).unwrap().insert("format", "jackfield 4").unwrap();
     let path = folder.0.display();
     let expected = format!(
         "cannot open the store in {path}: its format is \"jackfield 4\", and this version knows \"jackfield 3\"; \

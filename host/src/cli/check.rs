@@ -50,6 +50,11 @@ impl Check {
                 problems.push((Some(model.line), error.to_string()));
             }
         }
+        for (path, file) in &config.ca_files {
+            if let Err(error) = sandbox.loader.load_trust(&config, path, None).await {
+                problems.push((Some(file.line), error.to_string()));
+            }
+        }
         if !problems.is_empty() {
             return Err(all_of(problems));
         }

@@ -19,7 +19,7 @@ use crate::event::{Disconnect, Event, Field, now};
 use crate::gateway::{EventJson, Integration, RouteKey};
 use crate::id::{ConnectionId, NodeId, RequestId};
 use crate::payload::Payload;
-use crate::reload::{Plugins, api_info, shown};
+use crate::reload::{Extras, Plugins, api_info, shown};
 use crate::runtime::Invocation;
 
 /// Run one event through the handler of a route, with no server
@@ -93,7 +93,11 @@ impl Invoke {
         if let Some(component) = config.components.get(&route.integration) {
             plugins.insert(component.name.clone(), sandbox.loader.load(&config, component, &[]).await?);
         }
-        let integration = sandbox.loader.integration(&config, &plugins, &route.integration);
+        let mut extras = Extras::default();
+        if let Some(file) = config.integrations[&route.integration].ca_file() {
+            extras.trusts.insert(file.to_owned(), sandbox.loader.load_trust(&config, file, None).await?);
+        }
+        let integration = sandbox.loader.integration(&config, &plugins, &extras, &route.integration);
 
         let own = self.enter(&sandbox, &config, stage_name, &self.row).await?;
         if *key != RouteKey::Connect {

@@ -41,10 +41,9 @@ pub fn api_keys(section: &Section<'_>) -> BTreeMap<String, ApiKey> {
         let hash = table.read_needed("hash", hash);
         let throttle = throttle::rate(&mut table, "throttle").flatten();
         let quota = quota(&mut table);
-        let stages = table.is_written("stages").then(|| {
-            let named = |value| super::check::named(value, NAME_LENGTH_MAX).map(str::to_owned);
-            table.read_items("stages", named).into_iter().collect()
-        });
+        let named = |value| super::check::named(value, NAME_LENGTH_MAX).map(str::to_owned);
+        let stages = table.read_items("stages", named).into_iter().collect();
+        let stages = table.is_written("stages").then_some(stages);
         table.finish();
         let Some(hash) = hash else { continue };
         if let Some((other, _)) = keys.iter().find(|(_, other)| other.hash == hash) {

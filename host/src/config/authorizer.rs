@@ -1,12 +1,12 @@
 //! `[authorizers]`: who says whether a peer is let in, type by type.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::PathBuf;
 
 use toml::de::DeValue;
 
 use super::check::{self, NAME_LENGTH_MAX};
-use super::integration::lambda;
+use super::integration::{Around, CaFile, lambda};
 use super::other_names::nearest;
 use super::section::{Entry, Section};
 use super::value::{self, Wrong};
@@ -42,13 +42,14 @@ const TYPES: [&str; 4] = ["component", "lambda", "jwt", "iam"];
 pub struct Authorizers {
     pub all: BTreeMap<String, Authorizer>,
     pub components: BTreeMap<String, Component>,
+    pub ca_files: BTreeMap<PathBuf, CaFile>,
     /// The names of those in whose sections nothing is wrong.
     pub sound: BTreeSet<String>,
 }
 
 impl Authorizers {
     /// `integrations` have names that no authorizer can have: the log tells of both.
-    pub fn read(section: &Section<'_>, integrations: &Section<'_>, folder: &Path) -> Self {
+    pub fn read(section: &Section<'_>, integrations: &Section<'_>, around: Around<'_>) -> Self {
         let mut authorizers = Self::default();
         for entry in section.entries() {
             let errors_before = section.problems.errors();
@@ -63,7 +64,7 @@ impl Authorizers {
                     problem,
                     "take another one: the log tells of both by name",
                 );
-            } else if let Some(authorizer) = authorizers.one(section, entry, folder) {
+            } else if let Some(authorizer) = authorizers.one(section, entry, around) {
                 authorizers.all.insert(name.to_owned(), authorizer);
             }
             if section.problems.errors() == errors_before {
@@ -73,7 +74,7 @@ impl Authorizers {
         authorizers
     }
 
-    fn one(&mut self, section: &Section<'_>, entry: Entry<'_>, folder: &Path) -> Option<Authorizer> {
+    fn one(&mut self, section: &Section<'_>, entry: Entry<'_>, around: Around<'_>) -> Option<Authorizer> {
         let name = section.name_of(entry.key);
         let advice = format!("write [{name}] on a line of its own, and below it component = \"FILE.wasm\"");
         let wrong = Wrong::new("a table", advice);
@@ -81,15 +82,19 @@ impl Authorizers {
         let kind = if section.is_written("type") { section.read("type", known_type)? } else { "component" };
         let mut identity_sources = section.read_items("identity_sources", identity_source);
         let by = match kind {
-            "lambda" => Some(Type::Lambda(lambda::authorizer(&mut section)?)),
-            "jwt" => jwt::jwt(&mut section, folder).map(Type::Jwt),
+            "lambda" => lambda::function_alone(&mut section, around).map(Type::Lambda),
+            "jwt" => jwt::jwt(&mut section, around.folder).map(Type::Jwt),
             "iam" => Some(Type::Iam),
             _ => {
-                let component = check::component(World::RequestAuthorizer, entry.key, &mut section, folder);
+                let component = check::component(World::RequestAuthorizer, entry.key, &mut section, around.folder);
                 self.components.insert(entry.key.to_owned(), component);
                 Some(Type::Component)
             }
         };
+        if let Some(Type::Lambda(LambdaSettings { ca_file: Some(file), .. })) = &by {
+            let line = section.problems.line(section.span_of("ca_file"));
+            self.ca_files.entry(file.clone()).or_insert(CaFile { section: name, line });
+        }
         if matches!(by, Some(Type::Jwt(_))) {
             one_token(&section, &mut identity_sources);
         }

@@ -113,9 +113,10 @@ pub fn connection(mut section: Section<'_>, profile: Profile, strict: bool) -> C
     let limits = ConnectionLimits {
         message_bytes,
         // What was not written follows what was.
-        frame_bytes: section
-            .read("frame_size", value::size(1..=16 * MIB))
-            .unwrap_or(default.frame_bytes.min(message_bytes)),
+        frame_bytes: match section.read("frame_size", value::size_or_none(1..=16 * MIB)) {
+            Some(written) => written.unwrap_or(message_bytes),
+            None => default.frame_bytes.min(message_bytes),
+        },
         strict,
         ping_resets_idle: section.read("ping_resets_idle", value::flag).unwrap_or(default.ping_resets_idle),
         idle_timeout: section.read("idle_timeout", value::duration_or_none(WAITS)).unwrap_or(default.idle_timeout),

@@ -1,7 +1,7 @@
 //! The integrations: of which type each is, and what its type has.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::de::DeValue;
 
@@ -11,6 +11,7 @@ use super::section::{Entry, Section};
 use super::value::{self, Wrong};
 use super::{Component, Stage};
 use crate::gateway::{HttpSettings, IntegrationResponse, LambdaSettings, RequestParameter, RouteKey, Source};
+use crate::sigv4::AccessKeys;
 use crate::world::World;
 
 mod http;
@@ -30,17 +31,47 @@ pub enum Integration {
     Mock(IntegrationResponse),
 }
 
+impl Integration {
+    /// The file with the authorities that it believes, where it has one.
+    pub fn ca_file(&self) -> Option<&Path> {
+        match self {
+            Self::Http(settings) => settings.ca_file.as_deref(),
+            Self::Lambda(settings) => settings.ca_file.as_deref(),
+            Self::Component | Self::Mock(_) => None,
+        }
+    }
+}
+
+/// A file with the authorities that an integration or an authorizer believes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaFile {
+    /// One of the sections that name it.
+    pub section: String,
+    /// The line of the manifest in which that does.
+    pub line: u32,
+}
+
+/// What stands elsewhere in the manifest and an integration refers to.
+#[derive(Clone, Copy)]
+pub struct Around<'a> {
+    pub folder: &'a Path,
+    pub access_keys: &'a AccessKeys,
+    /// Of the API.
+    pub region: &'a str,
+}
+
 /// All of them by their names.
 #[derive(Default)]
 pub struct Integrations {
     pub all: BTreeMap<String, Integration>,
     pub components: BTreeMap<String, Component>,
+    pub ca_files: BTreeMap<PathBuf, CaFile>,
     /// The names of those in whose sections nothing is wrong.
     pub sound: BTreeSet<String>,
 }
 
 impl Integrations {
-    pub fn read(section: &Section<'_>, folder: &Path) -> Self {
+    pub fn read(section: &Section<'_>, around: Around<'_>) -> Self {
         let mut integrations = Self::default();
         for entry in section.entries() {
             let errors_before = section.problems.errors();
@@ -48,7 +79,7 @@ impl Integrations {
             if let Err(wrong) = value::name(NAME_LENGTH_MAX)(name) {
                 section.wrong_key(&entry, wrong);
             }
-            integrations.one(section, entry, folder);
+            integrations.one(section, entry, around);
             if section.problems.errors() == errors_before {
                 integrations.sound.insert(name.to_owned());
             }
@@ -56,7 +87,7 @@ impl Integrations {
         integrations
     }
 
-    fn one(&mut self, section: &Section<'_>, entry: Entry<'_>, folder: &Path) {
+    fn one(&mut self, section: &Section<'_>, entry: Entry<'_>, around: Around<'_>) {
         let name = section.name_of(entry.key);
         let advice = format!("write [{name}] on a line of its own, and below it component = \"FILE.wasm\"");
         let section = section.table(&name, entry.key_span, entry.value, Wrong::new("a table", advice));
@@ -65,16 +96,18 @@ impl Integrations {
         let Some(kind) = kind(&mut section) else { return };
         let integration = match kind {
             Type::Component => {
-                self.components.insert(
-                    entry.key.to_owned(),
-                    check::component(World::RouteHandler, entry.key, &mut section, folder),
-                );
+                let component = check::component(World::RouteHandler, entry.key, &mut section, around.folder);
+                self.components.insert(entry.key.to_owned(), component);
                 Some(Integration::Component)
             }
-            Type::Http => http::http(&mut section).map(Integration::Http),
-            Type::Lambda => lambda::lambda(&mut section).map(Integration::Lambda),
+            Type::Http => http::http(&mut section, around).map(Integration::Http),
+            Type::Lambda => lambda::lambda(&mut section, around).map(Integration::Lambda),
             Type::Mock => Some(Integration::Mock(mock::mock(&mut section))),
         };
+        if let Some(file) = integration.as_ref().and_then(Integration::ca_file) {
+            let line = section.problems.line(section.span_of("ca_file"));
+            self.ca_files.entry(file.to_owned()).or_insert(CaFile { section: name.clone(), line });
+        }
         section.finish();
         if let Some(integration) = integration {
             self.all.insert(entry.key.to_owned(), integration);

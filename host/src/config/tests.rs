@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::backend::Durability;
 use crate::capability::{AllowedHost, FileGrant, Scheme};
+use crate::world::World;
 
 const PATH: &str = "/project/jackfield.toml";
 
@@ -386,6 +387,14 @@ fn sizes_that_do_not_fit_each_other_are_told() {
     assert_told(
         "[connection]\nmessage_size = \"2MiB\"\noutbox_size = \"1MiB\"",
         "jackfield.toml:3: connection.outbox_size: found 1MiB, expected at least message_size, 2MiB; raise it: no such message could be sent",
+    );
+    for (message, expected) in [("", 128 * 1024), ("message_size = \"2MiB\"", 2 * 1024 * 1024)] {
+        let lifted = config(&format!("[connection]\nframe_size = \"none\"\n{message}")).connection;
+        assert_eq!((lifted.frame_bytes, lifted.message_bytes), (expected, expected), "a frame of a whole message");
+    }
+    assert_told(
+        "[connection]\nmessage_size = \"none\"",
+        "jackfield.toml:2: connection.message_size: found \"none\", expected a size from \"1B\" to \"16MiB\", in B, KiB, MiB or GiB; this limit cannot be lifted",
     );
     let small = config("[connection]\nmessage_size = \"1KiB\"").connection;
     assert_eq!((small.frame_bytes, small.outbox_bytes), (1024, 1024 * 1024));

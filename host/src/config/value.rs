@@ -92,20 +92,31 @@ fn parse_duration(value: &DeValue<'_>, range: &RangeInclusive<Duration>, or: &st
 
 /// `"128KiB"`, `"1MiB"`, in bytes. A mere number is refused: a size always has its unit.
 pub fn size(range: RangeInclusive<usize>) -> impl Fn(&DeValue<'_>) -> Result<usize, Wrong> {
-    move |value| {
-        let parsed = value.as_str().and_then(|text| parse_size(text, &["B", "KiB", "MiB", "GiB"]));
-        if let Some(bytes) = parsed.filter(|bytes| range.contains(bytes)) {
-            return Ok(bytes);
-        }
-        let intended = intended_size(value).filter(|bytes| parsed.is_none() && range.contains(bytes));
-        let advice = match (intended, value) {
-            (Some(bytes), _) => format!("write \"{}\"", written_size(bytes)),
-            (None, DeValue::Integer(number)) => format!("put it in quotes, with its unit: \"{number}MiB\""),
-            (None, _) => String::new(),
-        };
-        let [least, most] = [range.start(), range.end()].map(|limit| written_size(*limit));
-        Err(Wrong::new(format!("a size from \"{least}\" to \"{most}\", in B, KiB, MiB or GiB"), advice))
+    move |value| read_size(value, &range, "")
+}
+
+/// A size, or `"none"` for a limit that is lifted.
+pub fn size_or_none(range: RangeInclusive<usize>) -> impl Fn(&DeValue<'_>) -> Result<Option<usize>, Wrong> {
+    move |value| match value.as_str() {
+        Some("none") => Ok(None),
+        _ => read_size(value, &range, ", or \"none\"").map(Some),
     }
+}
+
+fn read_size(value: &DeValue<'_>, range: &RangeInclusive<usize>, or: &str) -> Result<usize, Wrong> {
+    let parsed = value.as_str().and_then(|text| parse_size(text, &["B", "KiB", "MiB", "GiB"]));
+    if let Some(bytes) = parsed.filter(|bytes| range.contains(bytes)) {
+        return Ok(bytes);
+    }
+    let intended = intended_size(value).filter(|bytes| parsed.is_none() && range.contains(bytes));
+    let advice = match (intended, value) {
+        (Some(bytes), _) => format!("write \"{}\"", written_size(bytes)),
+        (None, DeValue::Integer(number)) => format!("put it in quotes, with its unit: \"{number}MiB\""),
+        (None, DeValue::String(text)) if text == "none" => "this limit cannot be lifted".to_owned(),
+        (None, _) => String::new(),
+    };
+    let [least, most] = [range.start(), range.end()].map(|limit| written_size(*limit));
+    Err(Wrong::new(format!("a size from \"{least}\" to \"{most}\", in B, KiB, MiB or GiB{or}"), advice))
 }
 
 /// `units` are 1, 1024, 1024 squared and so on.

@@ -91,6 +91,12 @@ impl ContextVariable {
             "identity.caller" => Self::Caller,
             "identity.user" => Self::User,
             "identity.userArn" => Self::UserArn,
+            // What comes of an event is not known while it is handled; an access log knows it.
+            "error.message"
+            | "error.messageString"
+            | "error.responseType"
+            | "error.validationErrorString"
+            | "status" => Self::Absent,
             "identity.apiKey"
             | "identity.cognitoAuthenticationProvider"
             | "identity.cognitoAuthenticationType"

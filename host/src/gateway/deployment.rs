@@ -85,6 +85,12 @@ impl Deployment {
         self.stages.get(name)
     }
 
+    /// Each path at which a stage is.
+    pub fn paths(&self) -> impl Iterator<Item = String> {
+        let names = self.stages.keys().map(|name| format!("/{name}"));
+        names.chain(self.base_paths.iter().map(|(base, _)| format!("/{}", base.join("/"))))
+    }
+
     pub fn close_access_log(&self) {
         self.stages.values().filter_map(|stage| stage.access_log.as_ref()).for_each(|log| log.sink.close());
     }

@@ -93,9 +93,10 @@ impl Gateway {
         if let NotGranted::Failed(error) = refused {
             let backtrace = error.backtrace().map(tracing::field::display);
             event!(Level::WARN, authorizer, status, source_ip, %request_id, backtrace, "a peer is not let in: {refused}");
-        } else if let Some(turn) = self.refusals.turn() {
-            let untold = turn.untold;
-            warn!(authorizer, status, source_ip, %request_id, untold, "a peer is not let in: {refused}");
+        } else {
+            self.refusals.tell(|untold| {
+                warn!(authorizer, status, source_ip, %request_id, untold, "a peer is not let in: {refused}");
+            });
         }
     }
 }

@@ -19,8 +19,10 @@ mod responses;
 mod template;
 mod url;
 
+mod authorities; // whom a request over TLS believes
 mod client; // how a request over HTTP is sent
 
+pub use authorities::Authorities;
 pub use client::{Client, Transport};
 pub use http::{Http, HttpSettings};
 pub use lambda::{Lambda, LambdaSettings};

@@ -1,5 +1,6 @@
 //! A message: its route, and what comes back of it.
 
+use std::fmt;
 use std::sync::Arc;
 
 use tracing::info;
@@ -35,7 +36,10 @@ impl Gateway {
         let Some(stage) = stage else {
             // A reload has taken it away, and its access log with it.
             self.metrics.no_route();
-            return Some(ErrorFrame::Forbidden.payload(connection.id, RequestId::next()));
+            let request_id = RequestId::next();
+            let why = format_args!("its stage {} is in the manifest no longer", connection.stage);
+            self.tell_of_no_route(connection, request_id, why);
+            return Some(ErrorFrame::Forbidden.payload(connection.id, request_id));
         };
         let route = stage.routes.select(&body);
         let watched = route.as_ref().map_or(&stage.metrics, |route| &route.metrics.watched);
@@ -53,6 +57,11 @@ impl Gateway {
             (Ok(()), Some(route)) => self.handle(&stage, route, caller, &event).await,
             (Ok(()), None) => {
                 self.metrics.no_route();
+                let expression = stage.routes.expression().as_str();
+                let why = format_args!(
+                    "no route has the key that {expression} makes of it, and there is no $default; add one to [routes]"
+                );
+                self.tell_of_no_route(connection, request_id, why);
                 Ending::Refused(ErrorFrame::Forbidden, None)
             }
         };
@@ -75,13 +84,24 @@ impl Gateway {
         answer
     }
 
+    /// The message is not told: its contents are nobody's but its handler's.
+    fn tell_of_no_route(&self, connection: &Connection, request_id: RequestId, why: fmt::Arguments<'_>) {
+        let (connection_id, stage) = (connection.id, &connection.stage);
+        self.telling.tell(|untold| {
+            info!(%stage, %connection_id, %request_id, untold, "a message is answered with Forbidden: {why}");
+        });
+    }
+
     /// What stands between a message and its handler, and then the handler.
     async fn handle(&self, stage: &Stage, route: &Route, caller: Caller, event: &Event) -> Ending {
         if let (Some(models), Event::Message { message_id, body }) = (&route.models, event)
             && let Err(why) = models.check(body)
         {
             let (connection_id, request_id) = (caller.connection.id, caller.request_id);
-            info!(route = %route.key, %connection_id, %request_id, "a message is refused with Bad request body: {why}");
+            self.telling.tell(|untold| {
+                let route = &route.key;
+                info!(%route, %connection_id, %request_id, untold, "a message is refused with Bad request body: {why}");
+            });
             return Ending::Refused(ErrorFrame::BadRequestBody(*message_id), Some(why));
         }
         Ending::Ran(self.run(stage, route, caller, event).await)

@@ -79,6 +79,10 @@ impl RouteTable {
         table
     }
 
+    pub fn expression(&self) -> &RouteSelectionExpression {
+        &self.expression
+    }
+
     /// What a message waits for. Where all wait for the same, it is not looked at.
     pub fn ordering(&self, body: &Payload) -> Ordering {
         match self.orderings_differ {

@@ -8,12 +8,13 @@ use std::time::Instant;
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::field::display;
 use tracing::{debug, error, info, warn};
 
 use crate::config::{self, Config, MANIFEST_BYTES_MAX};
 use crate::gateway::{Gateway, NotKept, RollBack};
 use crate::limits::RELOAD_DEBOUNCE;
-use crate::reload::extras::changed_models;
+use crate::reload::extras::{changed_models, changed_trusts};
 use crate::reload::watch::{self, Mode, Target, Watcher};
 use crate::reload::{Build, Builds, Extras, LoadError, Loader, Plugins, compile_time, shown};
 
@@ -21,8 +22,8 @@ use crate::reload::{Build, Builds, Extras, LoadError, Loader, Plugins, compile_t
 const REPORTS_MAX: usize = 8;
 /// Under this name the manifest's own problems are kept: no integration is called so.
 const MANIFEST: &str = "";
-/// And those of its models.
-const MODELS: &str = "[models]";
+/// And those of its models and authorities.
+const FILES: &str = "[files]";
 
 /// The files that decide what is served, and word of their changes.
 pub struct Files {
@@ -55,11 +56,12 @@ impl Files {
     }
 }
 
-/// The manifest, every component and every model, and for development the sources.
+/// The manifest, every component, every model and all authorities, and for development the sources.
 fn targets(config: &Config, develop: bool) -> BTreeSet<Target> {
     let mut targets = BTreeSet::from([Target::File(config.manifest.clone())]);
     targets.extend(config.components.values().map(|integration| Target::File(integration.component.clone())));
     targets.extend(config.models.values().map(|model| Target::File(model.schema.clone())));
+    targets.extend(config.ca_files.keys().map(|path| Target::File(path.clone())));
     if develop {
         targets.extend(Build::all(config).into_iter().flat_map(|build| build.sources).map(Target::Folder));
     }
@@ -211,7 +213,7 @@ impl Live {
         });
         let files = files.collect();
         self.changed_components(&files).await;
-        self.changed_models(&files).await;
+        self.changed_files(&files).await;
         Ok(())
     }
 
@@ -273,35 +275,40 @@ impl Live {
         self.said.insert(name.to_owned(), problems);
     }
 
-    // ---- the models --------------------------------------------------------------------------
+    // ---- the models and the authorities ------------------------------------------------------
 
-    async fn changed_models(&mut self, files: &BTreeSet<PathBuf>) {
-        let has = |config: &Config| config.models.values().any(|model| files.contains(&model.schema));
+    async fn changed_files(&mut self, files: &BTreeSet<PathBuf>) {
+        let has = |config: &Config| {
+            let schemas = config.models.values().map(|model| &model.schema);
+            schemas.chain(config.ca_files.keys()).any(|path| files.contains(path))
+        };
         if self.candidate.as_ref().is_some_and(has) {
             self.try_candidate().await;
         }
         if has(&self.config) {
-            self.reload_models().await;
+            self.reload_files().await;
         }
     }
 
-    /// All of them that have changed: the plugins and every connection stay as they are.
-    async fn reload_models(&mut self) {
-        let models = match self.loader.load_models(&self.config, &self.extras.models).await {
-            Ok(models) => models,
-            Err(problems) => return self.refuse(MODELS, problems),
+    /// All of them that have changed: the plugins and every connection of a peer stay as they are.
+    async fn reload_files(&mut self) {
+        let (models, trusts) = match self.loader.load_files(&self.config, &self.extras).await {
+            Ok(loaded) => loaded,
+            Err(problems) => return self.refuse(FILES, problems),
         };
-        let mended = self.said.remove(MODELS).is_some();
-        let changed = changed_models(&models, &self.extras.models).join(", ");
-        if changed.is_empty() {
+        let mended = self.said.remove(FILES).is_some();
+        let changed = changed_models(&models, &self.extras.models);
+        let trusted = changed_trusts(&trusts, &self.extras.trusts);
+        if changed.is_none() && trusted.is_none() {
             if mended {
-                info!("the models are again as they are served");
+                info!("the models and authorities are again as they are served");
             }
             return;
         }
-        self.extras.models = models;
+        (self.extras.models, self.extras.trusts) = (models, trusts);
         let deployment = self.deploy();
-        info!(models = %changed, deployment, "live");
+        let (models, ca_files) = (changed.map(display), trusted.map(display));
+        info!(models, ca_files, deployment, "live");
     }
 
     // ---- the manifest ------------------------------------------------------------------------

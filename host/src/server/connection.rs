@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol;
 use tokio_tungstenite::tungstenite::{self, Bytes, Message};
+use tracing::info;
 
 use crate::connections::{CloseFrame, Connection};
 use crate::event::Disconnect;
@@ -66,6 +67,12 @@ pub(super) async fn serve(
     // Posts from here on are told Gone, also while handlers of this connection still run.
     connection.outbox.shut();
     let told = end.told();
+    if let Some((code, why)) = end.fault() {
+        shared.telling.tell(|untold| {
+            let (connection_id, source) = (connection.id, &connection.peer.source_ip);
+            info!(%connection_id, %source, code, untold, "a connection is closed for what its peer did: {why}");
+        });
+    }
     // A task of its own: a peer that does not answer our close holds up no handler, `$disconnect` least.
     shared.farewells.spawn(async move {
         socket.finish(end).await;
@@ -83,8 +90,8 @@ enum End {
     /// The peer closed; tungstenite has queued the answer.
     ByPeer(Option<protocol::CloseFrame>),
     ByUs(CloseFrame),
-    /// What the peer sent cannot be read on from, so neither can its answer to our frame.
-    Refused(CloseFrame),
+    /// What the peer sent cannot be read on from, so neither can its answer to our frame; and what it was.
+    Refused(CloseFrame, Box<str>),
     Vanished,
 }
 
@@ -100,10 +107,21 @@ impl End {
             Self::ByPeer(None) => (1005, "Client-side close frame status not set"),
             // As API Gateway tells it after a DELETE of the connection.
             Self::ByUs(frame) if frame.code == 1000 && frame.reason.is_empty() => (1000, "Connection Closed Normally"),
-            Self::ByUs(frame) | Self::Refused(frame) => (frame.code, frame.reason.as_str()),
+            Self::ByUs(frame) | Self::Refused(frame, _) => (frame.code, frame.reason.as_str()),
             Self::Vanished => return Disconnect::abnormal(),
         };
         Disconnect { status_code, reason: reason.to_owned() }
+    }
+
+    /// The code, and what the peer did wrong, where that is why it ends; in words for the log.
+    fn fault(&self) -> Option<(u16, &str)> {
+        match self {
+            Self::Refused(frame, why) => Some((frame.code, why)),
+            Self::ByUs(frame) if frame.code == 1003 && frame.reason == BINARY_REFUSED => {
+                Some((1003, "it sent a binary message, which strict = true in [api] refuses"))
+            }
+            Self::ByPeer(_) | Self::ByUs(_) | Self::Vanished => None,
+        }
     }
 }
 
@@ -329,16 +347,25 @@ fn receive(received: Option<Result<Message, tungstenite::Error>>, limits: &Conne
 
 /// The close frame that RFC 6455 and API Gateway have for what went wrong.
 fn refusal(error: &tungstenite::Error, limits: &ConnectionLimits) -> End {
-    let frame = match error {
+    match error {
         tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. }) => {
-            let reason =
-                format!("a message has at most {} bytes, a frame {}", limits.message_bytes, limits.frame_bytes);
-            CloseFrame { code: 1009, reason }
+            let (message, frame) = (limits.message_bytes, limits.frame_bytes);
+            let reason = format!("a message has at most {message} bytes, a frame {frame}");
+            let why = format!(
+                "it sent more: {reason}; message_size and frame_size in [connection] allow more, and a client may send \
+                 several frames"
+            );
+            End::Refused(CloseFrame { code: 1009, reason }, why.into())
         }
-        tungstenite::Error::Utf8(_) => CloseFrame::new(1007, "text is not UTF-8"),
-        tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return End::Vanished,
-        tungstenite::Error::Protocol(_) => CloseFrame::new(1002, "protocol error"),
-        _ => return End::Vanished,
-    };
-    End::Refused(frame)
+        tungstenite::Error::Utf8(_) => {
+            let why = "it sent text that is not UTF-8; what is no text goes into a binary message";
+            End::Refused(CloseFrame::new(1007, "text is not UTF-8"), why.into())
+        }
+        tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::Vanished,
+        tungstenite::Error::Protocol(error) => {
+            let why = format!("it does not keep to RFC 6455 ({error}); look at its library, or a proxy in between");
+            End::Refused(CloseFrame::new(1002, "protocol error"), why.into())
+        }
+        _ => End::Vanished,
+    }
 }

@@ -15,14 +15,15 @@ use tracing::{debug, warn};
 
 use crate::event::{Field, now};
 use crate::gateway::{Exposure, Gateway, Management, ManagementCaller, Stage};
-use crate::seldom::Seldom;
 use crate::server::answer::{self, exception};
 use crate::server::body::{self, BodyError, Received};
 use crate::sigv4::{self, BodyHash, Claim, Refused};
+use crate::telling::Telling;
 
 pub struct Door {
     exposure: Exposure,
-    refusals: Seldom,
+    /// Whoever knows no secret must not fill the log.
+    telling: Telling,
 }
 
 /// A call that came in, with its body.
@@ -34,7 +35,7 @@ pub struct Call {
 
 impl Door {
     pub fn new(exposure: Exposure) -> Self {
-        Self { exposure, refusals: Seldom::default() }
+        Self { exposure, telling: Telling::default() }
     }
 
     /// Takes a call of a stage in, the body with it where it is one, or says what its client is told.
@@ -92,8 +93,9 @@ impl Door {
     }
 
     fn tell(&self, source: IpAddr, parts: &Parts, refused: &Refused) {
-        let Some(turn) = self.refusals.turn() else { return };
-        warn!(%source, method = %parts.method, untold = turn.untold, "a call of @connections is forbidden: {refused}");
+        self.telling.tell(|untold| {
+            warn!(%source, method = %parts.method, untold, "a call of @connections is forbidden: {refused}");
+        });
     }
 }
 

@@ -8,15 +8,17 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
+use tracing::info;
 
 use crate::connections::{CloseFrame, Connection, PostError};
 use crate::event::EpochMillis;
 use crate::gateway::{Gateway, Stage};
 use crate::id::ConnectionId;
 use crate::payload::{Payload, Text};
-use crate::server::Shared;
+use crate::printable::shortened;
 use crate::server::answer::{self, exception};
 use crate::server::door::Call;
+use crate::server::{SHOWN_BYTES_MAX, Shared};
 
 /// What a DELETE may say of the close frame, beyond AWS.
 const CLOSE_CODE: &str = "x-jackfield-close-code";
@@ -29,13 +31,33 @@ pub async fn manage(shared: &Shared, stage: &Stage, id: &str, source: IpAddr, re
         Ok(call) => call,
         Err(refusal) => return refusal,
     };
-    match (ConnectionId::parse(id), parts.method) {
+    let method = parts.method;
+    let response = match (ConnectionId::parse(id), &method) {
         (Err(error), _) => bad_request(&error.to_string()),
-        (Ok(id), Method::POST) => post(gateway, stage, &id, body),
-        (Ok(id), Method::GET) => get(gateway, stage, &id),
-        (Ok(id), Method::DELETE) => delete(gateway, stage, &id, &parts.headers),
+        (Ok(id), &Method::POST) => post(gateway, stage, &id, body),
+        (Ok(id), &Method::GET) => get(gateway, stage, &id),
+        (Ok(id), &Method::DELETE) => delete(gateway, stage, &id, &parts.headers),
         _ => answer::forbidden(),
+    };
+    if let Some(why) = fault(response.status()) {
+        let (status, stage) = (response.status().as_u16(), &stage.api.stage);
+        let id = shortened(id, SHOWN_BYTES_MAX);
+        shared.telling.tell(|untold| {
+            info!(%source, %method, %stage, status, untold, "a call of @connections for {id:?} is refused: {why}");
+        });
     }
+    response
+}
+
+/// What a caller did wrong, in words for the log; what the peer did is not its fault.
+fn fault(status: StatusCode) -> Option<&'static str> {
+    Some(match status {
+        StatusCode::BAD_REQUEST => "it is no connection's id, or the body or a header is not as it must be",
+        StatusCode::FORBIDDEN => "it is answered POST, GET and DELETE",
+        StatusCode::GONE => "nobody of this stage holds it; it has left, or never came: forget it",
+        StatusCode::PAYLOAD_TOO_LARGE => "the body is longer than message_size in [connection]; send it in parts",
+        _ => return None,
+    })
 }
 
 fn post(gateway: &Gateway, stage: &Stage, id: &ConnectionId, body: Option<Bytes>) -> Response {

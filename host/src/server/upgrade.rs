@@ -9,7 +9,7 @@ use axum::response::Response;
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::connections::Peer;
 use crate::event::Field;
@@ -23,13 +23,20 @@ use crate::server::{Arrival, Shared, answer, connection};
 /// The connection's whole life, from `$connect` to `$disconnect`, is one task: a client that hangs
 /// up while it waits must not cut the handler off.
 pub async fn upgrade(shared: Arc<Shared>, stage: Arc<Stage>, arrival: Arrival, mut request: Request<Body>) -> Response {
+    let source = arrival.peer.ip().to_canonical();
     if !asks_for_websocket(&request) {
+        shared.telling.tell(|untold| {
+            info!(%source, untold, "a request is refused: it asks for no upgrade (426), and a stage has WebSockets alone");
+        });
         return upgrade_required();
     }
     // The library checks method, version and headers, and computes the accept key.
     let accepted = match create_response_with_body(&request, Body::empty) {
         Ok(response) => response,
         Err(error) => {
+            shared.telling.tell(|untold| {
+                info!(%source, untold, "an upgrade request is refused: {error} (400); it is no client of RFC 6455");
+            });
             return answer::exception(StatusCode::BAD_REQUEST, "BadRequestException", Some(&error.to_string()));
         }
     };
@@ -114,7 +121,8 @@ fn switch(accepted: axum::http::Response<Body>, subprotocol: Option<String>) -> 
     response
 }
 
-fn upgrade_required() -> Response {
+/// What a plain GET is told, on every path: here are sockets alone.
+pub fn upgrade_required() -> Response {
     let mut response = answer::refusal(StatusCode::UPGRADE_REQUIRED);
     response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     response

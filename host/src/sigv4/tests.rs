@@ -425,3 +425,45 @@ proptest::proptest! {
         }
     }
 }
+
+// ---- signatures of our own -----------------------------------------------------------------
+
+#[test]
+fn what_this_server_signs_is_what_botocore_signs_and_is_believed() {
+    let signer = Signer {
+        access_key: ID.to_owned(),
+        secret: Secret::new(SECRET.to_owned()),
+        region: "eu-west-1".to_owned(),
+        service: "lambda",
+    };
+    let arn = "arn%3Aaws%3Alambda%3Aeu-west-1%3A000000000000%3Afunction%3Achat";
+    for (host, url, expected) in [
+        (
+            "lambda.eu-west-1.amazonaws.com",
+            "/2015-03-31/functions/chat/invocations".to_owned(),
+            "7c14a6210639e18ab65aa0c058dd7d7c42e8b174e1c8e185ae9c2a67cd53aa5c",
+        ),
+        (
+            "127.0.0.1:4566",
+            format!("/2015-03-31/functions/{arn}/invocations?Qualifier=live"),
+            "f4da2f301bf7b4e48107d570685bd00d95dfec14e6e3b0963fca66beda310b44",
+        ),
+    ] {
+        let headers =
+            [("host", host), ("content-type", "application/json"), ("x-amz-invocation-type", "RequestResponse")];
+        let mut wire = Wire::new("POST", &url, &headers, "hello, größe");
+        let Wire { method, path, query, headers, body } = &wire;
+        let signature = signer.sign(&Request { method, path, query, headers }, BodyHash::of(body), SIGNED_AT);
+        assert_eq!(signature.amz_date, "20260102T030405Z");
+        let told = format!(
+            "AWS4-HMAC-SHA256 Credential={ID}/20260102/eu-west-1/lambda/aws4_request, \
+             SignedHeaders=content-type;host;x-amz-date;x-amz-invocation-type, Signature={expected}"
+        );
+        assert_eq!(signature.authorization, told);
+        wire = wire.with("x-amz-date", &signature.amz_date).with("authorization", &signature.authorization);
+        assert_eq!(wire.under("lambda", SIGNED_AT + SECOND, SECRET), Ok(ID.to_owned()));
+        assert_eq!(wire.under("lambda", SIGNED_AT, "another"), Err(Refused::Wrong));
+        wire.body.push(b'!');
+        assert_eq!(wire.under("lambda", SIGNED_AT, SECRET), Err(Refused::Wrong));
+    }
+}

@@ -1,11 +1,13 @@
 //! An integration of type "http".
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Method;
 use toml::de::DeValue;
 
+use super::Around;
 use super::responses::responses;
 use crate::config::section::Section;
 use crate::config::value::{self, Wrong};
@@ -16,13 +18,15 @@ use crate::limits;
 pub const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(29);
 
 /// `None` where it has no URL, which is then told.
-pub fn http(section: &mut Section<'_>) -> Option<HttpSettings> {
+pub fn http(section: &mut Section<'_>, around: Around<'_>) -> Option<HttpSettings> {
     let url = section.read_needed("url", url);
+    let ca_file = ca_file(section, around, url.as_ref());
     let proxy = section.read("proxy", value::flag).unwrap_or(true);
     let settings = HttpSettings {
         method: section.read("method", method).unwrap_or(Method::POST),
         proxy,
         timeout: section.read("timeout", value::duration(TIMEOUTS)).unwrap_or(limits::EVENT_TIMEOUT),
+        ca_file,
         request_parameters: request_parameters(section),
         responses: responses(section, proxy),
         url: url?,
@@ -33,6 +37,17 @@ pub fn http(section: &mut Section<'_>) -> Option<HttpSettings> {
 
 pub fn url(value: &DeValue<'_>) -> Result<UrlTemplate, Wrong> {
     Ok(UrlTemplate::parse(value::text(value)?)?)
+}
+
+/// Where its authorities stand. They are for `https://` alone.
+pub fn ca_file(section: &mut Section<'_>, around: Around<'_>, url: Option<&UrlTemplate>) -> Option<PathBuf> {
+    let file = section.read("ca_file", value::path(around.folder))?;
+    if url.is_some_and(|url| url.to_string().starts_with("http://")) {
+        let name = section.name_of("ca_file");
+        let problem = format!("{name}: found for a URL that begins with http://, where nobody shows a certificate");
+        section.problems.warning(section.span_of("ca_file"), problem, "write https://, or leave it out");
+    }
+    Some(file)
 }
 
 fn method(value: &DeValue<'_>) -> Result<Method, Wrong> {

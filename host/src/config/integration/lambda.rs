@@ -2,33 +2,49 @@
 
 use toml::de::DeValue;
 
-use super::http::{TIMEOUTS, url};
+use super::Around;
+use super::http::{TIMEOUTS, ca_file, url};
 use super::responses::responses;
+use crate::config::other_names::nearest;
 use crate::config::section::Section;
 use crate::config::value::{self, Wrong};
 use crate::gateway::{LambdaSettings, Responses, UrlTemplate};
 use crate::limits;
+use crate::sigv4::Signer;
 
 /// `None` where it is not known where to invoke it, which is then told.
-pub fn lambda(section: &mut Section<'_>) -> Option<LambdaSettings> {
-    let url = function_url(section);
+pub fn lambda(section: &mut Section<'_>, around: Around<'_>) -> Option<LambdaSettings> {
     let proxy = section.read("proxy", value::flag).unwrap_or(true);
-    let timeout = section.read("timeout", value::duration(TIMEOUTS)).unwrap_or(limits::EVENT_TIMEOUT);
-    let concurrency = section.read("concurrency", value::count(1..=limits::INTEGRATION_REQUESTS_MAX));
     let responses = responses(section, proxy);
-    let url = url?;
-    let concurrency = concurrency.unwrap_or_else(|| default_concurrency(&url));
-    Some(LambdaSettings { url, proxy, timeout, concurrency, responses })
+    let settings = function_alone(section, around)?;
+    Some(LambdaSettings { proxy, responses, ..settings })
 }
 
-/// A function that is asked who a peer is.
-pub fn authorizer(section: &mut Section<'_>) -> Option<LambdaSettings> {
+/// A function whose answer is read by somebody else: an authorizer.
+pub fn function_alone(section: &mut Section<'_>, around: Around<'_>) -> Option<LambdaSettings> {
     let url = function_url(section);
+    let ca_file = ca_file(section, around, url.as_ref());
+    let signer = section.read("sign_with", |value| signer(value, around));
     let timeout = section.read("timeout", value::duration(TIMEOUTS)).unwrap_or(limits::EVENT_TIMEOUT);
     let concurrency = section.read("concurrency", value::count(1..=limits::INTEGRATION_REQUESTS_MAX));
     let url = url?;
     let concurrency = concurrency.unwrap_or_else(|| default_concurrency(&url));
-    Some(LambdaSettings { url, proxy: true, timeout, concurrency, responses: Responses::default() })
+    let (proxy, responses) = (true, Responses::default());
+    Some(LambdaSettings { url, proxy, timeout, ca_file, signer, concurrency, responses })
+}
+
+/// The access key of this id, which signs for Lambda.
+fn signer(value: &DeValue<'_>, around: Around<'_>) -> Result<Signer, Wrong> {
+    let id = value::text(value)?;
+    let Some(secret) = around.access_keys.get(id) else {
+        let advice = match nearest(id, around.access_keys.keys().map(String::as_str)) {
+            Some(nearest) => format!("did you mean {nearest:?}?"),
+            None => "add [access_keys.ID] with its secret_env".to_owned(),
+        };
+        return Err(Wrong::new("the id of an access key that is there", advice));
+    };
+    let (access_key, secret) = (id.to_owned(), secret.clone());
+    Ok(Signer { access_key, secret, region: around.region.to_owned(), service: "lambda" })
 }
 
 /// The Runtime Interface Emulator has one function, of this name, and breaks down where two of its

@@ -223,3 +223,34 @@ fn what_an_integration_takes_from_where_it_is_not_is_a_warning() {
                     add it to the variables of that stage";
     assert_eq!(told(&manifest(&format!("{variable}{stages}"))), expected);
 }
+
+#[test]
+fn authorities_are_a_file_of_the_manifests_folder_and_for_https_alone() {
+    let text = manifest("type = \"http\"\nurl = \"https://h.example\"\nca_file = \"ca.pem\"");
+    let text = format!("{text}\n[integrations.other]\ntype = \"lambda\"\nurl = \"https://h\"\nca_file = \"ca.pem\"");
+    let config = Config::parse(&format!("{text}\n[api]"), Path::new("/project/jackfield.toml")).unwrap();
+    let file = CaFile { section: "integrations.back".to_owned(), line: 6 };
+    assert_eq!(config.ca_files, [("/project/ca.pem".into(), file)].into());
+    for name in ["back", "other"] {
+        assert_eq!(config.integrations[name].ca_file(), Some(Path::new("/project/ca.pem")), "{name}");
+    }
+    let told = "6: integrations.back.ca_file: found for a URL that begins with http://, where nobody shows a \
+        certificate; write https://, or leave it out";
+    assert_told(&format!("{HTTP}ca_file = \"ca.pem\""), told);
+    assert_told(&format!("{HTTP}ca_file = true"), "6: integrations.back.ca_file: found true, expected a path");
+}
+
+#[test]
+fn a_function_is_called_with_an_access_key_that_is_there() {
+    let lambda = "type = \"lambda\"\nurl = \"https://lambda.eu-west-1.amazonaws.com/x\"\nsign_with = ";
+    let keys = "\n[access_keys.AKIDCHAT]\nsecret = \"0123456789012345678901234567890123456789\"\n\
+        [api]\nregion = \"eu-west-1\"";
+    let Integration::Lambda(settings) = integration(&format!("{lambda}\"AKIDCHAT\"{keys}")) else { panic!() };
+    let signer = settings.signer.unwrap();
+    assert_eq!((&*signer.access_key, &*signer.region, signer.service), ("AKIDCHAT", "eu-west-1", "lambda"));
+    let expected = "6: integrations.back.sign_with: found \"AKIDCHATS\", expected the id of an access key that is \
+        there; did you mean \"AKIDCHAT\"?";
+    assert_told(&format!("{lambda}\"AKIDCHATS\"{keys}"), expected);
+    assert_told(&format!("{lambda}\"AKID\""), "add [access_keys.ID] with its secret_env");
+    assert_told(&format!("{HTTP}sign_with = \"AKIDCHAT\"{keys}"), "[integrations.back] has no key \"sign_with\"");
+}

@@ -78,3 +78,33 @@ impl Variable {
         (distance <= (name.len() / 3).max(1)).then_some(nearest)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of the Developer Guide: what mapping templates and access logs have, and what the latter have beside it.
+    const DOCUMENTED: &str = "apiId authorizer.principalId authorizer.property connectedAt connectionId domainName \
+        error.messageString error.validationErrorString eventType extendedRequestId identity.accountId identity.apiKey \
+        identity.apiKeyId identity.caller identity.cognitoAuthenticationProvider identity.cognitoAuthenticationType \
+        identity.cognitoIdentityId identity.cognitoIdentityPoolId identity.sourceIp identity.user identity.userAgent \
+        identity.userArn messageId requestId requestTime requestTimeEpoch routeKey stage status";
+    const DOCUMENTED_OF_LOGS: &str = "authenticate.error authenticate.latency authenticate.status authorize.error \
+        authorize.latency authorize.status authorizer.error authorizer.integrationLatency authorizer.integrationStatus \
+        authorizer.latency authorizer.requestId authorizer.status error.message error.responseType \
+        identity.principalOrgId integration.error integration.integrationStatus integration.latency \
+        integration.requestId integration.status integrationLatency waf.error waf.latency waf.status";
+
+    #[test]
+    fn each_variable_that_api_gateway_documents_is_known() {
+        for name in DOCUMENTED.split(' ').chain(DOCUMENTED_OF_LOGS.split(' ')) {
+            assert!(Variable::parse(name).is_some(), "{name}");
+        }
+        for name in DOCUMENTED.split(' ') {
+            assert!(ContextVariable::parse(name).is_some(), "{name}, in templates and mappings");
+        }
+        for name in ["", "requestid", "identity", "identity.ip", "integration", "authorizer.", "waf"] {
+            assert!(Variable::parse(name).is_none(), "{name}");
+        }
+    }
+}

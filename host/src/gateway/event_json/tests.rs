@@ -152,6 +152,7 @@ fn connect_of_a_browser_without_a_proxy() {
         user_agent: Some("Mozilla/5.0 (X11; Linux x86_64)".to_owned()),
         domain_name: "127.0.0.1:3001".to_owned(),
         authorizer: authorizer(),
+        ..Peer::default()
     };
     scene.stage_variables = fields([("table", "connections-prod")]);
     let headers = fields([
@@ -251,6 +252,30 @@ fn an_authorizer_is_told_as_documented() {
 fn an_authorizer_is_told_of_no_query_with_empty_objects() {
     let stage_variables = fields([("table", "connections-prod")]);
     check_authorizer(stage_variables, &[], golden!("authorizer_without_a_query"));
+}
+
+/// Also those that a later test adds.
+#[test]
+fn whatever_stands_in_a_golden_file_rusts_handlers_can_read() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+    let mut files = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let written: Value = serde_json::from_str(&text).unwrap();
+        let read = match written["type"].as_str() {
+            Some("REQUEST") => serde_json::from_str::<ApiGatewayCustomAuthorizerRequestTypeRequest>(&text)
+                .map(|read| (read.stage_variables, read.request_context.request_id)),
+            _ => serde_json::from_str::<ApiGatewayWebsocketProxyRequest>(&text)
+                .map(|read| (read.stage_variables, read.request_context.request_id)),
+        };
+        let (stage_variables, request_id) = read.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let expected = written["stageVariables"].as_object().map_or(0, serde_json::Map::len);
+        assert_eq!(stage_variables.len(), expected, "{}", path.display());
+        assert_eq!(request_id.as_deref(), written["requestContext"]["requestId"].as_str());
+        files += 1;
+    }
+    assert!(files >= 8, "{files} files");
 }
 
 #[test]

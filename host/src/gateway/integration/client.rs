@@ -24,8 +24,10 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use tower_service::Service;
 
+use crate::gateway::integration::authorities::{Authorities, distrust};
 use crate::limits::{
     EVENT_WAIT_MAX, FUNCTION_DURATION_MAX, HTTP_BUFFER_BYTES, HTTP_CONNECT_TIMEOUT, HTTP_IDLE_CONNECTIONS_MAX,
     HTTP_IDLE_TIMEOUT, HTTP_LOOK_UPS_MAX, INTEGRATION_REQUESTS_MAX,
@@ -35,7 +37,7 @@ use crate::runtime::InvokeError;
 /// The connections of all integrations of one server. It stays through reloads, and they with it.
 ///
 /// It speaks HTTP/1.1, follows no redirect and takes no proxy from the environment. Over TLS it
-/// trusts the authorities that Mozilla trusts.
+/// trusts the authorities that Mozilla trusts, unless it was made for others.
 #[derive(Clone)]
 pub struct Transport {
     pool: Pool,
@@ -61,13 +63,16 @@ pub struct Client {
 /// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("no response within {0:?} (timeout in the manifest)")]
+    #[error("no response within {0:?}")]
     TimedOut(Duration),
     /// Too many requests wait for their responses already.
     #[error("as many requests ran as may at once, and none ended within {0:?}")]
     Overloaded(Duration),
     #[error("cannot connect")]
     Unreachable(#[source] legacy::Error),
+    /// TLS, and it is not whom the name stands for, or nobody believes who says so.
+    #[error("the server's certificate is not trusted; an authority of your own is named by ca_file")]
+    Untrusted(#[source] rustls::Error),
     #[error("the response has more than {0} bytes")]
     TooLarge(usize),
     /// The connection ended too early, or what came is no HTTP.
@@ -77,25 +82,14 @@ pub enum ClientError {
 
 impl Transport {
     pub fn new() -> Self {
-        let mut http =
-            HttpConnector::new_with_resolver(Resolver { look_ups: Arc::new(Semaphore::new(HTTP_LOOK_UPS_MAX)) });
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(HTTP_CONNECT_TIMEOUT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(ring::default_provider())
-            .expect("ring has what TLS 1.2 and 1.3 need")
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
-        let pool = legacy::Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(HTTP_IDLE_TIMEOUT)
-            .pool_max_idle_per_host(HTTP_IDLE_CONNECTIONS_MAX)
-            .http1_max_buf_size(HTTP_BUFFER_BYTES)
-            .build(connector);
-        Self { pool, executions: Arc::default() }
+        let authorities = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        Self { pool: pool(authorities), executions: Arc::default() }
+    }
+
+    /// Connections of their own, to servers that these authorities speak for, and no others. The places
+    /// of functions are the same.
+    pub fn trusting(&self, authorities: &Authorities) -> Self {
+        Self { pool: pool(authorities.0.clone()), executions: Arc::clone(&self.executions) }
     }
 
     /// The places of a function of which so many run at once: the same ones for all that call it,
@@ -110,6 +104,27 @@ impl Transport {
             places
         })
     }
+}
+
+fn pool(authorities: RootCertStore) -> Pool {
+    let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring has what TLS 1.2 and 1.3 need")
+        .with_root_certificates(authorities)
+        .with_no_client_auth();
+    let mut http = HttpConnector::new_with_resolver(Resolver { look_ups: Arc::new(Semaphore::new(HTTP_LOOK_UPS_MAX)) });
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(HTTP_CONNECT_TIMEOUT));
+    let connector =
+        HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
+    legacy::Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(HTTP_IDLE_TIMEOUT)
+        .pool_max_idle_per_host(HTTP_IDLE_CONNECTIONS_MAX)
+        .http1_max_buf_size(HTTP_BUFFER_BYTES)
+        .build(connector)
 }
 
 impl Client {
@@ -166,8 +181,10 @@ async fn exchange(
     request: Request<Bytes>,
     response_bytes_max: usize,
 ) -> Result<Response<Bytes>, ClientError> {
-    let response = pool.request(request.map(Full::new)).await.map_err(|error| {
-        if error.is_connect() { ClientError::Unreachable(error) } else { ClientError::Broken(error.into()) }
+    let response = pool.request(request.map(Full::new)).await.map_err(|error| match distrust(&error) {
+        Some(why) => ClientError::Untrusted(why.clone()),
+        None if error.is_connect() => ClientError::Unreachable(error),
+        None => ClientError::Broken(error.into()),
     })?;
     let (head, body) = response.into_parts();
     Ok(Response::from_parts(head, whole(body, response_bytes_max).await?))
@@ -215,22 +232,29 @@ impl Service<Name> for Resolver {
     }
 }
 
-/// The error with its causes, which say what of the network it was.
+impl ClientError {
+    /// The error with its causes, which say what of the network it was.
+    pub fn explain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = StdError::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}
+
 impl From<ClientError> for InvokeError {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::TimedOut(timeout) => Self::TimedOut(timeout),
             ClientError::Overloaded(waited) => Self::Overloaded(waited),
-            ClientError::Unreachable(_) | ClientError::TooLarge(_) | ClientError::Broken(_) => {
-                let mut text = error.to_string();
-                let mut cause = StdError::source(&error);
-                while let Some(error) = cause {
-                    text.push_str(": ");
-                    text.push_str(&error.to_string());
-                    cause = error.source();
-                }
-                Self::Failed(text)
-            }
+            ClientError::Unreachable(_)
+            | ClientError::Untrusted(_)
+            | ClientError::TooLarge(_)
+            | ClientError::Broken(_) => Self::Failed(error.explain()),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Knows what API Gateway sends and what it makes of the response. Does not know connections or TLS.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,6 +29,8 @@ pub struct HttpSettings {
     /// Whether headers of `$connect` and the whole response are passed through (`HTTP_PROXY`).
     pub proxy: bool,
     pub timeout: Duration,
+    /// The authorities that it believes; `None`: Mozilla's.
+    pub ca_file: Option<PathBuf>,
     pub request_parameters: Vec<RequestParameter>,
     /// Where it is no proxy: what is made of the response, chosen by its status.
     pub responses: Responses,

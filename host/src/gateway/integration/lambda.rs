@@ -1,16 +1,17 @@
 //! An integration that is a Lambda function, over the Invoke API.
 //!
-//! Whoever speaks it will do: the Runtime Interface Emulator of a container, SAM, LocalStack.
+//! Whoever speaks it will do: the Runtime Interface Emulator of a container, SAM, LocalStack, AWS.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, USER_AGENT};
-use http::{Request, StatusCode};
+use http::header::{AUTHORIZATION, USER_AGENT};
+use http::{Request, StatusCode, Uri};
 use serde::Deserialize;
 
 use crate::capability::Caller;
-use crate::event::{Event, Response};
+use crate::event::{Event, Response, now};
 use crate::gateway::event_json::EventJson;
 use crate::gateway::integration::client::{Client, Transport};
 use crate::gateway::integration::proxy_response;
@@ -20,6 +21,7 @@ use crate::gateway::integration::url::UrlTemplate;
 use crate::limits::INTEGRATION_RESPONSE_BYTES_MAX;
 use crate::payload::Payload;
 use crate::runtime::{InvokeError, message_fits};
+use crate::sigv4::{self, AMZ_DATE, BodyHash, Signature, Signer};
 
 /// What the manifest says of one.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +32,10 @@ pub struct LambdaSettings {
     /// gets the message alone.
     pub proxy: bool,
     pub timeout: Duration,
+    /// The authorities that it believes; `None`: Mozilla's.
+    pub ca_file: Option<PathBuf>,
+    /// Who calls; `None`: nobody in particular.
+    pub signer: Option<Signer>,
     /// How many of it run at once.
     pub concurrency: usize,
     /// Where it is no proxy: what is made of the answer, chosen by its `errorMessage`.
@@ -79,12 +85,25 @@ impl Lambda {
 
     fn request(&self, caller: &Caller, payload: Bytes) -> Result<Request<Bytes>, InvokeError> {
         let url = self.settings.url.uri(caller, |_| None, &[]).map_err(InvokeError::Failed)?;
-        let request = Request::post(url)
-            .header(CONTENT_TYPE, "application/json")
-            .header(USER_AGENT, concat!("jackfield/", env!("CARGO_PKG_VERSION")))
-            .header("x-amz-invocation-type", "RequestResponse")
-            .body(payload);
-        Ok(request.expect("its parts are good"))
+        let host = url.authority().map_or("", |authority| authority.as_str()).to_owned();
+        let headers = [
+            ("host", host),
+            ("content-type", "application/json".to_owned()),
+            ("x-amz-invocation-type", "RequestResponse".to_owned()),
+        ];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value));
+        let mut request = Request::post(&url).header(USER_AGENT, concat!("jackfield/", env!("CARGO_PKG_VERSION")));
+        if let Some(signer) = &self.settings.signer {
+            let signer = Signer { region: region(&url).unwrap_or(&signer.region).to_owned(), ..signer.clone() };
+            let (path, query) = (url.path(), url.query().unwrap_or_default());
+            let signed = sigv4::Request { method: "POST", path, query, headers: &headers };
+            let Signature { amz_date, authorization } = signer.sign(&signed, BodyHash::of(&payload), now());
+            request = request.header(AMZ_DATE, amz_date).header(AUTHORIZATION, authorization);
+        }
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        Ok(request.body(payload).expect("its parts are good"))
     }
 
     /// The integration response for what the function answered.
@@ -105,6 +124,15 @@ impl Lambda {
         let response = integration_response.answer(status, &scope, payload, max);
         response.map_err(|_| InvokeError::Malformed(format!("its template makes a body of more than {max} bytes")))
     }
+}
+
+/// The region that an endpoint of AWS has in its name, such as `lambda.eu-west-1.amazonaws.com`.
+fn region(url: &Uri) -> Option<&str> {
+    let mut labels = url.host()?.split('.').skip_while(|label| !matches!(*label, "lambda" | "lambda-fips"));
+    labels.next()?;
+    let region = labels.next()?;
+    let is_of_aws = labels.any(|label| matches!(label, "amazonaws" | "aws"));
+    is_of_aws.then_some(region)
 }
 
 fn event_json(caller: &Caller, event: &Event) -> Bytes {
@@ -150,4 +178,25 @@ fn error_message(body: &str) -> String {
         error_message: String,
     }
     serde_json::from_str::<Failure>(body).map(|failure| failure.error_message).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_region_is_that_of_an_endpoint_of_aws_where_its_name_has_one() {
+        for (url, expected) in [
+            ("https://lambda.eu-west-1.amazonaws.com/2015", Some("eu-west-1")),
+            ("https://lambda-fips.us-gov-west-1.amazonaws.com:443/", Some("us-gov-west-1")),
+            ("https://lambda.cn-north-1.amazonaws.com.cn/", Some("cn-north-1")),
+            ("https://lambda.eu-central-1.api.aws/", Some("eu-central-1")),
+            ("https://vpce-1-a.lambda.us-east-1.vpce.amazonaws.com/", Some("us-east-1")),
+            ("http://127.0.0.1:4566/", None),
+            ("http://lambda.internal.example/", None),
+            ("http://lambda/", None),
+        ] {
+            assert_eq!(region(&url.parse().unwrap()), expected, "{url}");
+        }
+    }
 }

@@ -75,7 +75,11 @@ fn stages<'r, 't>(import: &Import<'r, 't>, plan: &Properties<'r, 't>) -> Option<
             continue;
         }
         if let Some(stage) = stage {
-            stages.push(import.stages.get(&stage).cloned().unwrap_or(stage));
+            let stage = import.stages.get(&stage).cloned().unwrap_or(stage);
+            match import.manifest.stages.iter().any(|known| known.name == stage) {
+                true => stages.push(stage),
+                false => entry.tell("Stage", format!("found no stage {stage:?} of this API")),
+            }
         }
         if entry.get("Throttle").is_some() {
             entry.tell("Throttle", "a key has one throttle for all routes; each route may have its own in [routes]");

@@ -70,14 +70,14 @@ impl Socket {
         let frame = match &end {
             End::Vanished => return,
             End::ByPeer(_) => None,
-            End::ByUs(frame) | End::Refused(frame) => Some(frame),
+            End::ByUs(frame) | End::Refused(frame, _) => Some(frame),
         };
         let goodbye = async {
             if let Some(frame) = frame {
                 let frame = protocol::CloseFrame { code: frame.code.into(), reason: frame.reason.as_str().into() };
                 futures_util::SinkExt::send(&mut self.socket, Message::Close(Some(frame))).await?;
             }
-            if !matches!(end, End::Refused(_)) {
+            if !matches!(end, End::Refused(..)) {
                 // Until the peer's answer is read, or ours to its close is written.
                 while let Some(received) = futures_util::StreamExt::next(&mut self.socket).await {
                     received?;

@@ -1,4 +1,4 @@
-//! An authorizer that does what the query string says: `?do=allow&who=alice&room=general`.
+//! An authorizer that does what the query string says: `?door=allow&who=alice&room=general`.
 
 use std::hint::black_box;
 use std::thread;
@@ -12,11 +12,11 @@ export_authorizer!(Doorman);
 
 impl Authorizer for Doorman {
     fn authorize(context: &RequestContext, request: ConnectEvent) -> Result<Decision> {
-        let order = request.query("do").unwrap_or("unauthorized");
+        let order = request.query("door").unwrap_or("unauthorized");
         match order {
             "allow" => {
                 // All that it was asked stands in the grant, so that a test can see it.
-                let given = |(name, _): &(String, String)| name != "do" && name != "who";
+                let given = |(name, _): &(String, String)| name != "door" && name != "who";
                 let decision = Decision::allow(request.query("who").unwrap_or("nobody"));
                 Ok(request
                     .query_string

@@ -13,7 +13,6 @@ use http::{Request, StatusCode, Uri};
 use crate::gateway::authorizer::jwt::KeySource;
 use crate::gateway::integration::{Client, Transport};
 use crate::limits::JWKS_BYTES_MAX;
-use crate::runtime::InvokeError;
 
 pub enum Source {
     Url(Uri, Box<Client>),
@@ -61,8 +60,7 @@ async fn fetch(uri: &Uri, client: &Client) -> Result<Bytes, String> {
         .header(USER_AGENT, concat!("jackfield/", env!("CARGO_PKG_VERSION")))
         .body(Bytes::new());
     let request = request.expect("its parts are good");
-    // The causes say what of the network it was.
-    let response = client.send(request).await.map_err(|error| InvokeError::from(error).explain())?;
+    let response = client.send(request).await.map_err(|error| error.explain())?;
     match response.status() {
         StatusCode::OK => Ok(response.into_body()),
         status if status.is_redirection() => Err(format!("it answered {status}, and redirects are not followed")),
