@@ -13,6 +13,7 @@ pub const BESIDE: &str = "wasip2";
 /// A rate at which nothing is refused.
 const NEVER_REFUSED: &str = "{ rate = 1000000 }";
 const QUOTA_NEVER_REACHED: &str = "quota = { limit = 1000000000, period = \"month\" }";
+const MAY_COME_IN: &str = r#"actions = ["execute-api:Invoke"]"#;
 /// Where the server beside this one answers as a function does.
 const FUNCTION_PATH: &str = "/2015-03-31/functions/function/invocations";
 
@@ -98,7 +99,7 @@ fn of_connections(Outside { ticket, function }: &Outside) -> Vec<Extra> {
         authorizer("authorizer lambda", keys, Credential::Token)
     });
     let jwt = format!("type = \"jwt\"\nissuer = {ISSUER:?}\naudience = [{AUDIENCE:?}]\njwks = \"keys.json\"");
-    let iam = format!("type = \"iam\"\n\n[access_keys.{ACCESS_KEY}]\nsecret = {SECRET:?}");
+    let iam = format!("type = \"iam\"\n\n[access_keys.{ACCESS_KEY}]\nsecret = {SECRET:?}\n{MAY_COME_IN}");
     let key = format!("hash = {:?}\nthrottle = {NEVER_REFUSED}\n{QUOTA_NEVER_REACHED}", api_key_hash());
     let others = [
         Extra { files: vec![("keys.json", KEYS)], ..authorizer("authorizer jwt", jwt, Credential::Token) },
