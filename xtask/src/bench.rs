@@ -33,6 +33,8 @@ pub fn bench(rest: &[String]) -> anyhow::Result<ExitCode> {
         .arg(guest("wasm32-unknown-unknown", "relay.wasm"))
         .arg("--reload-b")
         .arg(guest("wasm32-wasip2", "chat.wasm"))
+        .arg("--ticket")
+        .arg(guest("wasm32-wasip2", "ticket.wasm"))
         .args(rest)
         .status()
         .with_context(|| format!("cannot run {}", bench.display()))?;

@@ -10,7 +10,8 @@
 //!
 //! ```text
 //! bench --jackfield target/release/jackfield --wasip2 echo.wasm --lean echo-lean.wasm \
-//!       --reload-b chat.wasm [--only echo,post] [--rounds 5] [--quick] [--json figures.json]
+//!       --reload-b chat.wasm --ticket ticket.wasm \
+//!       [--only echo,post] [--rounds 5] [--quick] [--json figures.json]
 //! ```
 //!
 //! The library is what the three share. It knows nothing of wasm, and of jackfield only the line

@@ -32,14 +32,16 @@ pub struct Frame<'a> {
     pub wire_bytes: usize,
 }
 
-/// The upgrade request. `number` makes the key of each connection its own.
-pub fn upgrade_request(path: &str, port: u16, number: u64) -> String {
+/// The upgrade request, with further headers as `Name: value`. `number` makes the key of each
+/// connection its own.
+pub fn upgrade_request(path: &str, port: u16, headers: &[String], number: u64) -> String {
     // Twenty-two digits of base64 are sixteen bytes when the last one carries two bits: `A`.
     let key = format!("{number:021}A==");
+    let more: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     format!(
         "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\
          Connection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{more}\r\n"
     )
 }
 
@@ -184,9 +186,15 @@ pub mod tests {
     }
 
     #[test]
+    fn further_headers_stand_before_the_end_of_the_request() {
+        let request = upgrade_request("/dev", 80, &["A: 1".into(), "B: 2".into()], 1);
+        assert!(request.ends_with("\r\nA: 1\r\nB: 2\r\n\r\n"), "{request}");
+    }
+
+    #[test]
     fn the_key_of_every_connection_is_sixteen_bytes_and_its_own() {
-        let first = upgrade_request("/dev", 80, 1);
-        let last = upgrade_request("/dev", 80, u64::MAX);
+        let first = upgrade_request("/dev", 80, &[], 1);
+        let last = upgrade_request("/dev", 80, &[], u64::MAX);
         assert_ne!(first, last);
         for request in [first, last] {
             let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));

@@ -1,6 +1,7 @@
 //! The load generator and the plain server, each the real binary, on a port of the system's choice.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
 
 use jackfield_bench::outcome::Outcome;
@@ -25,9 +26,15 @@ impl Plain {
     }
 
     fn load(&self, arguments: &str) -> Output {
+        self.load_with(arguments, &[])
+    }
+
+    /// The same with arguments that may have spaces in them.
+    fn load_with(&self, arguments: &str, more: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_load"))
             .args(["--port", &self.port, "--pid", &self.child.id().to_string()])
             .args(arguments.split(' '))
+            .args(more)
             .output()
             .expect("load is built with the tests")
     }
@@ -92,6 +99,30 @@ fn a_refused_upgrade_is_an_error_in_the_outcome() {
     let outcome: Outcome = serde_json::from_slice(&output.stdout).expect("one JSON object");
     assert_eq!((outcome.messages, outcome.errors), (0, 3));
     assert!(outcome.first_error.is_some_and(|error| error.contains("404 Not Found")));
+}
+
+#[test]
+fn further_headers_go_with_each_upgrade() {
+    let plain = Plain::start();
+    // A header that is no header is what a server refuses.
+    let refused = plain.load_with("--mode connect --conns 3 --warm-up-conns 0", &["--header", "no header"]);
+    let outcome: Outcome = serde_json::from_slice(&refused.stdout).expect("one JSON object");
+    assert_eq!((outcome.messages, outcome.errors), (0, 3), "{:?}", outcome.first_error);
+    let taken = plain.load_with("--mode connect --conns 3", &["--header", "A: 1", "--header", "B: 2"]);
+    let outcome: Outcome = serde_json::from_slice(&taken.stdout).expect("one JSON object");
+    assert_eq!((outcome.messages, outcome.errors), (3, 0), "{:?}", outcome.first_error);
+}
+
+#[test]
+fn the_plain_server_is_a_function_too_that_lets_everybody_in() {
+    let plain = Plain::start();
+    let mut stream = TcpStream::connect(format!("127.0.0.1:{}", plain.port)).expect("plain listens");
+    let path = "/2015-03-31/functions/function/invocations";
+    write!(stream, "POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}")
+        .expect("plain reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("plain answers and closes");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains(r#""Effect":"Allow""#), "{answer}");
 }
 
 #[test]

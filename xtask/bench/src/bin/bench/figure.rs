@@ -1,6 +1,7 @@
 //! What is made of the runs: a row for each figure and each way to run a handler.
 //!
-//! Two servers are compared within a round, and the median is taken of the rounds: what disturbs
+//! A server is compared with the plain one or, where it is asked what something costs, with itself
+//! without it. Two servers are compared within a round, and the median is taken of the rounds: what disturbs
 //! the machine for a while disturbs both.
 
 use jackfield_bench::outcome::Outcome;
@@ -25,6 +26,7 @@ pub struct Row {
     pub figure: String,
     pub subject: String,
     pub unit: &'static str,
+    /// Of the plain server, or of jackfield with nothing switched on.
     pub plain: Option<f64>,
     pub jackfield: Option<f64>,
     /// What is held against the target, and its unit.
@@ -43,6 +45,8 @@ pub struct Row {
 pub enum Verdict {
     Met,
     Missed,
+    /// Held to nothing.
+    Stated,
     /// The note says why.
     NotJudged,
 }
@@ -56,20 +60,23 @@ pub fn rows(scale: &Scale, runs: &[Run], timings: &[Timing]) -> Vec<Row> {
     under_load.chain(moments).collect()
 }
 
-/// A row for each handler that was run; one for the plain server alone where none was.
+/// A row for each handler that was run; one for the plain server alone where none was. Of what is
+/// held to nothing a row for each that ran, in the order of the first round.
 fn rows_of(figure: &Figure, runs: &[Run]) -> Vec<Row> {
     let of_subject = |name: &str| -> Vec<&Run> {
         runs.iter().filter(|run| run.workload == figure.workload && run.subject == name).collect()
     };
-    let plain = of_subject("plain");
+    let plain = of_subject(figure.beside());
     if plain.is_empty() {
         return Vec::new();
     }
     let row = |subject: &str, ours: &[&Run], target| Pairs::new(&plain, ours).row(figure, subject, target);
-    let measured: Vec<Row> = figure
-        .targets
-        .iter()
-        .map(|&(subject, target)| (subject, target, of_subject(subject)))
+    let others = runs.iter().filter(|run| run.workload == figure.workload && run.round == 0);
+    let others = others.map(|run| (&*run.subject, Target::Nothing)).filter(|(name, _)| *name != figure.beside());
+    let targets = if figure.targets.is_empty() { others.collect() } else { figure.targets.clone() };
+    let measured: Vec<Row> = targets
+        .into_iter()
+        .map(|(subject, target)| (subject, target, of_subject(subject)))
         .filter(|(_, _, ours)| !ours.is_empty())
         .map(|(subject, target, ours)| row(subject, &ours, target))
         .collect();
@@ -79,7 +86,7 @@ fn rows_of(figure: &Figure, runs: &[Run]) -> Vec<Row> {
     }
 }
 
-/// What the plain server and one other did under one workload.
+/// What the plain server, or jackfield with nothing switched on, and one other did under one workload.
 struct Pairs<'a> {
     plain: Vec<&'a Outcome>,
     /// Both, of each round in which both are sound.
@@ -114,7 +121,7 @@ impl<'a> Pairs<'a> {
                 Compare::Own => of(ours),
             })
             .collect();
-        let (verdict, note) = self.verdict(figure.condition, target, median(&judged));
+        let (verdict, note) = self.verdict(figure, target, median(&judged));
         Row {
             figure: figure.title.clone(),
             subject: subject.into(),
@@ -130,24 +137,26 @@ impl<'a> Pairs<'a> {
         }
     }
 
-    fn verdict(&self, condition: Condition, target: Target, judged: Option<f64>) -> (Verdict, Option<String>) {
+    fn verdict(&self, figure: &Figure, target: Target, judged: Option<f64>) -> (Verdict, Option<String>) {
         if let Some(failure) = &self.failure {
             return (Verdict::NotJudged, Some(failure.clone()));
         }
         let Some(judged) = judged else {
             return (Verdict::NotJudged, None);
         };
+        let without = (target == Target::Nothing).then(|| "compared with jackfield without it".to_owned());
         let typical = |of: &dyn Fn(&(&Outcome, &Outcome)) -> f64| {
             median(&self.both.iter().map(of).collect::<Vec<_>>()).unwrap_or_default()
         };
         let plain_p99_us = typical(&|(plain, _)| plain.p99_us);
         let plain_rate = typical(&|(plain, _)| plain.msg_per_s);
         let our_rate = typical(&|(_, ours)| ours.msg_per_s);
-        let busy = format!("plain's own p99 is {:.1} ms: the machine is busy", plain_p99_us / 1e3);
+        let beside = figure.beside();
+        let busy = format!("{beside}'s own p99 is {:.1} ms: the machine is busy", plain_p99_us / 1e3);
         let held = held_against(target, judged);
-        match condition {
+        match figure.condition {
             Condition::KeepUp(rate) if plain_rate < rate * KEPT_UP => {
-                let note = format!("plain served {plain_rate:.0} a second: take a lower --rate");
+                let note = format!("{beside} served {plain_rate:.0} a second: take a lower --rate");
                 (Verdict::NotJudged, Some(note))
             }
             Condition::KeepUp(rate) if our_rate < rate * KEPT_UP => {
@@ -157,7 +166,7 @@ impl<'a> Pairs<'a> {
                 (held, Some(format!("{busy}, and messages came in bursts")))
             }
             Condition::Calm if plain_p99_us >= CALM_P99_US => (Verdict::NotJudged, Some(busy)),
-            Condition::KeepUp(_) | Condition::Calm | Condition::None => (held, None),
+            Condition::KeepUp(_) | Condition::Calm | Condition::None => (held, without),
         }
     }
 }
@@ -187,7 +196,11 @@ fn row_of_moment(moment: &'static str, target: Target, timings: &[Timing]) -> Op
 }
 
 fn held_against(target: Target, value: f64) -> Verdict {
-    if target.is_met(value) { Verdict::Met } else { Verdict::Missed }
+    match target {
+        Target::Nothing => Verdict::Stated,
+        _ if target.is_met(value) => Verdict::Met,
+        _ => Verdict::Missed,
+    }
 }
 
 /// The middle one, or the mean of the two in the middle.
@@ -234,6 +247,22 @@ mod tests {
         assert_eq!((row.plain, row.jackfield), (Some(10.0), Some(18.0)));
         assert_eq!((row.judged, row.range), (Some(1.8), Some((1.7, 1.9))));
         assert_eq!(row.verdict, Verdict::Met);
+    }
+
+    #[test]
+    fn what_something_costs_is_compared_with_jackfield_without_it_and_held_to_nothing() {
+        let runs = |subject, cpu: [f64; 2]| -> Vec<Run> {
+            let runs = cpu.into_iter().enumerate();
+            runs.map(|(round, cpu)| run(round, "echo with", subject, at_rate(cpu, 4e4))).collect()
+        };
+        let all: Vec<Run> = [("wasip2", [20.0, 30.0]), ("wasip2 with a model", [22.0, 33.0])]
+            .into_iter()
+            .flat_map(|(subject, cpu)| runs(subject, cpu))
+            .collect();
+        let rows = rows(&SCALE, &all, &[]);
+        let told: Vec<_> = rows.iter().map(|row| (&*row.subject, row.judged, row.verdict)).collect();
+        let subject = "wasip2 with a model";
+        assert_eq!(told, [(subject, Some(2.5), Verdict::Stated), (subject, Some(1.1), Verdict::Stated)]);
     }
 
     #[test]

@@ -10,6 +10,12 @@ mod workload;
 // Single moments: the start, a reload.
 mod moment;
 
+// What can be switched on.
+mod extra;
+
+// What a client shows at the door.
+mod credential;
+
 // A server process, from its manifest to its end.
 mod server;
 
@@ -33,6 +39,7 @@ use clap::{Parser, ValueEnum};
 use jackfield_bench::process;
 use serde::Serialize;
 
+use crate::extra::{BESIDE, Extra, Outside};
 use crate::moment::Moment;
 use crate::server::{Components, Scratch, Subject};
 use crate::workload::Run;
@@ -64,6 +71,9 @@ struct Args {
     /// the chat handler does.
     #[arg(long)]
     reload_b: Option<PathBuf>,
+    /// The authorizer `ticket` built for wasm32-wasip2.
+    #[arg(long)]
+    ticket: Option<PathBuf>,
     /// Measure these only.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Group>,
@@ -92,6 +102,10 @@ pub enum Group {
     Connect,
     Reload,
     Start,
+    /// What an access log, throttles and a model cost a message.
+    EchoWith,
+    /// What authorizers and API keys cost a connection.
+    ConnectWith,
 }
 
 /// How much is measured. The same for every server.
@@ -123,7 +137,21 @@ fn main() -> Result<ExitCode> {
     let cores = two_cores()?;
     warn_if_busy();
     let scratch = Scratch::new()?;
-    let subjects = subjects(&args)?;
+    let function = match &args.jackfield {
+        // Beside the load, so that what a function takes is not the server's.
+        Some(_) if wanted(Group::ConnectWith) => {
+            let mut function = Subject::plain(beside_this_binary("plain")?);
+            function.name = "function".into();
+            Some(function.start(&scratch, false, cores.map(|cores| cores.load))?)
+        }
+        _ => None,
+    };
+    let outside = Outside {
+        ticket: args.ticket.as_ref().map(|path| absolute(path)).transpose()?,
+        function: function.as_ref().map(|function| function.port),
+    };
+    let extras = extra::all(&outside).into_iter().filter(|extra| wanted(extra.group)).collect();
+    let subjects = subjects(&args, extras)?;
     let moments = moments(&args, wanted)?;
     let workloads: Vec<_> = workload::all(&scale).into_iter().filter(|workload| wanted(workload.group)).collect();
 
@@ -154,8 +182,9 @@ fn main() -> Result<ExitCode> {
     Ok(if all_measured { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The plain server, and jackfield with each component that was given, fresh and kept.
-fn subjects(args: &Args) -> Result<Vec<Subject>> {
+/// The plain server, jackfield with each component that was given, fresh and kept, and jackfield
+/// with each of what can be switched on.
+fn subjects(args: &Args, extras: Vec<Extra>) -> Result<Vec<Subject>> {
     let mut subjects = vec![Subject::plain(beside_this_binary("plain")?)];
     let Some(binary) = &args.jackfield else {
         return Ok(subjects);
@@ -170,6 +199,9 @@ fn subjects(args: &Args) -> Result<Vec<Subject>> {
             let name = format!("{target}{suffix}");
             subjects.push(Subject::jackfield(name, &absolute(binary)?, components, reuse));
         }
+    }
+    if let Some(without) = subjects.iter().find(|subject| subject.name == BESIDE).cloned() {
+        subjects.extend(extras.into_iter().map(|extra| without.with(extra)));
     }
     Ok(subjects)
 }

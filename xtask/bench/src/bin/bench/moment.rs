@@ -111,9 +111,9 @@ fn never_seen(mut component: Vec<u8>) -> Vec<u8> {
 impl fmt::Display for Timing {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         match (self.ms, &self.failure) {
-            (Some(ms), _) => write!(out, "{:<14} {:<12} {ms:>9.1} ms", self.moment, "wasip2"),
+            (Some(ms), _) => write!(out, "{:<14} {:<32} {ms:>9.1} ms", self.moment, "wasip2"),
             (None, failure) => {
-                write!(out, "{:<14} {:<12} FAILED: {}", self.moment, "wasip2", failure.as_deref().unwrap_or(""))
+                write!(out, "{:<14} {:<32} FAILED: {}", self.moment, "wasip2", failure.as_deref().unwrap_or(""))
             }
         }
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use jackfield_bench::wire::{self, Malformed, Opcode};
 
+use crate::credential::Credential;
+
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 pub struct Probe {
@@ -16,13 +18,17 @@ pub struct Probe {
 
 impl Probe {
     pub fn connect(port: u16) -> Result<Self> {
+        Self::connect_with(port, Credential::None)
+    }
+
+    pub fn connect_with(port: u16, credential: Credential) -> Result<Self> {
         let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).context("cannot connect")?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(ANSWER_MAX))?;
         let mut probe = Self { socket, incoming: Vec::new() };
         probe
             .socket
-            .write_all(wire::upgrade_request("/dev", port, 0).as_bytes())
+            .write_all(wire::upgrade_request(&credential.path(), port, &credential.headers(port), 0).as_bytes())
             .context("cannot ask for an upgrade")?;
         let head = loop {
             if let Some(head) = wire::upgrade_answer(&probe.incoming).map_err(in_words)? {

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use jackfield_bench::process;
 
+use crate::Group;
+use crate::credential::Credential;
+use crate::extra::Extra;
 use crate::probe::Probe;
 
 /// The first start of all compiles the component, perhaps on a busy machine.
@@ -32,6 +35,7 @@ pub struct Subject {
 struct Handler {
     components: Components,
     reuse: Option<u32>,
+    extra: Option<Extra>,
 }
 
 /// What serves the messages.
@@ -55,7 +59,23 @@ impl Subject {
     }
 
     pub fn jackfield(name: String, binary: &Path, components: Components, reuse: Option<u32>) -> Self {
-        Self { name, binary: binary.to_owned(), handler: Some(Handler { components, reuse }) }
+        Self { name, binary: binary.to_owned(), handler: Some(Handler { components, reuse, extra: None }) }
+    }
+
+    /// The same with something switched on.
+    pub fn with(&self, extra: Extra) -> Self {
+        let handler = self.handler.clone().map(|handler| Handler { extra: Some(extra.clone()), ..handler });
+        Self { name: format!("{} with {}", self.name, extra.name), binary: self.binary.clone(), handler }
+    }
+
+    /// What is switched on.
+    pub fn extra(&self) -> Option<&Extra> {
+        self.handler.as_ref()?.extra.as_ref()
+    }
+
+    /// What each client shows.
+    pub fn credential(&self) -> Credential {
+        self.extra().map_or(Credential::None, |extra| extra.credential)
     }
 
     /// Whether its instances serve more than one event.
@@ -76,6 +96,12 @@ impl Subject {
                 let path = folder.join("jackfield.toml");
                 std::fs::write(&path, manifest(handler, on_connect)).context("cannot write the manifest")?;
                 forget(&folder.join("data"))?;
+                // Of the access log.
+                forget(&folder.join("logs"))?;
+                std::fs::create_dir(folder.join("logs")).context("cannot make a folder for logs")?;
+                for (name, text) in handler.extra.iter().flat_map(|extra| &extra.files) {
+                    std::fs::write(folder.join(name), text).with_context(|| format!("cannot write {name}"))?;
+                }
                 command.arg("serve").arg(path);
             }
         }
@@ -91,7 +117,7 @@ impl Subject {
 }
 
 fn manifest(handler: &Handler, on_connect: bool) -> String {
-    let Handler { components: Components { echo, relay }, reuse } = handler;
+    let Handler { components: Components { echo, relay }, reuse, extra } = handler;
     let reuse = reuse.map(|reuse| format!("reuse = {reuse}\n")).unwrap_or_default();
     let grants = r#"grants = ["connections", "connection-store"]"#;
     let mut text = format!(
@@ -114,19 +140,24 @@ component = {echo:?}
 {reuse}
 "#
     );
-    let (rest, echo_route) = match relay {
+    let rest = match relay {
         Some(relay) => {
             text += &format!("[integrations.relay]\ncomponent = {relay:?}\n{grants}\n{reuse}\n");
-            ("relay", "echo = { integration = \"echo\", route_response = true }\n")
+            "relay"
         }
-        None => ("echo", ""),
+        None => "echo",
     };
-    text += &format!("[routes]\n{echo_route}");
+    let more = |payer: Group| -> String {
+        let keys = extra.iter().filter(|extra| extra.group == payer).flat_map(|extra| &extra.route_keys);
+        keys.map(|key| format!(", {key}")).collect()
+    };
+    text += "[routes]\n";
+    text += &format!("echo = {{ integration = \"echo\", route_response = true{} }}\n", more(Group::EchoWith));
     text += &format!("\"$default\" = {{ integration = {rest:?}, route_response = true }}\n");
     if on_connect {
-        text += &format!("\"$connect\" = {rest:?}\n");
+        text += &format!("\"$connect\" = {{ integration = {rest:?}{} }}\n", more(Group::ConnectWith));
     }
-    text
+    text + extra.as_ref().map_or("", |extra| &extra.sections)
 }
 
 fn forget(folder: &Path) -> Result<()> {
@@ -143,8 +174,10 @@ fn forget(folder: &Path) -> Result<()> {
 pub fn warm_code_cache(subjects: &[Subject], scratch: &Scratch) -> Result<()> {
     for subject in subjects {
         let began = Instant::now();
-        let server = subject.start(scratch, false, None)?;
-        let answer = Probe::connect(server.port)?.echo("warm")?;
+        // What is asked for at the door is asked for here, too.
+        let on_connect = subject.extra().is_some_and(|extra| extra.group == Group::ConnectWith);
+        let server = subject.start(scratch, on_connect, None)?;
+        let answer = Probe::connect_with(server.port, subject.credential())?.echo("warm")?;
         if answer != "warm" {
             bail!("{} answered an echo request with {answer:?}", subject.name);
         }
@@ -156,6 +189,7 @@ pub fn warm_code_cache(subjects: &[Subject], scratch: &Scratch) -> Result<()> {
 /// A running server. Dropping it kills it: what it would still write is thrown away, too.
 pub struct Server {
     child: Child,
+    log: PathBuf,
     pub port: u16,
     pub spawned: Instant,
 }
@@ -172,7 +206,7 @@ impl Server {
             .with_context(|| format!("cannot run {}", command.get_program().display()))?;
         let stdout = child.stdout.take().expect("stdout is piped");
         // From here on an error kills the child.
-        let mut server = Self { child, port: 0, spawned };
+        let mut server = Self { child, log, port: 0, spawned };
         let (ready, port) = mpsc::channel();
         std::thread::spawn(move || {
             // Reads to the end, since a server must not stop at a full pipe.
@@ -187,13 +221,18 @@ impl Server {
                 RecvTimeoutError::Timeout => format!("it was not ready in {READY_MAX:?}"),
                 RecvTimeoutError::Disconnected => "it ended before it was ready".into(),
             };
-            anyhow::anyhow!("{how}; it wrote: {}", tail(&log))
+            anyhow::anyhow!("{how}; it wrote: {}", tail(&server.log))
         })?;
         Ok(server)
     }
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Whether those words stand in its log.
+    pub fn has_said(&self, words: &str) -> bool {
+        std::fs::read_to_string(&self.log).is_ok_and(|text| text.contains(words))
     }
 }
 
@@ -247,6 +286,7 @@ impl Drop for Scratch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::extra::{self, Outside};
 
     #[test]
     fn the_port_is_read_from_the_line_that_says_ready() {
@@ -258,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_manifest_says_what_is_asked_for_and_no_more() {
-        let mut handler = Handler { components: Components::only("/a b/echo.wasm".into()), reuse: None };
+        let mut handler = Handler { components: Components::only("/a b/echo.wasm".into()), reuse: None, extra: None };
         let plain = manifest(&handler, false);
         assert!(plain.contains("component = \"/a b/echo.wasm\"\n"));
         assert!(!plain.contains("reuse") && !plain.contains("$connect") && !plain.contains("relay"));
@@ -266,7 +306,22 @@ mod tests {
         handler.components.relay = Some("relay.wasm".into());
         let full = manifest(&handler, true);
         assert_eq!(full.matches("\nreuse = 1000\n").count(), 2);
-        assert!(full.contains("\n\"$connect\" = \"relay\"\n") && full.contains("\necho = { integration = \"echo\""));
+        assert!(full.contains("\n\"$connect\" = { integration = \"relay\" }\n"), "{full}");
+        assert!(full.contains("\necho = { integration = \"echo\", route_response = true }\n"), "{full}");
+    }
+
+    #[test]
+    fn what_is_switched_on_stands_in_the_route_that_pays_for_it_and_in_sections_of_its_own() {
+        for extra in extra::all(&Outside::default()) {
+            let handler =
+                Handler { components: Components::only("echo.wasm".into()), reuse: None, extra: Some(extra.clone()) };
+            let text = manifest(&handler, true);
+            let route = if extra.group == Group::EchoWith { "\necho = " } else { "\n\"$connect\" = " };
+            let (_, line) = text.split_once(route).expect("each route is there");
+            let line = line.lines().next().expect("a route is a line");
+            assert!(extra.route_keys.iter().all(|key| line.contains(&format!(", {key}"))), "{line}");
+            assert!(text.ends_with(&extra.sections), "{text}");
+        }
     }
 
     #[test]

@@ -45,10 +45,12 @@ fn cells(row: &Row, mark: String) -> [String; 8] {
     let target = match row.target {
         Target::AtMost(limit) => format!("at most {}", amount(limit, row.judged_unit)),
         Target::AtLeast(limit) => format!("at least {}", amount(limit, row.judged_unit)),
+        Target::Nothing => "-".into(),
     };
     let verdict = match row.verdict {
         Verdict::Met => "met",
         Verdict::Missed => "MISSED",
+        Verdict::Stated => "stated",
         Verdict::NotJudged => "not judged",
     };
     [

@@ -6,6 +6,7 @@ use jackfield_bench::outcome::Outcome;
 use serde::Serialize;
 
 use crate::Scale;
+use crate::extra::BESIDE;
 
 /// One thing to look at under one workload, with a target for each way to run a handler.
 pub struct Figure {
@@ -14,6 +15,7 @@ pub struct Figure {
     pub quantity: Quantity,
     pub compare: Compare,
     pub condition: Condition,
+    /// Where there is none it is said what something costs that is switched on, and held to nothing.
     pub targets: Vec<(&'static str, Target)>,
 }
 
@@ -28,9 +30,9 @@ pub enum Quantity {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compare {
-    /// jackfield's as a multiple of the plain server's.
+    /// As a multiple of the other server's.
     Ratio,
-    /// jackfield's less the plain server's.
+    /// What it is more than the other server's.
     Added,
     /// jackfield's alone.
     Own,
@@ -42,7 +44,7 @@ pub enum Condition {
     None,
     /// Both serve an open loop of this many messages a second.
     KeepUp(f64),
-    /// The plain server's own p99 is low: nothing else disturbs the machine.
+    /// The other server's own p99 is low: nothing else disturbs the machine.
     Calm,
 }
 
@@ -51,6 +53,15 @@ pub enum Condition {
 pub enum Target {
     AtMost(f64),
     AtLeast(f64),
+    /// It is said what it is, no more.
+    Nothing,
+}
+
+impl Figure {
+    /// The server that others are compared with.
+    pub fn beside(&self) -> &'static str {
+        if self.targets.is_empty() { BESIDE } else { "plain" }
+    }
 }
 
 impl Quantity {
@@ -79,6 +90,7 @@ impl Target {
         match self {
             Self::AtMost(limit) => value <= limit,
             Self::AtLeast(limit) => value >= limit,
+            Self::Nothing => true,
         }
     }
 }
@@ -157,6 +169,21 @@ pub fn figures(scale: &Scale) -> Vec<Figure> {
         condition: Condition::None,
         targets: fresh(AtLeast(4000.0)),
     });
+    for (title, workload, condition) in [
+        (format!("echo at {}/s", scale.rate), "echo with", Condition::KeepUp(f64::from(scale.rate))),
+        ("connections opened".into(), "connect with", Condition::None),
+    ] {
+        for (word, compare) in [("CPU added", Compare::Added), ("CPU ratio", Compare::Ratio)] {
+            figures.push(Figure {
+                title: format!("{title}, {word}"),
+                workload,
+                quantity: Quantity::Cpu,
+                compare,
+                condition,
+                targets: Vec::new(),
+            });
+        }
+    }
     figures
 }
 

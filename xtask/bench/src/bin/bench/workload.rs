@@ -10,6 +10,7 @@ use jackfield_bench::outcome::Outcome;
 use jackfield_bench::process;
 use serde::Serialize;
 
+use crate::extra::BESIDE;
 use crate::server::{Scratch, Server, Subject};
 use crate::{Cores, Group, Scale, beside_this_binary};
 
@@ -37,8 +38,7 @@ pub fn all(scale: &Scale) -> Vec<Workload> {
     let arrive = |name, group, arguments: String| Workload {
         name,
         group,
-        // The handler keeps the room in the connection's row.
-        load: words(&format!("{arguments} --path /dev?room=hall --conns {idle_connections}")),
+        load: words(&format!("{arguments} --conns {idle_connections}")),
         on_connect: true,
         reuse: false,
     };
@@ -56,11 +56,23 @@ pub fn all(scale: &Scale) -> Vec<Workload> {
         },
         arrive("idle", Group::Idle, "--mode idle --secs 3".into()),
         arrive("connect", Group::Connect, "--mode connect".into()),
+        talk("echo with", Group::EchoWith, format!("--mode echo --conns 64 --rate {rate}")),
+        arrive("connect with", Group::ConnectWith, "--mode connect".into()),
     ]
 }
 
 fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Whether that server is asked for that. Where something is switched on, it is compared with
+/// jackfield without it.
+fn is_run_on(workload: &Workload, subject: &Subject) -> bool {
+    match (workload.group, subject.extra()) {
+        (group, Some(extra)) => extra.group == group,
+        (Group::EchoWith | Group::ConnectWith, None) => subject.name == BESIDE,
+        (_, None) => workload.reuse || !subject.is_kept(),
+    }
 }
 
 /// Every workload with each of its servers, in an order that starts elsewhere in each round: no
@@ -72,8 +84,8 @@ pub fn in_turn<'a>(
 ) -> Vec<(&'a Workload, &'a Subject)> {
     let mut turns = Vec::new();
     for workload in workloads {
-        let mut servers: Vec<_> = subjects.iter().filter(|subject| workload.reuse || !subject.is_kept()).collect();
-        let first = round % servers.len();
+        let mut servers: Vec<_> = subjects.iter().filter(|subject| is_run_on(workload, subject)).collect();
+        let first = round % servers.len().max(1);
         servers.rotate_left(first);
         turns.extend(servers.into_iter().map(|subject| (workload, subject)));
     }
@@ -102,7 +114,7 @@ impl Run {
 pub fn run(workload: &Workload, subject: &Subject, scratch: &Scratch, cores: Option<Cores>, round: usize) -> Run {
     let told = subject
         .start(scratch, workload.on_connect, cores.map(|cores| cores.server))
-        .and_then(|server| load(workload, &server, cores));
+        .and_then(|server| load(workload, subject, &server, cores));
     let (outcome, failure) = match told {
         Ok(outcome) => {
             let failure = failure_in(&outcome);
@@ -121,10 +133,16 @@ fn failure_in(outcome: &Outcome) -> Option<String> {
     (outcome.messages == 0).then(|| "nothing was answered".into())
 }
 
-fn load(workload: &Workload, server: &Server, cores: Option<Cores>) -> Result<Outcome> {
+fn load(workload: &Workload, subject: &Subject, server: &Server, cores: Option<Cores>) -> Result<Outcome> {
     let mut command = Command::new(beside_this_binary("load")?);
     command.args(&workload.load);
     command.args(["--port", &server.port.to_string(), "--pid", &server.pid().to_string()]);
+    if workload.on_connect {
+        command.args(["--path", &subject.credential().path()]);
+    }
+    for header in subject.credential().headers(server.port) {
+        command.args(["--header", &header]);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut start = || command.spawn().context("cannot run load");
     let child = match cores {
@@ -133,12 +151,13 @@ fn load(workload: &Workload, server: &Server, cores: Option<Cores>) -> Result<Ou
     };
     let said = child.wait_with_output().context("cannot wait for load")?;
     ensure!(said.status.success(), "load failed: {}", String::from_utf8_lossy(&said.stderr).trim());
+    ensure!(!server.has_said("lines were dropped"), "lines of the access log were dropped: take a lower --rate");
     serde_json::from_slice(&said.stdout).context("load printed something else than an outcome")
 }
 
 impl fmt::Display for Run {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        write!(out, "{:<14} {:<12} ", self.workload, self.subject)?;
+        write!(out, "{:<14} {:<32} ", self.workload, self.subject)?;
         if let Some(outcome) = &self.outcome {
             let Outcome { msg_per_s, server_cpu_us_per_msg, p50_us, p99_us, .. } = outcome;
             write!(out, "{msg_per_s:>9.0}/s {server_cpu_us_per_msg:>6.2} us CPU")?;
@@ -153,6 +172,7 @@ impl fmt::Display for Run {
 
 #[cfg(test)]
 mod tests {
+    use crate::extra::{self, Outside};
     use crate::server::Components;
 
     use super::*;
@@ -190,6 +210,29 @@ mod tests {
         let kept: Vec<_> =
             turns.iter().filter(|(_, subject)| subject.is_kept()).map(|(workload, _)| workload.group).collect();
         assert_eq!(kept, [Group::Echo, Group::Echo, Group::Echo, Group::Post, Group::Post, Group::Post]);
+    }
+
+    #[test]
+    fn what_is_switched_on_runs_beside_the_same_handler_without_it_and_nowhere_else() {
+        let scale = Scale { rounds: 1, secs: 1.0, rate: 1000, idle_connections: 10 };
+        let handler = |reuse| {
+            let components = Components::only("echo.wasm".into());
+            Subject::jackfield(BESIDE.into(), "jackfield".as_ref(), components, reuse)
+        };
+        let extras = extra::all(&Outside::default()).into_iter();
+        let mut subjects = subjects();
+        subjects.push(handler(None));
+        subjects.extend(extras.map(|extra| handler(None).with(extra)));
+        let workloads = all(&scale);
+        for (workload, subject) in in_turn(&workloads, &subjects, 0) {
+            let compares = matches!(workload.group, Group::EchoWith | Group::ConnectWith);
+            match subject.extra() {
+                Some(extra) => assert_eq!(extra.group, workload.group),
+                None => assert!(!compares || subject.name == BESIDE, "{} on {}", workload.name, subject.name),
+            }
+        }
+        let echo = in_turn(&workloads, &subjects, 0).into_iter().filter(|(workload, _)| workload.name == "echo with");
+        assert_eq!(echo.count(), 4, "without, an access log, throttles, a model");
     }
 
     #[test]

@@ -22,6 +22,8 @@ const OPENING_MAX: Duration = Duration::from_secs(60);
 pub struct Arrival {
     pub port: u16,
     pub path: String,
+    /// What each upgrade says further, as `Name: value`.
+    pub headers: Vec<String>,
     /// Connections whose upgrade may be on its way at one time.
     pub window: usize,
 }
@@ -182,7 +184,8 @@ impl Crowd {
         self.poll.registry().register(&mut socket, Token(number), interest)?;
         // Keys differ between the runs of one second as well as within one.
         let key = u64::from(std::process::id()) << 32 | number as u64;
-        let request = wire::upgrade_request(&self.arrival.path, self.arrival.port, key);
+        let Arrival { path, port, headers, .. } = &self.arrival;
+        let request = wire::upgrade_request(path, *port, headers, key);
         self.peers.push(Peer::new(socket, request));
         Ok(())
     }

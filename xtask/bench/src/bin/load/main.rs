@@ -39,6 +39,9 @@ struct Args {
     port: u16,
     #[arg(long, default_value = "/dev")]
     path: String,
+    /// A header of each upgrade, as `Name: value`; may be given again.
+    #[arg(long)]
+    header: Vec<String>,
     /// The server's process, whose CPU time and memory are read.
     #[arg(long)]
     pid: u32,
@@ -92,7 +95,8 @@ fn main() -> Result<()> {
     process::raise_open_files()?;
 
     let secs = Duration::from_secs_f64(args.secs);
-    let mut crowd = Crowd::new(Arrival { port: args.port, path: args.path, window: args.window })?;
+    let mut crowd =
+        Crowd::new(Arrival { port: args.port, path: args.path, headers: args.header, window: args.window })?;
     let mut arrive = |hold| {
         let arrivals = Arrivals { warm_up: args.warm_up_conns, counted: args.conns, hold };
         arrivals::run(&mut crowd, &arrivals, args.pid)
