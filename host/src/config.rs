@@ -273,6 +273,7 @@ impl Config {
         let Integrations { all: integrations, mut components, mut ca_files, mut sound } =
             Integrations::read(&section, around);
         let authorizer_section = whole.section("authorizers");
+        api.profile.tell_of_authorizers(&authorizer_section);
         let mut read = Authorizers::read(&authorizer_section, &section, around);
         components.append(&mut read.components);
         ca_files.append(&mut read.ca_files);

@@ -73,6 +73,7 @@ pub const AWS_STAGE: (f64, u32) = (10_000.0, 5_000);
 pub const AWS_ROUTES_MAX: usize = 300;
 pub const AWS_INTEGRATIONS_MAX: usize = 300;
 pub const AWS_STAGES_MAX: usize = 10;
+pub const AWS_AUTHORIZERS_MAX: usize = 10;
 
 // ---- throttles -----------------------------------------------------------------------------
 

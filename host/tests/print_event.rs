@@ -56,6 +56,9 @@ fn print_event_shows_what_a_function_would_get_and_runs_nothing() {
     assert_eq!(message["requestContext"]["requestId"], message["requestContext"]["extendedRequestId"]);
     assert_eq!((&message["requestContext"]["stage"], &message["body"]), (&json!("prod"), &json!("hello")));
 
+    let granted = event(&["$default", "--authorizer", "principalId=alice", "--authorizer", "room=a=b"]);
+    assert_eq!(granted["requestContext"]["authorizer"], json!({"principalId": "alice", "room": "a=b"}));
+
     let disconnect = event(&["$disconnect", "--code", "1001", "--body", "Going away"]);
     let context = &disconnect["requestContext"];
     assert_eq!((&context["disconnectStatusCode"], &context["disconnectReason"]), (&json!(1001), &json!("Going away")));

@@ -52,6 +52,9 @@ pub struct Invoke {
     /// For $connect: a header; can be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = field)]
     header: Vec<Field>,
+    /// What an authorizer has granted, such as principalId=A; can be given several times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = field)]
+    authorizer: Vec<Field>,
     /// For $disconnect: the status code
     #[arg(long, default_value_t = 1000)]
     code: u16,
@@ -135,7 +138,7 @@ impl Invoke {
 
     fn print(&self, config: &Config, stage: &str, key: &RouteKey) -> anyhow::Result<ExitCode> {
         let id = ConnectionId::random(NodeId(0));
-        let connection = Arc::new(Connection::left_behind(id, stage.into(), now(), peer(config)));
+        let connection = Arc::new(Connection::left_behind(id, stage.into(), now(), self.peer(config)));
         let caller = caller(config, stage, key, connection);
         let event = self.event(config, key);
         let json = EventJson { caller: &caller, event: &event };
@@ -164,7 +167,7 @@ impl Invoke {
         attributes: &[Field],
     ) -> anyhow::Result<Presence> {
         let services = &sandbox.loader.services;
-        let peer = peer(config);
+        let peer = self.peer(config);
         let id = ConnectionId::random(NodeId(0));
         let presence = services.connections.enter(Connection::new(id, stage.into(), peer.clone(), &config.connection));
         let row = Row {
@@ -180,10 +183,21 @@ impl Invoke {
         Ok(presence)
     }
 
+    /// Who sends the event.
+    fn peer(&self, config: &Config) -> Peer {
+        Peer {
+            source_ip: "127.0.0.1".to_owned(),
+            user_agent: Some(concat!("jackfield-invoke/", env!("CARGO_PKG_VERSION")).to_owned()),
+            domain_name: config.server.listen.to_string(),
+            authorizer: self.authorizer.clone(),
+            ..Peer::default()
+        }
+    }
+
     fn event(&self, config: &Config, key: &RouteKey) -> Event {
         match key {
             RouteKey::Connect => {
-                let Peer { user_agent, domain_name, .. } = peer(config);
+                let Peer { user_agent, domain_name, .. } = self.peer(config);
                 let sent = [("Host", domain_name), ("User-Agent", user_agent.unwrap_or_default())];
                 let given = |name: &str| self.header.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
                 let headers = sent.into_iter().filter(|(name, _)| !given(name));
@@ -195,16 +209,6 @@ impl Invoke {
                 Event::Message { message_id: RequestId::next(), body: self.body.clone().into() }
             }
         }
-    }
-}
-
-/// Who sends the event.
-fn peer(config: &Config) -> Peer {
-    Peer {
-        source_ip: "127.0.0.1".to_owned(),
-        user_agent: Some(concat!("jackfield-invoke/", env!("CARGO_PKG_VERSION")).to_owned()),
-        domain_name: config.server.listen.to_string(),
-        ..Peer::default()
     }
 }
 

@@ -9,7 +9,7 @@ use super::throttle::Throttles;
 use super::value::{self, Wrong};
 use crate::gateway::Ordering;
 use crate::limits::{
-    AWS_ACCOUNT, AWS_CONNECTIONS, AWS_INTEGRATIONS_MAX, AWS_ROUTES_MAX, AWS_STAGE, AWS_STAGES_MAX,
+    AWS_ACCOUNT, AWS_AUTHORIZERS_MAX, AWS_CONNECTIONS, AWS_INTEGRATIONS_MAX, AWS_ROUTES_MAX, AWS_STAGE, AWS_STAGES_MAX,
     CONNECTION_DURATION_MAX, ConnectionLimits, EVENT_TIMEOUT, FRAME_BYTES_MAX, IDLE_TIMEOUT, MESSAGE_BYTES_MAX,
 };
 use crate::throttle::Rate;
@@ -108,6 +108,10 @@ impl Profile {
 
     pub fn tell_of_stages(self, section: &Section<'_>) {
         self.tell_of_count(section, "stages", AWS_STAGES_MAX);
+    }
+
+    pub fn tell_of_authorizers(self, section: &Section<'_>) {
+        self.tell_of_count(section, "authorizers", AWS_AUTHORIZERS_MAX);
     }
 
     fn tell_of_count(self, section: &Section<'_>, name: &str, most: usize) {
@@ -240,6 +244,17 @@ x = "chat"
         let within = beyond.replace("256KiB", "128KiB").replace("33KiB", "32KiB").replace("none", "10min");
         let within = within.replace("3h", "2h").replace("30s", "29s");
         assert_eq!(warnings(&format!("[api]\nprofile = \"aws\"{within}")), "");
+    }
+
+    #[test]
+    fn so_many_authorizers_has_an_api_on_api_gateway_and_no_more() {
+        let told = |count: usize| {
+            let authorizers: String =
+                (0..count).map(|number| format!("[authorizers.a{number}]\ntype = \"iam\"\n")).collect();
+            warnings(&format!("[api]\nprofile = \"aws\"\n{authorizers}"))
+        };
+        let expected = "[authorizers]: found 11, more than the 10 of an API on API Gateway";
+        assert_eq!((told(10).contains(expected), told(11).contains(expected)), (false, true));
     }
 
     #[test]
