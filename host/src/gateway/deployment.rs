@@ -19,6 +19,8 @@ pub struct Deployment {
     /// The parts of the base paths that lead to a stage without its name; the longest first.
     base_paths: Vec<(Vec<String>, Arc<Stage>)>,
     access: Access,
+    /// Whether every message of every stage waits for those before it.
+    is_in_order: bool,
 }
 
 /// What a deployment was made of.
@@ -69,7 +71,8 @@ impl Deployment {
         let mut base_paths: Vec<_> =
             stages.values().filter_map(|stage| Some((parts(stage.base_path.as_deref()?), Arc::clone(stage)))).collect();
         base_paths.sort_by_key(|(parts, _)| std::cmp::Reverse(parts.len()));
-        Self { version, stages, base_paths, access: Access::default() }
+        let is_in_order = stages.values().all(|stage| stage.routes.is_in_order());
+        Self { version, stages, base_paths, access: Access::default(), is_in_order }
     }
 
     /// The same with what its manifest says of who has access.
@@ -79,6 +82,11 @@ impl Deployment {
 
     pub fn access(&self) -> &Access {
         &self.access
+    }
+
+    /// Known without a look at a message, nor at its stage.
+    pub fn is_in_order(&self) -> bool {
+        self.is_in_order
     }
 
     pub fn stage(&self, name: &str) -> Option<&Arc<Stage>> {

@@ -25,6 +25,9 @@ impl Gateway {
     /// What a message of that connection waits for.
     pub fn ordering(&self, connection: &Connection, body: &Payload) -> Ordering {
         let deployment = self.deployment.load();
+        if deployment.is_in_order() {
+            return Ordering::Connection;
+        }
         deployment.stage(&connection.stage).map_or(Ordering::Connection, |stage| stage.routes.ordering(body))
     }
 

@@ -83,6 +83,11 @@ impl RouteTable {
         &self.expression
     }
 
+    /// Whether every message waits for those before it.
+    pub fn is_in_order(&self) -> bool {
+        self.ordering == Ordering::Connection && !self.orderings_differ
+    }
+
     /// What a message waits for. Where all wait for the same, it is not looked at.
     pub fn ordering(&self, body: &Payload) -> Ordering {
         match self.orderings_differ {

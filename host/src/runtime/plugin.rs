@@ -3,7 +3,7 @@
 //! Each event gets a sandbox of its own, made from an image and dropped afterwards; where the
 //! manifest asks for it, instances are kept for so many events.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -187,16 +187,19 @@ impl Plugin {
             let result = Err(InvokeError::Overloaded(EVENT_WAIT_MAX));
             return Invocation { result, instantiate: total, total, memory_bytes: 0 };
         };
-        let result = self.in_time(self.run(caller, call, &mut progress)).await;
+        let result = self.in_time(pin!(self.run(caller, call, &mut progress))).await;
         let instantiate = progress.started.map_or(Duration::ZERO, |started| started - arrived);
         Invocation { result, instantiate, total: arrived.elapsed(), memory_bytes: progress.memory_bytes }
     }
 
-    /// Runs a guest within its timeout, and on the clock of its CPU budget.
-    async fn in_time<T>(&self, guest: impl Future<Output = Result<T, InvokeError>>) -> Result<T, InvokeError> {
+    /// Runs a guest within its timeout, and on the clock of its CPU budget. It is pinned already: a
+    /// future that is handed over stands in the other one twice, and each message has room made for it.
+    async fn in_time<T>(
+        &self,
+        guest: Pin<&mut impl Future<Output = Result<T, InvokeError>>>,
+    ) -> Result<T, InvokeError> {
         let now = Instant::now();
         let timeout = self.scope.limits.timeout;
-        let guest = pin!(guest);
         match tokio::time::timeout_at((now + timeout).into(), Metered::new(now, guest)).await {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => Err(InvokeError::Panicked(panic)),
@@ -293,7 +296,7 @@ impl Plugin {
             let started = self.pre.instantiate_async(&mut store).await;
             started.map_err(|error| self.failure(&store, &error))
         };
-        let instance = self.in_time(starting).await.map_err(|error| {
+        let instance = self.in_time(pin!(starting)).await.map_err(|error| {
             let backtrace = error.backtrace().unwrap_or_default();
             anyhow!("it does not start: {}{backtrace}", error.explain())
         })?;
