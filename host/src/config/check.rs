@@ -389,7 +389,8 @@ fn route<'m>(section: &Section<'m>, name: &str, entry: &Entry<'m>, known: &Known
             let throttle = throttle::rate(&mut table, "throttle").flatten();
             let ordering = table.read("ordering", ordering);
             let models = model::of_route(&mut table, known.models);
-            let authorizer = table.read("authorizer", |value| authorizer_name(value, known.authorizers));
+            let authorizer =
+                table.read("authorizer", |value| known.authorizers.named(value::text(value)?, "an authorizer"));
             let wrong_authorizer = authorizer.is_none() && table.is_written("authorizer");
             let api_key_required = table.read("api_key_required", value::flag).unwrap_or(false);
             table.finish();
@@ -427,29 +428,9 @@ fn is_dotted_key(table: &DeTable<'_>) -> bool {
 }
 
 fn integration_name(value: &DeValue<'_>, integrations: &Section<'_>) -> Result<String, Wrong> {
-    match value.as_str() {
-        Some(name) if integrations.is_written(name) => Ok(name.to_owned()),
-        Some(name) => Err(match nearest(name, integrations.entries().map(|entry| entry.key)) {
-            Some(nearest) => Wrong::new("an integration that is there", format!("did you mean {nearest:?}?")),
-            None => Wrong::new("an integration that is there", format!("add [integrations.{name}]")),
-        }),
-        None => {
-            let expected = "the name of an integration, or { integration = \"NAME\", route_response = true }";
-            Err(Wrong::new(expected, ""))
-        }
-    }
-}
-
-fn authorizer_name(value: &DeValue<'_>, authorizers: &Section<'_>) -> Result<String, Wrong> {
-    let name = value::text(value)?;
-    if authorizers.is_written(name) {
-        return Ok(name.to_owned());
-    }
-    let advice = match nearest(name, authorizers.entries().map(|entry| entry.key)) {
-        Some(nearest) => format!("did you mean {nearest:?}?"),
-        None => format!("add [authorizers.{name}]"),
-    };
-    Err(Wrong::new("an authorizer that is there", advice))
+    let expected = "the name of an integration, or { integration = \"NAME\", route_response = true }";
+    let name = value.as_str().ok_or_else(|| Wrong::new(expected, ""))?;
+    integrations.named(name, "an integration")
 }
 
 /// Tells the integrations that no route uses.

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use toml::de::DeValue;
 
 use super::check::{NAME_LENGTH_MAX, expression};
-use super::other_names::nearest;
 use super::section::Section;
 use super::value::{self, Wrong};
 use crate::gateway::RouteSelectionExpression;
@@ -54,7 +53,9 @@ pub fn of_route(table: &mut Section<'_>, models: &Section<'_>) -> Option<Request
     let by_key: BTreeMap<_, _> = section
         .entries()
         .filter_map(|entry| {
-            let name = section.meaning(&section.name_of(entry.key), entry.value, |value| model_name(value, models))?;
+            let name = section.meaning(&section.name_of(entry.key), entry.value, |value| {
+                models.named(value::text(value)?, "a model")
+            })?;
             Some((entry.key.to_owned(), name))
         })
         .collect();
@@ -87,18 +88,6 @@ fn selection(value: &DeValue<'_>) -> Result<RouteSelectionExpression, Wrong> {
         Some("$default") => Ok(RouteSelectionExpression::parse(r"\$default").expect("a text is an expression")),
         _ => expression(value),
     }
-}
-
-fn model_name(value: &DeValue<'_>, models: &Section<'_>) -> Result<String, Wrong> {
-    let name = value::text(value)?;
-    if models.is_written(name) {
-        return Ok(name.to_owned());
-    }
-    let advice = match nearest(name, models.entries().map(|entry| entry.key)) {
-        Some(nearest) => format!("did you mean {nearest:?}?"),
-        None => format!("add [models.{name}]"),
-    };
-    Err(Wrong::new("a model that is there", advice))
 }
 
 /// Tells the models that no route uses.

@@ -164,6 +164,18 @@ impl<'m> Section<'m> {
         self.problems.error(value.span(), format!("{name}: found {found}, expected {}", wrong.expected), wrong.advice);
     }
 
+    /// The name of one of its entries; `what` it is that is named, as an error calls it.
+    pub fn named(&self, name: &str, what: &str) -> Result<String, Wrong> {
+        if self.is_written(name) {
+            return Ok(name.to_owned());
+        }
+        let advice = match nearest(name, self.entries().map(|entry| entry.key)) {
+            Some(nearest) => format!("did you mean {nearest:?}?"),
+            None => format!("add [{}]", self.name_of(name)),
+        };
+        Err(Wrong::new(format!("{what} that is there"), advice))
+    }
+
     /// Tells what is wrong with a key that is not ours to choose.
     pub fn wrong_key(&self, entry: &Entry<'_>, wrong: Wrong) {
         let problem = format!("{}: found the name {:?}, expected {}", self.name, entry.key, wrong.expected);

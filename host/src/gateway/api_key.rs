@@ -143,11 +143,22 @@ fn counted(record: &[u8], number: u64) -> Option<u64> {
 mod tests {
     use std::time::Duration;
 
+    use tempfile::TempDir;
+
     use super::*;
     use crate::backend::{Durability, SledOptions};
 
     fn key(quota: Option<Quota>) -> ApiKey {
         ApiKey { id: "team".into(), stages: None, throttle: None, quota }
+    }
+
+    /// With its folder, which goes with the test.
+    fn backend() -> (TempDir, Backend) {
+        let folder = tempfile::tempdir().unwrap();
+        let durability = Durability::Interval(Duration::from_millis(10));
+        let options = SledOptions { folder: folder.path().to_owned(), durability };
+        let backend = Backend::open_sled(&options).unwrap();
+        (folder, backend)
     }
 
     /// 2026-11-27, a Friday.
@@ -191,10 +202,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_quota_counts_to_its_limit_and_begins_anew_with_its_period() {
-        let folder = tempfile::tempdir().unwrap();
-        let durability = Durability::Interval(Duration::from_millis(10));
-        let options = SledOptions { folder: folder.path().to_owned(), durability };
-        let backend = Backend::open_sled(&options).unwrap();
+        let (_folder, backend) = backend();
         let key = key(Some(Quota { limit: 2, period: Period::Day }));
         let mut counted = Vec::new();
         for at in [NOW, NOW + 1, NOW + 2, NOW + DAY_MILLIS, NOW + DAY_MILLIS, NOW + DAY_MILLIS] {
@@ -209,10 +217,7 @@ mod tests {
 
     #[tokio::test]
     async fn those_who_come_at_once_are_counted_each() {
-        let folder = tempfile::tempdir().unwrap();
-        let durability = Durability::Interval(Duration::from_millis(10));
-        let options = SledOptions { folder: folder.path().to_owned(), durability };
-        let backend = Backend::open_sled(&options).unwrap();
+        let (_folder, backend) = backend();
         let key = Arc::new(key(Some(Quota { limit: 5, period: Period::Month })));
         let all = (0..8).map(|_| {
             let (key, backend) = (Arc::clone(&key), backend.clone());

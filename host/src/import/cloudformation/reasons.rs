@@ -4,7 +4,7 @@ const TAGS: &str = "tags are of the bill that nobody sends here";
 const DESCRIPTION: &str = "nothing shows it; a comment can say it";
 const OF_HTTP_APIS: &str = "API Gateway has it for HTTP APIs only";
 const LOGGING: &str = "what the log tells is chosen with RUST_LOG, and no message is in it";
-const CREDENTIALS: &str = "no role is assumed, and requests to functions are not signed";
+const CREDENTIALS: &str = "no role is assumed; sign_with of a function signs with an access key";
 
 /// Properties by the last part of a kind, and of their path the beginning.
 const REASONS: &[(&str, &str, &str)] = &[
