@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Uri;
 
+use crate::backend::BackendError;
 use crate::capability::Caller;
 use crate::event::{Decision, Event, Field, Grant};
 use crate::gateway::integration::{Lambda, Source};
@@ -95,6 +96,8 @@ pub enum NotGranted {
     ApiKey(&'static str),
     #[error("the API key {0} is used more often than its {1} allows")]
     OverUsed(Arc<str>, &'static str),
+    #[error("its API key cannot be counted: {0}")]
+    Uncounted(#[from] BackendError),
     /// The authorizer's own failure.
     #[error("the authorizer failed: {}", .0.explain())]
     Failed(InvokeError),
@@ -108,7 +111,7 @@ impl NotGranted {
             Self::Denied | Self::Unsigned(_) | Self::ApiKey(_) => 403,
             Self::Token(error) => error.status(),
             Self::OverUsed(..) | Self::Failed(InvokeError::Overloaded(_)) => 429,
-            Self::Failed(_) => 500,
+            Self::Uncounted(_) | Self::Failed(_) => 500,
         }
     }
 }

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use tracing::{Level, event, warn};
+use tracing::warn;
 
 use crate::connections::{HeldApiKey, Peer};
 use crate::event::{Event, now};
 use crate::gateway::api_key::{ApiKeySource, ApiKeys};
 use crate::gateway::authorizer::{Asked, Asking, Authorizer, Granted, NotGranted};
 use crate::gateway::{Gateway, Stage};
-use crate::runtime::InvokeError;
 
 /// What a route asks of whoever wants to come in.
 #[derive(Clone, Default)]
@@ -76,12 +75,10 @@ impl Gateway {
         if key.throttle.as_ref().is_some_and(|throttle| !throttle.allows()) {
             return Err(NotGranted::OverUsed(Arc::clone(&key.id), "throttle"));
         }
-        match key.count(&self.backend, now()).await {
-            Ok(true) => {}
-            Ok(false) => return Err(NotGranted::OverUsed(Arc::clone(&key.id), "quota")),
-            Err(error) => return Err(NotGranted::Failed(InvokeError::Failed(error.to_string()))),
+        match key.count(&self.backend, now()).await? {
+            true => Ok(HeldApiKey::new(&key.id, sent)),
+            false => Err(NotGranted::OverUsed(Arc::clone(&key.id), "quota")),
         }
-        Ok(HeldApiKey::new(&key.id, sent))
     }
 
     /// Says why a peer is not let in: an authorizer's own failure always, what a peer can cause now and then.
@@ -92,7 +89,7 @@ impl Gateway {
         let status = refused.status();
         if let NotGranted::Failed(error) = refused {
             let backtrace = error.backtrace().map(tracing::field::display);
-            event!(Level::WARN, authorizer, status, source_ip, %request_id, backtrace, "a peer is not let in: {refused}");
+            warn!(authorizer, status, source_ip, %request_id, backtrace, "a peer is not let in: {refused}");
         } else {
             self.refusals.tell(|untold| {
                 warn!(authorizer, status, source_ip, %request_id, untold, "a peer is not let in: {refused}");
