@@ -12,7 +12,7 @@ use crate::backend::Backend;
 use crate::capability::Caller;
 use crate::connections::Connections;
 use crate::event::{Event, Response};
-use crate::id::{ConnectionId, RequestId};
+use crate::id::ConnectionId;
 use crate::metrics::Metrics;
 use crate::runtime::{InvokeError, message_fits};
 use crate::telling::Telling;
@@ -182,8 +182,7 @@ impl Gateway {
     }
 
     /// Invokes a route's integration and tells the log and the metrics how it went.
-    async fn run(&self, stage: &Stage, route: &Route, caller: Caller, event: &Event) -> Ran {
-        let (connection_id, request_id) = (caller.connection.id, caller.request_id);
+    async fn run(&self, stage: &Stage, route: &Route, caller: &Caller, event: &Event) -> Ran {
         let mut invocation = route.integration.invoke(caller, event).await;
         // What goes back to the peer is a message; what stays here may be larger.
         if route.route_response && matches!(event, Event::Message { .. }) {
@@ -193,7 +192,7 @@ impl Gateway {
         route.metrics.record(&invocation);
         route.metrics.watched.record(route.integration.asked(), &invocation);
         if let Err(error) = &invocation.result {
-            report(route, connection_id, request_id, error);
+            report(route, caller, error);
         }
         Ran { result: invocation.result, latency: invocation.total }
     }
@@ -216,7 +215,7 @@ impl From<&Ran> for access_log::Invoked {
 }
 
 /// One line for whoever runs the handler: what failed, which version of it, and for which request.
-fn report(route: &Route, connection_id: ConnectionId, request_id: RequestId, error: &InvokeError) {
+fn report(route: &Route, caller: &Caller, error: &InvokeError) {
     let integration = &route.integration;
     macro_rules! say {
         ($level:expr) => {
@@ -225,8 +224,8 @@ fn report(route: &Route, connection_id: ConnectionId, request_id: RequestId, err
                 plugin = %integration.name(),
                 version = integration.version().map(tracing::field::display),
                 route = %route.key,
-                %connection_id,
-                %request_id,
+                connection_id = %caller.connection.id,
+                request_id = %caller.request_id,
                 // The last, as it has lines of its own.
                 backtrace = error.backtrace().map(tracing::field::display),
                 "{}",

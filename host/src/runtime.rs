@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -78,16 +78,18 @@ impl Runtime {
         Ok(Arc::new(Self { engine, linker, cache, places, warm_places, memory }))
     }
 
-    /// So many places in the pool, waited for as long as `wait`; `None` is for ever.
-    async fn places(&self, count: u32, wait: Option<Duration>) -> Option<SemaphorePermit<'_>> {
+    /// So many places in the pool, waited for as long as `wait`, which is for ever as `None`; and the
+    /// time when they were there. `now` is the present one.
+    async fn places(&self, count: u32, now: Instant, wait: Option<Duration>) -> Option<(SemaphorePermit<'_>, Instant)> {
         if let Ok(places) = self.places.try_acquire_many(count) {
-            return Some(places);
+            return Some((places, now));
         }
         let places = self.places.acquire_many(count);
-        match wait {
+        let places = match wait {
             Some(wait) => tokio::time::timeout(wait, places).await.ok()?.ok(),
             None => places.await.ok(),
-        }
+        };
+        Some((places?, Instant::now()))
     }
 }
 

@@ -119,7 +119,7 @@ impl Invoke {
         let event = self.event(&config, key);
         // The guest runs on this thread: nothing else does while it is awaited.
         let before = ThreadTime::now();
-        let invocation = integration.invoke(caller, &event).await;
+        let invocation = integration.invoke(&caller, &event).await;
         let cpu = before.elapsed();
         let mut report = Report::default();
         report.answer(&invocation, key, route.route_response);

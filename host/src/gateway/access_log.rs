@@ -64,26 +64,14 @@ pub struct Invoked {
     pub error: Option<String>,
 }
 
-/// The line of an event that is still to end.
-pub struct Line<'l> {
-    log: &'l AccessLog,
-    caller: Caller,
-}
-
 impl AccessLog {
-    pub fn line(&self, caller: Caller) -> Line<'_> {
-        Line { log: self, caller }
-    }
-}
-
-impl Line<'_> {
-    /// Queues it; never waits.
-    pub fn write(self, event: &Event, outcome: &Outcome) {
-        let line = line(&self.log.format, |variable| match variable {
-            Variable::Event(variable) => variable.value(&self.caller, event),
+    /// Queues the line of an event; never waits.
+    pub fn write(&self, caller: &Caller, event: &Event, outcome: &Outcome) {
+        let line = line(&self.format, |variable| match variable {
+            Variable::Event(variable) => variable.value(caller, event),
             Variable::Outcome(told) => outcome.value(*told),
         });
-        self.log.sink.write(line.as_bytes());
+        self.sink.write(line.as_bytes());
     }
 }
 

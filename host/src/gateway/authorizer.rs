@@ -146,7 +146,7 @@ impl Authorizer {
         let Event::Connect { headers, query_string } = event else { return Err(NotGranted::Denied) };
         match &self.by {
             By::Component(plugin) => {
-                let invocation = Box::pin(plugin.authorize(caller.clone(), headers, query_string)).await;
+                let invocation = plugin.authorize(caller, headers, query_string).await;
                 granted(invocation.result.map_err(NotGranted::Failed)?, None)
             }
             By::Lambda(lambda) => {

@@ -62,7 +62,7 @@ impl Gateway {
         let mut caller = stage.caller(&Arc::new(connection), RouteKey::Connect.as_str().into(), now());
         let mut progress = Progress::default();
         let decided = match self.pass_guards(&stage, &mut caller, &event, &target, &mut progress).await {
-            Ok(()) => self.decide(&stage, caller.clone(), &event, &mut progress).await,
+            Ok(()) => self.decide(&stage, &caller, &event, &mut progress).await,
             Err(refusal) => Err(refusal),
         };
         if let Err(refusal) = &decided
@@ -72,8 +72,8 @@ impl Gateway {
             let route = stage.routes.connect.as_ref();
             route.map_or(&stage.metrics, |route| &route.metrics.watched).client_error.increment(1);
         }
-        if let Some(line) = stage.line(&caller) {
-            line.write(&event, &outcome(decided.as_ref().err(), progress));
+        if let Some(log) = &stage.access_log {
+            log.write(&caller, &event, &outcome(decided.as_ref().err(), progress));
         }
         decided
     }
@@ -88,7 +88,7 @@ impl Gateway {
         target: &Uri,
         progress: &mut Progress,
     ) -> Result<(), Refusal> {
-        let route = stage.routes.connect.as_deref();
+        let route = stage.routes.connect.as_ref();
         if let Err(limit) = stage.throttles.upgrade(&caller.connection.peer, route) {
             self.refused.count(limit, Some(&caller.connection.peer));
             return Err(Refusal { status: 429 });
@@ -111,7 +111,7 @@ impl Gateway {
     async fn decide(
         &self,
         stage: &Stage,
-        caller: Caller,
+        caller: &Caller,
         event: &Event,
         progress: &mut Progress,
     ) -> Result<Admitted, Refusal> {
@@ -158,7 +158,7 @@ impl Gateway {
         &self,
         stage: &Stage,
         route: &Route,
-        caller: Caller,
+        caller: &Caller,
         event: &Event,
         progress: &mut Progress,
     ) -> Result<Option<String>, Refusal> {

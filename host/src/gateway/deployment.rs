@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::capability::{ApiInfo, Caller};
 use crate::connections::Connection;
 use crate::event::EpochMillis;
-use crate::gateway::access_log::{AccessLog, Line};
+use crate::gateway::access_log::AccessLog;
 use crate::gateway::throttles::Throttles;
 use crate::gateway::{Access, RouteTable};
 use crate::id::RequestId;
@@ -56,11 +56,6 @@ impl Stage {
             request_id: RequestId::next(),
             request_time,
         }
-    }
-
-    /// The line of an event that begins, where there is an access log.
-    pub fn line(&self, caller: &Caller) -> Option<Line<'_>> {
-        self.access_log.as_ref().map(|log| log.line(caller.clone()))
     }
 }
 

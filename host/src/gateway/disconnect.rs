@@ -25,18 +25,17 @@ impl Gateway {
     async fn tell_of_end(&self, stage: &Stage, connection: &Arc<Connection>, end: Disconnect) {
         let event = Event::Disconnect(end);
         let caller = stage.caller(connection, RouteKey::Disconnect.as_str().into(), now());
-        let line = stage.line(&caller);
         let ran = match &stage.routes.disconnect {
-            Some(route) => Some(self.run(stage, route, caller, &event).await),
+            Some(route) => Some(self.run(stage, route, &caller, &event).await),
             None => None,
         };
-        let Some(line) = line else { return };
+        let Some(log) = &stage.access_log else { return };
         let outcome = match ran.as_ref().map(|ran| &ran.result) {
             None => Outcome { status: 200, ..Outcome::default() },
             Some(Ok(response)) => Outcome { status: response.status_code, ..Outcome::default() },
             Some(Err(error)) => ErrorFrame::from(error).into(),
         };
-        line.write(&event, &Outcome { integration: ran.as_ref().map(Into::into), ..outcome });
+        log.write(&caller, &event, &Outcome { integration: ran.as_ref().map(Into::into), ..outcome });
     }
 
     /// Ends what another process left behind when it died, one after the other: `$disconnect` for

@@ -43,13 +43,13 @@ pub enum Integration {
 }
 
 impl Integration {
-    pub async fn invoke(&self, caller: Caller, event: &Event) -> Invocation {
+    pub async fn invoke(&self, caller: &Caller, event: &Event) -> Invocation {
         match self {
             Self::Component(plugin) => plugin.invoke(caller, event).await,
             // Boxed: the exchange is large, and an event of a component would carry its size.
-            Self::Http(http) => without_sandbox(Box::pin(http.invoke(&caller, event))).await,
-            Self::Lambda(lambda) => without_sandbox(Box::pin(lambda.invoke(&caller, event))).await,
-            Self::Mock(mock) => without_sandbox(async { mock.invoke(&caller, event) }).await,
+            Self::Http(http) => without_sandbox(Box::pin(http.invoke(caller, event))).await,
+            Self::Lambda(lambda) => without_sandbox(Box::pin(lambda.invoke(caller, event))).await,
+            Self::Mock(mock) => without_sandbox(async { mock.invoke(caller, event) }).await,
         }
     }
 

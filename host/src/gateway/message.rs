@@ -45,42 +45,28 @@ impl Gateway {
             return Some(ErrorFrame::Forbidden.payload(connection.id, request_id));
         };
         let route = stage.routes.select(&body);
-        let watched = route.as_ref().map_or(&stage.metrics, |route| &route.metrics.watched);
+        let watched = route.map_or(&stage.metrics, |route| &route.metrics.watched);
         watched.message_count.increment(1);
         let event = Event::Message { message_id: RequestId::next(), body };
-        let name = route.as_ref().map_or_else(|| "-".into(), |route| Arc::clone(&route.name));
+        let name = route.map_or_else(|| "-".into(), |route| Arc::clone(&route.name));
         let caller = stage.caller(connection, name, received);
-        let (request_id, line) = (caller.request_id, stage.line(&caller));
-        let throttled = stage.throttles.message(connection, route.as_deref());
-        let ending = match (throttled, &route) {
-            (Err(limit), _) => {
-                self.refused.count(limit, Some(&connection.peer));
-                Ending::Refused(ErrorFrame::TooManyRequests, None)
-            }
-            (Ok(()), Some(route)) => self.handle(&stage, route, caller, &event).await,
-            (Ok(()), None) => {
-                self.metrics.no_route();
-                let expression = stage.routes.expression().as_str();
-                let why = format_args!(
-                    "no route has the key that {expression} makes of it, and there is no $default; add one to [routes]"
-                );
-                self.tell_of_no_route(connection, request_id, why);
-                Ending::Refused(ErrorFrame::Forbidden, None)
-            }
+        let ending = match self.handled_by(&stage, route, &caller, &event) {
+            Ok(route) => Ending::Ran(self.run(&stage, route, &caller, &event).await),
+            Err(refused) => refused,
         };
-        if let Some(line) = line {
-            line.write(&event, &ending.outcome());
+        if let Some(log) = &stage.access_log {
+            log.write(&caller, &event, &ending.outcome());
         }
         let answer = match ending {
             Ending::Refused(frame, _) => {
                 watched.client_error.increment(1);
-                Some(frame.payload(connection.id, request_id))
+                Some(frame.payload(connection.id, caller.request_id))
             }
             Ending::Ran(Ran { result: Ok(response), .. }) => {
-                response.body.filter(|_| route.as_ref().is_some_and(|route| route.route_response))
+                response.body.filter(|_| route.is_some_and(|route| route.route_response))
             }
             Ending::Ran(Ran { result: Err(error), .. }) => {
-                Some(ErrorFrame::from(&error).payload(connection.id, request_id))
+                Some(ErrorFrame::from(&error).payload(connection.id, caller.request_id))
             }
         };
         watched.message_count.increment(answer.is_some().into());
@@ -95,19 +81,38 @@ impl Gateway {
         });
     }
 
-    /// What stands between a message and its handler, and then the handler.
-    async fn handle(&self, stage: &Stage, route: &Route, caller: Caller, event: &Event) -> Ending {
+    /// The route that handles a message, where nothing stands before it.
+    fn handled_by<'r>(
+        &self,
+        stage: &Stage,
+        route: Option<&'r Route>,
+        caller: &Caller,
+        event: &Event,
+    ) -> Result<&'r Route, Ending> {
+        let (connection, request_id) = (&*caller.connection, caller.request_id);
+        if let Err(limit) = stage.throttles.message(connection, route) {
+            self.refused.count(limit, Some(&connection.peer));
+            return Err(Ending::Refused(ErrorFrame::TooManyRequests, None));
+        }
+        let Some(route) = route else {
+            self.metrics.no_route();
+            let expression = stage.routes.expression().as_str();
+            let why = format_args!(
+                "no route has the key that {expression} makes of it, and there is no $default; add one to [routes]"
+            );
+            self.tell_of_no_route(connection, request_id, why);
+            return Err(Ending::Refused(ErrorFrame::Forbidden, None));
+        };
         if let (Some(models), Event::Message { message_id, body }) = (&route.models, event)
             && let Err(why) = models.check(body)
         {
-            let (connection_id, request_id) = (caller.connection.id, caller.request_id);
             self.telling.tell(|untold| {
-                let route = &route.key;
+                let (route, connection_id) = (&route.key, connection.id);
                 info!(%route, %connection_id, %request_id, untold, "a message is refused with Bad request body: {why}");
             });
-            return Ending::Refused(ErrorFrame::BadRequestBody(*message_id), Some(why));
+            return Err(Ending::Refused(ErrorFrame::BadRequestBody(*message_id), Some(why)));
         }
-        Ending::Ran(self.run(stage, route, caller, event).await)
+        Ok(route)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Routes, and the table in which a message finds its own.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::gateway::{Guard, Integration, RequestModels, RouteKey, RouteSelectionExpression};
@@ -36,10 +36,11 @@ pub struct Route {
 
 /// All routes of an API. It does not change: a change makes a new one.
 pub struct RouteTable {
-    pub connect: Option<Arc<Route>>,
-    pub disconnect: Option<Arc<Route>>,
-    default: Option<Arc<Route>>,
-    custom: HashMap<Box<str>, Arc<Route>>,
+    pub connect: Option<Route>,
+    pub disconnect: Option<Route>,
+    default: Option<Route>,
+    /// Few, so that a comparison or two take less than a hash.
+    custom: BTreeMap<Box<str>, Route>,
     expression: RouteSelectionExpression,
     /// Of a message without a route.
     ordering: Ordering,
@@ -57,13 +58,12 @@ impl RouteTable {
             connect: None,
             disconnect: None,
             default: None,
-            custom: HashMap::new(),
+            custom: BTreeMap::new(),
             expression,
             ordering,
             orderings_differ: false,
         };
         for route in routes {
-            let route = Arc::new(route);
             if matches!(route.key, RouteKey::Default | RouteKey::Custom(_)) {
                 table.orderings_differ |= route.ordering != ordering;
             }
@@ -97,13 +97,13 @@ impl RouteTable {
     }
 
     /// The route of a message: the one whose key is what the expression says, else `$default`.
-    pub fn select(&self, body: &Payload) -> Option<Arc<Route>> {
+    pub fn select(&self, body: &Payload) -> Option<&Route> {
         let custom = match body {
             Payload::Text(text) if !self.custom.is_empty() => {
                 self.expression.evaluate(text).and_then(|key| self.custom.get(&*key))
             }
             _ => None,
         };
-        custom.or(self.default.as_ref()).cloned()
+        custom.or(self.default.as_ref())
     }
 }

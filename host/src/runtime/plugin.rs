@@ -3,7 +3,7 @@
 //! Each event gets a sandbox of its own, made from an image and dropped afterwards; where the
 //! manifest asks for it, instances are kept for so many events.
 
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -156,9 +156,10 @@ impl Plugin {
     ///
     /// # Cancel safety
     /// Dropping the future ends the guest where it stands; what it has posted or written stays.
-    pub async fn invoke(&self, caller: Caller, event: &Event) -> Invocation {
+    pub async fn invoke(&self, caller: &Caller, event: &Event) -> Invocation {
         assert_eq!(self.scope.world, World::RouteHandler, "only what handles routes is bound to one");
-        let invocation = self.in_turn(caller, event.wait_max(), async |instance| instance.handle(event).await).await;
+        let invocation =
+            self.in_turn(caller, event.wait_max(), async |instance| instance.handle(caller, event).await).await;
         invocation.map(|response| self.check(response.into()))
     }
 
@@ -166,39 +167,39 @@ impl Plugin {
     ///
     /// # Cancel safety
     /// As for `invoke`.
-    pub async fn authorize(&self, caller: Caller, headers: &[Field], query_string: &[Field]) -> Invocation<Decision> {
+    pub async fn authorize(&self, caller: &Caller, headers: &[Field], query_string: &[Field]) -> Invocation<Decision> {
         let wait = Some(EVENT_WAIT_MAX);
         let invocation =
-            self.in_turn(caller, wait, async |instance| instance.authorize(headers, query_string).await).await;
+            self.in_turn(caller, wait, async |instance| instance.authorize(caller, headers, query_string).await).await;
         invocation.map(|decision| Ok(decision.into()))
     }
 
     /// Makes one call into a guest once a place is free, waited for as long as `wait`.
     async fn in_turn<T>(
         &self,
-        caller: Caller,
+        caller: &Caller,
         wait: Option<Duration>,
         call: impl AsyncFnOnce(&mut Instance) -> wasmtime::Result<Result<T, String>>,
     ) -> Invocation<T> {
         let arrived = Instant::now();
         let mut progress = Progress::default();
-        let Some(_places) = self.runtime.places(self.places, wait).await else {
+        let Some((_places, now)) = self.runtime.places(self.places, arrived, wait).await else {
             let total = arrived.elapsed();
             let result = Err(InvokeError::Overloaded(EVENT_WAIT_MAX));
             return Invocation { result, instantiate: total, total, memory_bytes: 0 };
         };
-        let result = self.in_time(pin!(self.run(caller, call, &mut progress))).await;
+        // Boxed: a guest is large, and each future that it is handed to would be copied with it.
+        let result = self.in_time(now, Box::pin(self.run(caller, call, &mut progress))).await;
         let instantiate = progress.started.map_or(Duration::ZERO, |started| started - arrived);
         Invocation { result, instantiate, total: arrived.elapsed(), memory_bytes: progress.memory_bytes }
     }
 
-    /// Runs a guest within its timeout, and on the clock of its CPU budget. It is pinned already: a
-    /// future that is handed over stands in the other one twice, and each message has room made for it.
+    /// Runs a guest within its timeout, and on the clock of its CPU budget. `now` is the present time.
     async fn in_time<T>(
         &self,
-        guest: Pin<&mut impl Future<Output = Result<T, InvokeError>>>,
+        now: Instant,
+        guest: impl Future<Output = Result<T, InvokeError>> + Unpin,
     ) -> Result<T, InvokeError> {
-        let now = Instant::now();
         let timeout = self.scope.limits.timeout;
         match tokio::time::timeout_at((now + timeout).into(), Metered::new(now, guest)).await {
             Ok(Ok(result)) => result,
@@ -209,11 +210,11 @@ impl Plugin {
 
     async fn run<T>(
         &self,
-        caller: Caller,
+        caller: &Caller,
         call: impl AsyncFnOnce(&mut Instance) -> wasmtime::Result<Result<T, String>>,
         progress: &mut Progress,
     ) -> Result<T, InvokeError> {
-        let mut instance = self.instance(caller).await?;
+        let mut instance = self.instance(caller.clone()).await?;
         progress.started = Some(Instant::now());
         let answer = call(&mut instance).await;
         progress.memory_bytes = instance.store.data().memory.bytes();
@@ -296,7 +297,7 @@ impl Plugin {
             let started = self.pre.instantiate_async(&mut store).await;
             started.map_err(|error| self.failure(&store, &error))
         };
-        let instance = self.in_time(pin!(starting)).await.map_err(|error| {
+        let instance = self.in_time(Instant::now(), pin!(starting)).await.map_err(|error| {
             let backtrace = error.backtrace().unwrap_or_default();
             anyhow!("it does not start: {}{backtrace}", error.explain())
         })?;
@@ -326,9 +327,7 @@ type Authorized = (Result<wit_authorizer::Decision, String>,);
 
 impl Instance {
     /// The instance is of a plugin that handles routes.
-    async fn handle(&mut self, event: &Event) -> wasmtime::Result<Result<wit::Response, String>> {
-        let caller = self.store.data().capabilities.caller.clone();
-        let context = context(&caller);
+    async fn handle(&mut self, caller: &Caller, event: &Event) -> wasmtime::Result<Result<wit::Response, String>> {
         let (headers, query_string);
         let event = match event {
             Event::Connect { headers: sent, query_string: asked } => {
@@ -342,21 +341,21 @@ impl Instance {
                 wit::Event::Disconnect(wit::DisconnectEvent { status_code: end.status_code, reason: &end.reason })
             }
         };
-        let (answer,) = trusted::handle(self.function).call_async(&mut self.store, (context, event)).await?;
+        let (answer,) = trusted::handle(self.function).call_async(&mut self.store, (context(caller), event)).await?;
         Ok(answer)
     }
 
     async fn authorize(
         &mut self,
+        caller: &Caller,
         headers: &[Field],
         query_string: &[Field],
     ) -> wasmtime::Result<Result<wit_authorizer::Decision, String>> {
-        let caller = self.store.data().capabilities.caller.clone();
         let (headers, query_string) = (borrowed(headers), borrowed(query_string));
         let request = wit::ConnectEvent { headers: &headers, query_string: &query_string };
         // Checked for each upgrade, which is 0.2 us; only a handler's is worth a proof.
         let authorize = self.function.typed::<AuthorizeParameters<'_>, Authorized>(&self.store)?;
-        let (decision,) = authorize.call_async(&mut self.store, (context(&caller), request)).await?;
+        let (decision,) = authorize.call_async(&mut self.store, (context(caller), request)).await?;
         Ok(decision)
     }
 }
