@@ -89,6 +89,8 @@ async fn a_message_that_is_no_json_or_names_no_route_is_answered_and_its_connect
         assert!(frame.starts_with(r#"{"message": "Forbidden", "connectionId":""#), "{frame}");
     }
     assert_eq!(peer.ask(r#"{"action":"known","do":"echo still here"}"#).await, "still here");
+    let told = || server.log.text().lines().skip(seen).count();
+    eventually("the log tells of each", async || told() >= messages.len()).await;
     let text = server.log.text();
     let lines: Vec<_> = text.lines().skip(seen).collect();
     assert_eq!(lines.len(), messages.len(), "{text}");

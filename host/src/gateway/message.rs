@@ -81,7 +81,7 @@ impl Gateway {
         });
     }
 
-    /// The route that handles a message, where nothing stands before it.
+    /// The route that handles a message; where something stands before it, what the message comes to.
     fn handled_by<'r>(
         &self,
         stage: &Stage,
