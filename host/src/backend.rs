@@ -1,6 +1,6 @@
-//! What is remembered: connection rows with an index on every attribute, and key-value buckets.
+//! The stored data: connection rows with an index on every attribute, and key-value buckets.
 //!
-//! Checks names and sizes once, whichever engine stands behind. Knows nothing of sockets or guests.
+//! Checks names and sizes here, so that the storage engine need not. Does not know sockets or guests.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,41 +16,41 @@ mod tests;
 
 use sled::Sled;
 
-/// One row for each connection, from before `$connect` until after `$disconnect`.
+/// The row of one connection. It exists from before `$connect` until after `$disconnect`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     pub id: ConnectionId,
     pub stage: String,
     pub connected_at: EpochMillis,
-    /// Whether `$connect` let it in; a row that a crash leaves before that never was a connection.
+    /// Whether `$connect` admitted the connection. A row that a crash leaves before that does not get a `$disconnect`.
     pub admitted: bool,
-    /// Kept so that a later process can run `$disconnect` for a connection that this one left behind.
+    /// Stored so that the next process can run `$disconnect` for connections that this process leaves behind.
     pub peer: Peer,
-    /// A name may stand here several times. In the order of name, then value.
+    /// Sorted by name, then by value. A name may have several values.
     pub attributes: Vec<Field>,
 }
 
-/// Some of the answer, and where to go on.
+/// A part of a result, and the cursor for the next part.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page<T> {
     pub items: Vec<T>,
-    /// Asks for the rest; `None` at the end. It names the last item, so what comes and goes
-    /// between two pages moves nothing.
+    /// Where the next page begins; `None` on the last page. It names the last item of this page, so items that are
+    /// added or removed between two pages do not shift the next page.
     pub cursor: Option<String>,
 }
 
-/// Where a list of keys begins. Keys come in the order of their bytes.
+/// Where a page of keys begins. Keys are sorted by their bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeysFrom {
     Start,
     /// After the page that ended with this cursor.
     Cursor(String),
-    /// After so many keys, for a caller that can only count. Costs a walk over all of them.
+    /// After this number of keys, for a caller whose cursor is a count. Reads all skipped keys.
     Skip(u64),
 }
 
-/// What [`Backend::compare_and_swap`] found instead of the value that was expected.
-pub type Found = Option<Vec<u8>>;
+/// The value that [`Backend::compare_and_swap`] found in place of the expected value.
+pub type CurrentValue = Option<Vec<u8>>;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
@@ -60,18 +60,18 @@ pub enum BackendError {
     TooLarge(String),
     #[error("{0}")]
     Invalid(String),
-    /// The engine failed; the text says how.
+    /// The storage engine failed for this reason.
     #[error("the store failed: {0}")]
     Unavailable(String),
 }
 
-/// When a write is answered.
+/// When a write returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// At once; the engine flushes at this interval, which is what a crash may lose: of the
-    /// machine, or of this process.
+    /// At once. The engine flushes at this interval, so a crash of the machine or of this process may lose the writes
+    /// of that time.
     Interval(Duration),
-    /// When it is on the disk.
+    /// When the data is on the disk.
     Always,
 }
 
@@ -81,35 +81,36 @@ pub struct SledOptions {
     pub durability: Durability,
 }
 
-/// All that is remembered. Clones are the same backend; dropping the last one flushes and closes it.
+/// The store of one server. Clones refer to the same store; dropping the last one flushes and closes it.
 ///
 /// # Cancel safety
-/// Dropping the future of a write may or may not have written; a single row or key is never
-/// written by half, and a write is never overtaken by a later one.
+/// If the future of a write is dropped, the write may or may not happen. A single row or key is never written in part,
+/// and a later write never takes effect before an earlier one.
 #[derive(Clone)]
 pub struct Backend {
     engine: Sled,
 }
 
 impl Backend {
-    /// Opens the folder, or makes it; blocks. Rows that another process left behind are in it.
+    /// Opens the folder, and creates it if it does not exist. Blocks. The store contains the rows that an earlier
+    /// process left behind.
     ///
     /// # Errors
-    /// Another process has the folder, it cannot be written, or what is in it is damaged.
+    /// If another process uses the folder, if it is not writable, or if its content is damaged.
     pub fn open_sled(options: &SledOptions) -> anyhow::Result<Self> {
         Ok(Self { engine: Sled::open(options)? })
     }
 
     // ---- connection rows -------------------------------------------------------------------
 
-    /// Adds the row, in place of one of the same id.
-    pub async fn open_row(&self, row: Row) -> Result<(), BackendError> {
+    /// Adds the row, and replaces a row with the same id.
+    pub async fn insert_row(&self, row: Row) -> Result<(), BackendError> {
         check_attributes(&row.attributes)?;
-        let attributes = in_order(row.attributes)?;
-        self.engine.open_row(Row { attributes, ..row }).await
+        let attributes = normalize_attributes(row.attributes)?;
+        self.engine.insert_row(Row { attributes, ..row }).await
     }
 
-    /// Notes that `$connect` let the connection in.
+    /// Records that `$connect` admitted the connection.
     pub async fn admit_row(&self, id: ConnectionId) -> Result<(), BackendError> {
         self.engine.admit_row(id).await
     }
@@ -121,21 +122,21 @@ impl Backend {
     /// Replaces all attributes of the row.
     pub async fn put(&self, id: ConnectionId, attributes: Vec<Field>) -> Result<(), BackendError> {
         check_attributes(&attributes)?;
-        self.engine.change_row(id, |_| in_order(attributes)).await
+        self.engine.change_row(id, |_| normalize_attributes(attributes)).await
     }
 
-    /// Adds one attribute; no change where the row has it already.
+    /// Adds one attribute. Changes nothing if the row has it already.
     pub async fn add(&self, id: ConnectionId, name: String, value: String) -> Result<(), BackendError> {
         check_attribute(&name, &value)?;
         self.engine
             .change_row(id, |mut attributes| {
                 attributes.push((name, value));
-                in_order(attributes)
+                normalize_attributes(attributes)
             })
             .await
     }
 
-    /// Takes away that attribute, or all of that name where no value is given.
+    /// Removes one attribute, or all attributes of that name if `value` is `None`.
     pub async fn remove(&self, id: ConnectionId, name: String, value: Option<String>) -> Result<(), BackendError> {
         self.engine
             .change_row(id, |mut attributes| {
@@ -145,7 +146,7 @@ impl Backend {
             .await
     }
 
-    /// The rows of a stage that have this attribute, in the order of their ids, a page at a time.
+    /// Returns a page of the rows of a stage that have this attribute, sorted by id.
     pub async fn query(
         &self,
         stage: &str,
@@ -156,22 +157,22 @@ impl Backend {
         Ok(self.engine.query(stage, (name, value), parse_cursor(cursor)?))
     }
 
-    /// All connections, of any stage, whose row has this attribute.
+    /// Returns all connections of all stages whose row has this attribute.
     pub async fn matching(&self, name: String, value: String) -> Result<Vec<ConnectionId>, BackendError> {
         Ok(self.engine.matching((name, value)))
     }
 
-    /// All rows of a stage in the order of their ids, a page at a time.
+    /// Returns a page of all rows of a stage, sorted by id.
     pub async fn scan(&self, stage: &str, cursor: Option<String>) -> Result<Page<Row>, BackendError> {
         Ok(self.engine.scan(stage, parse_cursor(cursor)?))
     }
 
-    /// Removes the row, if it is there.
-    pub async fn drop_row(&self, id: ConnectionId) -> Result<(), BackendError> {
-        self.engine.drop_row(id).await
+    /// Removes the row if it exists.
+    pub async fn delete_row(&self, id: ConnectionId) -> Result<(), BackendError> {
+        self.engine.delete_row(id).await
     }
 
-    /// All rows; at the start, what a dead process left behind.
+    /// Returns all rows. At the start of a server these are the rows that an earlier process left behind.
     pub async fn rows(&self) -> Result<Vec<Row>, BackendError> {
         Ok(self.engine.rows())
     }
@@ -186,7 +187,7 @@ impl Backend {
         self.set_many(bucket, vec![(key, value)]).await
     }
 
-    /// Removes the key, if it is there.
+    /// Removes the key if it exists.
     pub async fn delete(&self, bucket: &str, key: String) -> Result<(), BackendError> {
         self.delete_many(bucket, vec![key]).await
     }
@@ -197,40 +198,40 @@ impl Backend {
         self.engine.exists(bucket, key).await
     }
 
-    /// The keys of the bucket, a page at a time.
+    /// Returns a page of the keys of the bucket.
     pub async fn list_keys(&self, bucket: &str, from: KeysFrom) -> Result<Page<String>, BackendError> {
         check_bucket(bucket)?;
         self.engine.list_keys(bucket, from).await
     }
 
-    /// Adds to a decimal number and says the sum; a key that is not there counts as 0.
+    /// Adds `delta` to the decimal number in the key and returns the sum. A key that does not exist counts as 0.
     ///
     /// # Errors
-    /// `Invalid` where the value is no number or the sum does not fit; then nothing has changed.
+    /// `Invalid` if the value is not a number or the sum overflows; then nothing changes.
     pub async fn increment(&self, bucket: &str, key: String, delta: i64) -> Result<i64, BackendError> {
         check_bucket(bucket)?;
         check_key(&key)?;
         self.engine.increment(bucket, key, delta).await
     }
 
-    /// Writes `new` if the key holds `expected`, where `None` is a key that is not there.
+    /// Writes `new` if the key has the value `expected`; `None` is a key that does not exist.
     pub async fn compare_and_swap(
         &self,
         bucket: &str,
         key: String,
         expected: Option<Vec<u8>>,
         new: Vec<u8>,
-    ) -> Result<Result<(), Found>, BackendError> {
+    ) -> Result<Result<(), CurrentValue>, BackendError> {
         check_bucket(bucket)?;
         check_key(&key)?;
         check_bytes("the value", new.len(), limits::VALUE_BYTES_MAX)?;
         self.engine.compare_and_swap(bucket, key, expected, new).await
     }
 
-    /// The values in the order of the keys.
+    /// Returns the values in the order of the keys.
     ///
     /// # Errors
-    /// `TooLarge` where they are more together than one call may answer.
+    /// `TooLarge` if all values together are larger than one call may return.
     pub async fn get_many(&self, bucket: &str, keys: Vec<String>) -> Result<Vec<Option<Vec<u8>>>, BackendError> {
         check_bucket(bucket)?;
         check_count("the batch", "keys", keys.len(), limits::BATCH_KEYS_MAX)?;
@@ -238,7 +239,7 @@ impl Backend {
         self.engine.get_many(bucket, keys).await
     }
 
-    /// Writes the values one after the other: a failure leaves the first of them written.
+    /// Writes the values one after the other. After a failure the earlier values remain written.
     pub async fn set_many(&self, bucket: &str, pairs: Vec<(String, Vec<u8>)>) -> Result<(), BackendError> {
         check_bucket(bucket)?;
         check_count("the batch", "keys", pairs.len(), limits::BATCH_KEYS_MAX)?;
@@ -250,7 +251,7 @@ impl Backend {
         self.engine.set_many(bucket, pairs).await
     }
 
-    /// Removes the keys that are there, one after the other.
+    /// Removes the keys that exist, one after the other.
     pub async fn delete_many(&self, bucket: &str, keys: Vec<String>) -> Result<(), BackendError> {
         check_bucket(bucket)?;
         check_count("the batch", "keys", keys.len(), limits::BATCH_KEYS_MAX)?;
@@ -258,16 +259,16 @@ impl Backend {
         self.engine.delete_many(bucket, keys).await
     }
 
-    // ---- the whole -------------------------------------------------------------------------
+    // ---- the whole store -------------------------------------------------------------------
 
-    /// Returns when everything that was written before is on the disk.
+    /// Returns when all earlier writes are on the disk.
     pub async fn flush(&self) -> Result<(), BackendError> {
         self.engine.flush().await
     }
 
-    /// Says where what is remembered disagrees with itself; empty when it is sound.
+    /// Returns the inconsistencies of the store; an empty list if there are none.
     ///
-    /// Reads all rows and all large values, and holds back writes for so long.
+    /// Reads all rows and all large values, and blocks writes until it is done.
     pub async fn verify(&self) -> Result<Vec<String>, BackendError> {
         self.engine.verify().await
     }
@@ -282,8 +283,8 @@ fn check_attribute(name: &str, value: &str) -> Result<(), BackendError> {
     check_bytes("the attribute's value", value.len(), limits::ATTRIBUTE_VALUE_BYTES_MAX)
 }
 
-/// The attributes as a row keeps them: sorted, and each of them once.
-fn in_order(mut attributes: Vec<Field>) -> Result<Vec<Field>, BackendError> {
+/// Sorts the attributes and removes duplicates, as a row stores them.
+fn normalize_attributes(mut attributes: Vec<Field>) -> Result<Vec<Field>, BackendError> {
     attributes.sort_unstable();
     attributes.dedup();
     check_count("the row", "attributes", attributes.len(), limits::ROW_ATTRIBUTES_MAX)?;
@@ -298,7 +299,7 @@ fn check_key(key: &str) -> Result<(), BackendError> {
     check_bytes("the key", key.len(), limits::KEY_BYTES_MAX)
 }
 
-/// What goes through one call is bounded, whichever way it goes.
+/// Checks the size of all values that one call reads or writes.
 fn check_batch_bytes(bytes: usize) -> Result<(), BackendError> {
     check_bytes("the batch", bytes, limits::HOST_CALL_BYTES)
 }
@@ -307,14 +308,14 @@ fn check_bytes(what: &str, found: usize, allowed: usize) -> Result<(), BackendEr
     check_count(what, "bytes", found, allowed)
 }
 
-fn check_count(what: &str, of: &str, found: usize, allowed: usize) -> Result<(), BackendError> {
+fn check_count(what: &str, unit: &str, found: usize, allowed: usize) -> Result<(), BackendError> {
     if found <= allowed {
         return Ok(());
     }
-    Err(BackendError::TooLarge(format!("{what} has {found} {of}; at most {allowed} are allowed")))
+    Err(BackendError::TooLarge(format!("{what} has {found} {unit}; at most {allowed} are allowed")))
 }
 
-/// A cursor of rows names the last row that was told.
+/// Parses a cursor of rows, which is the id of the last row of the page before.
 fn parse_cursor(cursor: Option<String>) -> Result<Option<ConnectionId>, BackendError> {
     let parse = |text: String| {
         let invalid = || BackendError::Invalid("the cursor is none that a page has given".to_owned());

@@ -1,4 +1,9 @@
 //! The contract in `wit/`, as Rust types and traits. Generated when the host is built.
+//!
+//! The types that represent the contract's resources are defined here, so that this module imports nothing of
+//! the host. `capability` implements their methods.
+
+use std::sync::Arc;
 
 wasmtime::component::bindgen!({
     path: "../wit",
@@ -25,8 +30,21 @@ wasmtime::component::bindgen!({
     exports: { default: async },
     ownership: Borrowing { duplicate_if_necessary: true },
     with: {
-        "wasi:keyvalue/store@0.2.0-draft.bucket": crate::capability::Bucket,
-        "wasi:keyvalue/store@0.2.0-draft2.bucket": crate::capability::Bucket,
-        "wasi:keyvalue/atomics@0.2.0-draft2.cas": crate::capability::Cas,
+        "wasi:keyvalue/store@0.2.0-draft.bucket": crate::bindings::Bucket,
+        "wasi:keyvalue/store@0.2.0-draft2.bucket": crate::bindings::Bucket,
+        "wasi:keyvalue/atomics@0.2.0-draft2.cas": crate::bindings::Cas,
     },
 });
+
+/// A bucket that the guest has opened.
+pub struct Bucket {
+    pub name: Arc<str>,
+}
+
+/// The value of a key when the guest read it. The guest's `swap` writes only if the key still has this value.
+pub struct Cas {
+    pub bucket: Arc<str>,
+    pub key: String,
+    /// `None` if the key did not exist.
+    pub value: Option<Vec<u8>>,
+}

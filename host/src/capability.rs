@@ -1,4 +1,4 @@
-//! What a guest may call: the host's side of the contract, one file for each interface.
+//! The host functions that a guest may call, with one file for each interface of the contract.
 //!
 //! Knows grants, connections and the backend. Does not know engines, routes or sockets.
 
@@ -7,7 +7,10 @@ use std::sync::Arc;
 use wasmtime::component::{HasData, Linker, ResourceTable};
 
 use crate::backend::Backend;
-use crate::bindings;
+use crate::bindings::jackfield::gateway;
+use crate::bindings::wasi::keyvalue0_2_0_draft as draft;
+use crate::bindings::wasi::keyvalue0_2_0_draft2 as draft2;
+use crate::bindings::wasi::logging::logging;
 use crate::connections::{Connection, Connections};
 use crate::event::{EpochMillis, Field};
 use crate::id::RequestId;
@@ -24,10 +27,9 @@ mod log;
 
 pub use grants::{AllowedHost, FileGrant, Grants, Scheme};
 pub use imports::{check_imports, grant_lines, is_served};
-pub use keyvalue::{Bucket, Cas};
-pub use log::{GuestLog, Stream};
+pub use log::{GuestLog, StdStream};
 
-/// The API of an event and the stage of it, as `current-connection` tells them.
+/// The API and the stage of an event, as `current-connection` returns them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ApiInfo {
     pub id: String,
@@ -37,16 +39,16 @@ pub struct ApiInfo {
     pub stage_variables: Vec<Field>,
 }
 
-/// What the host functions work on.
+/// The parts of the host that the host functions use.
 #[derive(Clone)]
 pub struct Services {
     pub connections: Arc<Connections>,
     pub backend: Backend,
-    /// The largest message that may be posted.
+    /// Largest message that a guest may post, in bytes.
     pub message_bytes: usize,
 }
 
-/// One plugin as its host functions see it: the same for all of its events.
+/// What the host functions know of one plugin; all of its events share it.
 pub struct PluginScope {
     pub world: World,
     pub name: Arc<str>,
@@ -64,12 +66,12 @@ impl PluginScope {
         Self { world, name: name.into(), grants, limits, services, egress, config }
     }
 
-    /// Where the manifest has it.
+    /// The section of the manifest that declares the plugin.
     pub fn section(&self) -> String {
         self.world.section(&self.name)
     }
 
-    /// Whether a plugin under `other` would be no different.
+    /// Whether a plugin with the scope `other` would behave the same.
     pub fn same_terms(&self, other: &Self) -> bool {
         (self.world, &self.name) == (other.world, &other.name)
             && self.grants == other.grants
@@ -78,7 +80,7 @@ impl PluginScope {
     }
 }
 
-/// Whose event is being handled.
+/// The connection, the route and the request of the event that is being handled.
 #[derive(Clone)]
 pub struct Caller {
     pub api: Arc<ApiInfo>,
@@ -105,23 +107,23 @@ impl Capabilities {
         Self { scope, caller, table, host_calls_left, log: None }
     }
 
-    /// Turns to the next event of a kept instance. Handles stay: the guest still holds them.
-    pub fn renew(&mut self, caller: Caller) {
+    /// Prepares for the next event of a kept instance. Resource handles remain, because the guest still has them.
+    pub fn begin_event(&mut self, caller: Caller) {
         if let Some(log) = &self.log {
-            log.turn_to(&caller);
+            log.begin_event(&caller);
         }
         self.caller = caller;
         self.host_calls_left = self.scope.limits.host_calls;
     }
 
-    /// Where the guest's lines of this event go; made when the first one is written.
+    /// Returns the log for the guest's lines of this event; creates it for the first line.
     pub fn log(&mut self) -> &Arc<GuestLog> {
         let Self { scope, caller, log, .. } = self;
         log.get_or_insert_with(|| Arc::new(GuestLog::new(Arc::clone(&scope.name), caller, scope.limits.log_bytes)))
     }
 
-    /// Counts `calls` host calls against the budget of the event; says whether it held.
-    fn spend(&mut self, calls: usize) -> bool {
+    /// Counts `calls` host calls against the limit of the event. Returns false if the limit does not allow them.
+    fn count_host_calls(&mut self, calls: usize) -> bool {
         match self.host_calls_left.checked_sub(calls) {
             Some(left) => self.host_calls_left = left,
             None => return false,
@@ -129,9 +131,10 @@ impl Capabilities {
         true
     }
 
-    /// The same for functions that have no answer for it: the guest traps.
-    fn spend_or_trap(&mut self) -> wasmtime::Result<()> {
-        if self.spend(1) {
+    /// Counts one host call; traps if the limit does not allow it. For functions that cannot return that error to
+    /// the guest.
+    fn count_host_call_or_trap(&mut self) -> wasmtime::Result<()> {
+        if self.count_host_calls(1) {
             return Ok(());
         }
         let max = self.scope.limits.host_calls;
@@ -145,28 +148,27 @@ impl HasData for HasCapabilities {
     type Data<'a> = &'a mut Capabilities;
 }
 
-/// Puts every interface of ours into the linker. What a component may use of it is checked when
-/// it is loaded, by `check_imports`.
-pub fn link<T: Send + 'static>(linker: &mut Linker<T>, get: fn(&mut T) -> &mut Capabilities) -> wasmtime::Result<()> {
-    use bindings::jackfield::gateway as ours;
-    use bindings::wasi::keyvalue0_2_0_draft as draft;
-    use bindings::wasi::keyvalue0_2_0_draft2 as draft2;
-
-    ours::types::add_to_linker::<T, HasCapabilities>(linker, get)?;
-    ours::current_connection::add_to_linker::<T, HasCapabilities>(linker, get)?;
-    ours::connections::add_to_linker::<T, HasCapabilities>(linker, get)?;
-    ours::connection_store::add_to_linker::<T, HasCapabilities>(linker, get)?;
+/// Adds all interfaces of this module to the linker. `check_imports` checks at load which of them a component may
+/// import.
+pub fn add_to_linker<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    get: fn(&mut T) -> &mut Capabilities,
+) -> wasmtime::Result<()> {
+    gateway::types::add_to_linker::<T, HasCapabilities>(linker, get)?;
+    gateway::current_connection::add_to_linker::<T, HasCapabilities>(linker, get)?;
+    gateway::connections::add_to_linker::<T, HasCapabilities>(linker, get)?;
+    gateway::connection_store::add_to_linker::<T, HasCapabilities>(linker, get)?;
     draft::store::add_to_linker::<T, HasCapabilities>(linker, get)?;
     draft::atomics::add_to_linker::<T, HasCapabilities>(linker, get)?;
     draft::batch::add_to_linker::<T, HasCapabilities>(linker, get)?;
     draft2::store::add_to_linker::<T, HasCapabilities>(linker, get)?;
     draft2::atomics::add_to_linker::<T, HasCapabilities>(linker, get)?;
     draft2::batch::add_to_linker::<T, HasCapabilities>(linker, get)?;
-    bindings::wasi::logging::logging::add_to_linker::<T, HasCapabilities>(linker, get)?;
+    logging::add_to_linker::<T, HasCapabilities>(linker, get)?;
     Ok(())
 }
 
-/// The view of `wasi:config`, whose host side is a crate of wasmtime's.
-pub fn config(capabilities: &Capabilities) -> wasmtime_wasi_config::WasiConfig<'_> {
+/// Returns the host side of `wasi:config`, which a crate of wasmtime implements.
+pub fn wasi_config(capabilities: &Capabilities) -> wasmtime_wasi_config::WasiConfig<'_> {
     wasmtime_wasi_config::WasiConfig::new(&capabilities.scope.config)
 }

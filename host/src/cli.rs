@@ -1,4 +1,4 @@
-//! The command line: one file a verb.
+//! The command line: one file for each verb.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow};
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, MANIFEST_NAME};
-use crate::reload::shown;
+use crate::reload::display_path;
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::telemetry::{self, LogFormat};
 
@@ -25,25 +25,25 @@ mod open_files;
 mod sandbox;
 mod serve;
 
-/// Threads for what blocks: the store, compilers, files.
+/// Maximum number of threads for blocking work: the store, compilers, files.
 const BLOCKING_THREADS_MAX: usize = 16;
 
 #[derive(Parser)]
 #[command(
     name = "jackfield",
     version,
-    about = "Serves an API Gateway WebSocket API whose route handlers are WASM components, swapped live",
+    about = "Serves an API Gateway WebSocket API whose route handlers are WASM components, and swaps them live",
     after_help = "\
-To begin:
+To get started:
   jackfield new rust hello && cd hello && jackfield dev
 
-Exit codes: 0 done, 1 it failed or found a problem, 2 the command line was wrong.
-RUST_LOG chooses what is logged (default: info); NO_COLOR switches colours off."
+Exit codes: 0 success, 1 failure or a problem was found, 2 invalid command line.
+RUST_LOG sets what is logged (default: info); NO_COLOR disables colours."
 )]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
-    /// How the log on stderr looks: text, or json with one object a line
+    /// Format of the log on stderr: text, or json with one object per line
     #[arg(
         long,
         global = true,
@@ -74,7 +74,7 @@ pub fn main() -> ExitCode {
     match run(cli.verb) {
         Ok(code) => code,
         Err(error) => {
-            telemetry::say_error(&format!("{error:#}"));
+            telemetry::report_error(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -98,12 +98,12 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
             Verb::Deployments(verb) => verb.run().await,
         }
     });
-    // A handler that was cut off may still hold a blocking thread; nobody waits for it.
+    // An aborted handler may still occupy a blocking thread; do not wait for it.
     runtime.shutdown_timeout(Duration::from_millis(100));
     code
 }
 
-/// Which manifest.
+/// The argument that names the manifest.
 #[derive(clap::Args)]
 struct ManifestArg {
     /// The manifest to read
@@ -111,36 +111,38 @@ struct ManifestArg {
     manifest: PathBuf,
 }
 
-/// Reads a manifest; every problem of it is in the error.
+/// Reads a manifest; the error contains all its problems.
 fn load_manifest(path: &Path) -> anyhow::Result<Config> {
-    Config::load(path).map_err(|problems| told("the manifest has", problems.iter().map(ToString::to_string)))
+    Config::load(path)
+        .map_err(|problems| combine_problems("the manifest has", problems.iter().map(ToString::to_string)))
 }
 
-/// One problem is the error; of several, each is a line of it.
-fn told(who: &str, mut problems: impl ExactSizeIterator<Item = String>) -> anyhow::Error {
+/// Combines problems to one error. Several problems are one line each, below a line with `introduction` and their
+/// number.
+fn combine_problems(introduction: &str, mut problems: impl ExactSizeIterator<Item = String>) -> anyhow::Error {
     match problems.len() {
-        1 => anyhow!(problems.next().expect("there is one")),
-        count => anyhow!("{who} {count} problems\n{}", problems.collect::<Vec<_>>().join("\n")),
+        1 => anyhow!(problems.next().expect("there is one problem")),
+        count => anyhow!("{introduction} {count} problems\n{}", problems.collect::<Vec<_>>().join("\n")),
     }
 }
 
-/// What the manifest names beside its components and is not there. A server starts without it.
-fn missing(config: &Config) -> Option<String> {
+/// Returns a warning if the page of the manifest is missing. A server starts without it.
+fn missing_page_warning(config: &Config) -> Option<String> {
     let page = config.server.page.as_ref().filter(|page| !page.is_file())?;
-    let (manifest, page) = (shown(&config.manifest), shown(page));
-    Some(format!("{manifest}: server.page: {page} is no file, so GET / finds nothing"))
+    let (manifest, page) = (display_path(&config.manifest), display_path(page));
+    Some(format!("{manifest}: server.page: {page} is not a file, so GET / returns 404"))
 }
 
-/// Writes the answer of a verb to stdout. Whoever reads no further has had enough.
-fn answer(text: &str) -> anyhow::Result<()> {
+/// Writes the output of a verb to stdout. A closed pipe is not an error: the reader may stop early.
+fn print_output(text: &str) -> anyhow::Result<()> {
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
         _ => Ok(()),
     }
 }
 
-/// A size as a person reads it.
-fn size(bytes: usize) -> String {
+/// Formats a size in KiB or MiB.
+fn format_size(bytes: usize) -> String {
     const KIB: f64 = 1024.0;
     match bytes as f64 / KIB {
         kib if kib < KIB => format!("{kib:.1} KiB"),
@@ -148,23 +150,23 @@ fn size(bytes: usize) -> String {
     }
 }
 
-/// `1 route`, `2 routes`.
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+/// Formats a count with its noun: `1 route`, `2 routes`.
+fn format_count(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// The engine, with the folder and the memory that the manifest gives it.
-fn runtime(server: &config::Server) -> anyhow::Result<Arc<Runtime>> {
+/// Creates the engine, with the cache folder and the memory limit of the manifest.
+fn new_runtime(server: &config::Server) -> anyhow::Result<Arc<Runtime>> {
     let cache = cache_folder(server.cache.as_ref());
     Runtime::new(RuntimeOptions { cache: cache.as_deref(), memory_bytes: server.memory_bytes })
 }
 
-/// Where compiled code is kept: where the manifest says, else in the user's cache folder.
+/// Returns the folder for compiled code: that of the manifest, or else one in the user's cache folder.
 fn cache_folder(configured: Option<&PathBuf>) -> Option<PathBuf> {
-    let user = || {
+    let default = || {
         let base = std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
         let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
         base.or_else(home).map(|folder| folder.join("jackfield"))
     };
-    configured.cloned().or_else(user)
+    configured.cloned().or_else(default)
 }

@@ -1,210 +1,128 @@
-//! The manifest: what was written becomes what is true, once.
+//! The manifest: `jackfield.toml`, parsed and checked into a [`Config`].
 //!
-//! Every problem is told at once, with its line and what to do. Reads the manifest itself and no
-//! other file: whether a component is there is for whoever loads it to say.
+//! One pass reports every problem with its line and an advice. It reads only the manifest: whether a
+//! component or another file exists is checked when that file is loaded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
 use crate::backend::SledOptions;
-use crate::capability::Grants;
-use crate::gateway::{ApiKeySource, Ordering, RouteKey, RouteSelectionExpression};
-use crate::limits::{ConnectionLimits, EventLimits};
-use crate::throttle::Rate;
-use crate::world::World;
+use crate::limits::ConnectionLimits;
 
 mod access_log;
 mod admin;
 mod allowed_host;
-mod api_key; // who may come in with a key
-mod authorizer; // who says whether a peer is let in
-mod check;
-mod integration; // what serves a route, type by type
+mod api;
+mod api_key;
+mod authorizer;
+mod backend;
+mod component;
+mod connection;
+mod context;
+mod grants;
+mod integration;
+mod management;
 mod model;
-mod other_names; // what an unknown key may have meant
-mod management; // who may call @connections
-mod problem; // what is wrong, and where
-mod profile; // whose figures stand in for what is not written
-mod stage; // the stages of the API
-mod throttle; // rates
-mod section; // what was written: a table, read key by key
-mod value; // what one value means // what is true: section by section
+mod problem;
+mod profile;
+mod route;
+mod section;
+mod server;
+mod stage;
+mod suggestion;
+mod throttle;
+mod value;
 
 #[cfg(test)]
 mod tests;
 
 pub use access_log::AccessLog;
+pub use admin::Admin;
+pub use api::Api;
 pub use api_key::ApiKey;
-pub use authorizer::{Authorizer, Type as AuthorizerType};
-pub use check::{LISTEN, STAGE};
+pub use authorizer::{Authorizer, AuthorizerType};
+pub use backend::Backend;
+pub use component::Component;
 pub use integration::{CaFile, Integration};
 pub use management::Management;
 pub use model::{Model, RequestModels};
 pub use problem::ConfigError;
 pub use profile::Profile;
+pub use route::Route;
+pub use server::{DEFAULT_LISTEN, Server};
+pub use stage::{DEFAULT_STAGE, Stage};
 pub use throttle::Throttles;
 
 use authorizer::Authorizers;
-use integration::{Around, Integrations};
+use context::ManifestContext;
+use integration::Integrations;
 use problem::Problems;
+use route::RouteReferences;
 use section::Section;
+use stage::ApiStage;
 
-/// The name of a manifest where none is given.
+/// File name of a manifest in a folder.
 pub const MANIFEST_NAME: &str = "jackfield.toml";
-/// A manifest is written by hand.
+/// Largest manifest; people write manifests by hand, so a larger file is a mistake.
 pub const MANIFEST_BYTES_MAX: u64 = 1024 * 1024;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Absolute.
+    /// The absolute path of the manifest.
     pub manifest: PathBuf,
-    /// The hash of its text.
+    /// The hash of the text of the manifest.
     pub content: blake3::Hash,
-    /// Where the manifest is; every path of it that was relative starts here.
+    /// The folder of the manifest; every relative path in the manifest starts here.
     pub folder: PathBuf,
     pub api: Api,
     pub server: Server,
-    /// Where an operator is answered; `None`: nowhere.
+    /// The listener for operators; `None` disables it.
     pub admin: Option<Admin>,
     pub connection: ConnectionLimits,
     pub throttle: Throttles,
     pub backend: Backend,
     pub management: Management,
-    /// By their names.
+    /// Integrations by their names.
     pub integrations: BTreeMap<String, Integration>,
-    /// By their names, which no integration has.
+    /// Authorizers by their names; no integration has one of these names.
     pub authorizers: BTreeMap<String, Authorizer>,
-    /// By their names.
+    /// API keys by their names.
     pub api_keys: BTreeMap<String, ApiKey>,
-    /// Those of both that are components, by the same names.
+    /// The components of integrations and authorizers, by the names of these.
     pub components: BTreeMap<String, Component>,
-    /// The files of authorities that integrations name.
+    /// The files of certificate authorities that integrations and authorizers use.
     pub ca_files: BTreeMap<PathBuf, CaFile>,
-    /// By their names.
+    /// Models by their names.
     pub models: BTreeMap<String, Model>,
-    /// By their names; at least one.
+    /// Stages by their names; at least one.
     pub stages: BTreeMap<String, Stage>,
     pub access_log: Option<AccessLog>,
-    /// What is allowed, but hardly meant.
+    /// Problems with something that is allowed but probably not intended.
     pub warnings: Vec<ConfigError>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct Api {
-    pub id: String,
-    /// The account and the region that stand in ARNs.
-    pub account_id: String,
-    pub region: String,
-    pub profile: Profile,
-    /// Of routes that say nothing else.
-    pub ordering: Ordering,
-    pub route_selection_expression: RouteSelectionExpression,
-    /// Where a peer's API key stands.
-    pub api_key_source: ApiKeySource,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Stage {
-    pub variables: BTreeMap<String, String>,
-    /// A path that leads to it without its name.
-    pub base_path: Option<String>,
-    /// In place of the one that `[throttle]` has for every stage; `Some(None)` lifts it.
-    pub throttle: Option<Option<Rate>>,
-    pub routes: BTreeMap<RouteKey, Route>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Server {
-    pub listen: SocketAddr,
-    /// Where metrics and health are told; `None`: nowhere.
-    pub metrics: Option<SocketAddr>,
-    /// The HTML file that `GET /` answers.
-    pub page: Option<PathBuf>,
-    pub connections_max: usize,
-    /// How long the stop waits for handlers.
-    pub stop_timeout: Duration,
-    /// Where compiled components are kept; `None`: in the user's cache folder.
-    pub cache: Option<PathBuf>,
-    /// What all sandboxes may have at once; `None`: half of the machine's memory.
-    pub memory_bytes: Option<usize>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Admin {
-    pub listen: SocketAddr,
-    /// The variable of the environment that has the token; `None`: the server makes one.
-    pub token_env: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum Backend {
-    Sled(SledOptions),
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Component {
-    /// What it is asked.
-    pub world: World,
-    pub name: String,
-    pub component: PathBuf,
-    /// The line of the manifest that names the component.
-    pub component_line: u32,
-    /// The command that makes the component; `dev` runs it in the manifest's folder.
-    pub build: Option<String>,
-    /// Files and folders whose change makes `dev` run `build`.
-    pub watch: Vec<PathBuf>,
-    pub grants: Grants,
-    pub limits: EventLimits,
-    /// How many events may follow each other in one sandbox; 0: each has a fresh one.
-    pub reuse: usize,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// The name of an integration that is there.
-    pub integration: String,
-    /// Whether the peer gets what the handler answers.
-    pub route_response: bool,
-    pub throttle: Option<Rate>,
-    /// `None`: as the API says.
-    pub ordering: Option<Ordering>,
-    /// What its messages must look like; `None`: anything.
-    pub models: Option<RequestModels>,
-    /// The name of an authorizer that is there; of `$connect` alone, as the next one.
-    pub authorizer: Option<String>,
-    pub api_key_required: bool,
-}
-
-impl Component {
-    /// Where the manifest has it.
-    pub fn section(&self) -> String {
-        self.world.section(&self.name)
-    }
-}
-
-/// A manifest as far as sense can be made of it.
+/// The result of checking a manifest, which keeps the usable parts of one with errors.
 #[derive(Debug)]
-pub struct Examined {
-    /// With a default where something is wrong; `None` where all of it is.
+pub struct CheckedManifest {
+    /// Invalid values have their defaults; `None` if the manifest cannot be read or is no TOML.
     pub config: Option<Config>,
-    /// Everything that is wrong, in the order of its lines.
+    /// All errors, in the order of their lines.
     pub errors: Vec<ConfigError>,
-    /// The integrations and authorizers in whose sections nothing is.
-    pub sound: BTreeSet<String>,
+    /// The names of the integrations and authorizers whose sections have no errors.
+    pub valid: BTreeSet<String>,
 }
 
-impl Examined {
-    fn nothing(errors: Vec<ConfigError>) -> Self {
-        Self { config: None, errors, sound: BTreeSet::new() }
+impl CheckedManifest {
+    fn unusable(errors: Vec<ConfigError>) -> Self {
+        Self { config: None, errors, valid: BTreeSet::new() }
     }
 
-    fn config(self) -> Result<Config, Vec<ConfigError>> {
+    fn into_config(self) -> Result<Config, Vec<ConfigError>> {
         match self.config {
             Some(config) if self.errors.is_empty() => Ok(config),
             _ => Err(self.errors),
@@ -216,94 +134,111 @@ impl Config {
     /// Reads the manifest at `path`.
     ///
     /// # Errors
-    /// Everything that is wrong with it, in the order of its lines.
+    /// All errors of the manifest, in the order of their lines.
     pub fn load(path: &Path) -> Result<Self, Vec<ConfigError>> {
-        Self::examine(path).config()
+        Self::check(path).into_config()
     }
 
-    /// Reads the manifest at `path` for whoever can use one with errors.
-    pub fn examine(path: &Path) -> Examined {
-        match read(path) {
-            Ok(text) => Self::examine_text(&text, path),
+    /// Reads the manifest at `path`, and returns its usable parts together with its errors.
+    pub fn check(path: &Path) -> CheckedManifest {
+        match read_text(path) {
+            Ok(text) => Self::check_text(&text, path),
             Err((problem, advice)) => {
-                Examined::nothing(vec![ConfigError { file: path.to_owned(), line: None, problem, advice }])
+                CheckedManifest::unusable(vec![ConfigError { file: path.to_owned(), line: None, problem, advice }])
             }
         }
     }
 
-    /// Checks the text of the manifest at `path`, which is not read.
+    /// Parses `text` as the manifest at `path`, without reading that file.
     ///
     /// # Errors
-    /// Everything that is wrong with it, in the order of its lines.
+    /// All errors of the manifest, in the order of their lines.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Vec<ConfigError>> {
-        Self::examine_text(text, path).config()
+        Self::check_text(text, path).into_config()
     }
 
-    fn examine_text(text: &str, path: &Path) -> Examined {
-        let problems = Problems::of(path, text);
+    fn check_text(text: &str, path: &Path) -> CheckedManifest {
+        let problems = Problems::new(path, text);
         let (table, syntax_errors) = DeTable::parse_recoverable(text);
         for error in &syntax_errors {
-            let at = error.span().unwrap_or(0..0);
-            let advice = syntax_advice(text, at.start);
-            problems.error(at, error.message().replace('\n', ", "), advice);
+            let span = error.span().unwrap_or(0..0);
+            let advice = syntax_advice(text, span.start);
+            problems.error(span, error.message().replace('\n', ", "), advice);
         }
         if !syntax_errors.is_empty() {
-            // What the parser made of the rest is a guess.
-            return Examined::nothing(problems.finish().0);
+            // After a syntax error the parser only guesses the rest, so checking it would report wrong problems.
+            return CheckedManifest::unusable(problems.finish().0);
         }
-
         let manifest = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let (config, valid) = Self::from_table(table.get_ref(), manifest, blake3::hash(text.as_bytes()), &problems);
+        let (errors, warnings) = problems.finish();
+        CheckedManifest { config: Some(Self { warnings, ..config }), errors, valid }
+    }
+
+    /// Reads every section. Returns the configuration without its warnings, and the names of the valid
+    /// integrations and authorizers.
+    fn from_table(
+        table: &DeTable<'_>,
+        manifest: PathBuf,
+        content: blake3::Hash,
+        problems: &Problems<'_>,
+    ) -> (Self, BTreeSet<String>) {
         let folder = manifest.parent().unwrap_or(Path::new("/")).to_owned();
-        let mut whole = Section::whole(&problems, table.get_ref());
-        let mut section = whole.section("api");
-        let api = check::api(&mut section);
-        let strict = section.read("strict", value::flag).unwrap_or(api.profile.is_strict());
-        let only = stage::Stages::of_api(&mut section);
-        section.finish();
-        let server = check::server(whole.section("server"), &folder);
-        let admin = admin::admin(whole.section("admin"));
-        let connection = check::connection(whole.section("connection"), api.profile, strict);
-        let throttle = throttle::throttles(whole.section("throttle"), api.profile.throttles());
-        let backend = check::backend(whole.section("backend"), &folder);
-        let keys = whole.section("access_keys");
-        let management = management::management(whole.section("management"), &keys);
-        let section = whole.section("integrations");
-        let manage = management.keys(|_| true);
-        let around = Around { folder: &folder, access_keys: &manage, region: &api.region };
-        let Integrations { all: integrations, mut components, mut ca_files, mut sound } =
-            Integrations::read(&section, around);
-        let authorizer_section = whole.section("authorizers");
-        api.profile.tell_of_authorizers(&authorizer_section);
-        let mut read = Authorizers::read(&authorizer_section, &section, around);
+        let mut root = Section::root(problems, table);
+        let mut api_section = root.section("api");
+        let api = api::api(&mut api_section);
+        let strict = api_section.read("strict", value::boolean).unwrap_or(api.profile.is_strict());
+        let api_stage = ApiStage::read(&mut api_section);
+        api_section.finish();
+        let server = server::server(root.section("server"), &folder);
+        let admin = admin::admin(root.section("admin"));
+        let connection = connection::connection(root.section("connection"), api.profile, strict);
+        let throttle = throttle::throttles(root.section("throttle"), api.profile.throttles());
+        let backend = backend::backend(root.section("backend"), &folder);
+        let access_key_section = root.section("access_keys");
+        let management = management::management(root.section("management"), &access_key_section);
+        let access_keys = management.keys(|_| true);
+        let context = ManifestContext { folder: &folder, access_keys: &access_keys, region: &api.region };
+
+        let integration_section = root.section("integrations");
+        let Integrations { by_name: integrations, mut components, mut ca_files, mut valid } =
+            Integrations::read(&integration_section, context);
+        let authorizer_section = root.section("authorizers");
+        api.profile.check_authorizer_quota(&authorizer_section);
+        let mut read = Authorizers::read(&authorizer_section, &integration_section, context);
         components.append(&mut read.components);
         ca_files.append(&mut read.ca_files);
-        sound.append(&mut read.sound);
-        let authorizers = read.all;
-        let api_key_section = whole.section("api_keys");
+        valid.append(&mut read.valid);
+        let authorizers = read.by_name;
+        let api_key_section = root.section("api_keys");
         let api_keys = api_key::api_keys(&api_key_section);
-        let model_section = whole.section("models");
+        let model_section = root.section("models");
         let models = model::models(&model_section, &folder);
-        let access_log = access_log::access_log(whole.section("access_log"), &folder);
-        let known = check::Known { integrations: &section, authorizers: &authorizer_section, models: &model_section };
-        api.profile.tell_of_integrations(&section, |name| Some(components.get(name)?.limits.timeout));
-        let routes = whole.section("routes");
-        check::tell_of_no_route(&routes);
-        api.profile.tell_of_routes(&routes);
-        let routes = check::routes(&routes, &known);
-        let written_stages = whole.section("stages");
-        api.profile.tell_of_stages(&written_stages);
-        let stages = only.and(&written_stages, &known, routes);
-        check::unused(&section, &stages);
-        authorizer::unused(&authorizer_section, &stages);
-        let users = management.access_keys.values().any(|key| key.may_invoke);
-        authorizer::tell_of_no_users(&authorizer_section, &authorizers, users);
-        api_key::tell_of_stages(&api_key_section, &api_keys, |stage| stages.contains_key(stage));
-        integration::tell_of_what_is_absent(&section, &integrations, &stages);
+        let access_log = access_log::access_log(root.section("access_log"), &folder);
+        let timeout = |name: &str| Some(components.get(name)?.limits.timeout);
+        api.profile.check_integration_quotas(&integration_section, timeout);
+
+        let references = RouteReferences {
+            integrations: &integration_section,
+            authorizers: &authorizer_section,
+            models: &model_section,
+        };
+        let route_section = root.section("routes");
+        route::warn_about_no_routes(&route_section);
+        api.profile.check_route_quota(&route_section);
+        let routes = route::routes(&route_section, references);
+        let stage_section = root.section("stages");
+        api.profile.check_stage_quota(&stage_section);
+        let stages = api_stage.or_stages(&stage_section, references, routes);
+
+        integration::warn_about_unused(&integration_section, &stages);
+        authorizer::warn_about_unused(&authorizer_section, &stages);
+        authorizer::warn_about_missing_access_keys(&authorizer_section, &authorizers, &management.access_keys);
+        api_key::check_stages(&api_key_section, &api_keys, |stage| stages.contains_key(stage));
+        integration::warn_about_missing_values(&integration_section, &integrations, &stages);
         let used = stages.values().flat_map(|stage| stage.routes.values()).filter_map(|route| route.models.as_ref());
-        model::unused(&model_section, used);
-        whole.finish();
-        let (errors, warnings) = problems.finish();
-        let content = blake3::hash(text.as_bytes());
+        model::warn_about_unused(&model_section, used);
+        root.finish();
         let config = Self {
             manifest,
             content,
@@ -323,66 +258,68 @@ impl Config {
             models,
             stages,
             access_log,
-            warnings,
+            warnings: Vec::new(),
         };
-        Examined { config: Some(config), errors, sound }
+        (config, valid)
     }
 
-    /// Whether both have the same served, in whichever lines they say so.
-    pub fn means_the_same(&self, other: &Self) -> bool {
-        let bare = |config: &Self| {
-            let mut bare = Self { warnings: Vec::new(), content: blake3::hash(b""), ..config.clone() };
-            bare.components.values_mut().for_each(|integration| integration.component_line = 0);
-            bare.models.values_mut().for_each(|model| model.line = 0);
-            bare.ca_files.values_mut().for_each(|file| file.line = 0);
-            bare.access_log.iter_mut().for_each(|log| log.line = 0);
-            bare
+    /// Whether both configure the same behaviour; line numbers, comments and warnings may differ.
+    pub fn is_equivalent(&self, other: &Self) -> bool {
+        let without_lines = |config: &Self| {
+            let mut config = Self { warnings: Vec::new(), content: blake3::hash(b""), ..config.clone() };
+            config.components.values_mut().for_each(|component| component.component_line = 0);
+            config.models.values_mut().for_each(|model| model.line = 0);
+            config.ca_files.values_mut().for_each(|file| file.line = 0);
+            config.access_log.iter_mut().for_each(|log| log.line = 0);
+            config
         };
-        bare(self) == bare(other)
+        without_lines(self) == without_lines(other)
     }
 
-    /// The keys that only a start reads, and that have another value here than in `other`.
-    pub fn changed_at_the_start(&self, other: &Self) -> Vec<&'static str> {
-        // Taken apart, so that a new key cannot be forgotten.
+    /// Returns the keys whose values differ from `before` and take effect only at the next start.
+    pub fn changed_startup_keys(&self, before: &Self) -> Vec<&'static str> {
+        // The patterns name every field, so that a new key without a line below does not compile.
         let Server { listen, metrics, page, connections_max, stop_timeout, cache, memory_bytes } = &self.server;
         let Backend::Sled(SledOptions { folder, durability }) = &self.backend;
-        let Backend::Sled(before) = &other.backend;
+        let Backend::Sled(sled_before) = &before.backend;
         let keys = [
-            ("[server] listen", *listen != other.server.listen),
-            ("[server] metrics", *metrics != other.server.metrics),
-            ("[server] page", *page != other.server.page),
-            ("[server] connections_max", *connections_max != other.server.connections_max),
-            ("[server] stop_timeout", *stop_timeout != other.server.stop_timeout),
-            ("[server] cache", *cache != other.server.cache),
-            ("[server] memory_total", *memory_bytes != other.server.memory_bytes),
-            ("[admin]", self.admin != other.admin),
-            ("[backend] url", *folder != before.folder),
-            ("[backend] durability or flush_interval", *durability != before.durability),
+            ("[server] listen", *listen != before.server.listen),
+            ("[server] metrics", *metrics != before.server.metrics),
+            ("[server] page", *page != before.server.page),
+            ("[server] connections_max", *connections_max != before.server.connections_max),
+            ("[server] stop_timeout", *stop_timeout != before.server.stop_timeout),
+            ("[server] cache", *cache != before.server.cache),
+            ("[server] memory_total", *memory_bytes != before.server.memory_bytes),
+            ("[admin]", self.admin != before.admin),
+            ("[backend] url", *folder != sled_before.folder),
+            ("[backend] durability or flush_interval", *durability != sled_before.durability),
         ];
         keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
     }
 }
 
-/// An address to listen at, from the command line.
+/// Parses an address to listen on from the command line.
 ///
 /// # Errors
-/// What was expected and what to do.
+/// A text with what was expected and what to do.
 pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    value::listen_address(&DeValue::String(text.into())).map_err(|wrong| match &*wrong.advice {
-        "" => format!("expected {}", wrong.expected),
-        advice => format!("expected {}; {advice}", wrong.expected),
+    value::listen_address(&DeValue::String(text.into())).map_err(|invalid| match &*invalid.advice {
+        "" => format!("expected {}", invalid.expected),
+        advice => format!("expected {}; {advice}", invalid.expected),
     })
 }
 
-/// The error is a problem and an advice.
-fn read(path: &Path) -> Result<String, (String, String)> {
+/// Reads the file, and returns a problem and an advice as the error.
+fn read_text(path: &Path) -> Result<String, (String, String)> {
     let unreadable = |error: io::Error| {
         let advice = match error.kind() {
             io::ErrorKind::NotFound => {
-                let advice = "name one that is, or make a folder with one that works: jackfield new rust NAME";
-                return ("the manifest is not there".to_owned(), advice.to_owned());
+                let advice = "give the path of an existing one, or create a project: jackfield new rust NAME";
+                return ("the manifest does not exist".to_owned(), advice.to_owned());
             }
-            io::ErrorKind::IsADirectory => format!("name the manifest in it: {}", path.join(MANIFEST_NAME).display()),
+            io::ErrorKind::IsADirectory => {
+                format!("give the path of the manifest in it: {}", path.join(MANIFEST_NAME).display())
+            }
             _ => String::new(),
         };
         (format!("cannot read the manifest: {error}"), advice)
@@ -397,14 +334,14 @@ fn read(path: &Path) -> Result<String, (String, String)> {
         .map_err(|_| ("found bytes that are not UTF-8, expected a manifest".to_owned(), String::new()))
 }
 
-/// What to do about TOML that is broken at `at`, where it is often broken.
-fn syntax_advice(text: &str, at: usize) -> &'static str {
-    let before = text.get(..at).unwrap_or(text);
+/// Returns an advice for a common syntax error at the byte `position`; empty for other errors.
+fn syntax_advice(text: &str, position: usize) -> &'static str {
+    let before = text.get(..position).unwrap_or(text);
     let line = before.rfind('\n').map_or(text, |newline| &text[newline + 1..]).lines().next().unwrap_or_default();
     if line.trim_start().starts_with('$') {
-        "a key with a $ stands in quotes: \"$default\" = ..."
+        "a key with a $ needs quotes: \"$default\" = ..."
     } else if line.contains(r"\$") {
-        r"between double quotes a backslash is written \\; between single quotes it is itself: '\$'"
+        r"in double quotes write \\ for a backslash, or use single quotes: '\$'"
     } else {
         ""
     }

@@ -1,4 +1,4 @@
-//! The connections of this node: who is here, and how to reach them.
+//! The connections of this node, and the outbox through which messages reach each of them.
 //!
 //! Knows ids and outboxes. Does not know sockets, routes or guests.
 
@@ -14,42 +14,42 @@ use crate::event::{EpochMillis, Field, now};
 use crate::id::ConnectionId;
 use crate::limits::ConnectionLimits;
 use crate::payload::Payload;
-use crate::throttle::OwnThrottle;
+use crate::throttle::LazyThrottle;
 
 mod outbox;
 
 pub use outbox::{CloseFrame, Outbox, PostError};
 
-/// Who is at the far end of a connection, as its upgrade request told. It stays as it was.
+/// What the host knows of the far end of a connection. It comes from the upgrade request and never changes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Peer {
     pub source_ip: String,
     pub user_agent: Option<String>,
-    /// The host that the peer asked for.
+    /// The host name that the peer requested.
     pub domain_name: String,
-    /// What the authorizer put into its grant.
+    /// The context that the authorizer returned with its grant.
     pub authorizer: Vec<Field>,
     /// The user whose access key signed the upgrade request.
     pub user: Option<String>,
-    pub api_key: Option<HeldApiKey>,
+    pub api_key: Option<PeerApiKey>,
 }
 
-/// The API key that a peer came in with.
+/// The API key of a peer's upgrade request.
 #[derive(Clone, PartialEq, Eq)]
-pub struct HeldApiKey {
-    /// The manifest's name of it.
+pub struct PeerApiKey {
+    /// The name of the key in the manifest.
     pub id: Arc<str>,
-    /// The key itself, which is kept nowhere else: a connection that another process left behind has it no more.
+    /// The key itself. It is never stored, so it is `None` for a connection that another process left behind.
     value: Option<Arc<str>>,
 }
 
-impl HeldApiKey {
+impl PeerApiKey {
     pub fn new(id: &Arc<str>, value: &str) -> Self {
         Self { id: Arc::clone(id), value: Some(value.into()) }
     }
 
-    /// The same where only its name is known.
-    pub fn named(id: &str) -> Self {
+    /// Creates a key of which only the name is known.
+    pub fn id_only(id: &str) -> Self {
         Self { id: id.into(), value: None }
     }
 
@@ -58,77 +58,80 @@ impl HeldApiKey {
     }
 }
 
-impl fmt::Debug for HeldApiKey {
+impl fmt::Debug for PeerApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HeldApiKey").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("PeerApiKey").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
 /// One connection, from its upgrade request until its `$disconnect` has run.
 pub struct Connection {
     pub id: ConnectionId,
-    /// The name of the stage that the peer asked for.
+    /// The name of the stage to which the peer connected.
     pub stage: Arc<str>,
     pub connected_at: EpochMillis,
     pub peer: Peer,
     pub outbox: Outbox,
-    /// Of its messages.
-    pub throttle: OwnThrottle,
-    /// Counts what is posted to it, as CloudWatch's metric of that name does.
+    /// Limits the rate of messages that the peer sends.
+    pub throttle: LazyThrottle,
+    /// Counts the messages posted to the connection, for CloudWatch's metric `MessageCount`.
     pub message_count: Counter,
     last_active_at: AtomicU64,
 }
 
 impl Connection {
-    /// A connection whose `$connect` is still to run: posts to it answer `Gone`.
+    /// Creates a connection whose `$connect` has not run yet: posts to it return `Gone`.
     pub fn new(id: ConnectionId, stage: Arc<str>, peer: Peer, limits: &ConnectionLimits) -> Self {
-        Self::at(id, stage, now(), peer, Outbox::new(limits.outbox_messages, limits.outbox_bytes))
+        Self::create(id, stage, now(), peer, Outbox::new(limits.outbox_messages, limits.outbox_bytes))
     }
 
-    /// A connection that another process left behind; nothing can be sent to it.
-    pub fn left_behind(id: ConnectionId, stage: Arc<str>, connected_at: EpochMillis, peer: Peer) -> Self {
-        Self::at(id, stage, connected_at, peer, Outbox::new(0, 0))
+    /// Creates a connection without a socket in this process, for example one that another process left behind. Posts
+    /// to it return `Gone`.
+    pub fn detached(id: ConnectionId, stage: Arc<str>, connected_at: EpochMillis, peer: Peer) -> Self {
+        Self::create(id, stage, connected_at, peer, Outbox::new(0, 0))
     }
 
-    /// The same connection, before anybody knows it, of a peer that is known better.
-    pub fn of_peer(&self, peer: Peer, limits: &ConnectionLimits) -> Self {
+    /// Returns the same connection with more information about its peer. Only for a connection that is not registered
+    /// yet: the outbox is a new one.
+    pub fn with_peer(&self, peer: Peer, limits: &ConnectionLimits) -> Self {
         let outbox = Outbox::new(limits.outbox_messages, limits.outbox_bytes);
-        let mut connection = Self::at(self.id, Arc::clone(&self.stage), self.connected_at, peer, outbox);
+        let mut connection = Self::create(self.id, Arc::clone(&self.stage), self.connected_at, peer, outbox);
         connection.message_count = self.message_count.clone();
         connection
     }
 
-    fn at(id: ConnectionId, stage: Arc<str>, connected_at: EpochMillis, peer: Peer, outbox: Outbox) -> Self {
+    fn create(id: ConnectionId, stage: Arc<str>, connected_at: EpochMillis, peer: Peer, outbox: Outbox) -> Self {
         let last_active_at = AtomicU64::new(connected_at);
-        let throttle = OwnThrottle::default();
+        let throttle = LazyThrottle::default();
         Self { id, stage, connected_at, peer, outbox, throttle, message_count: Counter::noop(), last_active_at }
     }
 
-    /// When a message last went either way.
+    /// When the last message was sent or received.
     pub fn last_active_at(&self) -> EpochMillis {
         self.last_active_at.load(Ordering::Relaxed)
     }
 
+    /// Records that a message was sent or received.
     pub fn touch(&self, at: EpochMillis) {
         self.last_active_at.store(at, Ordering::Relaxed);
     }
 }
 
-/// All connections of this node by their ids.
+/// All connections of this node, by id.
 pub struct Connections {
     by_id: DashMap<ConnectionId, Arc<Connection>>,
     posts: Counter,
-    refusals: Counter,
+    rejected_posts: Counter,
 }
 
 impl Connections {
-    /// `posts` counts what was queued, `refusals` what a full outbox refused.
-    pub fn new(posts: Counter, refusals: Counter) -> Arc<Self> {
-        Arc::new(Self { by_id: DashMap::new(), posts, refusals })
+    /// `posts` counts messages that were queued, `rejected_posts` those that a full outbox rejected.
+    pub fn new(posts: Counter, rejected_posts: Counter) -> Arc<Self> {
+        Arc::new(Self { by_id: DashMap::new(), posts, rejected_posts })
     }
 
-    /// Makes the connection known. Leaving the scope of what comes back, in any way, removes it.
-    pub fn enter(self: &Arc<Self>, connection: impl Into<Arc<Connection>>) -> Presence {
+    /// Adds the connection. Dropping the returned value removes it.
+    pub fn register(self: &Arc<Self>, connection: impl Into<Arc<Connection>>) -> Presence {
         let connection = connection.into();
         self.by_id.insert(connection.id, Arc::clone(&connection));
         Presence { connections: Arc::clone(self), connection }
@@ -138,19 +141,21 @@ impl Connections {
         self.by_id.get(id).map(|entry| Arc::clone(entry.value()))
     }
 
-    /// The connection of that stage, if something can be sent to it.
-    pub fn open(&self, stage: &str, id: &ConnectionId) -> Result<Arc<Connection>, PostError> {
-        let reachable = |connection: &Arc<Connection>| connection.outbox.is_open() && *connection.stage == *stage;
-        self.get(id).filter(reachable).ok_or(PostError::Gone)
-    }
-
-    /// Queues `payload` for the peer; returns when it is queued, not when it is delivered.
+    /// Returns the connection of that stage if messages can be sent to it.
     ///
     /// # Errors
-    /// `Gone` if nobody of that stage holds the id (yet, or any more), `LimitExceeded` if its outbox
-    /// is full.
+    /// `Gone` if the stage has no open connection with that id.
+    pub fn get_open(&self, stage: &str, id: &ConnectionId) -> Result<Arc<Connection>, PostError> {
+        let is_open = |connection: &Arc<Connection>| connection.outbox.is_open() && *connection.stage == *stage;
+        self.get(id).filter(is_open).ok_or(PostError::Gone)
+    }
+
+    /// Queues `payload` for the peer. Returns when it is queued, not when it is delivered.
+    ///
+    /// # Errors
+    /// `Gone` if the stage has no open connection with that id, `LimitExceeded` if the outbox is full.
     pub fn post(&self, stage: &str, id: &ConnectionId, payload: Payload) -> Result<(), PostError> {
-        // The guard of the map is held for the few instructions of a push; nothing is awaited.
+        // The guard of the map is held only while the payload is queued, and never across an await.
         let connection = self.by_id.get(id).filter(|connection| *connection.stage == *stage).ok_or(PostError::Gone)?;
         let posted = connection.outbox.post(payload);
         match posted {
@@ -158,20 +163,23 @@ impl Connections {
                 self.posts.increment(1);
                 connection.message_count.increment(1);
             }
-            Err(PostError::LimitExceeded) => self.refusals.increment(1),
+            Err(PostError::LimitExceeded) => self.rejected_posts.increment(1),
             Err(PostError::Gone) => {}
         }
         posted
     }
 
     /// Closes the connection from this side.
+    ///
+    /// # Errors
+    /// `Gone` if the stage has no open connection with that id.
     pub fn delete(&self, stage: &str, id: &ConnectionId, frame: CloseFrame) -> Result<(), PostError> {
         let connection = self.by_id.get(id).filter(|connection| *connection.stage == *stage).ok_or(PostError::Gone)?;
         if connection.outbox.close(frame) { Ok(()) } else { Err(PostError::Gone) }
     }
 
-    /// All of that stage, also those whose `$connect` still runs.
-    pub fn of_stage(&self, stage: &str) -> Vec<ConnectionId> {
+    /// Returns the ids of all connections of a stage, including those whose `$connect` still runs.
+    pub fn ids_in_stage(&self, stage: &str) -> Vec<ConnectionId> {
         self.by_id.iter().filter(|connection| *connection.stage == *stage).map(|connection| connection.id).collect()
     }
 
@@ -184,7 +192,7 @@ impl Connections {
     }
 }
 
-/// Keeps a connection among the known ones for as long as it is held.
+/// Keeps a connection registered. Dropping it closes the outbox and removes the connection.
 pub struct Presence {
     connections: Arc<Connections>,
     connection: Arc<Connection>,

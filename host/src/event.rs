@@ -1,4 +1,4 @@
-//! What happens on a connection, as handlers are told it, and what they answer.
+//! The events of a connection that handlers receive, and the responses that they return.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,10 +6,10 @@ use crate::id::RequestId;
 use crate::limits::EVENT_WAIT_MAX;
 use crate::payload::Payload;
 
-/// A name and its value, in the order and the case in which they were sent.
+/// A name and its value, for example of a header. Order and case are those of the sender.
 pub type Field = (String, String);
 
-/// Milliseconds since the Unix epoch, as API Gateway counts.
+/// Milliseconds since the Unix epoch, as in API Gateway's events.
 pub type EpochMillis = u64;
 
 pub fn now() -> EpochMillis {
@@ -17,7 +17,7 @@ pub fn now() -> EpochMillis {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A time as `requestTime` has it, in the Common Log Format: `09/Feb/2024:18:11:43 +0000`.
+/// Formats a time as in `requestTime`, in the Common Log Format: `09/Feb/2024:18:11:43 +0000`.
 pub fn clf_time(at: EpochMillis) -> String {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let ([year, month, day], seconds) = (date(at), at / 1000 % 86_400);
@@ -26,16 +26,17 @@ pub fn clf_time(at: EpochMillis) -> String {
     format!("{day:02}/{name}/{year:04}:{hours:02}:{minutes:02}:{seconds:02} +0000")
 }
 
-/// The months before that of this time, from the year 0 on.
+/// The number of months from the year 0 to the month of this time, in UTC.
 pub fn calendar_month(at: EpochMillis) -> u64 {
     let [year, month, _] = date(at);
     year * 12 + month
 }
 
-/// Year, month from 0 and day from 1, in UTC.
+/// The date of a time in UTC: year, month from 0 and day from 1.
 fn date(at: EpochMillis) -> [u64; 3] {
     let days = at / 86_400_000;
-    // A year that begins in March ends in its leap day; 400 of them are an era of as many days as any other.
+    // Years are counted from March, so that the leap day is the last day of a year. 400 such years are an era, and all
+    // eras have the same number of days.
     let (era, day) = ((days + 719_468) / 146_097, (days + 719_468) % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
@@ -45,9 +46,10 @@ fn date(at: EpochMillis) -> [u64; 3] {
     [year, (month + 2) % 12, day]
 }
 
+/// One event of a connection.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// The upgrade request, held open until the handler answers.
+    /// The upgrade request, which waits until the handler returns.
     Connect {
         headers: Vec<Field>,
         query_string: Vec<Field>,
@@ -56,19 +58,19 @@ pub enum Event {
         message_id: RequestId,
         body: Payload,
     },
-    /// The connection is gone already.
+    /// The end of the connection, which is already closed.
     Disconnect(Disconnect),
 }
 
 impl Event {
-    /// How long it may wait for its turn. Nobody waits for a `$disconnect`, and it runs in any
-    /// case: it may come late.
+    /// The longest wait until the handler can start; `None`: forever. A `$disconnect` must run in any case, and may
+    /// run late because no peer waits for it.
     pub fn wait_max(&self) -> Option<Duration> {
         if matches!(self, Self::Disconnect(_)) { None } else { Some(EVENT_WAIT_MAX) }
     }
 }
 
-/// How a connection ended, as `$disconnect` is told.
+/// How a connection ended, as `$disconnect` receives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disconnect {
     pub status_code: u16,
@@ -76,13 +78,13 @@ pub struct Disconnect {
 }
 
 impl Disconnect {
-    /// The peer vanished, or the process that held the connection died.
+    /// The peer vanished without a close frame, or the process with the connection died.
     pub fn abnormal() -> Self {
         Self { status_code: 1006, reason: String::new() }
     }
 }
 
-/// What a handler answers.
+/// The response of a handler.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Response {
     pub status_code: u16,
@@ -90,21 +92,21 @@ pub struct Response {
     pub body: Option<Payload>,
 }
 
-/// What an authorizer says of a peer that asks to be let in.
+/// The decision of an authorizer about a peer that wants to connect.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     Allow(Grant),
-    /// The peer is known and may not.
+    /// The peer is known, but may not connect.
     Deny,
-    /// The peer is not known.
+    /// The peer is unknown.
     Unauthorized,
 }
 
-/// Under whose name a peer is let in.
+/// The identity of an admitted peer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Grant {
     pub principal_id: String,
-    /// Told with every later event of the connection.
+    /// Values that every later event of the connection contains.
     pub context: Vec<Field>,
 }
 
@@ -119,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_told_in_the_common_log_format() {
+    fn a_time_is_formatted_in_the_common_log_format() {
         for (at, expected) in [
             (0, "01/Jan/1970:00:00:00 +0000"),
             (1_707_502_303_420, "09/Feb/2024:18:11:43 +0000"),

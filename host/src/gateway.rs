@@ -1,4 +1,4 @@
-//! What happens on a connection finds its route here: connect, message, disconnect.
+//! Dispatches the events of a connection (connect, message, disconnect) to the routes of its stage.
 //!
 //! Knows routes and plugins. Does not know sockets, files or how a guest is run.
 
@@ -14,59 +14,51 @@ use crate::connections::Connections;
 use crate::event::{Event, Response};
 use crate::id::ConnectionId;
 use crate::metrics::Metrics;
-use crate::runtime::{InvokeError, message_fits};
-use crate::telling::Telling;
+use crate::rate_limited_log::RateLimitedLog;
+use crate::runtime::{InvokeError, check_message_size};
 
-// What happens on a connection, in its order.
-mod guard;
-mod connect;
-mod message;
-mod disconnect;
-mod crowd;
-
-// What is told of it.
+mod access;
 pub mod access_log;
+mod api_key;
+mod authorizer;
+mod broadcast;
+mod connect;
+mod connect_auth;
 pub mod context;
-
-// What is served.
 mod deployment;
+mod disconnect;
+mod error_frame;
+mod event_json;
 mod history;
+mod integration;
+mod management;
+mod message;
 mod model;
 mod route;
 mod route_key;
 mod selection;
-mod integration;
 mod throttles;
-
-// Who has access.
-mod access;
-mod api_key;
-mod authorizer;
-mod management;
 mod users;
 
-// What is told of an event.
-mod event_json;
-
-// What a peer is told of a failure.
-mod error_frame;
+use history::History;
+use throttles::ThrottleRejections;
 
 pub use access::Access;
 pub use api_key::{ApiKey, ApiKeyHash, ApiKeySource, ApiKeys, Period, Quota};
-pub use authorizer::{Authorizer, By as AuthorizedBy, IdentitySource, Jwt, JwtError, JwtSettings, KeySource};
+pub use authorizer::{Authorizer, AuthorizerKind, IdentitySource, Jwt, JwtError, JwtSettings, KeySource};
+pub use broadcast::{Broadcast, ListedConnection};
 pub use connect::{Admitted, Refusal, Upgrade};
+pub use connect_auth::ConnectAuth;
 pub use context::ContextVariable;
-pub use crowd::{Broadcast, Listed};
 pub use deployment::{Deployment, Stage, Version};
 pub use event_json::{AuthorizerEventJson, EventJson};
-pub use guard::Guard;
-pub use history::{NotKept, Record, RollBack};
+pub use history::{DeploymentNotKept, DeploymentRecord, RollBack};
 pub use integration::{
     Authorities, BadMapping, Http, HttpSettings, Integration, IntegrationResponse, Lambda, LambdaSettings, Mock,
     RequestParameter, ResponseKey, ResponseParameter, ResponseSource, Responses, Source, Target, Template,
     TemplateKind, Transport, UrlTemplate,
 };
-pub use management::{Caller as ManagementCaller, Callers as ManagementCallers, Exposure, Management, Signatures};
+pub use management::{CallerThrottles, Exposure, Management, ManagementCaller, Signatures};
 pub use model::{Model, RequestModels};
 pub use route::{Ordering, Route, RouteTable};
 pub use route_key::{BadRouteKey, RouteKey};
@@ -74,9 +66,7 @@ pub use selection::{BadExpression, JsonPath, RouteSelectionExpression};
 pub use throttles::{Limit, Throttles};
 pub use users::Users;
 
-use history::History;
-use throttles::Refused;
-
+/// The current deployment, its history, and the state that all deployments share.
 pub struct Gateway {
     connections: Arc<Connections>,
     backend: Backend,
@@ -84,11 +74,11 @@ pub struct Gateway {
     access: ArcSwap<Access>,
     history: Mutex<History>,
     metrics: Arc<Metrics>,
-    refused: Refused,
-    /// Of peers that are not let in.
-    refusals: Telling,
-    /// Of messages that nobody handles.
-    telling: Telling,
+    throttle_rejections: ThrottleRejections,
+    /// Log of rejected handshakes.
+    handshake_log: RateLimitedLog,
+    /// Log of messages that no handler received.
+    message_log: RateLimitedLog,
 }
 
 impl Gateway {
@@ -101,14 +91,24 @@ impl Gateway {
         let deployment = Arc::new(deployment);
         let history = Mutex::new(History::new(&deployment));
         let access = ArcSwap::from_pointee(deployment.access().clone());
-        let refused = Refused::new(&metrics);
-        let (refusals, telling) = (Telling::default(), Telling::default());
+        let throttle_rejections = ThrottleRejections::new(&metrics);
         let deployment = deployment.into();
-        Arc::new(Self { connections, backend, deployment, access, history, metrics, refused, refusals, telling })
+        Arc::new(Self {
+            connections,
+            backend,
+            deployment,
+            access,
+            history,
+            metrics,
+            throttle_rejections,
+            handshake_log: RateLimitedLog::default(),
+            message_log: RateLimitedLog::default(),
+        })
     }
 
-    /// What the next event sees; says its number. Events that run already finish on what they
-    /// started with.
+    /// Makes a deployment the current one and returns its number.
+    ///
+    /// Events that are already running finish on the deployment on which they started.
     pub fn deploy(&self, deployment: Deployment) -> u64 {
         let deployment = Arc::new(deployment);
         let number = self.history().push(Arc::clone(&deployment), None);
@@ -117,13 +117,13 @@ impl Gateway {
         number
     }
 
-    /// Serves an older deployment again; says the number under which it is the latest.
+    /// Makes an older deployment the current one again and returns its new number.
     ///
-    /// Who has access stays as the manifest says now: no key that was taken away comes back.
+    /// The access settings stay those of the current manifest, so a key that was removed stays invalid.
     ///
     /// # Errors
-    /// If it is too long ago, or never was.
-    pub fn restore(&self, number: u64) -> Result<u64, NotKept> {
+    /// If no deployment of this number is kept: it is too old or never existed.
+    pub fn restore(&self, number: u64) -> Result<u64, DeploymentNotKept> {
         let mut history = self.history();
         let deployment = history.get(number)?;
         let latest = history.push(Arc::clone(&deployment), Some(number));
@@ -131,8 +131,8 @@ impl Gateway {
         Ok(latest)
     }
 
-    /// The last deployments, the oldest first; the last of them is served.
-    pub fn records(&self) -> Vec<Record> {
+    /// The last deployments, oldest first; the last one is the current one.
+    pub fn records(&self) -> Vec<DeploymentRecord> {
         self.history().records()
     }
 
@@ -140,7 +140,7 @@ impl Gateway {
         self.history.lock().expect("no code panics while holding the history")
     }
 
-    /// Writes what waits to be written to access logs; blocks, at most for a second or so each.
+    /// Flushes and closes the access logs. Blocks for at most about a second per log.
     pub fn close_access_logs(&self) {
         self.history().deployments().for_each(|deployment| deployment.close_access_log());
     }
@@ -149,7 +149,7 @@ impl Gateway {
         self.deployment.load_full()
     }
 
-    /// Who may call `@connections`.
+    /// The access rules of `@connections`.
     pub fn management(&self) -> Arc<Management> {
         Arc::clone(&self.access.load().management)
     }
@@ -166,58 +166,58 @@ impl Gateway {
         &self.metrics
     }
 
-    /// Whether one more `@connections` call may be answered; if so, it counts.
+    /// Returns whether the throttles admit one more `@connections` call, and counts the call.
     pub fn allows_call(&self, stage: &Stage) -> bool {
-        let allowed = stage.throttles.call();
+        let allowed = stage.throttles.check_management_call();
         if let Err(limit) = allowed {
-            self.refused.count(limit, None);
+            self.throttle_rejections.count(limit, None);
         }
         allowed.is_ok()
     }
 
-    async fn forget(&self, id: ConnectionId) {
-        if let Err(error) = self.backend.drop_row(id).await {
-            warn!(connection_id = %id, %error, "the row of a connection that ended is left behind");
+    async fn delete_row(&self, id: ConnectionId) {
+        if let Err(error) = self.backend.delete_row(id).await {
+            warn!(connection_id = %id, %error, "cannot delete the row of a connection that ended");
         }
     }
 
-    /// Invokes a route's integration and tells the log and the metrics how it went.
-    async fn run(&self, stage: &Stage, route: &Route, caller: &Caller, event: &Event) -> Ran {
+    /// Invokes a route's integration and reports the result to the log and the metrics.
+    async fn run(&self, stage: &Stage, route: &Route, caller: &Caller, event: &Event) -> IntegrationResult {
         let mut invocation = route.integration.invoke(caller, event).await;
-        // What goes back to the peer is a message; what stays here may be larger.
+        // A body that is sent to the peer must fit into a message; a body that is discarded may be larger.
         if route.route_response && matches!(event, Event::Message { .. }) {
             let message_bytes = stage.connection.message_bytes;
-            invocation.result = invocation.result.and_then(|response| message_fits(response, message_bytes));
+            invocation.result = invocation.result.and_then(|response| check_message_size(response, message_bytes));
         }
         route.metrics.record(&invocation);
-        route.metrics.watched.record(route.integration.asked(), &invocation);
+        route.metrics.cloudwatch.record(route.integration.call_target(), &invocation);
         if let Err(error) = &invocation.result {
-            report(route, caller, error);
+            log_failure(route, caller, error);
         }
-        Ran { result: invocation.result, latency: invocation.total }
+        IntegrationResult { result: invocation.result, latency: invocation.total }
     }
 }
 
-/// How an integration did.
-struct Ran {
+/// Result of one call of an integration, and how long the call took.
+struct IntegrationResult {
     result: Result<Response, InvokeError>,
     latency: Duration,
 }
 
-impl From<&Ran> for access_log::Invoked {
-    fn from(ran: &Ran) -> Self {
+impl From<&IntegrationResult> for access_log::IntegrationOutcome {
+    fn from(call: &IntegrationResult) -> Self {
         Self {
-            latency: ran.latency,
-            status: ran.result.as_ref().ok().map(|response| response.status_code),
-            error: ran.result.as_ref().err().map(InvokeError::explain),
+            latency: call.latency,
+            status: call.result.as_ref().ok().map(|response| response.status_code),
+            error: call.result.as_ref().err().map(InvokeError::explain),
         }
     }
 }
 
-/// One line for whoever runs the handler: what failed, which version of it, and for which request.
-fn report(route: &Route, caller: &Caller, error: &InvokeError) {
+/// Writes one log line for the operator of the handler: what failed, in which version, and for which request.
+fn log_failure(route: &Route, caller: &Caller, error: &InvokeError) {
     let integration = &route.integration;
-    macro_rules! say {
+    macro_rules! log_at {
         ($level:expr) => {
             event!(
                 $level,
@@ -226,7 +226,7 @@ fn report(route: &Route, caller: &Caller, error: &InvokeError) {
                 route = %route.key,
                 connection_id = %caller.connection.id,
                 request_id = %caller.request_id,
-                // The last, as it has lines of its own.
+                // The backtrace is the last field because it has several lines.
                 backtrace = error.backtrace().map(tracing::field::display),
                 "{}",
                 error.explain()
@@ -234,7 +234,7 @@ fn report(route: &Route, caller: &Caller, error: &InvokeError) {
         };
     }
     match error {
-        InvokeError::Overloaded(_) | InvokeError::Panicked(_) => say!(Level::ERROR),
-        _ => say!(Level::WARN),
+        InvokeError::Overloaded(_) | InvokeError::Panicked(_) => log_at!(Level::ERROR),
+        _ => log_at!(Level::WARN),
     }
 }

@@ -1,6 +1,6 @@
-//! Names of connections and of events, in API Gateway's form: 15 characters of base64url and `=`.
+//! IDs of connections and of events, in API Gateway's form: 15 characters of base64url and `=`.
 //!
-//! Both are sixteen bytes by value, so that naming one costs no allocation.
+//! Both are 16 bytes by value, so that copying one needs no allocation.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -9,18 +9,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 
-/// Bytes behind an id; their base64url form is 15 characters and one `=`.
+/// Bytes that an ID encodes; their base64url form is 15 characters and one `=`.
 const ID_BYTES: usize = 11;
 const ID_LENGTH: usize = 16;
 
-/// Which process of a deployment holds a connection. One backend on one machine has node 0.
+/// The process that has a connection. A backend on a single machine has only node 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeId(pub u16);
 
-/// Names one connection, from its upgrade request until it is closed.
+/// The ID of one connection, from its upgrade request until it is closed.
 ///
-/// Two of its bytes name the node, so that a post finds its way without a look-up; nine are
-/// random, so that nobody can guess one.
+/// Two of its bytes are the node, so that a post reaches the right node without a lookup. Nine are
+/// random, so that an ID cannot be guessed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId([u8; ID_LENGTH]);
 
@@ -29,7 +29,7 @@ pub struct ConnectionId([u8; ID_LENGTH]);
 pub struct MalformedConnectionId(pub String);
 
 impl ConnectionId {
-    /// A new id on `node`.
+    /// Creates a random ID on `node`.
     pub fn random(node: NodeId) -> Self {
         let mut bytes = [0; ID_BYTES];
         bytes[..2].copy_from_slice(&node.0.to_be_bytes());
@@ -37,7 +37,7 @@ impl ConnectionId {
         Self(encode(&bytes))
     }
 
-    /// Takes exactly 15 characters of `A-Z a-z 0-9 - _` and a `=`.
+    /// Accepts exactly 15 characters of `A-Z a-z 0-9 - _` and a `=`.
     pub fn parse(text: &str) -> Result<Self, MalformedConnectionId> {
         let malformed = || MalformedConnectionId(text.to_owned());
         let id: [u8; ID_LENGTH] = text.as_bytes().try_into().map_err(|_| malformed())?;
@@ -52,13 +52,13 @@ impl ConnectionId {
     }
 }
 
-/// Names one event, as `requestId` does. Unique, but no secret.
+/// The ID of one event, as in `requestId`. It is unique, but not secret.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RequestId([u8; ID_LENGTH]);
 
 impl RequestId {
-    /// The next id of this process: a counter, spread over the 64 bits so that ids of one
-    /// connection do not look alike, after a prefix that differs from process to process.
+    /// Returns the next ID of this process: a prefix that differs for each process, then a counter. The counter is
+    /// spread over 64 bits, so that consecutive IDs do not look alike.
     pub fn next() -> Self {
         static SEED: LazyLock<[u8; ID_BYTES]> = LazyLock::new(|| {
             let mut seed = [0; ID_BYTES];
@@ -68,15 +68,15 @@ impl RequestId {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let mut bytes = *SEED;
         let start = u64::from_be_bytes(bytes[3..].try_into().expect("eight bytes are left"));
-        // An odd factor makes a permutation of the 64 bits: no id comes twice.
+        // Multiplying by an odd factor permutes the 64-bit numbers, so no ID repeats.
         let count = COUNT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         bytes[3..].copy_from_slice(&start.wrapping_add(count).to_be_bytes());
         Self(encode(&bytes))
     }
 
-    /// One that a test has chosen.
+    /// Makes a fixed ID for a test.
     #[cfg(test)]
-    pub fn of(text: &str) -> Self {
+    pub fn from_text(text: &str) -> Self {
         Self(text.as_bytes().try_into().expect("16 bytes of ASCII"))
     }
 
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_id_has_the_form_of_api_gateways() {
+    fn a_connection_id_has_api_gateways_form() {
         let id = ConnectionId::random(NodeId(0));
         assert_eq!(id.as_str().len(), 16);
         assert!(id.as_str().ends_with('='));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_id_is_named_in_the_error() {
+    fn the_error_for_a_malformed_id_quotes_it() {
         for text in ["", "foo", "L0SM9cOFvHcCIhw", "L0SM9cOFvHcCIhw==", "L0SM9cOFvHcCI/w=", "L0SM9cOFvHcCIhwx"] {
             let error = ConnectionId::parse(text).unwrap_err();
             assert_eq!(error.to_string(), format!("Invalid connectionId: {text}"));

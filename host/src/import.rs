@@ -1,106 +1,105 @@
-//! Templates of others become manifests: CloudFormation, SAM and serverless.yml.
+//! Converts templates of other tools to manifests: CloudFormation, SAM and serverless.yml.
 //!
-//! Knows what they say of a WebSocket API. A template is a tree in which every property that was read
-//! is marked; what of the API was not read is told with its line, so nothing is dropped in silence.
+//! Knows how these formats describe a WebSocket API. A template is a tree in which every property that the
+//! import reads is marked. Every unread property of the API is reported with its line, so nothing is dropped
+//! silently.
 
 use std::collections::BTreeMap;
 
-mod yaml; // a text becomes a tree
-mod node;
-mod report; // what has no counterpart
-
-mod cloudformation; // and SAM
-mod serverless;
-
-// What comes out.
-mod manifest;
-mod toml;
-mod responses; // how integrations answer
-mod lambda;
-mod names;
-mod text;
-
-pub use report::{Finding, one_line};
-
 use manifest::Manifest;
-use report::Report;
+use report::Findings;
+pub use report::{Finding, one_line};
 
 use crate::gateway::UrlTemplate;
 
-/// A template is written by people, or by tools for CloudFormation, which takes 1 MiB.
+mod cloudformation;
+mod lambda;
+mod manifest;
+mod names;
+mod node;
+mod report;
+mod responses;
+mod serverless;
+mod text;
+mod toml;
+mod yaml;
+
+/// Size of the largest template. CloudFormation accepts templates of at most 1 MiB.
 pub const TEMPLATE_BYTES_MAX: u64 = 1024 * 1024;
-/// Where functions are invoked unless it is said: `serverless offline` listens there.
+/// Default endpoint for invoking functions: `serverless offline` listens there.
 pub const ENDPOINT: &str = "http://127.0.0.1:3002";
 
-/// What an authorizer can be given to look at.
+/// Describes the accepted identity sources of an authorizer, for findings.
 const IDENTITY_SOURCES: &str =
     "route.request.header.NAME, route.request.querystring.NAME, context.NAME or stageVariables.NAME";
 
-pub struct Options {
-    /// The template, as comments name it.
+pub struct ImportOptions {
+    /// Name of the template file, for comments.
     pub file_name: String,
-    /// The logical id of the API, where there are several.
+    /// Logical id of the API to import; needed only if the template has several.
     pub api: Option<String>,
-    /// Values of parameters, in place of their defaults.
+    /// Values of parameters; they override the defaults of the template.
     pub parameters: BTreeMap<String, String>,
-    /// Where Lambda functions are invoked.
+    /// URL at which Lambda functions are invoked.
     pub endpoint: String,
-    /// Whether the schemas of models are written to files.
+    /// Whether the caller writes the schemas of models to files.
     pub schemas: bool,
 }
 
-/// What came of a template.
+/// The result of an import.
 pub struct Imported {
     pub manifest: String,
-    /// Files beside it: their paths, and what is in them.
+    /// Files to write next to the manifest: path and content.
     pub schemas: Vec<(String, String)>,
-    /// What has no counterpart, in the order of its lines.
+    /// Parts of the template without a counterpart, ordered by line.
     pub findings: Vec<Finding>,
     pub routes: usize,
     pub integrations: usize,
 }
 
-/// Why there is nothing to make.
+/// Why a template cannot be imported.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Failed {
-    /// Line and column in the template, where it has to do with one place.
+pub struct ImportError {
+    /// Line and column in the template, if the problem is at one place.
     pub at: Option<(usize, usize)>,
-    /// What is wrong and what to do.
+    /// What is wrong and how to fix it.
     pub problem: String,
 }
 
-impl Failed {
+impl ImportError {
     fn new(problem: impl Into<String>) -> Self {
         Self { at: None, problem: problem.into() }
     }
 }
 
-/// Makes a manifest of the text of a template.
+/// Converts the text of a template to a manifest.
 ///
 /// # Errors
-/// What is no YAML, no template, or has no WebSocket API, or several where none was named.
-pub fn import(text: &str, options: &Options) -> Result<Imported, Failed> {
-    let template = yaml::parse(text).map_err(|bad| Failed {
-        at: Some((bad.line, bad.column)),
-        problem: format!("{}; a template is YAML or JSON", one_line(&bad.problem)),
+/// If the text is not YAML or not a template, if it has no WebSocket API, or if `options.api` does not select one of
+/// several.
+pub fn import(text: &str, options: &ImportOptions) -> Result<Imported, ImportError> {
+    let template = yaml::parse(text).map_err(|error| ImportError {
+        at: Some((error.line, error.column)),
+        problem: format!("{}; a template must be YAML or JSON", one_line(&error.problem)),
     })?;
-    let report = Report::default();
-    let (manifest, what) = if template.get("Resources").is_some() {
-        cloudformation::import(&template, options, &report)?
+    let findings = Findings::default();
+    let (manifest, description) = if template.get("Resources").is_some() {
+        cloudformation::import(&template, options, &findings)?
     } else if template.get("functions").is_some() || template.get("provider").is_some() {
-        (serverless::import(&template, options, &report)?, "serverless.yml".to_owned())
+        (serverless::import(&template, options, &findings)?, "serverless.yml".to_owned())
     } else {
-        return Err(Failed::new(
-            "found neither Resources, as CloudFormation and SAM have them, nor functions, as a serverless.yml has",
+        return Err(ImportError::new(
+            "found neither the key Resources (CloudFormation, SAM) nor the key functions (serverless.yml)",
         ));
     };
-    Ok(imported(manifest, &what, options, report.finish()))
+    Ok(finish(manifest, &description, options, findings.finish()))
 }
 
-fn imported(manifest: Manifest, what: &str, options: &Options, findings: Vec<Finding>) -> Imported {
-    let source = match options.file_name == what {
-        true => what.to_owned(),
-        false => format!("{} ({})", one_line(&options.file_name), one_line(what)),
+fn finish(manifest: Manifest, description: &str, options: &ImportOptions, findings: Vec<Finding>) -> Imported {
+    let source = if options.file_name == description {
+        description.to_owned()
+    } else {
+        format!("{} ({})", one_line(&options.file_name), one_line(description))
     };
     let schemas = manifest.models.iter().filter_map(|model| Some((model.path(), model.schema.clone()?)));
     Imported {
@@ -112,8 +111,10 @@ fn imported(manifest: Manifest, what: &str, options: &Options, findings: Vec<Fin
     }
 }
 
+/// Checks that functions can be invoked at `url`.
+///
 /// # Errors
-/// Why functions cannot be invoked there.
+/// If it is not a URL, or if it has path parameters.
 pub fn check_endpoint(url: &str) -> Result<(), String> {
     let expected = "expected a URL such as http://127.0.0.1:3002";
     let template = UrlTemplate::parse(url).map_err(|_| expected.to_owned())?;
@@ -126,8 +127,8 @@ pub fn check_endpoint(url: &str) -> Result<(), String> {
 fn is_identity_source(source: &str) -> bool {
     let kinds = ["route.request.header.", "route.request.querystring.", "context.", "stageVariables."];
     let name = kinds.iter().find_map(|kind| source.strip_prefix(kind));
-    let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'$' | b'-');
-    name.is_some_and(|name| !name.is_empty() && name.bytes().all(good))
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'$' | b'-');
+    name.is_some_and(|name| !name.is_empty() && name.bytes().all(is_allowed))
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! jackfield serves an API Gateway WebSocket API whose route handlers are WASM components.
 //!
-//! A message makes one trip: socket -> gateway -> runtime -> capability -> connections -> socket.
-//! The modules stand here in that order, and each imports only what stands below it.
+//! A message passes through these layers: socket -> gateway -> runtime -> capability -> connections -> socket.
+//! A module imports only modules of its own layer or of lower layers; ARCHITECTURE.md describes them.
 
 pub mod cli;
-pub mod import;
 pub mod config;
+pub mod import;
 pub mod telemetry;
 
 pub mod backend;
@@ -23,7 +23,7 @@ pub mod id;
 pub mod limits;
 pub mod payload;
 pub mod printable;
+pub mod rate_limited_log;
 pub mod sigv4;
-pub mod telling;
 pub mod throttle;
 pub mod world;

@@ -1,291 +1,313 @@
-//! Every limit that has a default, with its unit and where the number comes from.
+//! Every limit that has a default, with its unit and the source of the number.
 //!
-//! The manifest changes most of them; what is not in the manifest says so.
+//! "Manifest: `section.key`" names the manifest key whose default the constant is. Every other constant is fixed.
 
 use std::time::Duration;
 
 // ---- one peer ------------------------------------------------------------------------------
 
 /// API Gateway quota "WebSocket message payload size"; a larger message closes with 1009.
+/// Manifest: `connection.message_size`.
 pub const MESSAGE_BYTES_MAX: usize = 128 * 1024;
 /// API Gateway quota "WebSocket frame size"; a larger frame closes with 1009.
+/// Manifest: `connection.frame_size`.
 pub const FRAME_BYTES_MAX: usize = 32 * 1024;
-/// API Gateway quota "Idle Connection Timeout"; closes with 1001.
+/// API Gateway quota "Idle Connection Timeout"; closes with 1001. Manifest: `connection.idle_timeout`.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-/// API Gateway quota "Connection duration"; closes with 1001.
+/// API Gateway quota "Connection duration"; closes with 1001. Manifest: `connection.duration`.
 pub const CONNECTION_DURATION_MAX: Duration = Duration::from_secs(2 * 60 * 60);
-/// A peer that has not answered a ping by the next one is gone. Centrifugo pings at the same pace.
+/// Time between two pings. A peer that has not answered a ping when the next one is due has vanished. Centrifugo uses
+/// the same interval. Manifest: `connection.ping_interval`.
 pub const PING_INTERVAL: Duration = Duration::from_secs(25);
-/// A peer that takes nothing for so long holds its buffers in vain.
+/// How long a peer may accept no bytes while some wait for it; then its socket is dropped, because its buffers would
+/// be held for nothing. Manifest: `connection.write_timeout`.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a peer may take to answer our close frame before the socket is dropped. Not in the manifest.
+/// How long a peer may take to answer our close frame before its socket is dropped.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Messages that wait while a handler of their connection runs; then the socket is not read. Not in the manifest.
+/// Messages of one connection that wait while a handler of that connection runs. When there are this many, the socket
+/// is not read.
 pub const BACKLOG_MESSAGES_MAX: usize = 16;
-/// Handlers of one connection that run side by side where `ordering` is `"none"`; a further message waits. Not in
-/// the manifest.
-pub const HANDLERS_BESIDE_MAX: usize = 16;
-/// Messages that wait for a peer to read them; one more is `LimitExceeded`.
+/// Handlers of one connection that run concurrently where `ordering` is `"none"`; further messages wait.
+pub const UNORDERED_HANDLERS_MAX: usize = 16;
+/// Messages that wait to be sent to one peer; posting one more fails with `LimitExceeded`.
+/// Manifest: `connection.outbox_messages`.
 pub const OUTBOX_MESSAGES_MAX: usize = 1024;
-/// Bytes that wait for a peer to read them: a slow peer costs no more than this.
+/// Bytes that wait to be sent to one peer: the bound on the memory that a slow peer costs.
+/// Manifest: `connection.outbox_size`.
 pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
-/// What the kernel holds beside that; of its own accord it takes up to 4 MiB for each peer that does
-/// not read, and tells of progress only every third of it. Not in the manifest.
+/// Send buffer of one socket in the kernel, in addition to the outbox. By default the kernel buffers up to 4 MiB for a
+/// peer that does not read, and reports progress only after each third of it.
 pub const SEND_BUFFER_BYTES: u32 = 128 * 1024;
-/// Read buffer of a socket: the library's own default, 128 KiB, is zeroed for every read.
+/// Read buffer of one socket. The default of the WebSocket library, 128 KiB, is zeroed for every read.
+/// Manifest: `connection.read_buffer`.
 pub const READ_BUFFER_BYTES: usize = 2 * 1024;
-/// A write is handed to the kernel when so much is buffered, if no flush came first. Not in the manifest.
+/// Buffered bytes at which a write goes to the kernel even before a flush.
 pub const WRITE_BUFFER_BYTES: usize = 16 * 1024;
-/// Open connections of one server; one more is refused with 503.
+/// Open TCP connections of one server; further ones are rejected with 503. Manifest: `server.connections_max`.
 pub const CONNECTIONS_MAX: usize = 100_000;
-/// Open files beside the connections: listeners, the store, what is loaded and watched, requests of handlers. Not in
-/// the manifest.
+/// Open files in addition to the connections: listeners, the store, files that are loaded or watched, and requests of
+/// handlers.
 pub const OTHER_FILES_MAX: u64 = 256;
-/// Request head (all headers) of an upgrade or a management call; API Gateway's is 10,240. Not in the manifest.
+/// Request head (all headers) of an upgrade or a management call; API Gateway allows 10,240 bytes.
 pub const REQUEST_HEAD_BYTES_MAX: usize = 16 * 1024;
-/// More headers than any client sends; the HTTP library refuses more than 100 itself. Not in the manifest.
+/// Headers that are parsed of one request head. The HTTP library already rejects more than 100.
 pub const REQUEST_HEADERS_MAX: usize = 128;
-/// API Gateway quota "URL length". Not in the manifest.
+/// API Gateway quota "URL length".
 pub const URL_BYTES_MAX: usize = 4096;
-/// How long a client may take to send its request head. Not in the manifest.
+/// How long a client may take to send its request head.
 pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client may take to send the body of a management call. Not in the manifest.
+/// How long a client may take to send the body of a management call.
 pub const REQUEST_BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// What is read of a body that is not wanted, so that its client gets to the answer. Not in the manifest.
-pub const UNWANTED_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes that are read and discarded of a rejected body, so that its client finishes sending and reads the response.
+pub const DISCARDED_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Callers of `@connections` that are counted one by one; more addresses share what one may. Not in the manifest.
+/// Callers of `@connections` that have a throttle bucket each; all further callers share one.
 pub const MANAGEMENT_CALLERS_MAX: usize = 10_000;
-/// What others do wrong, of one kind, that is told to the log at once, and how often one more. Not in the manifest.
-pub const FAULTS_TOLD: u32 = 20;
+/// Burst of log lines per kind of peer error; after it, one line per `FAULT_INTERVAL`.
+pub const FAULT_LOG_BURST: u32 = 20;
+/// Time between two log lines of one kind of peer error, once `FAULT_LOG_BURST` is used up.
 pub const FAULT_INTERVAL: Duration = Duration::from_secs(1);
 
-// ---- API Gateway's ------------------------------------------------------------------------
+// ---- API Gateway's figures -----------------------------------------------------------------
 
-/// API Gateway's throttle of an account in a region: requests a second, and the burst. HTTP, REST and WebSocket
-/// APIs share it there, with their callbacks.
-pub const AWS_ACCOUNT: (f64, u32) = (10_000.0, 5_000);
-/// API Gateway quota "New connections per second per account"; it has no burst beyond a second's worth.
-pub const AWS_CONNECTIONS: (f64, u32) = (500.0, 500);
-/// What API Gateway writes into the default route settings of a new stage.
-pub const AWS_STAGE: (f64, u32) = (10_000.0, 5_000);
-/// API Gateway quotas "Routes per API", "Integrations per API", "Stages per API".
+/// API Gateway's throttle of an account in a region: requests per second, and the burst. There, HTTP, REST and
+/// WebSocket APIs and their callbacks share it. Manifest: `throttle.account` with `profile = "aws"`.
+pub const AWS_ACCOUNT_THROTTLE: (f64, u32) = (10_000.0, 5_000);
+/// API Gateway quota "New connections per second per account"; its burst is one second's worth.
+/// Manifest: `throttle.connections` with `profile = "aws"`.
+pub const AWS_CONNECTIONS_THROTTLE: (f64, u32) = (500.0, 500);
+/// The default route settings that API Gateway gives a new stage.
+/// Manifest: `throttle.stage` with `profile = "aws"`.
+pub const AWS_STAGE_THROTTLE: (f64, u32) = (10_000.0, 5_000);
+/// API Gateway quota "Routes per API". `profile = "aws"` warns above it.
 pub const AWS_ROUTES_MAX: usize = 300;
+/// API Gateway quota "Integrations per API". `profile = "aws"` warns above it.
 pub const AWS_INTEGRATIONS_MAX: usize = 300;
+/// API Gateway quota "Stages per API". `profile = "aws"` warns above it.
 pub const AWS_STAGES_MAX: usize = 10;
+/// API Gateway quota of authorizers per API. `profile = "aws"` warns above it.
 pub const AWS_AUTHORIZERS_MAX: usize = 10;
 
 // ---- throttles -----------------------------------------------------------------------------
 
-/// Source addresses that have a bucket each, of some 100 bytes; all others share one. Not in the manifest.
+/// Source addresses that have a throttle bucket each, of about 100 bytes; all further ones share one.
 pub const THROTTLE_SOURCES_MAX: usize = 65_536;
-/// The log tells of the refusals of one throttle no more often. Not in the manifest.
-pub const THROTTLE_REFUSAL_INTERVAL: Duration = Duration::from_secs(10);
+/// Shortest time between two log lines about refusals by one throttle.
+pub const THROTTLE_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 // ---- one event -----------------------------------------------------------------------------
 
 /// API Gateway's longest integration timeout.
+/// Manifest: `integrations.NAME.timeout`, `authorizers.NAME.timeout`.
 pub const EVENT_TIMEOUT: Duration = Duration::from_secs(29);
-/// What one event computes, looked at in each epoch, so rounded up to one.
+/// CPU time of one event. It is checked once per epoch, so it is in effect rounded up to a whole epoch.
+/// Manifest: `integrations.NAME.cpu_time`.
 pub const EVENT_CPU_TIME: Duration = Duration::from_secs(1);
-/// All linear memories of one event together; Lambda's smallest size.
+/// Linear memory of one event, summed over all memories of its guest. Lambda's smallest size.
+/// Manifest: `integrations.NAME.memory`.
 pub const EVENT_MEMORY_BYTES: usize = 128 * 1024 * 1024;
-/// What of it does not count towards the memory of all events together. Not in the manifest.
+/// The part of one event's memory that does not count towards `server.memory_total`, the limit of all events together.
 pub const EVENT_MEMORY_FREE_BYTES: usize = 4 * 1024 * 1024;
-/// Elements of all tables of one event; a Python guest has 6,000. Not in the manifest.
+/// Elements of all tables of one event; a Python guest has 6,000.
 pub const EVENT_TABLE_ELEMENTS: usize = 100_000;
-/// Core instances, memories and tables of one guest. Python has the most of all: 60, 2 and 8 or so. Not in the manifest.
+/// Core instances of one guest. Python has the most of the known languages, 60.
 pub const GUEST_INSTANCES_MAX: usize = 200;
+/// Linear memories of one guest; a Python guest has 2.
 pub const GUEST_MEMORIES_MAX: usize = 20;
+/// Tables of one guest; a Python guest has about 8.
 pub const GUEST_TABLES_MAX: usize = 50;
-/// Resource handles that one event may hold. Not in the manifest.
+/// Resource handles that one event may hold.
 pub const EVENT_HANDLES: usize = 1_000;
-/// Calls of host functions that send or remember something.
+/// Calls of host functions that send or store something, per event. Manifest: `integrations.NAME.host_calls`.
 pub const EVENT_HOST_CALLS: usize = 10_000;
-/// Lines of one event in the log, with stdout and stderr; more is cut, and the log says so.
+/// Bytes that one event may log, stdout and stderr included. The rest is dropped, and the log says so.
+/// Manifest: `integrations.NAME.log_size`.
 pub const EVENT_LOG_BYTES: usize = 64 * 1024;
-/// A line of the log; a longer one is logged in pieces. Not in the manifest.
+/// Longest line of the log; a longer one is logged in pieces.
 pub const LOG_LINE_BYTES_MAX: usize = 8 * 1024;
-/// What a line counts beside its own bytes: the host writes as much around it. Not in the manifest.
-pub const LOG_LINE_BYTES: usize = 128;
-/// What one host call may copy out of a guest: several of the largest values, or twice the largest
-/// message where that is more. Not in the manifest.
+/// Bytes that a log line counts in addition to its own, because the host writes about as much around it.
+pub const LOG_LINE_OVERHEAD_BYTES: usize = 128;
+/// Bytes that one host call may copy out of a guest: several of the largest values. Twice the largest message applies
+/// instead where that is more.
 pub const HOST_CALL_BYTES: usize = 2 * 1024 * 1024;
-/// Random bytes of one call. Not in the manifest.
+/// Random bytes that one call may request.
 pub const RANDOM_BYTES_MAX: u64 = 64 * 1024;
-/// The stack of a guest. Not in the manifest.
+/// WASM stack of a guest.
 pub const GUEST_STACK_BYTES: usize = 512 * 1024;
-/// The stack on which a guest and the host functions that it calls run. Not in the manifest.
+/// Native stack on which a guest runs, together with the host functions that it calls.
 pub const FIBER_STACK_BYTES: usize = 1024 * 1024;
 
 // ---- all events ----------------------------------------------------------------------------
 
-/// How often the epoch of the engine ticks: the grain of CPU budgets. Not in the manifest.
+/// How often the epoch of the engine ticks: the resolution of CPU budgets.
 pub const EPOCH_INTERVAL: Duration = Duration::from_millis(10);
-/// Events that run at once, each in a place of the pool. Not in the manifest.
-pub const EVENTS_AT_ONCE_MAX: usize = 256;
-/// Memories and tables of one place; a guest that has more takes several. Not in the manifest.
-pub const PLACE_MEMORIES: usize = 2;
-pub const PLACE_TABLES: usize = 8;
-/// How long an event may wait for a place in the pool before it is refused. Not in the manifest.
+/// Events that run concurrently, each in a slot of the instance pool.
+pub const CONCURRENT_EVENTS_MAX: usize = 256;
+/// Memories of one pool slot; a guest that has more takes several slots.
+pub const SLOT_MEMORIES: usize = 2;
+/// Tables of one pool slot; a guest that has more takes several slots.
+pub const SLOT_TABLES: usize = 8;
+/// How long an event may wait for a pool slot before it is rejected.
 pub const EVENT_WAIT_MAX: Duration = Duration::from_secs(5);
-/// Linear memory that a place in the pool keeps between two events. Not in the manifest.
+/// Linear memory that a pool slot keeps between two events.
 pub const MEMORY_KEEP_RESIDENT_BYTES: usize = 1024 * 1024;
-/// Table memory that a place in the pool keeps between two events. Not in the manifest.
+/// Table memory that a pool slot keeps between two events.
 pub const TABLE_KEEP_RESIDENT_BYTES: usize = 64 * 1024;
-/// Warm instances of one integration that wait for their next event. Not in the manifest.
+/// Warm instances of one integration, which wait for their next event.
 pub const WARM_INSTANCES_MAX: usize = 32;
-/// The same of all integrations, in places of the pool beside those for events. Not in the manifest.
-pub const WARM_PLACES_MAX: usize = 128;
+/// Pool slots of the warm instances of all integrations, in addition to those of the running events.
+pub const WARM_SLOTS_MAX: usize = 128;
 
-/// A file of authorities; Mozilla's are a quarter of it. Not in the manifest.
+/// Largest file of certificate authorities; Mozilla's list is a quarter of it.
 pub const CA_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 // ---- models --------------------------------------------------------------------------------
 
-/// API Gateway's bound of a model's schema.
+/// API Gateway's limit for the schema of a model.
 pub const MODEL_BYTES_MAX: u64 = 32 * 1024;
-/// Steps back that one pattern of a schema may take on one value; the regex library's own bound is a million, which
-/// is a tenth of a second. Not in the manifest.
+/// Backtracking steps of one pattern of a schema on one value. The default of the regex library is a million, which
+/// takes a tenth of a second.
 pub const MODEL_REGEX_BACKTRACKS_MAX: usize = 100_000;
-/// Of a compiled pattern, and of what it caches. Not in the manifest.
+/// Size of a compiled pattern, and of its cache.
 pub const MODEL_REGEX_BYTES_MAX: usize = 1024 * 1024;
-/// Of what is said of a message that its model refuses. Not in the manifest.
+/// Longest description of why a message does not match its model.
 pub const MODEL_ERROR_BYTES_MAX: usize = 512;
-/// From this size on a message is checked where it holds up no other. Not in the manifest.
-pub const VALIDATION_ASIDE_BYTES: usize = 64 * 1024;
+/// Smallest message that is validated on a blocking thread, where it delays no other connection.
+pub const BLOCKING_VALIDATION_BYTES_MIN: usize = 64 * 1024;
 
-// ---- who is let in -------------------------------------------------------------------------
+// ---- authorizers and API keys --------------------------------------------------------------
 
-/// API Gateway's quota "Lambda authorizer result size": principal id and context together.
+/// API Gateway quota "Lambda authorizer result size": principal id and context together.
 pub const AUTHORIZER_RESULT_BYTES_MAX: usize = 8 * 1024;
-/// Of an API key; one that is longer is none. API Gateway's have 20 to 128. Not in the manifest.
+/// Longest accepted API key; longer values are rejected. API Gateway's keys have 20 to 128 characters.
 pub const API_KEY_BYTES_MAX: usize = 1024;
 
 // ---- the access log ------------------------------------------------------------------------
 
 /// API Gateway quota "Access-log template".
 pub const ACCESS_LOG_FORMAT_BYTES_MAX: usize = 3 * 1024;
-/// Of one value in a line; a longer one is cut. Not in the manifest.
+/// Longest value in an access log line; a longer one is cut.
 pub const ACCESS_LOG_VALUE_BYTES_MAX: usize = 1024;
-/// Lines that wait to be written, 256 bytes more for each; what comes then is dropped. Not in the manifest.
+/// Access log lines that wait to be written; each counts 256 bytes more than it has. Further lines are dropped.
 pub const ACCESS_LOG_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 // ---- components ----------------------------------------------------------------------------
 
-/// A component's file; compile time grows with it. The largest known guest (Python) has 19 MB.
+/// Largest component file; compile time grows with it. The largest known guest (Python) has 19 MB.
 pub const COMPONENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// Files that are kept; the ones that were not used for the longest time go first. Not in the manifest.
+/// Files of the code cache; the least recently used ones are removed first.
 pub const CODE_CACHE_FILES_MAX: usize = 64;
 
-// ---- what is remembered --------------------------------------------------------------------
+// ---- the backend ---------------------------------------------------------------------------
 
-/// Attributes of one connection row. Not in the manifest.
+/// Attributes of one connection row.
 pub const ROW_ATTRIBUTES_MAX: usize = 64;
-/// Bytes of an attribute's name. Not in the manifest.
+/// Bytes of an attribute's name.
 pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 64;
-/// Bytes of an attribute's value. Not in the manifest.
+/// Bytes of an attribute's value.
 pub const ATTRIBUTE_VALUE_BYTES_MAX: usize = 1024;
-/// Bytes of a key; the limit of DynamoDB's sort keys. Not in the manifest.
+/// Bytes of a key; DynamoDB has the same limit for sort keys.
 pub const KEY_BYTES_MAX: usize = 1024;
-/// Bytes of a value; the limit of a DynamoDB item. Not in the manifest.
+/// Bytes of a value; DynamoDB has the same limit for an item.
 pub const VALUE_BYTES_MAX: usize = 400 * 1024;
-/// Rows or keys of one page. Not in the manifest.
+/// Rows or keys of one page.
 pub const PAGE_ITEMS: usize = 256;
-/// Keys of one batch call. Not in the manifest.
+/// Keys of one batch call.
 pub const BATCH_KEYS_MAX: usize = 256;
-/// What a crash of the process or of the machine may lose where `durability` is not `always`.
+/// Time between two flushes: a crash of the process or of the machine may lose the writes of this time where
+/// `durability` is not `always`. Manifest: `backend.flush_interval`.
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
-/// sled's page cache; its own default is 1 GiB. Not in the manifest.
+/// sled's page cache; sled's own default is 1 GiB.
 pub const SLED_CACHE_BYTES: u64 = 32 * 1024 * 1024;
 
 // ---- outgoing HTTP -------------------------------------------------------------------------
 
-/// To look up, connect and shake hands. Not in the manifest.
+/// How long the name lookup, the TCP connect and the TLS handshake may take together.
 pub const HTTP_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Requests of one event whose response has not been read to its end. Not in the manifest.
+/// Requests of one event whose response has not been read to its end.
 pub const EVENT_HTTP_REQUESTS_MAX: usize = 8;
-/// The same of all events of one plugin, so that no plugin takes every socket of the host. Not in the manifest.
+/// Requests of all events of one plugin whose response has not been read to its end, so that no plugin takes every
+/// socket of the host.
 pub const PLUGIN_HTTP_REQUESTS_MAX: usize = 64;
-/// What a guest may write to a request body at once; two such pieces may wait. Not in the manifest.
-pub const HTTP_BODY_PIECE_BYTES: usize = 64 * 1024;
-/// Look-ups of one plugin at once. Each holds a thread until the system's resolver answers, and
-/// cannot be cancelled, so they have a bound of their own. Not in the manifest.
-pub const HTTP_LOOK_UPS_MAX: usize = 8;
-/// Addresses of one name that are tried. Not in the manifest.
+/// Bytes that a guest may write to a request body at once; two such chunks may wait to be sent.
+pub const HTTP_BODY_CHUNK_BYTES: usize = 64 * 1024;
+/// Concurrent DNS lookups of one plugin. Each holds a thread until the resolver of the system answers and cannot be
+/// cancelled, so lookups have a limit of their own.
+pub const DNS_LOOKUPS_MAX: usize = 8;
+/// Addresses of one name that are tried.
 pub const HTTP_ADDRESSES_MAX: usize = 8;
-/// What is read ahead of a guest on one connection, and the largest response head. Not in the manifest.
+/// Bytes that are read ahead of the guest on one connection; also the largest response head.
 pub const HTTP_BUFFER_BYTES: usize = 64 * 1024;
-/// The same host is told no more often. Not in the manifest.
-pub const HTTP_REFUSAL_INTERVAL: Duration = Duration::from_secs(10);
-/// Hosts that are told in that time. Not in the manifest.
-pub const HTTP_REFUSALS_MAX: usize = 16;
+/// Shortest time between two log lines of one plugin about refused requests to the same host.
+pub const HTTP_REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// Hosts of one plugin whose refusals are logged within that interval.
+pub const HTTP_REFUSAL_LOG_HOSTS_MAX: usize = 16;
 
 // ---- integrations over HTTP ----------------------------------------------------------------
 
-/// Requests of one integration whose responses have not come; one more waits, as for a place in the pool. Lambda's
-/// default of executions at once. Not in the manifest.
+/// Requests of one integration whose responses have not arrived; a further one waits, as for a pool slot. Lambda's
+/// default of concurrent executions. Manifest: `integrations.NAME.concurrency` of a Lambda function.
 pub const INTEGRATION_REQUESTS_MAX: usize = 1_000;
-/// Lambda's longest execution: one that is waited for no longer keeps its place among those at once for so long. Not in
-/// the manifest.
+/// Lambda's longest execution. A function whose caller has stopped waiting may still run, so it counts as concurrent
+/// for this long.
 pub const FUNCTION_DURATION_MAX: Duration = Duration::from_secs(15 * 60);
-/// Lambda's quota "invocation payload, synchronous", of a response. Not in the manifest.
+/// Lambda quota "invocation payload, synchronous", of a response.
 pub const INTEGRATION_RESPONSE_BYTES_MAX: usize = 6 * 1024 * 1024;
-/// API Gateway's quota "payload size" of HTTP integrations. What goes to a peer is a message, and smaller. Not in the
-/// manifest.
+/// API Gateway quota "payload size" of HTTP integrations. What is sent to a peer is a message, which has a smaller
+/// limit.
 pub const HTTP_RESPONSE_BYTES_MAX: usize = 10 * 1024 * 1024;
-/// A connection that nobody used for so long is closed: before the server does it, which is 5 s for Node's, while a
-/// request is on its way. Not in the manifest.
+/// How long an unused connection to an integration is kept. It is closed before the server closes it (Node's servers do
+/// after 5 s), which could happen while a request is being sent.
 pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-/// Connections to one host that wait for their next request. Not in the manifest.
+/// Unused connections to one host that are kept for the next request.
 pub const HTTP_IDLE_CONNECTIONS_MAX: usize = 64;
 
 // ---- tokens --------------------------------------------------------------------------------
 
-/// Of a JSON Web Token; all headers of a request have twice as much. Not in the manifest.
+/// Longest JSON Web Token; all headers of a request together may have twice as much.
 pub const JWT_BYTES_MAX: usize = 8 * 1024;
-/// By so much the clocks of an issuer and of this machine may differ. Not in the manifest.
+/// Accepted difference between the clocks of an issuer and of this machine.
 pub const JWT_LEEWAY: Duration = Duration::from_secs(30);
-/// Of a token's claims as texts. Not in the manifest.
+/// Bytes of a token's claims as texts.
 pub const JWT_CLAIMS_BYTES_MAX: usize = AUTHORIZER_RESULT_BYTES_MAX;
-/// Of an issuer's JWK set; a hundred keys with their certificates. Not in the manifest.
+/// Largest JWK set of an issuer: a hundred keys with their certificates.
 pub const JWKS_BYTES_MAX: usize = 256 * 1024;
-/// Keys of one issuer. Not in the manifest.
+/// Keys of one issuer.
 pub const JWKS_KEYS_MAX: usize = 100;
-/// Keys that are tried on one token. Not in the manifest.
+/// Keys that are tried on one token.
 pub const JWKS_KEYS_TRIED_MAX: usize = 8;
-/// For an issuer to tell its keys. Not in the manifest.
+/// How long an issuer may take to return its keys.
 pub const JWKS_TIMEOUT: Duration = Duration::from_secs(5);
-/// Keys of this age are got again; API Gateway may keep them for two hours. Not in the manifest.
+/// Age at which keys are fetched again; API Gateway may cache them for two hours.
 pub const JWKS_REFRESH_AFTER: Duration = Duration::from_secs(10 * 60);
-/// An issuer is not asked more often, whatever keys tokens name. Not in the manifest.
+/// Shortest time between two requests to an issuer, whatever keys the tokens name.
 pub const JWKS_RETRY_INTERVAL: Duration = Duration::from_secs(10);
-/// The same while none of its keys is known. Not in the manifest.
-pub const JWKS_FIRST_INTERVAL: Duration = Duration::from_secs(1);
-/// A file of keys is not looked at more often. Not in the manifest.
+/// Shortest time between two requests to an issuer none of whose keys is known.
+pub const JWKS_FIRST_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Shortest time between two checks of a file of keys.
 pub const JWKS_FILE_INTERVAL: Duration = Duration::from_secs(1);
-/// Keys that cannot be got again are believed for so long. Not in the manifest.
-pub const JWKS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long keys are used that cannot be fetched again.
+pub const JWKS_STALE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 // ---- start and stop ------------------------------------------------------------------------
 
-/// How long the stop waits for handlers, among them each `$disconnect`.
+/// How long the stop waits for handlers, among them each `$disconnect`. Manifest: `server.stop_timeout`.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// A component's file must be still for so long before it is read.
+/// How long a watched file must stay unchanged before it is read.
 pub const RELOAD_DEBOUNCE: Duration = Duration::from_millis(100);
 
-/// Deployments that can be rolled back to. Each keeps its components' compiled code. Not in the manifest.
+/// Deployments that can be restored. Each keeps the compiled code of its components in memory.
 pub const DEPLOYMENTS_KEPT: usize = 10;
 
-/// What one connection may do, and how long.
+/// The limits of one connection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConnectionLimits {
     pub message_bytes: usize,
     pub frame_bytes: usize,
-    /// Whether a binary message ends the connection, as on API Gateway.
+    /// Whether a binary message closes the connection with 1003, as on API Gateway.
     pub strict: bool,
     pub idle_timeout: Option<Duration>,
-    /// Whether a ping of the peer counts as a message here.
+    /// Whether a ping of the peer restarts the idle timeout, as a message does.
     pub ping_resets_idle: bool,
     pub duration: Option<Duration>,
     pub ping_interval: Option<Duration>,
@@ -313,7 +335,7 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// What one event may use of a plugin.
+/// The limits of one event of a plugin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EventLimits {
     pub timeout: Duration,

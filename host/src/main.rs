@@ -1,8 +1,8 @@
-//! The binary: arguments -> a verb -> an exit code.
+//! The binary: parses arguments, runs one command and returns its exit code.
 
 use std::process::ExitCode;
 
-/// What Cargo.toml says of it, measured.
+/// jemalloc: Cargo.toml has the measurements that led to it.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -1,4 +1,4 @@
-//! What is counted, under which names. One set for each server: nothing is global.
+//! The metrics and their names. Each server has its own set; nothing is global.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 
 use crate::runtime::{Invocation, InvokeError};
 
-/// Upper bounds of CloudWatch's latency, which is in milliseconds.
+/// Bucket bounds of `IntegrationLatency`, which is in milliseconds as in CloudWatch.
 const MILLISECONDS: &[f64] = &[0.05, 0.1, 0.25, 1.0, 5.0, 25.0, 100.0, 500.0, 1000.0, 5000.0, 30_000.0];
-/// Upper bounds of the time histograms, in seconds: from a sandbox to just above API Gateway's
-/// longest event.
+/// Bucket bounds of the time histograms in seconds: from the creation of a sandbox to just above the longest event that
+/// API Gateway allows.
 const SECONDS: &[f64] =
     &[0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0];
 
 pub struct Metrics {
-    /// `None` where nobody reads them: then counting costs nothing.
+    /// `None` if no metrics listener is configured; then counting costs nothing.
     recorder: Option<PrometheusRecorder>,
     pub connections_open: Gauge,
     pub posts: Counter,
@@ -28,7 +28,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Counts for the listener at `/metrics`.
+    /// Metrics that are recorded for the listener at `/metrics`.
     pub fn recording() -> anyhow::Result<Arc<Self>> {
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
@@ -62,12 +62,12 @@ impl Metrics {
         }
     }
 
-    /// Renders them for Prometheus; `None` where nothing is recorded.
+    /// Returns the handle that renders the metrics for Prometheus; `None` if nothing is recorded.
     pub fn handle(&self) -> Option<PrometheusHandle> {
         self.recorder.as_ref().map(PrometheusRecorder::handle)
     }
 
-    /// The counter of what one throttle refused.
+    /// The counter of the requests that one throttle rejected.
     pub fn throttled(&self, limit: &'static str) -> Counter {
         counter(self.recorder.as_ref(), "jackfield_throttled_total", vec![Label::new("limit", limit)])
     }
@@ -76,21 +76,21 @@ impl Metrics {
         self.no_route.increment(1);
     }
 
-    /// The metrics of CloudWatch's names: of one route, or with no key of what has no route.
-    pub fn watched(&self, api: &str, stage: &str, route: &str) -> Watched {
+    /// The metrics with CloudWatch's names for one route. An empty `route` means events without a route.
+    pub fn cloudwatch(&self, api: &str, stage: &str, route: &str) -> CloudWatchMetrics {
         let recorder = self.recorder.as_ref();
         let labels = || {
             let label = |(name, value): (&'static str, &str)| Label::new(name, value.to_owned());
             [("api", api), ("stage", stage), ("route", route)].map(label).to_vec()
         };
-        let of = |name, here| if here { counter(recorder, name, labels()) } else { Counter::noop() };
+        let counter_if = |applies, name| if applies { counter(recorder, name, labels()) } else { Counter::noop() };
         let is_message = !matches!(route, "$connect" | "$disconnect");
-        Watched {
-            connect_count: of("ConnectCount", route == "$connect"),
-            message_count: of("MessageCount", is_message),
-            client_error: of("ClientError", route != "$disconnect"),
-            integration_error: of("IntegrationError", !route.is_empty()),
-            execution_error: of("ExecutionError", !route.is_empty()),
+        CloudWatchMetrics {
+            connect_count: counter_if(route == "$connect", "ConnectCount"),
+            message_count: counter_if(is_message, "MessageCount"),
+            client_error: counter_if(route != "$disconnect", "ClientError"),
+            integration_error: counter_if(!route.is_empty(), "IntegrationError"),
+            execution_error: counter_if(!route.is_empty(), "ExecutionError"),
             integration_latency: match route {
                 "" => Histogram::noop(),
                 _ => histogram(recorder, "IntegrationLatency", labels()),
@@ -98,7 +98,7 @@ impl Metrics {
         }
     }
 
-    /// The handles of one authorizer, made once.
+    /// Registers the metrics of one authorizer.
     pub fn authorizer(&self, name: &str) -> AuthorizerMetrics {
         let recorder = self.recorder.as_ref();
         let labels = || vec![Label::new("authorizer", name.to_owned())];
@@ -115,7 +115,7 @@ impl Metrics {
         }
     }
 
-    /// The handles of one route, made once.
+    /// Registers the metrics of one route.
     pub fn route(&self, api: &str, stage: &str, key: &str) -> RouteMetrics {
         let recorder = self.recorder.as_ref();
         let labels = || vec![Label::new("route", key.to_owned())];
@@ -131,12 +131,12 @@ impl Metrics {
             overloaded: outcome("overloaded"),
             handler: histogram(recorder, "jackfield_handler_seconds", labels()),
             instantiate: histogram(recorder, "jackfield_instantiate_seconds", labels()),
-            watched: self.watched(api, stage, key),
+            cloudwatch: self.cloudwatch(api, stage, key),
         }
     }
 }
 
-/// What is counted for one authorizer.
+/// The metrics of one authorizer.
 pub struct AuthorizerMetrics {
     allowed: Counter,
     unauthorized: Counter,
@@ -146,9 +146,9 @@ pub struct AuthorizerMetrics {
 }
 
 impl AuthorizerMetrics {
-    /// `refused` is the status of a peer that was not let in.
-    pub fn record(&self, refused: Option<u16>, latency: Duration) {
-        let outcome = match refused {
+    /// Records one decision. `rejected` is the HTTP status of a rejected peer; `None` if the peer was allowed.
+    pub fn record(&self, rejected: Option<u16>, latency: Duration) {
+        let outcome = match rejected {
             None => &self.allowed,
             Some(401) => &self.unauthorized,
             Some(403) => &self.denied,
@@ -159,7 +159,7 @@ impl AuthorizerMetrics {
     }
 }
 
-/// What is counted for one route.
+/// The metrics of one route.
 pub struct RouteMetrics {
     answered: Counter,
     refused: Counter,
@@ -168,48 +168,48 @@ pub struct RouteMetrics {
     overloaded: Counter,
     handler: Histogram,
     instantiate: Histogram,
-    pub watched: Watched,
+    pub cloudwatch: CloudWatchMetrics,
 }
 
-/// What CloudWatch counts of one route of one stage, under its names.
+/// The metrics of one route of one stage with the names and meanings of CloudWatch.
 #[derive(Clone)]
-pub struct Watched {
-    /// Handshakes that came to an integration.
+pub struct CloudWatchMetrics {
+    /// Handshakes for which the integration was called.
     pub connect_count: Counter,
-    /// Messages either way.
+    /// Messages from and to the peers.
     pub message_count: Counter,
-    /// What was refused before an integration was asked, and was the client's fault.
+    /// Events that were rejected before the integration was called, because of an error of the client.
     pub client_error: Counter,
-    /// The integration answered with 4xx or 5xx, or failed.
+    /// Calls in which the integration returned 4xx or 5xx, or failed.
     integration_error: Counter,
-    /// The integration could not be asked, or gave no answer that can be used.
+    /// Calls in which the integration could not be called, or returned no usable response.
     execution_error: Counter,
-    /// Of what was asked, in milliseconds.
+    /// Duration of the calls in milliseconds.
     integration_latency: Histogram,
 }
 
-impl Default for Watched {
+impl Default for CloudWatchMetrics {
     fn default() -> Self {
-        Metrics::with(None).watched("", "", "")
+        Metrics::with(None).cloudwatch("", "", "")
     }
 }
 
-/// Who an integration asks, as CloudWatch tells them apart.
+/// What an integration calls. CloudWatch classifies failures by it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
-    /// A handler: what it fails of is its own error.
+pub enum CallTarget {
+    /// A component or function; its failures are errors of the integration.
     Handler,
-    /// Somebody over the network, who may not be there.
-    Server,
-    /// The answer stands in the manifest: it has no latency.
-    Nobody,
+    /// A server on the network; a failure to get its response is an execution error.
+    HttpServer,
+    /// Nothing is called, because the manifest contains the response; there is no latency.
+    None,
 }
 
-impl Watched {
-    pub fn record(&self, asked: Asked, invocation: &Invocation) {
+impl CloudWatchMetrics {
+    pub fn record(&self, target: CallTarget, invocation: &Invocation) {
         match &invocation.result {
             Ok(response) if response.status_code < 400 => {}
-            Err(InvokeError::Failed(_)) if asked != Asked::Handler => self.execution_error.increment(1),
+            Err(InvokeError::Failed(_)) if target != CallTarget::Handler => self.execution_error.increment(1),
             Ok(_)
             | Err(
                 InvokeError::Failed(_)
@@ -219,7 +219,7 @@ impl Watched {
             ) => self.integration_error.increment(1),
             Err(_) => self.execution_error.increment(1),
         }
-        if asked != Asked::Nobody {
+        if target != CallTarget::None {
             self.integration_latency.record(invocation.total.as_secs_f64() * 1000.0);
         }
     }
@@ -236,7 +236,7 @@ impl RouteMetrics {
         };
         outcome.increment(1);
         self.handler.record(invocation.total);
-        // What has no sandbox makes none.
+        // The duration is zero if the integration has no sandbox.
         if !invocation.instantiate.is_zero() {
             self.instantiate.record(invocation.instantiate);
         }

@@ -1,8 +1,8 @@
-//! One WebSocket message, whichever way it goes.
+//! The content of one WebSocket message, in either direction.
 
 use bytes::Bytes;
-/// Text that is shared, not copied: a broadcast holds its payload once for all connections. It is
-/// the socket library's own type, so that a payload goes to the wire without another check.
+/// Shared text that is cheap to clone: a broadcast stores its payload once for all connections. It is
+/// the type of the WebSocket library, so that a payload is sent without another UTF-8 check.
 pub use tokio_tungstenite::tungstenite::Utf8Bytes as Text;
 
 #[derive(Clone, Debug, PartialEq, Eq)]

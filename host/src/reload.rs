@@ -1,6 +1,6 @@
-//! Files -> plugins -> a deployment: the start is the first reload.
+//! Loads files into plugins, and plugins into a deployment. The start is the first reload.
 //!
-//! What did not change is not touched, and what fails to load leaves the old one serving.
+//! What has not changed is kept. If something fails to load, the old deployment keeps serving.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -12,8 +12,8 @@ use anyhow::{Context as _, anyhow};
 use crate::capability::{ApiInfo, PluginScope, Services};
 use crate::config::{self, Config};
 use crate::gateway::{
-    AuthorizedBy, Authorizer, Deployment, Guard, Http, Integration, Lambda, Mock, Route, RouteTable, Stage, Transport,
-    Version,
+    Authorizer, AuthorizerKind, ConnectAuth, Deployment, Http, Integration, Lambda, Mock, Route, RouteTable, Stage,
+    Transport, Version,
 };
 use crate::limits::{COMPONENT_BYTES_MAX, ConnectionLimits};
 use crate::metrics::Metrics;
@@ -21,71 +21,79 @@ use crate::runtime::{Artifact, Plugin, Runtime};
 
 mod access;
 mod build;
-mod extras;
-mod live;
+mod files;
+mod reloader;
+mod resources;
 mod throttles;
 mod watch;
 
-pub use build::{Build, Builds};
-pub use extras::Extras;
-pub use live::{Files, Live};
-pub use throttles::Shelves;
-pub use watch::Mode as WatchMode;
+pub use build::{Build, BuildQueue};
+pub use files::{ServeMode, WatchedFiles};
+pub use reloader::{DeploymentParts, Reloader};
+pub use resources::Resources;
+pub use throttles::ThrottleRegistries;
+pub use watch::WatchMode;
 
-/// Makes plugins of what a manifest names.
+/// Loads plugins and deployments from a manifest and the files that it names.
 #[derive(Clone)]
 pub struct Loader {
     pub runtime: Arc<Runtime>,
     pub services: Services,
     pub metrics: Arc<Metrics>,
-    /// What is in use, whose state a reload keeps.
-    pub throttles: Arc<Shelves>,
-    /// What integrations over HTTP send with.
+    /// The throttles in use. A reload keeps their state.
+    pub throttles: Arc<ThrottleRegistries>,
+    /// The HTTP client of integrations that have no `ca_file`.
     pub transport: Transport,
-    /// Whether there are connections to which a compiler gives way.
+    /// Whether connections are open, so that compiling must run with low priority.
     pub serving: bool,
 }
 
 /// A plugin, and what it was made of.
 #[derive(Clone)]
-pub struct Loaded {
+pub struct LoadedPlugin {
     pub integration: config::Component,
     pub artifact: Arc<Artifact>,
     pub plugin: Arc<Plugin>,
 }
 
-/// All plugins of a manifest by the names of their integrations.
-pub type Plugins = BTreeMap<String, Loaded>;
+/// All plugins of a manifest, by the names of their integrations and authorizers.
+pub type Plugins = BTreeMap<String, LoadedPlugin>;
 
-/// An integration, or the manifest itself, of which nothing can be made.
+/// The manifest, or something that it names, cannot be loaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct LoadError {
-    /// What is wrong, where, and what to do.
+    /// Describes what is wrong, where, and what to do.
     pub text: String,
-    /// The hash of what is wrong; `None` where nothing could be read.
+    /// The hash of the invalid file; `None` if it could not be read.
     pub content: Option<blake3::Hash>,
 }
 
 impl Loader {
-    /// Loads every integration, or tells every problem.
+    /// Loads every component.
+    ///
+    /// # Errors
+    /// Every problem of every component.
     pub async fn load_all(&self, config: &Config) -> Result<Plugins, Vec<LoadError>> {
-        self.load_again(config, &Plugins::new(), |_| true).await
+        self.reload_all(config, &Plugins::new(), |_| true).await
     }
 
-    /// The same where `before` is served. Of an integration that is not `to_read`, what is served
-    /// goes on as it is, whatever its file holds.
-    pub async fn load_again(
+    /// Loads every component while the plugins of `before` are served. If `should_read` returns false for a component,
+    /// its served version is kept, whatever its file contains now.
+    ///
+    /// # Errors
+    /// Every problem of every component.
+    pub async fn reload_all(
         &self,
         config: &Config,
         before: &Plugins,
-        to_read: impl Fn(&config::Component) -> bool,
+        should_read: impl Fn(&config::Component) -> bool,
     ) -> Result<Plugins, Vec<LoadError>> {
         let mut plugins = Plugins::new();
         let mut problems = Vec::new();
         for (name, integration) in &config.components {
             let loaded = match before.get(name) {
-                Some(before) if !to_read(integration) => self.bind_again(config, integration, before).await,
+                Some(before) if !should_read(integration) => self.rebind(config, integration, before).await,
                 _ => self.load(config, integration, &[before, &plugins]).await,
             };
             match loaded {
@@ -98,71 +106,71 @@ impl Loader {
         if problems.is_empty() { Ok(plugins) } else { Err(problems) }
     }
 
-    /// Loads one integration: reads its file once it is still, and compiles it off the threads that
-    /// serve. What is `known` and still fits is taken over.
+    /// Loads one component: reads its file once it is stable, and compiles it on a thread that serves no connection.
+    /// Reuses from `known` what has not changed.
     pub async fn load(
         &self,
         config: &Config,
         integration: &config::Component,
         known: &[&Plugins],
-    ) -> Result<Loaded, LoadError> {
-        let (content, bytes) = component(config, integration).await?;
+    ) -> Result<LoadedPlugin, LoadError> {
+        let (content, bytes) = read_component(config, integration).await?;
         let own = known.iter().find_map(|plugins| plugins.get(&integration.name));
         if let Some(before) = own.filter(|before| before.artifact.content == content) {
-            return self.bind_again(config, integration, before).await;
+            return self.rebind(config, integration, before).await;
         }
-        // Another integration may have the same component.
+        // Another integration may use the same component.
         let same = known.iter().flat_map(|plugins| plugins.values()).find(|other| other.artifact.content == content);
-        let made = async {
+        let load = async {
             let artifact = match same {
                 Some(other) => Arc::clone(&other.artifact),
                 None => Arc::new(self.compile(bytes).await?),
             };
             let scope = self.scope(config, integration);
             let plugin = Arc::new(self.runtime.bind(&artifact, scope, integration.reuse).await?);
-            Ok(Loaded { integration: integration.clone(), artifact, plugin })
+            Ok(LoadedPlugin { integration: integration.clone(), artifact, plugin })
         };
-        made.await.map_err(|error| LoadError { content: Some(content), text: problem(config, integration, &error) })
+        load.await
+            .map_err(|error| LoadError { content: Some(content), text: describe_problem(config, integration, &error) })
     }
 
-    /// Whether the file of an integration is a component, whatever that may do.
+    /// Checks that the file of an integration is a valid component, without checking its grants.
     pub async fn check_file(&self, config: &Config, integration: &config::Component) -> Result<(), LoadError> {
-        let (content, bytes) = component(config, integration).await?;
+        let (content, bytes) = read_component(config, integration).await?;
         let compiled = self.compile(bytes).await;
         compiled
             .map(|_| ())
-            .map_err(|error| LoadError { content: Some(content), text: problem(config, integration, &error) })
+            .map_err(|error| LoadError { content: Some(content), text: describe_problem(config, integration, &error) })
     }
 
     async fn compile(&self, bytes: Vec<u8>) -> anyhow::Result<Artifact> {
         let runtime = Arc::clone(&self.runtime);
         let serving = self.serving;
-        let compiling = tokio::task::spawn_blocking(move || match serving {
-            true => runtime.compile_aside(&bytes),
-            false => runtime.compile(&bytes),
+        let compiled = tokio::task::spawn_blocking(move || {
+            if serving { runtime.compile_in_background(&bytes) } else { runtime.compile(&bytes) }
         });
-        compiling.await.context("the compiler panicked")?
+        compiled.await.context("the compiler panicked")?
     }
 
-    /// The same component under the terms of this manifest; the same plugin where they are the same.
-    async fn bind_again(
+    /// Binds the same component again with the grants and limits of this manifest. Returns the same plugin if they have
+    /// not changed.
+    async fn rebind(
         &self,
         config: &Config,
         integration: &config::Component,
-        before: &Loaded,
-    ) -> Result<Loaded, LoadError> {
+        before: &LoadedPlugin,
+    ) -> Result<LoadedPlugin, LoadError> {
         let artifact = Arc::clone(&before.artifact);
         let scope = self.scope(config, integration);
-        let same = before.plugin.scope().same_terms(&scope) && before.integration.reuse == integration.reuse;
-        let plugin = match same {
-            true => Arc::clone(&before.plugin),
-            false => {
-                let bound = self.runtime.bind(&artifact, scope, integration.reuse).await;
-                let content = Some(artifact.content);
-                Arc::new(bound.map_err(|error| LoadError { content, text: problem(config, integration, &error) })?)
-            }
+        let is_same = before.plugin.scope().same_terms(&scope) && before.integration.reuse == integration.reuse;
+        let plugin = if is_same {
+            Arc::clone(&before.plugin)
+        } else {
+            let bound = self.runtime.bind(&artifact, scope, integration.reuse).await;
+            let content = Some(artifact.content);
+            Arc::new(bound.map_err(|error| LoadError { content, text: describe_problem(config, integration, &error) })?)
         };
-        Ok(Loaded { integration: integration.clone(), artifact, plugin })
+        Ok(LoadedPlugin { integration: integration.clone(), artifact, plugin })
     }
 
     fn scope(&self, config: &Config, integration: &config::Component) -> PluginScope {
@@ -175,34 +183,34 @@ impl Loader {
         )
     }
 
-    /// The hash of a file that nobody writes, if it can be read.
-    pub async fn content(&self, path: &Path) -> Option<blake3::Hash> {
-        read(path).await.ok().map(|(content, _)| content)
+    /// Returns the hash of a file once it is stable, or `None` if it cannot be read.
+    pub async fn file_hash(&self, path: &Path) -> Option<blake3::Hash> {
+        read_hashed(path).await.ok().map(|(content, _)| content)
     }
 
-    /// What is served with these plugins, and what stands beside them.
-    pub fn deployment(&self, config: &Config, plugins: &Plugins, extras: &Extras) -> Deployment {
+    /// Builds the deployment that serves these plugins and resources.
+    pub fn deployment(&self, config: &Config, plugins: &Plugins, resources: &Resources) -> Deployment {
         let connection = Arc::new(config.connection.clone());
         let names = config.integrations.keys();
-        let integrations = names.map(|name| (&**name, self.integration(config, plugins, extras, name))).collect();
+        let integrations = names.map(|name| (&**name, self.integration(config, plugins, resources, name))).collect();
         let authorizers = config.authorizers.keys();
         let authorizers =
-            authorizers.map(|name| (&**name, Arc::new(self.authorizer(config, plugins, extras, name)))).collect();
-        let asked = Named { integrations, authorizers };
+            authorizers.map(|name| (&**name, Arc::new(self.authorizer(config, plugins, resources, name)))).collect();
+        let named = RouteTargets { integrations, authorizers };
         let stages = config.stages.keys();
         Deployment::new(
-            version(config, plugins, extras),
-            stages.map(|name| self.stage(config, &asked, extras, name, Arc::clone(&connection))),
+            version(config, plugins, resources),
+            stages.map(|name| self.stage(config, &named, resources, name, Arc::clone(&connection))),
         )
-        .accessed(access::access(&self.throttles, config))
+        .with_access(access::access(&self.throttles, config))
     }
 
-    /// An integration of the manifest; where it is a component, its plugin is among these, and where it has
-    /// authorities of its own, these are.
-    pub fn integration(&self, config: &Config, plugins: &Plugins, extras: &Extras, name: &str) -> Integration {
+    /// Builds an integration of the manifest. `plugins` must have its plugin if it is a component, and `resources` its
+    /// transport if it has a `ca_file`.
+    pub fn integration(&self, config: &Config, plugins: &Plugins, resources: &Resources, name: &str) -> Integration {
         let message_bytes = config.connection.message_bytes;
         let integration = &config.integrations[name];
-        let transport = || extras.transport(integration.ca_file(), &self.transport);
+        let transport = || resources.transport(integration.ca_file(), &self.transport);
         match integration {
             config::Integration::Component => Integration::Component(Arc::clone(&plugins[name].plugin)),
             config::Integration::Http(settings) => {
@@ -214,33 +222,33 @@ impl Loader {
                 Integration::Lambda(Arc::new(lambda))
             }
             config::Integration::Mock(answer) => {
-                Integration::Mock(Arc::new(Mock { name: name.into(), answer: answer.clone(), message_bytes }))
+                Integration::Mock(Arc::new(Mock { name: name.into(), response: answer.clone(), message_bytes }))
             }
         }
     }
 
-    /// An authorizer of the manifest; where it is a component, its plugin is among these.
-    fn authorizer(&self, config: &Config, plugins: &Plugins, extras: &Extras, name: &str) -> Authorizer {
-        let config::Authorizer { identity_sources, by } = &config.authorizers[name];
-        let by = match by {
-            config::AuthorizerType::Component => AuthorizedBy::Component(Arc::clone(&plugins[name].plugin)),
+    /// Builds an authorizer of the manifest. `plugins` must have its plugin if it is a component.
+    fn authorizer(&self, config: &Config, plugins: &Plugins, resources: &Resources, name: &str) -> Authorizer {
+        let config::Authorizer { identity_sources, kind } = &config.authorizers[name];
+        let kind = match kind {
+            config::AuthorizerType::Component => AuthorizerKind::Component(Arc::clone(&plugins[name].plugin)),
             config::AuthorizerType::Lambda(settings) => {
                 let message_bytes = config.connection.message_bytes;
-                let transport = extras.transport(settings.ca_file.as_deref(), &self.transport);
-                AuthorizedBy::Lambda(Lambda::new(name, settings.clone(), transport, message_bytes))
+                let transport = resources.transport(settings.ca_file.as_deref(), &self.transport);
+                AuthorizerKind::Lambda(Lambda::new(name, settings.clone(), transport, message_bytes).into())
             }
-            config::AuthorizerType::Jwt(_) => AuthorizedBy::Jwt(Arc::clone(&extras.jwts[name])),
-            config::AuthorizerType::Iam => AuthorizedBy::Iam,
+            config::AuthorizerType::Jwt(_) => AuthorizerKind::Jwt(Arc::clone(&resources.jwts[name])),
+            config::AuthorizerType::Iam => AuthorizerKind::Iam,
         };
         let metrics = self.metrics.authorizer(name);
-        Authorizer { name: name.into(), identity_sources: identity_sources.clone(), by, metrics }
+        Authorizer { name: name.into(), identity_sources: identity_sources.clone(), kind, metrics }
     }
 
     fn stage(
         &self,
         config: &Config,
-        asked: &Named<'_>,
-        extras: &Extras,
+        named: &RouteTargets<'_>,
+        resources: &Resources,
         name: &str,
         connection: Arc<ConnectionLimits>,
     ) -> Stage {
@@ -248,12 +256,12 @@ impl Loader {
         let routes = stage.routes.iter().map(|(key, route)| Route {
             key: key.clone(),
             name: key.as_str().into(),
-            integration: asked.integrations[&*route.integration].clone(),
+            integration: named.integrations[&*route.integration].clone(),
             route_response: route.route_response,
             throttle: route.throttle.map(|rate| self.throttles.route(name, key, rate)),
             ordering: route.ordering.unwrap_or(config.api.ordering),
-            models: route.models.as_ref().map(|models| extras.request_models(models)),
-            guard: asked.guard(route),
+            models: route.models.as_ref().map(|models| resources.request_models(models)),
+            connect_auth: named.connect_auth(route),
             metrics: self.metrics.route(&config.api.id, name, key.as_str()),
         });
         Stage {
@@ -262,44 +270,44 @@ impl Loader {
             routes: RouteTable::new(config.api.route_selection_expression.clone(), config.api.ordering, routes),
             throttles: self.throttles.stage(name, stage.throttle, &config.throttle),
             connection,
-            access_log: extras.access_log.clone(),
-            metrics: self.metrics.watched(&config.api.id, name, ""),
+            access_log: resources.access_log.clone(),
+            metrics: self.metrics.cloudwatch(&config.api.id, name, ""),
         }
     }
 }
 
-/// What routes name, by its names.
-struct Named<'c> {
+/// The integrations and authorizers that routes refer to, by their names.
+struct RouteTargets<'c> {
     integrations: BTreeMap<&'c str, Integration>,
     authorizers: BTreeMap<&'c str, Arc<Authorizer>>,
 }
 
-impl Named<'_> {
-    fn guard(&self, route: &config::Route) -> Option<Guard> {
+impl RouteTargets<'_> {
+    fn connect_auth(&self, route: &config::Route) -> Option<ConnectAuth> {
         let authorizer = route.authorizer.as_ref().map(|name| Arc::clone(&self.authorizers[&**name]));
         let api_key_required = route.api_key_required;
-        (authorizer.is_some() || api_key_required).then_some(Guard { authorizer, api_key_required })
+        (authorizer.is_some() || api_key_required).then_some(ConnectAuth { authorizer, api_key_required })
     }
 }
 
-/// The manifest and all components, in short.
-fn version(config: &Config, plugins: &Plugins, extras: &Extras) -> Version {
+/// Returns a short hash of the manifest and of every file that it names, with the versions of the plugins.
+fn version(config: &Config, plugins: &Plugins, resources: &Resources) -> Version {
     let mut content = blake3::Hasher::new();
     content.update(config.content.as_bytes());
     for loaded in plugins.values() {
         content.update(loaded.artifact.content.as_bytes());
     }
-    for model in extras.models.values() {
+    for model in resources.models.values() {
         content.update(model.content.as_bytes());
     }
-    for trust in extras.trusts.values() {
-        content.update(trust.content.as_bytes());
+    for transport in resources.ca_transports.values() {
+        content.update(transport.content.as_bytes());
     }
     let plugins = plugins.iter().map(|(name, loaded)| (name.clone(), loaded.plugin.version()));
     Version { content: content.finalize().to_hex()[..12].to_owned(), plugins: plugins.collect() }
 }
 
-/// The API of a manifest, as the events of one stage tell it.
+/// Returns what the events of one stage contain about the API.
 pub fn api_info(config: &Config, stage: &str) -> ApiInfo {
     ApiInfo {
         id: config.api.id.clone(),
@@ -310,39 +318,42 @@ pub fn api_info(config: &Config, stage: &str) -> ApiInfo {
     }
 }
 
-/// The file of an integration, or what to do about it.
-async fn component(config: &Config, integration: &config::Component) -> Result<(blake3::Hash, Vec<u8>), LoadError> {
-    read(&integration.component).await.map_err(|error| {
+/// Reads the file of a component and returns its hash and its content.
+async fn read_component(
+    config: &Config,
+    integration: &config::Component,
+) -> Result<(blake3::Hash, Vec<u8>), LoadError> {
+    read_hashed(&integration.component).await.map_err(|error| {
         let hint = match (error.kind(), &integration.build) {
-            (ErrorKind::NotFound, Some(build)) => format!("it is not there; build it: {build}"),
-            (ErrorKind::NotFound, None) => "it is not there; put it there, or name another file".to_owned(),
-            _ => format!("it cannot be read: {error}"),
+            (ErrorKind::NotFound, Some(build)) => format!("file not found; build it: {build}"),
+            (ErrorKind::NotFound, None) => "file not found; create it, or name another file".to_owned(),
+            _ => format!("cannot read the file: {error}"),
         };
-        LoadError { content: None, text: problem(config, integration, &anyhow!(hint)) }
+        LoadError { content: None, text: describe_problem(config, integration, &anyhow!(hint)) }
     })
 }
 
-/// What a file holds once nobody writes it, and the hash of it.
-async fn read(path: &Path) -> io::Result<(blake3::Hash, Vec<u8>)> {
-    let bytes = watch::settled(path, COMPONENT_BYTES_MAX).await?;
-    // A large one takes its time.
+/// Reads a file once it is stable and returns its hash and its content.
+async fn read_hashed(path: &Path) -> io::Result<(blake3::Hash, Vec<u8>)> {
+    let bytes = watch::read_stable(path, COMPONENT_BYTES_MAX).await?;
+    // Hashing a large file takes too long for a thread that serves connections.
     Ok(tokio::task::spawn_blocking(move || (blake3::hash(&bytes), bytes)).await?)
 }
 
-fn problem(config: &Config, integration: &config::Component, error: &anyhow::Error) -> String {
-    let manifest = shown(&config.manifest);
-    let component = shown(&integration.component);
+fn describe_problem(config: &Config, integration: &config::Component, error: &anyhow::Error) -> String {
+    let manifest = display_path(&config.manifest);
+    let component = display_path(&integration.component);
     let (line, section) = (integration.component_line, integration.section());
     format!("{manifest}:{line}: {section} {component}: {error:#}")
 }
 
-/// How long it took to compile, as the log tells it.
-pub fn compile_time(artifact: &Artifact) -> String {
+/// Formats for the log how long the compilation of a component took.
+pub fn format_compile_time(artifact: &Artifact) -> String {
     artifact.compiled_in.map_or_else(|| "cached".to_owned(), |time| format!("{time:?}"))
 }
 
-/// A path as a person would type it here.
-pub fn shown(path: &Path) -> String {
-    let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-    path.strip_prefix(here).unwrap_or(path).display().to_string()
+/// Formats a path relative to the current folder if it is inside it.
+pub fn display_path(path: &Path) -> String {
+    let current = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    path.strip_prefix(current).unwrap_or(path).display().to_string()
 }

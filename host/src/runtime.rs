@@ -1,4 +1,4 @@
-//! One engine for all plugins: how a guest is compiled, held to its limits and started.
+//! One wasmtime engine for all plugins: compiles guests, starts them and enforces their limits.
 //!
 //! Knows wasmtime and what a guest may call. Does not know routes, sockets or files.
 
@@ -15,9 +15,9 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use crate::capability;
 use crate::limits::{
-    EPOCH_INTERVAL, EVENT_TABLE_ELEMENTS, EVENTS_AT_ONCE_MAX, FIBER_STACK_BYTES, GUEST_INSTANCES_MAX,
-    GUEST_MEMORIES_MAX, GUEST_STACK_BYTES, GUEST_TABLES_MAX, MEMORY_KEEP_RESIDENT_BYTES, PLACE_MEMORIES, PLACE_TABLES,
-    TABLE_KEEP_RESIDENT_BYTES, WARM_PLACES_MAX,
+    CONCURRENT_EVENTS_MAX, EPOCH_INTERVAL, EVENT_TABLE_ELEMENTS, FIBER_STACK_BYTES, GUEST_INSTANCES_MAX,
+    GUEST_MEMORIES_MAX, GUEST_STACK_BYTES, GUEST_TABLES_MAX, MEMORY_KEEP_RESIDENT_BYTES, SLOT_MEMORIES, SLOT_TABLES,
+    TABLE_KEEP_RESIDENT_BYTES, WARM_SLOTS_MAX,
 };
 
 mod budget;
@@ -32,30 +32,31 @@ mod trap;
 mod trusted;
 
 pub use load::Artifact;
-pub use plugin::{Invocation, InvokeError, Plugin, message_fits};
+pub use plugin::{Invocation, InvokeError, Plugin, check_message_size};
 pub use trap::Trap;
 
 use budget::SharedMemory;
 use cache::CodeCache;
 use state::HostState;
 
-/// What every plugin shares. Dropping the last handle stops the epoch thread.
+/// The state that all plugins share. Dropping the last handle stops the epoch thread.
 pub struct Runtime {
     engine: Engine,
     linker: Linker<HostState>,
     cache: Option<CodeCache>,
-    places: Semaphore,
-    /// For instances that are kept between two events.
-    warm_places: Arc<Semaphore>,
+    /// Pool slots for events.
+    slots: Semaphore,
+    /// Pool slots for instances that are kept between two events.
+    warm_slots: Arc<Semaphore>,
     memory: Arc<SharedMemory>,
 }
 
-/// What a runtime has of the machine.
+/// The resources of the machine that a runtime may use.
 #[derive(Default)]
 pub struct RuntimeOptions<'a> {
-    /// The folder for compiled code; without one, every start compiles anew.
+    /// The folder that caches compiled code; `None` compiles every component at every start.
     pub cache: Option<&'a Path>,
-    /// The memory of all guests together; without a number, half of the machine's.
+    /// Linear memory of all guests together, in bytes; `None` is half of the machine's memory.
     pub memory_bytes: Option<usize>,
 }
 
@@ -67,75 +68,83 @@ impl Runtime {
         let cache = cache.and_then(|folder| match CodeCache::open(folder, &engine) {
             Ok(cache) => Some(cache),
             Err(error) => {
-                warn!(folder = %folder.display(), "compiled code is not kept: {error:#}");
+                warn!(folder = %folder.display(), "cannot cache compiled code: {error:#}");
                 None
             }
         });
-        tick(&engine)?;
-        let places = Semaphore::new(EVENTS_AT_ONCE_MAX);
-        let warm_places = Arc::new(Semaphore::new(WARM_PLACES_MAX));
+        start_epoch_thread(&engine)?;
+        let slots = Semaphore::new(CONCURRENT_EVENTS_MAX);
+        let warm_slots = Arc::new(Semaphore::new(WARM_SLOTS_MAX));
         let memory = SharedMemory::new(memory_bytes);
-        Ok(Arc::new(Self { engine, linker, cache, places, warm_places, memory }))
+        Ok(Arc::new(Self { engine, linker, cache, slots, warm_slots, memory }))
     }
 
-    /// So many places in the pool, waited for as long as `wait`, which is for ever as `None`; and the
-    /// time when they were there. `now` is the present one.
-    async fn places(&self, count: u32, now: Instant, wait: Option<Duration>) -> Option<(SemaphorePermit<'_>, Instant)> {
-        if let Ok(places) = self.places.try_acquire_many(count) {
-            return Some((places, now));
+    /// Acquires `count` pool slots, waiting up to `wait` (`None`: forever). `now` is the current time.
+    ///
+    /// Returns the permit and the time when it was acquired; `None` if `wait` ran out.
+    async fn acquire_slots(
+        &self,
+        count: u32,
+        now: Instant,
+        wait: Option<Duration>,
+    ) -> Option<(SemaphorePermit<'_>, Instant)> {
+        if let Ok(permit) = self.slots.try_acquire_many(count) {
+            return Some((permit, now));
         }
-        let places = self.places.acquire_many(count);
-        let places = match wait {
-            Some(wait) => tokio::time::timeout(wait, places).await.ok()?.ok(),
-            None => places.await.ok(),
+        let acquire = self.slots.acquire_many(count);
+        let permit = match wait {
+            Some(wait) => tokio::time::timeout(wait, acquire).await.ok()?.ok(),
+            None => acquire.await.ok(),
         };
-        Some((places?, Instant::now()))
+        Some((permit?, Instant::now()))
     }
 }
 
-/// How many places of the pool an instance of the component takes. Most take one; if all did, a
-/// few guests with many memories would leave nothing of the pool to the others.
-fn places_of(component: &Component) -> u32 {
-    // Only a component that imports modules does not tell what it needs, and nobody serves those.
-    let places = component.resources_required().map_or(PLACES_OF_ONE_MAX, |needed| {
+/// Returns how many pool slots an instance of the component occupies. Most components need one slot. A guest with
+/// many memories or tables needs several; if it counted as one, a few such guests would use up the memories and
+/// tables of the pool.
+fn slots_needed(component: &Component) -> u32 {
+    // wasmtime does not know the resources of a component that imports core modules. The host provides no
+    // modules, so such a component does not load.
+    let slots = component.resources_required().map_or(COMPONENT_SLOTS_MAX, |needed| {
         let memories = usize::try_from(needed.num_memories).unwrap_or(usize::MAX);
         let tables = usize::try_from(needed.num_tables).unwrap_or(usize::MAX);
-        memories.div_ceil(PLACE_MEMORIES).max(tables.div_ceil(PLACE_TABLES)).clamp(1, PLACES_OF_ONE_MAX)
+        memories.div_ceil(SLOT_MEMORIES).max(tables.div_ceil(SLOT_TABLES)).clamp(1, COMPONENT_SLOTS_MAX)
     });
-    u32::try_from(places).expect("a small number")
+    u32::try_from(slots).expect("a small number")
 }
 
-/// What the widest guest takes. One that has more memories or tables still does not start.
-const PLACES_OF_ONE_MAX: usize = {
-    let (memories, tables) = (GUEST_MEMORIES_MAX.div_ceil(PLACE_MEMORIES), GUEST_TABLES_MAX.div_ceil(PLACE_TABLES));
+/// Pool slots of the largest guest that can start: one with more memories or tables is rejected by other limits.
+const COMPONENT_SLOTS_MAX: usize = {
+    let (memories, tables) = (GUEST_MEMORIES_MAX.div_ceil(SLOT_MEMORIES), GUEST_TABLES_MAX.div_ceil(SLOT_TABLES));
     if memories > tables { memories } else { tables }
 };
 
-/// The fastest engine that this machine can have.
+/// Creates the engine with the fastest allocation strategy that this machine supports.
 ///
-/// Instances come from a pool of reserved address space, and a place in it keeps its dirty pages
-/// for the next event: that halves the cost of a sandbox, but only where the kernel can tell which
-/// pages are dirty (`PAGEMAP_SCAN`, Linux 6.7). With swap on it cannot be trusted to: a dirty page
-/// that is swapped out would be missed, and the next event would see it.
+/// Instances come from a pool of reserved address space. A slot of the pool keeps its dirty pages in memory for
+/// the next event, which halves the cost of a sandbox. This works only where the kernel can report which pages
+/// are dirty (`PAGEMAP_SCAN`, Linux 6.7), and only without swap: the kernel would not report a dirty page that
+/// is swapped out, and the next event would see its content.
 fn engine() -> anyhow::Result<Engine> {
     let mut last = None;
     for allocation in [Allocation::PooledAndResident, Allocation::Pooled, Allocation::OnDemand] {
         if allocation == Allocation::PooledAndResident && swap_is_on() {
-            debug!("swap is on: pages of a sandbox are given back after each event");
+            debug!("swap is on: the memory pages of a sandbox are released after each event");
             continue;
         }
         match Engine::new(&config(allocation)) {
             Ok(engine) => {
-                debug!(?allocation, "engine made");
+                debug!(?allocation, "created the engine");
                 if allocation == Allocation::OnDemand {
-                    warn!("no address space for a pool of sandboxes: each event maps its own, which is slower");
+                    warn!("no address space for a pool of sandboxes: each event maps its own memory, which is slower");
                 }
                 return Ok(engine);
             }
             Err(error) => last = Some(into_anyhow(error)),
         }
     }
-    Err(last.expect("the loop ran")).context("cannot make a WebAssembly engine on this machine")
+    Err(last.expect("the loop ran")).context("cannot create a WebAssembly engine on this machine")
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -149,7 +158,8 @@ fn config(allocation: Allocation) -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
     config.epoch_interruption(true);
-    // Without it a component of the asynchronous model does not load, and an event costs a third less.
+    // Without concurrency support an event costs a third less. A component that uses the asynchronous
+    // component model does not load.
     config.concurrency_support(false);
     config.max_wasm_stack(GUEST_STACK_BYTES);
     config.async_stack_size(FIBER_STACK_BYTES);
@@ -159,28 +169,28 @@ fn config(allocation: Allocation) -> Config {
     config
 }
 
-/// Places for `EVENTS_AT_ONCE_MAX` events, for those instances that are kept, and for one that is
-/// being loaded, each as large as the largest known guest (Python, Go) needs. They are address
-/// space, not memory.
+/// Configures a pool with slots for `CONCURRENT_EVENTS_MAX` events, for the instances that are kept between events and
+/// for one component that is being loaded. Each slot is as large as the largest known guests (Python, Go) need.
+/// Slots are address space, not memory.
 fn pool(allocation: Allocation) -> PoolingAllocationConfig {
     let count = |count: usize| u32::try_from(count).expect("a small number");
-    let places = EVENTS_AT_ONCE_MAX + WARM_PLACES_MAX + PLACES_OF_ONE_MAX;
+    let slots = CONCURRENT_EVENTS_MAX + WARM_SLOTS_MAX + COMPONENT_SLOTS_MAX;
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(count(places));
-    pool.total_core_instances(count(places * GUEST_INSTANCES_MAX));
-    pool.total_memories(count(places * PLACE_MEMORIES));
-    pool.total_tables(count(places * PLACE_TABLES));
-    pool.total_stacks(count(places));
+    pool.total_component_instances(count(slots));
+    pool.total_core_instances(count(slots * GUEST_INSTANCES_MAX));
+    pool.total_memories(count(slots * SLOT_MEMORIES));
+    pool.total_tables(count(slots * SLOT_TABLES));
+    pool.total_stacks(count(slots));
     pool.max_component_instance_size(4 << 20);
     pool.max_core_instance_size(4 << 20);
     pool.max_core_instances_per_component(count(GUEST_INSTANCES_MAX));
     pool.max_memories_per_component(count(GUEST_MEMORIES_MAX));
     pool.max_tables_per_component(count(GUEST_TABLES_MAX));
-    // All of a guest's memories may be in one module.
+    // One module may contain all memories and tables of a guest.
     pool.max_memories_per_module(count(GUEST_MEMORIES_MAX));
     pool.max_tables_per_module(count(GUEST_TABLES_MAX));
     pool.table_elements(EVENT_TABLE_ELEMENTS);
-    pool.max_unused_warm_slots(count(EVENTS_AT_ONCE_MAX));
+    pool.max_unused_warm_slots(count(CONCURRENT_EVENTS_MAX));
     if allocation == Allocation::PooledAndResident {
         pool.linear_memory_keep_resident(MEMORY_KEEP_RESIDENT_BYTES);
         pool.table_keep_resident(TABLE_KEEP_RESIDENT_BYTES);
@@ -191,38 +201,41 @@ fn pool(allocation: Allocation) -> PoolingAllocationConfig {
     pool
 }
 
-/// Every interface that the host serves; which of them a component may import is checked at load.
+/// Creates a linker with every interface that the host provides. Loading checks which of them a component may
+/// import.
 fn linker(engine: &Engine) -> wasmtime::Result<Linker<HostState>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut HostState| capability::config(&state.capabilities))?;
-    capability::link(&mut linker, |state: &mut HostState| &mut state.capabilities)?;
+    wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut HostState| {
+        capability::wasi_config(&state.capabilities)
+    })?;
+    capability::add_to_linker(&mut linker, |state: &mut HostState| &mut state.capabilities)?;
     Ok(linker)
 }
 
-/// Moves the engine's clock for as long as the engine lives. A thread of its own: a task would
-/// starve just when a guest spins.
-fn tick(engine: &Engine) -> anyhow::Result<()> {
+/// Starts the thread that increments the engine's epoch for as long as the engine exists. This is a thread and not
+/// a task, because guests that compute without end can block every worker that would run the task.
+fn start_epoch_thread(engine: &Engine) -> anyhow::Result<()> {
     let engine = engine.weak();
-    let ticking = move || {
+    let increment = move || {
         while let Some(engine) = engine.upgrade() {
             engine.increment_epoch();
             drop(engine);
             thread::sleep(EPOCH_INTERVAL);
         }
     };
-    thread::Builder::new().name("epoch".to_owned()).spawn(ticking).context("cannot start the epoch thread")?;
+    thread::Builder::new().name("epoch".to_owned()).spawn(increment).context("cannot start the epoch thread")?;
     Ok(())
 }
 
-/// Whether the kernel has somewhere to swap to. Not knowing counts as yes.
+/// Whether the machine has swap space. Returns true if that is unknown.
 fn swap_is_on() -> bool {
-    // One line of headings, then one for each area.
+    // The first line is a heading; each further line describes one swap area.
     std::fs::read_to_string("/proc/swaps").map_or(true, |text| text.lines().count() > 1)
 }
 
-/// wasmtime has an error type of its own; its chain of causes, with the guest's backtrace, stays.
+/// Converts wasmtime's own error type, and keeps its chain of causes, which contains the guest's backtrace.
 fn into_anyhow(error: wasmtime::Error) -> anyhow::Error {
     anyhow::Error::from_boxed(error.into_boxed_dyn_error())
 }

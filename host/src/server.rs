@@ -1,6 +1,6 @@
-//! Sockets and HTTP: bind, accept, serve, drain.
+//! Sockets and HTTP: binds, accepts, serves and drains.
 //!
-//! Knows frames, statuses and close codes. Does not know routes' insides, guests or the store.
+//! Knows frames, statuses and close codes. Does not know how a route is handled, guests or the store.
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,38 +28,38 @@ use tracing::{debug, info, warn};
 use crate::gateway::{Exposure, Gateway, Signatures};
 use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT, SEND_BUFFER_BYTES, URL_BYTES_MAX};
 use crate::printable::shortened;
-use crate::telling::Telling;
+use crate::rate_limited_log::RateLimitedLog;
 
 mod admin;
-mod answer;
 mod body;
 mod connection;
-mod counted;
-mod crowd;
-mod door;
+mod counting_stream;
 mod head;
 mod management;
-mod observe;
+mod monitoring;
+mod pending_upgrade;
+mod response;
 mod upgrade;
 
 pub use admin::{Deployments, RolledBack, serve_admin};
-pub use observe::serve_metrics;
+pub use monitoring::serve_metrics;
 
-use door::Door;
 use head::{Head, HeadRecorder, HeadRecording};
+use management::auth::CallAuthenticator;
 
-/// So much of a path or an id is shown in a line of the log.
-const SHOWN_BYTES_MAX: usize = 100;
-/// Pending connections of the kernel: a reconnect storm waits instead of being refused.
+/// Longest path or id in a log line; a longer one is cut.
+const LOGGED_BYTES_MAX: usize = 100;
+/// Connections that wait in the kernel to be accepted: when many clients reconnect at once, they wait instead of being
+/// rejected.
 const BACKLOG: u32 = 4096;
 
 pub struct ServerOptions {
     pub listen: SocketAddr,
-    /// An HTML file that is answered at `GET /`.
+    /// An HTML file that `GET /` returns.
     pub page: Option<PathBuf>,
     pub connections_max: usize,
     pub stop_timeout: Duration,
-    /// Whether `@connections` is open on a listener that others can reach.
+    /// Whether the operator accepts that `@connections` can be reached from other machines without a signature.
     pub insecure_management: bool,
 }
 
@@ -70,18 +70,19 @@ pub struct Server {
     shared: Arc<Shared>,
 }
 
-/// What every request sees.
+/// What all requests of a server share.
 struct Shared {
     gateway: Arc<Gateway>,
     page: Option<PathBuf>,
-    door: Door,
-    /// Of requests and frames that are not as they should be.
-    telling: Telling,
-    places: Arc<Semaphore>,
-    /// Each upgraded connection, until its `$disconnect` has run.
-    lives: TaskTracker,
-    /// Sockets on which the last word was said, until the peer has said its own.
-    farewells: TaskTracker,
+    call_authenticator: CallAuthenticator,
+    /// Logs invalid requests and frames.
+    fault_log: RateLimitedLog,
+    /// One permit for each TCP connection that may be open.
+    connection_permits: Arc<Semaphore>,
+    /// One task for each upgraded connection, until its `$disconnect` has run.
+    connection_tasks: TaskTracker,
+    /// One task for each socket whose close handshake is not finished.
+    close_tasks: TaskTracker,
     stop: CancellationToken,
     stop_timeout: Duration,
 }
@@ -90,10 +91,10 @@ impl Server {
     /// Binds the address. Nothing is accepted before `run`.
     ///
     /// # Errors
-    /// If the address cannot be bound, or if others could reach `@connections` on it.
+    /// If the address cannot be bound, or if other machines could call `@connections` on it without a signature.
     pub fn bind(options: ServerOptions, gateway: Arc<Gateway>) -> anyhow::Result<Self> {
         let ServerOptions { listen, page, connections_max, stop_timeout, insecure_management } = options;
-        let exposure = Exposure { reachable: !listen.ip().is_loopback(), insisted: insecure_management };
+        let exposure = Exposure { reachable: !listen.ip().is_loopback(), insecure: insecure_management };
         check_exposure(listen, exposure, &gateway)?;
         let listener =
             bind(listen).map_err(|error| cannot_listen(listen, &error, "--listen, or listen in [server]"))?;
@@ -101,11 +102,11 @@ impl Server {
         let shared = Shared {
             gateway,
             page,
-            door: Door::new(exposure),
-            telling: Telling::default(),
-            places: Arc::new(Semaphore::new(connections_max)),
-            lives: TaskTracker::new(),
-            farewells: TaskTracker::new(),
+            call_authenticator: CallAuthenticator::new(exposure),
+            fault_log: RateLimitedLog::default(),
+            connection_permits: Arc::new(Semaphore::new(connections_max)),
+            connection_tasks: TaskTracker::new(),
+            close_tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             stop_timeout,
         };
@@ -116,8 +117,8 @@ impl Server {
         self.address
     }
 
-    /// Accepts until `stop` is cancelled, then closes every connection with 1001 and waits for
-    /// their `$disconnect`s, as long as the manifest says.
+    /// Accepts connections until `stop` is cancelled, then closes every connection with 1001 and waits for their
+    /// `$disconnect` handlers, up to `stop_timeout`.
     pub async fn run(self, stop: CancellationToken) {
         let Self { listener, shared, .. } = self;
         let requests = TaskTracker::new();
@@ -128,7 +129,7 @@ impl Server {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => stream,
                     Err(error) => {
-                        // Out of file descriptors, mostly: waiting is all that helps.
+                        // Usually the process has no file descriptor left, and only waiting helps.
                         warn!(%error, "cannot accept a connection; trying again");
                         tokio::time::sleep(Duration::from_millis(100)).await;
                         continue;
@@ -142,54 +143,59 @@ impl Server {
         shared.stop.cancel();
         let deadline = Instant::now() + shared.stop_timeout;
         let drained = async {
-            for tasks in [&requests, &shared.lives] {
+            for tasks in [&requests, &shared.connection_tasks] {
                 tasks.close();
                 tasks.wait().await;
             }
         };
         if timeout_at(deadline, drained).await.is_err() {
             warn!(
-                connections = shared.lives.len(),
-                "the stop took longer than {:?} (stop_timeout in [server]): handlers that still ran were cut off",
+                connections = shared.connection_tasks.len(),
+                "the stop took longer than {:?} (stop_timeout in [server]): running handlers were aborted",
                 shared.stop_timeout
             );
         }
-        shared.farewells.close();
-        // A peer that does not answer our close loses nothing when the socket is dropped.
-        let _ = timeout_at(deadline, shared.farewells.wait()).await;
+        shared.close_tasks.close();
+        // A peer that does not answer our close frame loses nothing when its socket is dropped.
+        let _ = timeout_at(deadline, shared.close_tasks.wait()).await;
     }
 }
 
-/// Refuses a listener whose `@connections` would be open to whoever reaches it, or closed to everybody.
+/// Rejects a listener on which every client could call `@connections`, or on which no client could.
 fn check_exposure(listen: SocketAddr, exposure: Exposure, gateway: &Gateway) -> anyhow::Result<()> {
     let management = gateway.management();
-    let why = match management.signatures() {
-        _ if exposure.insisted || !exposure.reachable => return Ok(()),
+    let reason = match management.signatures() {
+        _ if exposure.insecure || !exposure.reachable => return Ok(()),
         Signatures::Off => "signatures are off in [management]",
-        Signatures::Auto if management.keys().is_empty() => "there is no access key that could sign",
+        Signatures::Auto if management.keys().is_empty() => "no access key is configured that could sign",
         Signatures::Auto | Signatures::Required => return Ok(()),
     };
     anyhow::bail!(
-        "refusing to listen on {listen}: whoever reaches it could post to and close every connection through \
-         @connections: {why}; listen on 127.0.0.1, add [access_keys.NAME] with a secret, or say --insecure-management"
+        "refusing to listen on {listen}: every client that reaches it could post to and close all connections through \
+         @connections, because {reason}; listen on 127.0.0.1, add [access_keys.NAME] with a secret, or pass \
+         --insecure-management"
     )
 }
 
-/// Why an address cannot be had, and what to do; `key` is where another one is written.
+/// Describes why an address cannot be bound and what to do. `key` names the flag or key that sets another one.
 fn cannot_listen(address: SocketAddr, error: &io::Error, key: &str) -> anyhow::Error {
-    let why = match error.kind() {
-        io::ErrorKind::AddrInUse => format!("another process does; stop it, or take another port with {key}"),
-        io::ErrorKind::AddrNotAvailable => format!("this machine has no such address; take another with {key}"),
-        io::ErrorKind::PermissionDenied => format!("this user may not; take a port from 1024 up with {key}"),
+    let reason = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("another process listens there; stop it, or choose another port with {key}")
+        }
+        io::ErrorKind::AddrNotAvailable => format!("this machine has no such address; choose another one with {key}"),
+        io::ErrorKind::PermissionDenied => {
+            format!("this user may not use the port; choose one from 1024 upwards with {key}")
+        }
         _ => error.to_string(),
     };
-    anyhow::anyhow!("cannot listen on {address}: {why}")
+    anyhow::anyhow!("cannot listen on {address}: {reason}")
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
-    // Accepted sockets inherit it.
+    // Accepted sockets inherit the buffer size.
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -199,20 +205,20 @@ fn router(shared: Arc<Shared>) -> Router {
     Router::new().fallback(dispatch).with_state(shared)
 }
 
-/// One TCP connection: some requests, or one upgrade.
+/// Serves one TCP connection: several requests, or one upgrade.
 async fn serve_stream(stream: TcpStream, router: Router, shared: Arc<Shared>) {
     let Ok(peer) = stream.peer_addr() else { return };
-    let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
-        answer::refuse_raw(stream).await;
+    let Ok(permit) = Arc::clone(&shared.connection_permits).try_acquire_owned() else {
+        response::reject_raw(stream).await;
         return;
     };
-    // Messages are small and wait for nobody.
+    // Messages are small, and must not wait until a TCP segment is full.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
     let (stream, head) = HeadRecorder::new(stream);
     let requests = TaskTracker::new();
-    let accepted = Accepted { peer, head, requests: requests.clone(), place: Arc::new(place) };
+    let accepted = AcceptedConnection { peer, head, requests: requests.clone(), permit: Arc::new(permit) };
     let service = router.layer(axum::Extension(accepted));
     let mut connection = std::pin::pin!(
         http1::Builder::new()
@@ -225,7 +231,7 @@ async fn serve_stream(stream: TcpStream, router: Router, shared: Arc<Shared>) {
     let served = tokio::select! {
         served = connection.as_mut() => served,
         () = shared.stop.cancelled() => {
-            // What was asked is answered; half a request is not waited for.
+            // A complete request still gets its response; the rest of an incomplete one is not waited for.
             if requests.is_empty() {
                 return;
             }
@@ -235,44 +241,45 @@ async fn serve_stream(stream: TcpStream, router: Router, shared: Arc<Shared>) {
     };
     match served {
         Err(error) if error.is_parse() || error.is_parse_too_large() => {
-            shared.telling.tell(|untold| {
-                info!(source = %peer.ip(), untold, "a request is refused: {}", unreadable(&error));
+            shared.fault_log.log(|suppressed| {
+                info!(source = %peer.ip(), suppressed, "rejected request: {}", describe_parse_error(&error));
             });
         }
-        Err(error) => debug!(%peer, %error, "an HTTP connection ended"),
+        Err(error) => debug!(%peer, %error, "HTTP connection failed"),
         Ok(()) => {}
     }
 }
 
-/// Why nothing could be made of a request; the library has answered it.
-fn unreadable(error: &hyper::Error) -> String {
-    match error.is_parse_too_large() {
-        true => format!(
-            "its head has more than {REQUEST_HEAD_BYTES_MAX} bytes or more than 100 headers (431); is there a cookie or a \
-             token in it that grew?"
-        ),
-        false => format!("it is no HTTP ({error}, 400); TLS, wss:// and https://, is for a proxy in front"),
+/// Describes why a request could not be parsed, for the log. The HTTP library has already sent the response.
+fn describe_parse_error(error: &hyper::Error) -> String {
+    if error.is_parse_too_large() {
+        format!(
+            "its head has more than {REQUEST_HEAD_BYTES_MAX} bytes or more than 100 headers (431); check whether a \
+             cookie or a token in it has grown"
+        )
+    } else {
+        format!("it is not HTTP ({error}, 400); for TLS (wss:// and https://), put a proxy in front of this server")
     }
 }
 
-/// A TCP connection, as each of its requests finds it.
+/// A TCP connection, which all its requests share.
 #[derive(Clone)]
-struct Accepted {
+struct AcceptedConnection {
     peer: SocketAddr,
     head: HeadRecording,
-    /// Those that wait for their answers.
+    /// The requests that wait for their responses.
     requests: TaskTracker,
-    place: Place,
+    permit: ConnectionPermit,
 }
 
-/// A connection's place among the most that may be open: it is taken for as long as somebody holds this.
-type Place = Arc<OwnedSemaphorePermit>;
+/// Counts a TCP connection as open until the last clone of the permit is dropped.
+type ConnectionPermit = Arc<OwnedSemaphorePermit>;
 
-/// How a request came in.
-struct Arrival {
+/// The connection and the head with which a request arrived.
+struct RequestOrigin {
     peer: SocketAddr,
     head: Head,
-    place: Place,
+    permit: ConnectionPermit,
 }
 
 async fn page(path: &Path) -> Response {
@@ -280,57 +287,58 @@ async fn page(path: &Path) -> Response {
         Ok(html) => ([(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")], html)
             .into_response(),
         Err(error) => {
-            warn!(path = %path.display(), %error, "the page cannot be read ([server] page)");
-            answer::message(StatusCode::NOT_FOUND, "Not Found")
+            warn!(path = %path.display(), %error, "cannot read the page ([server] page)");
+            response::message(StatusCode::NOT_FOUND, "Not Found")
         }
     }
 }
 
-/// `/` is the page, `/{stage}` upgrades, `/{stage}/@connections/{id}` manages; nothing else is there.
-/// A base path may stand in the place of the stage. A GET that asks for no upgrade is told to,
-/// wherever it goes, as at API Gateway.
+/// Routes a request: `/` is the page, `/{stage}` upgrades, `/{stage}/@connections/{id}` manages a connection; all other
+/// paths are rejected. A base path may replace the stage. As on API Gateway, a GET of any path that does not ask for an
+/// upgrade gets the response that an upgrade is required.
 async fn dispatch(
     State(shared): State<Arc<Shared>>,
-    axum::Extension(accepted): axum::Extension<Accepted>,
+    axum::Extension(accepted): axum::Extension<AcceptedConnection>,
     mut request: Request<Body>,
 ) -> Response {
-    let Accepted { peer, head, requests, place } = accepted;
-    let _waiting = requests.token();
-    let arrival = Arrival { peer, head: head.take(), place };
+    let AcceptedConnection { peer, head, requests, permit } = accepted;
+    let _request = requests.token();
+    let origin = RequestOrigin { peer, head: head.take(), permit };
     if request.uri().to_string().len() > URL_BYTES_MAX {
-        return answer::message(StatusCode::URI_TOO_LONG, "URI Too Long");
+        return response::message(StatusCode::URI_TOO_LONG, "URI Too Long");
     }
     let deployment = shared.gateway.deployment();
     let path = request.uri().path().to_owned();
-    // Clients double a slash where the endpoint that they were given ends in one.
+    // Clients double a slash where their configured endpoint ends in one.
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let decoded = |part| percent_decode_str(part).decode_utf8_lossy();
-    let get = request.method() == Method::GET;
+    let is_get = request.method() == Method::GET;
     let source = peer.ip().to_canonical();
-    let plain_get = get && !upgrade::asks_for_websocket(&request);
-    if let (Some(path), true, true) = (&shared.page, parts.is_empty(), plain_get) {
+    let is_plain_get = is_get && !upgrade::asks_for_websocket(&request);
+    if let (Some(path), true, true) = (&shared.page, parts.is_empty(), is_plain_get) {
         return page(path).await;
     }
     match deployment.resolve(&parts) {
-        Some((stage, [])) if get => upgrade::upgrade(shared, Arc::clone(stage), arrival, request).await,
+        Some((stage, [])) if is_get => upgrade::upgrade(shared, Arc::clone(stage), origin, request).await,
         Some((stage, [name, id])) if decoded(name) == "@connections" => {
             management::manage(&shared, stage, &decoded(id), source, request).await
         }
         Some((stage, [name, "connections"])) if decoded(name) == "@jackfield" => {
-            crowd::manage(&shared, stage, source, request).await
+            management::broadcast::manage(&shared, stage, source, request).await
         }
         _ => {
             body::discard(request.body_mut()).await;
-            let is_of_management = parts.iter().any(|part| decoded(part).starts_with('@'));
-            let response = match plain_get && !is_of_management {
-                true => upgrade::upgrade_required(),
-                false => answer::forbidden(),
-            };
-            shared.telling.tell(|untold| {
+            let is_management = parts.iter().any(|part| decoded(part).starts_with('@'));
+            let response =
+                if is_plain_get && !is_management { upgrade::upgrade_required() } else { response::forbidden() };
+            shared.fault_log.log(|suppressed| {
                 let (method, status) = (request.method(), response.status().as_u16());
-                let path = shortened(&path, SHOWN_BYTES_MAX);
+                let path = shortened(&path, LOGGED_BYTES_MAX);
                 let served = deployment.paths().collect::<Vec<_>>().join(", ");
-                info!(%source, %method, status, untold, "a request is refused: nothing is at {path:?}; served are {served}");
+                info!(
+                    %source, %method, status, suppressed,
+                    "rejected request: nothing is served at {path:?}; served paths: {served}"
+                );
             });
             response
         }

@@ -1,10 +1,11 @@
-//! AWS Signature Version 4: who signed a request, or why that cannot be said; and signatures of our own.
+//! AWS Signature Version 4: verifies signatures of requests, and signs the server's own requests.
 //!
-//! Pure: the caller brings the request, the hash of its body, the keys and the time. Knows no
+//! Pure: the caller passes the request, the hash of its body, the keys and the time. Does not know
 //! sockets, routes or files.
 //!
-//! A signature holds for five minutes either way, or for as long as a presigned URL says. Within
-//! that it may come again, as at AWS: the retries of an SDK within one second are the same bytes.
+//! A signature is valid from five minutes before its time to five minutes after it; a presigned URL is
+//! valid for as long as it says. In that time a signature may be used again, as on AWS: the retries of
+//! an SDK within one second are the same bytes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,25 +14,24 @@ use ring::{digest, hmac};
 
 use crate::event::{EpochMillis, Field};
 
-mod authorization; // what a request says of its signature
-mod canonical; // what was signed
-mod sign; // what this server signs itself
+mod authorization;
+mod canonical;
+mod sign;
 #[cfg(test)]
 mod tests;
 
-pub use sign::{AMZ_DATE, Signature, Signer};
-
 use authorization::Authorization;
+pub use sign::{AMZ_DATE, SignatureHeaders, Signer};
 
-/// What API Gateway is called in a credential's scope.
+/// The name of API Gateway in a credential scope.
 const SERVICE: &str = "execute-api";
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-/// How far the clocks may be apart, as at AWS.
+/// Largest difference between the clocks of client and server, as on AWS.
 const SKEW_MILLIS: u64 = 5 * 60 * 1000;
-/// Headers that begin so change what a request does, so the signature has to cover them.
-const OWN_HEADERS: &str = "x-jackfield-";
+/// Prefix of headers that change what a request does. The signature must cover them.
+const JACKFIELD_HEADER_PREFIX: &str = "x-jackfield-";
 
-/// The secret half of an access key. Nothing shows it.
+/// The secret half of an access key. No output contains it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -47,18 +47,18 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The secrets by the ids of their access keys.
+/// Secrets by access key ID.
 pub type AccessKeys = BTreeMap<String, Secret>;
 
-/// A request as it came over the wire.
+/// A request as it was received.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
     pub method: &'a str,
-    /// Without the query, and not decoded.
+    /// The path without the query, not decoded.
     pub path: &'a str,
-    /// Behind the `?`, and not decoded.
+    /// The query without the `?`, not decoded.
     pub query: &'a str,
-    /// In whichever case, and in their order.
+    /// The headers in the order of the request; the names in any case.
     pub headers: &'a [Field],
 }
 
@@ -67,7 +67,7 @@ pub struct Request<'a> {
 pub struct BodyHash([u8; digest::SHA256_OUTPUT_LEN]);
 
 impl BodyHash {
-    pub fn of(body: &[u8]) -> Self {
+    pub fn sha256(body: &[u8]) -> Self {
         Self::from(digest::digest(&digest::SHA256, body))
     }
 }
@@ -78,148 +78,158 @@ impl From<digest::Digest> for BodyHash {
     }
 }
 
-/// Why a request is not believed. For the log: its client is told Forbidden, and no more.
+/// Why a signature is rejected. This is for the log only: the client receives just "Forbidden".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum SignatureError {
     #[error("it is not signed")]
     Unsigned,
     #[error("{0}")]
     Malformed(String),
-    #[error("there is no access key {0:?} that may do this ([access_keys] in the manifest, and its actions)")]
+    #[error("no access key {0:?} is allowed to do this (see [access_keys] and its actions in the manifest)")]
     UnknownKey(String),
-    #[error("it was signed {ago} s ago, and a signature is good for {good} s; is the clock of its client right?")]
-    Expired { ago: u64, good: u64 },
-    #[error("it was signed {ahead} s in the future; is the clock of its client right?")]
+    #[error("it was signed {ago} s ago, but a signature is valid for {valid} s; check the client's clock")]
+    Expired { ago: u64, valid: u64 },
+    #[error("it was signed {ahead} s in the future; check the client's clock")]
     Early { ahead: u64 },
     #[error("the signature does not cover the header {0}")]
     NotCovered(String),
-    #[error("the signature covers the header {0}, which did not come")]
+    #[error("the signature covers the header {0}, which the request does not have")]
     Missing(String),
-    #[error("the body is another one than that which was signed")]
+    #[error("the body is not the one that was signed")]
     OtherBody,
-    #[error("the body is longer than any that is read")]
+    #[error("the body is longer than the server reads")]
     BodyTooLong,
-    #[error("the signature is wrong: the secret is another one, or method, path, query or a signed header was changed")]
+    #[error("the signature is wrong: the secret differs, or the method, path, query or a signed header was changed")]
     Wrong,
 }
 
-/// What a request says of who signed it, with nothing in it that is already known to be wrong.
-pub struct Claim {
+/// The signature of a request after all checks that do not need the body.
+pub struct UnverifiedSignature {
     access_key: String,
     key: hmac::Key,
-    /// What stands before the hash of the canonical request in the text that is signed.
+    /// The text before the hash of the canonical request in the string to sign.
     preamble: String,
-    /// All of the canonical request but the hash of the body, for each form that its path may have.
+    /// The canonical request without the hash of the body, once for each accepted form of the path.
     canonical: Vec<String>,
-    body: Body,
+    body: SignedBody,
     signature: Vec<u8>,
 }
 
-/// What a request says of its body.
-enum Body {
-    /// Nothing: its own hash was signed.
-    Own,
-    /// This hash was signed.
+/// How the signature covers the body.
+enum SignedBody {
+    /// The request declares no hash: the hash of its body was signed.
+    Actual,
+    /// This declared hash was signed.
     Declared(BodyHash),
-    /// The signature does not cover it.
+    /// The signature does not cover the body.
     Unsigned,
 }
 
-/// Reads the signature of a request, of its headers or of its query, and checks all that can be checked
-/// before the body is there.
+/// Parses the signature in the headers or the query of a request, and checks everything that does not need
+/// the body.
 ///
 /// # Errors
-/// Why the request is not believed, whatever its body is.
-pub fn claim(request: &Request<'_>, keys: &AccessKeys, now: EpochMillis) -> Result<Claim, Refused> {
-    claim_for(SERVICE, request, keys, now)
+/// Why the signature is rejected whatever the body is.
+pub fn parse(
+    request: &Request<'_>,
+    keys: &AccessKeys,
+    now: EpochMillis,
+) -> Result<UnverifiedSignature, SignatureError> {
+    parse_for_service(SERVICE, request, keys, now)
 }
 
-fn claim_for(service: &str, request: &Request<'_>, keys: &AccessKeys, now: EpochMillis) -> Result<Claim, Refused> {
-    let authorization = Authorization::of(request, service)?;
+fn parse_for_service(
+    service: &str,
+    request: &Request<'_>,
+    keys: &AccessKeys,
+    now: EpochMillis,
+) -> Result<UnverifiedSignature, SignatureError> {
+    let authorization = Authorization::parse(request, service)?;
     check_time(&authorization, now)?;
-    check_covered(request, &authorization)?;
+    check_signed_headers(request, &authorization)?;
     let headers = canonical::headers(request.headers, &authorization.signed_headers)?;
     let Authorization { access_key, date, region, timestamp, signed_headers, signature, .. } = authorization;
-    let secret = keys.get(&access_key).ok_or_else(|| Refused::UnknownKey(access_key.clone()))?;
+    let secret = keys.get(&access_key).ok_or_else(|| SignatureError::UnknownKey(access_key.clone()))?;
     let query = canonical::query(request.query);
     let head = |path| format!("{}\n{path}\n{query}\n{headers}\n{}\n", request.method, signed_headers.join(";"));
-    Ok(Claim {
+    Ok(UnverifiedSignature {
         key: signing_key(secret, &date, &region, service),
         preamble: format!("{ALGORITHM}\n{timestamp}\n{date}/{region}/{service}/aws4_request\n"),
         canonical: canonical::paths(request.path).into_iter().map(head).collect(),
-        body: declared(request)?,
+        body: signed_body(request)?,
         access_key,
         signature,
     })
 }
 
-impl Claim {
-    /// The id of the access key that the request was signed with, if its body is this one.
-    pub fn verify(self, body: BodyHash) -> Result<String, Refused> {
+impl UnverifiedSignature {
+    /// Verifies the signature for the hash of the received body. Returns the ID of the access key that signed.
+    pub fn verify(self, body: BodyHash) -> Result<String, SignatureError> {
         let payload = match self.body {
-            Body::Own => hex(&body.0),
-            Body::Declared(declared) if declared == body => hex(&body.0),
-            Body::Declared(_) => return Err(Refused::OtherBody),
-            Body::Unsigned => UNSIGNED_PAYLOAD.to_owned(),
+            SignedBody::Actual => hex(&body.0),
+            SignedBody::Declared(declared) if declared == body => hex(&body.0),
+            SignedBody::Declared(_) => return Err(SignatureError::OtherBody),
+            SignedBody::Unsigned => UNSIGNED_PAYLOAD.to_owned(),
         };
-        let signed = |canonical: &String| {
+        let verify = |canonical: &String| {
             let request = digest::digest(&digest::SHA256, format!("{canonical}{payload}").as_bytes());
-            // In constant time: how long it takes tells nobody how much of a signature is right.
+            // In constant time, so that the duration does not reveal how much of a signature is right.
             hmac::verify(&self.key, format!("{}{}", self.preamble, hex(request.as_ref())).as_bytes(), &self.signature)
         };
-        if self.canonical.iter().any(|canonical| signed(canonical).is_ok()) {
+        if self.canonical.iter().any(|canonical| verify(canonical).is_ok()) {
             Ok(self.access_key)
         } else {
-            Err(Refused::Wrong)
+            Err(SignatureError::Wrong)
         }
     }
 }
 
-/// Who signed a request that has no body, such as a handshake.
+/// Verifies the signature of a request without a body, such as a handshake. Returns the ID of the access key.
 ///
 /// # Errors
-/// Why that cannot be said.
-pub fn verify(request: &Request<'_>, keys: &AccessKeys, now: EpochMillis) -> Result<String, Refused> {
-    claim(request, keys, now)?.verify(BodyHash::of(b""))
+/// Why the signature is rejected.
+pub fn verify(request: &Request<'_>, keys: &AccessKeys, now: EpochMillis) -> Result<String, SignatureError> {
+    parse(request, keys, now)?.verify(BodyHash::sha256(b""))
 }
 
-fn check_time(authorization: &Authorization, now: EpochMillis) -> Result<(), Refused> {
+fn check_time(authorization: &Authorization, now: EpochMillis) -> Result<(), SignatureError> {
     let signed_at = authorization.signed_at;
     if signed_at > now + SKEW_MILLIS {
-        return Err(Refused::Early { ahead: (signed_at - now) / 1000 });
+        return Err(SignatureError::Early { ahead: (signed_at - now) / 1000 });
     }
-    let good = authorization.expires_seconds.map_or(SKEW_MILLIS, |seconds| seconds * 1000);
-    if signed_at + good < now {
-        return Err(Refused::Expired { ago: (now - signed_at) / 1000, good: good / 1000 });
+    let valid = authorization.expires_seconds.map_or(SKEW_MILLIS, |seconds| seconds * 1000);
+    if signed_at + valid < now {
+        return Err(SignatureError::Expired { ago: (now - signed_at) / 1000, valid: valid / 1000 });
     }
     Ok(())
 }
 
-fn check_covered(request: &Request<'_>, authorization: &Authorization) -> Result<(), Refused> {
-    let own = request.headers.iter().map(|(name, _)| name.to_ascii_lowercase());
-    let own = own.filter(|name| name.starts_with(OWN_HEADERS));
-    let mut needed = std::iter::once("host".to_owned()).chain(own);
-    match needed.find(|name| !authorization.signed_headers.contains(name)) {
-        Some(name) => Err(Refused::NotCovered(name)),
+/// Checks that the signature covers `Host` and every header that changes what the request does.
+fn check_signed_headers(request: &Request<'_>, authorization: &Authorization) -> Result<(), SignatureError> {
+    let names = request.headers.iter().map(|(name, _)| name.to_ascii_lowercase());
+    let jackfield_headers = names.filter(|name| name.starts_with(JACKFIELD_HEADER_PREFIX));
+    let mut required = std::iter::once("host".to_owned()).chain(jackfield_headers);
+    match required.find(|name| !authorization.signed_headers.contains(name)) {
+        Some(name) => Err(SignatureError::NotCovered(name)),
         None => Ok(()),
     }
 }
 
 const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
-/// What `x-amz-content-sha256` says, where it is there; a presigned URL may have it in its query.
-fn declared(request: &Request<'_>) -> Result<Body, Refused> {
+/// Parses `x-amz-content-sha256`, if the request has it. A presigned URL may have it in the query.
+fn signed_body(request: &Request<'_>) -> Result<SignedBody, SignatureError> {
     const NAME: &str = "x-amz-content-sha256";
-    let declared = match authorization::only(request.headers, NAME)? {
+    let declared = match authorization::single_header(request.headers, NAME)? {
         Some(declared) => Some(declared.to_owned()),
-        None => authorization::only_of_query(request.query, NAME)?,
+        None => authorization::single_query_parameter(request.query, NAME)?,
     };
     match declared.as_deref() {
-        None => Ok(Body::Own),
-        Some(UNSIGNED_PAYLOAD) => Ok(Body::Unsigned),
+        None => Ok(SignedBody::Actual),
+        Some(UNSIGNED_PAYLOAD) => Ok(SignedBody::Unsigned),
         Some(hash) => match unhex(hash).and_then(|hash| hash.try_into().ok()) {
-            Some(hash) => Ok(Body::Declared(BodyHash(hash))),
-            None => Err(Refused::Malformed(
+            Some(hash) => Ok(SignedBody::Declared(BodyHash(hash))),
+            None => Err(SignatureError::Malformed(
                 "x-amz-content-sha256 is neither a SHA-256 in hexadecimal digits nor UNSIGNED-PAYLOAD".into(),
             )),
         },
@@ -240,7 +250,7 @@ fn hex(bytes: &[u8]) -> String {
     digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
-/// `None` where it is no even number of lower-case hexadecimal digits.
+/// Decodes hexadecimal digits. `None` unless `text` is an even number of lower-case digits.
 pub fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),

@@ -1,6 +1,6 @@
-//! Throttles: buckets of tokens that fill at a steady rate.
+//! Throttles: token buckets that fill at a steady rate.
 //!
-//! Knows rates and keys. Does not know whom it holds back, nor what they are told.
+//! Knows rates and keys. Does not know what is throttled, nor how a rejection is reported.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
-/// How much may happen: `burst` at once, and then one in each `period`.
+/// The rate of a throttle: a burst of `burst` events at once, and then one in each `period`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rate {
     period: Duration,
@@ -21,7 +21,8 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// `None` where so many a second are none, or too many to tell them apart.
+    /// `None` if the rate is not above zero, if it is so high that its period is less than a nanosecond, or if the
+    /// burst is zero.
     pub fn new(per_second: f64, burst: u32) -> Option<Self> {
         let period = Duration::try_from_secs_f64(per_second.recip()).ok().filter(|period| !period.is_zero())?;
         Some(Self { period, burst: NonZeroU32::new(burst)? })
@@ -39,7 +40,7 @@ impl fmt::Display for Rate {
     }
 }
 
-/// One bucket.
+/// One token bucket.
 pub struct Throttle {
     rate: Rate,
     bucket: DefaultDirectRateLimiter,
@@ -50,56 +51,56 @@ impl Throttle {
         Self { rate, bucket: RateLimiter::direct(rate.quota()) }
     }
 
-    /// Whether one more may happen now; if so, it counts.
+    /// Takes a token. Returns false if the bucket is empty.
     pub fn allows(&self) -> bool {
         self.bucket.check().is_ok()
     }
 
-    /// Whether nothing has happened for so long that a new one would be no different.
+    /// Whether the bucket is full, so that a new one would behave the same. If it is full, this empties it.
     fn is_full(&self) -> bool {
         matches!(self.bucket.check_n(self.rate.burst), Ok(Ok(())))
     }
 }
 
-/// A bucket for each of many that nobody has counted, such as addresses.
+/// A bucket for each of an unbounded set of keys, such as addresses.
 pub struct KeyedThrottle<K> {
     rate: Rate,
     buckets: DashMap<K, Throttle>,
     keys_max: usize,
-    /// That of all who came when there was no room for one more.
-    rest: Throttle,
-    /// To look through all of them takes its time.
-    searches: Throttle,
+    /// The bucket that all keys share for which there is no free place.
+    overflow: Throttle,
+    /// Limits how often full buckets are removed, because that looks at all of them.
+    sweeps: Throttle,
 }
 
 impl<K: Eq + Hash> KeyedThrottle<K> {
     pub fn new(rate: Rate, keys_max: usize) -> Self {
-        let searches = Rate::new(1.0, 1).expect("one a second is a rate");
-        Self { rate, buckets: DashMap::new(), keys_max, rest: Throttle::new(rate), searches: Throttle::new(searches) }
+        let sweeps = Rate::new(1.0, 1).expect("one per second is a valid rate");
+        Self { rate, buckets: DashMap::new(), keys_max, overflow: Throttle::new(rate), sweeps: Throttle::new(sweeps) }
     }
 
-    /// Whether one more of this key may happen now; if so, it counts.
+    /// Takes a token of this key. Returns false if its bucket is empty.
     pub fn allows(&self, key: K) -> bool {
         if let Some(bucket) = self.buckets.get(&key) {
             return bucket.allows();
         }
-        if self.has_room() {
+        if self.has_capacity() {
             self.buckets.entry(key).or_insert_with(|| Throttle::new(self.rate)).allows()
         } else {
-            self.rest.allows()
+            self.overflow.allows()
         }
     }
 
-    fn has_room(&self) -> bool {
-        if self.buckets.len() >= self.keys_max && self.searches.allows() {
-            // Asking empties a full bucket, but that one goes.
+    fn has_capacity(&self) -> bool {
+        if self.buckets.len() >= self.keys_max && self.sweeps.allows() {
+            // `is_full` empties the buckets that are full, but exactly those are removed.
             self.buckets.retain(|_, bucket| !bucket.is_full());
         }
         self.buckets.len() < self.keys_max
     }
 }
 
-/// Who is taken for one: of IPv6 a whole /64, in which a host takes the addresses that it likes.
+/// The source that an address belongs to: for IPv6 its /64 network, because a host can use any address in it.
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
@@ -107,42 +108,43 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The bucket of one of many that are counted, such as a connection: made when it is first needed,
-/// and anew where the rate has changed.
+/// The bucket of one object, such as a connection. It is created when it is first used, and again when the rate
+/// changes.
 #[derive(Default)]
-pub struct OwnThrottle(Mutex<Option<Box<Throttle>>>);
+pub struct LazyThrottle(Mutex<Option<Box<Throttle>>>);
 
-impl OwnThrottle {
+impl LazyThrottle {
+    /// Takes a token at this rate. Returns false if the bucket is empty.
     pub fn allows(&self, rate: Rate) -> bool {
-        let mut own = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *own {
+        let mut throttle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *throttle {
             Some(throttle) if throttle.rate == rate => throttle.allows(),
             other => other.insert(Box::new(Throttle::new(rate))).allows(),
         }
     }
 }
 
-/// The throttles that are in use, by their names and rates: of what is served next, those that are
-/// the same go on as they are.
-pub struct Shelf<T> {
+/// The throttles in use, by name and rate. A new deployment takes those with the same name and rate from here, so
+/// that a reload does not refill them.
+pub struct ThrottleRegistry<T> {
     throttles: Mutex<HashMap<(String, Rate), Weak<T>>>,
 }
 
-impl<T> Shelf<T> {
-    /// The throttle of that name and rate, made where nobody uses such a one.
-    pub fn take(&self, name: String, rate: Rate, make: impl FnOnce(Rate) -> T) -> Arc<T> {
+impl<T> ThrottleRegistry<T> {
+    /// Returns the throttle of this name and rate, and creates it if none is in use.
+    pub fn get_or_create(&self, name: String, rate: Rate, create: impl FnOnce(Rate) -> T) -> Arc<T> {
         let mut throttles = self.throttles.lock().unwrap_or_else(PoisonError::into_inner);
         throttles.retain(|_, throttle| throttle.strong_count() > 0);
-        let name = (name, rate);
-        throttles.get(&name).and_then(Weak::upgrade).unwrap_or_else(|| {
-            let throttle = Arc::new(make(rate));
-            throttles.insert(name, Arc::downgrade(&throttle));
+        let key = (name, rate);
+        throttles.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let throttle = Arc::new(create(rate));
+            throttles.insert(key, Arc::downgrade(&throttle));
             throttle
         })
     }
 }
 
-impl<T> Default for Shelf<T> {
+impl<T> Default for ThrottleRegistry<T> {
     fn default() -> Self {
         Self { throttles: Mutex::default() }
     }
@@ -152,17 +154,17 @@ impl<T> Default for Shelf<T> {
 mod tests {
     use super::*;
 
-    /// So slow that within a test nothing comes back.
+    /// A rate so slow that no token is added during a test.
     fn slow(burst: u32) -> Rate {
         Rate::new(0.001, burst).unwrap()
     }
 
-    fn allowed(mut ask: impl FnMut() -> bool) -> usize {
-        (0..100).filter(|_| ask()).count()
+    fn allowed(mut allows: impl FnMut() -> bool) -> usize {
+        (0..100).filter(|_| allows()).count()
     }
 
     #[test]
-    fn a_bucket_gives_its_burst_and_no_more() {
+    fn a_bucket_allows_its_burst_and_no_more() {
         for burst in [1, 2, 50] {
             let throttle = Throttle::new(slow(burst));
             assert_eq!(allowed(|| throttle.allows()), burst as usize);
@@ -176,11 +178,11 @@ mod tests {
         std::thread::sleep(Duration::from_millis(55));
         assert!(throttle.allows());
         std::thread::sleep(Duration::from_secs(1));
-        assert_eq!(allowed(|| throttle.allows()), 2, "what it cannot hold is lost");
+        assert_eq!(allowed(|| throttle.allows()), 2, "tokens over the burst are lost");
     }
 
     #[test]
-    fn a_rate_is_above_zero_and_may_be_a_fraction() {
+    fn a_rate_must_be_above_zero_and_may_be_a_fraction() {
         for (per_second, burst) in [(0.0, 1), (-1.0, 1), (f64::NAN, 1), (f64::INFINITY, 1), (1e10, 1), (1.0, 0)] {
             assert_eq!(Rate::new(per_second, burst), None, "{per_second} {burst}");
         }
@@ -192,13 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn each_key_has_a_bucket_of_its_own_until_there_are_too_many_keys() {
+    fn each_key_has_its_own_bucket_until_there_are_too_many_keys() {
         let throttle = KeyedThrottle::new(slow(2), 10);
         for key in 0..10 {
             assert_eq!(allowed(|| throttle.allows(key)), 2, "{key}");
         }
-        let mut strangers = 10..;
-        assert_eq!(allowed(|| throttle.allows(strangers.next().unwrap())), 2, "all others share one");
+        let mut more = 10..;
+        assert_eq!(allowed(|| throttle.allows(more.next().unwrap())), 2, "all other keys share one bucket");
         assert_eq!(throttle.buckets.len(), 10);
     }
 
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_were_not_heard_of_make_room_for_others() {
+    fn idle_keys_are_removed_when_others_need_their_places() {
         let throttle = KeyedThrottle::new(Rate::new(100.0, 1).unwrap(), 10);
         assert_eq!((0..10).filter(|key| throttle.allows(*key)).count(), 10);
         std::thread::sleep(Duration::from_millis(15));
@@ -227,26 +229,26 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_of_ones_own_lasts_for_as_long_as_its_rate() {
-        let own = OwnThrottle::default();
-        assert_eq!(allowed(|| own.allows(slow(2))), 2);
-        assert_eq!(allowed(|| own.allows(slow(3))), 3);
-        assert_eq!(allowed(|| own.allows(slow(2))), 2);
+    fn a_lazy_throttle_has_a_new_bucket_when_its_rate_changes() {
+        let throttle = LazyThrottle::default();
+        assert_eq!(allowed(|| throttle.allows(slow(2))), 2);
+        assert_eq!(allowed(|| throttle.allows(slow(3))), 3);
+        assert_eq!(allowed(|| throttle.allows(slow(2))), 2);
     }
 
     #[test]
-    fn what_is_on_the_shelf_goes_on_while_it_is_used_and_its_rate_is_the_same() {
-        let shelf = Shelf::default();
-        let take = |name: &str, burst| shelf.take(name.to_owned(), slow(burst), Throttle::new);
-        let first = take("a", 1);
-        assert!(Arc::ptr_eq(&first, &take("a", 1)));
-        assert!(!Arc::ptr_eq(&first, &take("b", 1)));
-        let other = take("a", 2);
+    fn a_throttle_is_reused_while_it_is_in_use_and_its_rate_is_the_same() {
+        let registry = ThrottleRegistry::default();
+        let get = |name: &str, burst| registry.get_or_create(name.to_owned(), slow(burst), Throttle::new);
+        let first = get("a", 1);
+        assert!(Arc::ptr_eq(&first, &get("a", 1)));
+        assert!(!Arc::ptr_eq(&first, &get("b", 1)));
+        let other = get("a", 2);
         assert!(!Arc::ptr_eq(&first, &other));
         assert!(first.allows());
-        assert!(Arc::ptr_eq(&first, &take("a", 1)), "a deployment that is kept has it still");
+        assert!(Arc::ptr_eq(&first, &get("a", 1)), "it is still in use");
         drop((first, other));
-        assert!(take("a", 1).allows(), "nobody used it any more");
-        assert_eq!(shelf.throttles.lock().unwrap().len(), 1);
+        assert!(get("a", 1).allows(), "it was created again");
+        assert_eq!(registry.throttles.lock().unwrap().len(), 1);
     }
 }

@@ -1,6 +1,6 @@
-//! The worlds of the contract: what a component is there for.
+//! The worlds of the contract: which kind of component the host can load.
 
-/// What is asked of a component, by the one function that its world exports.
+/// A kind of component. Each world exports exactly one function.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum World {
     #[default]
@@ -18,7 +18,7 @@ impl World {
         }
     }
 
-    /// The interface that a component of it exports.
+    /// The interface that a component of this world exports.
     pub fn interface(self) -> &'static str {
         match self {
             Self::RouteHandler => "jackfield:gateway/handler@0.1.0",
@@ -34,12 +34,12 @@ impl World {
         }
     }
 
-    /// Whether a component with these exports is of it.
-    pub fn is_of(self, exports: &[String]) -> bool {
+    /// Whether a component with these exports belongs to this world.
+    pub fn is_implemented_by(self, exports: &[String]) -> bool {
         exports.iter().any(|export| export == self.interface())
     }
 
-    /// Where a manifest has a component of it under this name.
+    /// The section of the manifest that declares the component `name` of this world.
     pub fn section(self, name: &str) -> String {
         match self {
             Self::RouteHandler => format!("[integrations.{name}]"),

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::components::put;
-use crate::harness::{HOSTILE_GRANTS, PATIENCE, Server, Site, component, eventually, manifest};
+use crate::components::replace_file;
+use crate::harness::{HOSTILE_GRANTS, Server, Site, TEST_TIMEOUT, component, eventually, manifest};
 
-/// Every variable, in an object.
+/// A format with every variable, as one JSON object.
 fn format() -> String {
     const NAMES: &[&str] = &[
         "requestId",
@@ -49,15 +49,15 @@ fn format() -> String {
     format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
 }
 
-/// The hostile guest behind every route, with 500 ms for an event, and every variable in `access.log`.
-fn site(rest: &str) -> Site {
-    let log = format!("[access_log]\nformat = '{}'\nfile = \"access.log\"\nrotate = \"never\"\n{rest}", format());
+/// The hostile guest serves every route with a timeout of 500 ms. `access.log` gets every variable.
+fn site(sections: &str) -> Site {
+    let log = format!("[access_log]\nformat = '{}'\nfile = \"access.log\"\nrotate = \"never\"\n{sections}", format());
     Site::new(&manifest(&component(crate::harness::HOSTILE), &log, &format!("timeout = \"500ms\"\n{HOSTILE_GRANTS}")))
 }
 
-/// The lines that are in a file once there are so many.
+/// Waits until a file has `count` lines, and returns them. More lines are an error.
 async fn lines(path: &Path, count: usize) -> Vec<String> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     loop {
         let text = fs::read_to_string(path).unwrap_or_default();
         let lines: Vec<_> = text.lines().map(str::to_owned).collect();
@@ -65,7 +65,7 @@ async fn lines(path: &Path, count: usize) -> Vec<String> {
             assert_eq!(lines.len(), count, "{text}");
             return lines;
         }
-        assert!(Instant::now() < deadline, "{count} lines never came:\n{text}");
+        assert!(Instant::now() < deadline, "the file never had {count} lines:\n{text}");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 }
@@ -75,25 +75,25 @@ async fn entries(server: &Server, count: usize) -> Vec<Value> {
     lines.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
-fn has(entry: &Value, expected: &[(&str, &str)]) {
+fn assert_fields(entry: &Value, expected: &[(&str, &str)]) {
     for (name, value) in expected {
         assert_eq!(entry[name], *value, "{name} in {entry:#}");
     }
 }
 
-fn milliseconds(entry: &Value) -> u64 {
+fn latency_in_ms(entry: &Value) -> u64 {
     entry["integrationLatency"].as_str().unwrap().parse().unwrap_or_else(|_| panic!("{entry:#}"))
 }
 
 #[tokio::test]
-async fn a_connection_leaves_a_line_for_each_of_its_events() {
+async fn each_event_of_a_connection_has_a_line() {
     let server = site("").serve();
     let mut peer = server.try_connect("?x=y", &[("user-agent", "a test")]).await.unwrap();
     let id = peer.id().await;
     peer.close(4321, "a \"reason\"").await;
     let entries = entries(&server, 3).await;
     let host = server.address.to_string();
-    let answered = [
+    let common = [
         ("apiId", "local"),
         ("stage", "dev"),
         ("domainName", host.as_str()),
@@ -116,44 +116,47 @@ async fn a_connection_leaves_a_line_for_each_of_its_events() {
         ("integration.requestId", "-"),
     ];
     for entry in &entries {
-        has(entry, &answered);
+        assert_fields(entry, &common);
         assert_eq!(entry["requestId"], entry["extendedRequestId"]);
         assert_eq!(entry["requestId"].as_str().unwrap().len(), 16);
         assert_eq!(entry["integration.latency"], entry["integrationLatency"]);
-        assert!(milliseconds(entry) < 500, "{entry:#}");
+        assert!(latency_in_ms(entry) < 500, "{entry:#}");
         assert_eq!(entry["connectedAt"], entries[0]["connectedAt"]);
         assert!(entry["requestTime"].as_str().unwrap().ends_with(" +0000"), "{entry:#}");
         let [at, connected] =
             ["requestTimeEpoch", "connectedAt"].map(|name| entry[name].as_str().unwrap().parse::<u64>());
         assert!(at.unwrap() >= connected.unwrap(), "{entry:#}");
     }
-    has(&entries[0], &[("eventType", "CONNECT"), ("routeKey", "$connect"), ("messageId", "-")]);
-    has(&entries[1], &[("eventType", "MESSAGE"), ("routeKey", "$default"), ("disconnectReason", "-")]);
+    assert_fields(&entries[0], &[("eventType", "CONNECT"), ("routeKey", "$connect"), ("messageId", "-")]);
+    assert_fields(&entries[1], &[("eventType", "MESSAGE"), ("routeKey", "$default"), ("disconnectReason", "-")]);
     assert_eq!(entries[1]["messageId"].as_str().unwrap().len(), 16);
     let end = [("disconnectStatusCode", "4321"), ("disconnectReason", "a \"reason\""), ("messageId", "-")];
-    has(&entries[2], &[("eventType", "DISCONNECT"), ("routeKey", "$disconnect")]);
-    has(&entries[2], &end);
+    assert_fields(&entries[2], &[("eventType", "DISCONNECT"), ("routeKey", "$disconnect")]);
+    assert_fields(&entries[2], &end);
 }
 
 #[tokio::test]
-async fn a_refused_handshake_has_its_line_with_its_status() {
+async fn a_rejected_handshake_has_a_line_with_its_status() {
     let server = site("").serve();
     assert_eq!(server.try_connect("?do=status%20403", &[]).await.err(), Some(403));
     assert_eq!(server.try_connect("?do=fail", &[]).await.err(), Some(502));
     assert_eq!(server.try_connect("?do=sleep%2060000", &[]).await.err(), Some(504));
     let entries = entries(&server, 3).await;
-    entries.iter().for_each(|entry| has(entry, &[("eventType", "CONNECT"), ("routeKey", "$connect")]));
-    has(&entries[0], &[("status", "403"), ("integration.integrationStatus", "403"), ("error.message", "-")]);
-    has(&entries[1], &[("status", "502"), ("error.responseType", "INTEGRATION_FAILURE")]);
-    has(&entries[1], &[("integration.error", "the handler failed: as told: "), ("integration.status", "-")]);
-    has(&entries[2], &[("status", "504"), ("error.responseType", "INTEGRATION_TIMEOUT")]);
-    assert!(milliseconds(&entries[2]) >= 500, "{:#}", entries[2]);
+    entries.iter().for_each(|entry| assert_fields(entry, &[("eventType", "CONNECT"), ("routeKey", "$connect")]));
+    assert_fields(&entries[0], &[("status", "403"), ("integration.integrationStatus", "403"), ("error.message", "-")]);
+    assert_fields(&entries[1], &[("status", "502"), ("error.responseType", "INTEGRATION_FAILURE")]);
+    assert_fields(
+        &entries[1],
+        &[("integration.error", "the handler failed: as ordered: "), ("integration.status", "-")],
+    );
+    assert_fields(&entries[2], &[("status", "504"), ("error.responseType", "INTEGRATION_TIMEOUT")]);
+    assert!(latency_in_ms(&entries[2]) >= 500, "{:#}", entries[2]);
 }
 
 #[tokio::test]
-async fn a_message_that_got_no_answer_says_what_the_peer_was_told_and_why() {
-    let rest = "[models]\nnone.schema = \"none.json\"\n";
-    let site = site(rest);
+async fn a_failed_message_is_logged_with_the_error_the_peer_got_and_the_cause() {
+    let models = "[models]\nnone.schema = \"none.json\"\n";
+    let site = site(models);
     let text = fs::read_to_string(site.manifest()).unwrap().replace("\"$default\" =", "x =");
     fs::write(
         site.manifest(),
@@ -167,28 +170,28 @@ async fn a_message_that_got_no_answer_says_what_the_peer_was_told_and_why() {
         r#"{"action":"x","do":"fail once"}"#,
         r#"{"action":"x","do":"sleep 60000"}"#,
         r#"{"action":"z"}"#,
-        r#"{"action":"y","secret":"do not tell"}"#,
+        r#"{"action":"y","secret":"do not log"}"#,
         r#"{"action":"x","do":"status 404"}"#,
     ] {
         peer.ask(message).await;
     }
     let entries = entries(&server, 6).await;
-    has(&entries[1], &[("routeKey", "x"), ("status", "500"), ("error.message", "Internal server error")]);
-    has(&entries[1], &[("integration.error", "the handler failed: as told: once")]);
-    has(&entries[2], &[("status", "504"), ("error.message", "Endpoint request timed out")]);
-    has(&entries[3], &[("routeKey", "-"), ("status", "403"), ("error.message", "Forbidden")]);
-    has(&entries[3], &[("integrationLatency", "-"), ("integration.status", "-")]);
-    has(&entries[4], &[("routeKey", "y"), ("status", "400"), ("error.message", "Bad request body")]);
-    has(&entries[4], &[("error.responseType", "BAD_REQUEST_BODY"), ("integrationLatency", "-")]);
+    assert_fields(&entries[1], &[("routeKey", "x"), ("status", "500"), ("error.message", "Internal server error")]);
+    assert_fields(&entries[1], &[("integration.error", "the handler failed: as ordered: once")]);
+    assert_fields(&entries[2], &[("status", "504"), ("error.message", "Endpoint request timed out")]);
+    assert_fields(&entries[3], &[("routeKey", "-"), ("status", "403"), ("error.message", "Forbidden")]);
+    assert_fields(&entries[3], &[("integrationLatency", "-"), ("integration.status", "-")]);
+    assert_fields(&entries[4], &[("routeKey", "y"), ("status", "400"), ("error.message", "Bad request body")]);
+    assert_fields(&entries[4], &[("error.responseType", "BAD_REQUEST_BODY"), ("integrationLatency", "-")]);
     let why = entries[4]["error.validationErrorString"].as_str().unwrap();
     assert!(why.starts_with("model none, #/not: "), "{why}");
-    has(&entries[5], &[("status", "404"), ("error.message", "-"), ("integration.status", "200")]);
+    assert_fields(&entries[5], &[("status", "404"), ("error.message", "-"), ("integration.status", "200")]);
     let text = fs::read_to_string(server.site.path().join("access.log")).unwrap();
-    assert!(!text.contains("do not tell") && !text.contains("a body"), "{text}");
+    assert!(!text.contains("do not log") && !text.contains("a body"), "{text}");
 }
 
 #[tokio::test]
-async fn what_a_throttle_refuses_has_its_line() {
+async fn a_throttled_event_has_a_line() {
     let throttle = "[throttle]\nconnections = { rate = 0.001, burst = 1 }\nconnection = { rate = 0.001, burst = 1 }\n";
     let server = site(throttle).serve();
     let mut peer = server.connect("").await;
@@ -197,22 +200,22 @@ async fn what_a_throttle_refuses_has_its_line() {
     assert!(peer.ask("echo two").await.contains("Too Many Requests"));
     let entries = entries(&server, 4).await;
     let refused = [("status", "429"), ("error.responseType", "THROTTLED"), ("integrationLatency", "-")];
-    has(&entries[1], &[("eventType", "CONNECT"), ("error.message", "Too Many Requests")]);
-    has(&entries[1], &refused);
-    has(&entries[2], &[("status", "200")]);
-    has(&entries[3], &[("routeKey", "$default"), ("error.message", "Too Many Requests")]);
-    has(&entries[3], &refused);
+    assert_fields(&entries[1], &[("eventType", "CONNECT"), ("error.message", "Too Many Requests")]);
+    assert_fields(&entries[1], &refused);
+    assert_fields(&entries[2], &[("status", "200")]);
+    assert_fields(&entries[3], &[("routeKey", "$default"), ("error.message", "Too Many Requests")]);
+    assert_fields(&entries[3], &refused);
 }
 
 #[tokio::test]
-async fn what_a_peer_sends_ends_no_line_and_no_string() {
+async fn input_from_a_peer_cannot_break_a_line_or_a_json_string() {
     let server = site("").serve();
     let agent = "\"}\\n{\"status\":\"forged\" \\";
     let peer = server.try_connect("", &[("user-agent", agent)]).await.unwrap();
     peer.close(1000, "a\nb\u{2028}\u{1b}[31m").await;
     let entries = entries(&server, 2).await;
-    has(&entries[0], &[("identity.userAgent", agent), ("status", "200")]);
-    has(&entries[1], &[("disconnectReason", "a\nb\u{2028}\u{1b}[31m")]);
+    assert_fields(&entries[0], &[("identity.userAgent", agent), ("status", "200")]);
+    assert_fields(&entries[1], &[("disconnectReason", "a\nb\u{2028}\u{1b}[31m")]);
 
     let long = "x".repeat(5000);
     server.try_connect("", &[("user-agent", long.as_str())]).await.unwrap();
@@ -221,20 +224,20 @@ async fn what_a_peer_sends_ends_no_line_and_no_string() {
 }
 
 #[tokio::test]
-async fn without_a_file_lines_go_to_stdout_and_the_quoted_error_has_quotes() {
+async fn without_a_file_lines_go_to_stdout_and_message_string_is_quoted() {
     let log = "[access_log]\nformat = '$context.eventType $context.error.messageString $context.requestId'";
     let server = Site::hostile_routes(log, "x = \"guest\"").serve();
     let mut peer = server.connect("").await;
     peer.ask("hello").await;
-    server.said.line_with(&["CONNECT - "]).await;
-    server.said.line_with(&["MESSAGE \"Forbidden\" "]).await;
+    server.stdout.wait_for_line(&["CONNECT - "]).await;
+    server.stdout.wait_for_line(&["MESSAGE \"Forbidden\" "]).await;
     peer.close(1000, "").await;
-    server.said.line_with(&["DISCONNECT - "]).await;
+    server.stdout.wait_for_line(&["DISCONNECT - "]).await;
     assert!(!server.log.text().contains("MESSAGE"), "{}", server.log.text());
 }
 
 #[tokio::test]
-async fn a_file_that_rotates_has_its_date_and_old_ones_go() {
+async fn a_rotated_file_is_named_by_date_and_the_oldest_files_are_deleted() {
     let log = "[access_log]\nfile = \"logs/access.log\"\nkeep = 2";
     let site = Site::new(&manifest(&component(crate::harness::HOSTILE), log, HOSTILE_GRANTS));
     let folder = site.path().join("logs");
@@ -257,7 +260,10 @@ async fn a_file_that_rotates_has_its_date_and_old_ones_go() {
     assert!(names[1].starts_with("access.log.2") && names[1].len() == "access.log.2026-11-22".len(), "{names:?}");
     let lines = lines(&folder.join(&names[1]), 2).await;
     let entry: Value = serde_json::from_str(&lines[0]).unwrap();
-    has(&entry, &[("ip", "127.0.0.1"), ("eventType", "CONNECT"), ("routeKey", "$connect"), ("status", "200")]);
+    assert_fields(
+        &entry,
+        &[("ip", "127.0.0.1"), ("eventType", "CONNECT"), ("routeKey", "$connect"), ("status", "200")],
+    );
 }
 
 #[tokio::test]
@@ -272,7 +278,7 @@ async fn every_event_up_to_the_stop_is_in_the_file() {
         peers.push(peer);
     }
     server.signal("TERM");
-    assert_eq!(server.ended().await, Some(0));
+    assert_eq!(server.wait_for_exit().await, Some(0));
     let text = fs::read_to_string(server.site.path().join("access.log")).unwrap();
     let count = |kind: &str| text.matches(&format!("\"eventType\":\"{kind}\"")).count();
     assert_eq!([count("CONNECT"), count("MESSAGE"), count("DISCONNECT")], [10, 200, 10]);
@@ -287,23 +293,23 @@ async fn the_format_and_the_file_follow_the_manifest() {
     let text = fs::read_to_string(server.site.manifest()).unwrap();
     let other =
         text.replace(&format(), "$context.requestId $context.status").replace("\"access.log\"", "\"other.log\"");
-    put(&server.site.manifest(), &other);
-    server.log.line_with(&["live", "manifest="]).await;
+    replace_file(&server.site.manifest(), &other);
+    server.log.wait_for_line(&["live", "manifest="]).await;
     peer.ask("echo two").await;
     let lines = lines(&server.site.path().join("other.log"), 1).await;
     assert!(lines[0].ends_with("= 200"), "{lines:?}");
     entries(&server, 2).await;
 
-    // One that cannot be had leaves all as it is.
-    put(&server.site.manifest(), other.replace("\"other.log\"", "\"jackfield.toml/x.log\""));
-    let words = ["[access_log] jackfield.toml/x.log: it cannot be written", "the old version keeps serving"];
-    let line = server.log.line_with(&words).await;
+    // A file that cannot be opened changes nothing.
+    replace_file(&server.site.manifest(), other.replace("\"other.log\"", "\"jackfield.toml/x.log\""));
+    let words = ["[access_log] jackfield.toml/x.log: cannot write to it", "the old version keeps serving"];
+    let line = server.log.wait_for_line(&words).await;
     assert!(line.contains("jackfield.toml:4: "), "{line}");
     peer.ask("echo three").await;
     self::lines(&server.site.path().join("other.log"), 2).await;
 
-    // Without the section there is no line more.
-    put(
+    // Without the section no more lines are written.
+    replace_file(
         &server.site.manifest(),
         text.split_once("[integrations").map(|(_, rest)| format!("[integrations{rest}")).unwrap(),
     );
@@ -314,23 +320,24 @@ async fn the_format_and_the_file_follow_the_manifest() {
 }
 
 #[tokio::test]
-async fn a_format_that_cannot_be_used_is_refused_with_the_nearest_variable() {
-    let refused = |format: &str| {
+async fn an_invalid_format_is_rejected_and_the_nearest_variable_is_suggested() {
+    let check_stderr = |format: &str| {
         let log = format!("[access_log]\nformat = '{format}'");
         let (code, _, stderr) = Site::hostile_routes(&log, "x = \"guest\"").run(&["check"]);
         assert_eq!(code, 1, "{stderr}");
         stderr
     };
-    let told = refused("$context.requestId $context.integration.latncy");
+    let stderr = check_stderr("$context.requestId $context.integration.latncy");
     let expected = "jackfield.toml:2: access_log.format: found $context.integration.latncy, expected a variable of \
                     $context; did you mean $context.integration.latency?";
-    assert!(told.contains(expected), "{told}");
-    let told = refused("$context.status");
-    assert!(told.contains("found no request id, expected $context.requestId or $context.extendedRequestId"), "{told}");
+    assert!(stderr.contains(expected), "{stderr}");
+    let stderr = check_stderr("$context.status");
+    let expected = "found no request id, expected $context.requestId or $context.extendedRequestId";
+    assert!(stderr.contains(expected), "{stderr}");
     let site = Site::hostile_routes("[access_log]\nfile = \"jackfield.toml/x\"", "x = \"guest\"");
     let (code, _, stderr) = site.run(&["serve"]);
     assert!(
-        code == 1 && stderr.contains("jackfield.toml:2: [access_log] jackfield.toml/x: it cannot be written"),
+        code == 1 && stderr.contains("jackfield.toml:2: [access_log] jackfield.toml/x: cannot write to it"),
         "{stderr}"
     );
 }

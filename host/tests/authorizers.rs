@@ -1,60 +1,62 @@
-//! Who is let in: authorizers that are components or functions, and what a peer sees of what they say.
+//! Authorizers that are components or functions: which peers they accept, and what rejected peers and later events get.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::components::put;
-use crate::harness::{DOORMAN, ECHO, HOSTILE, HOSTILE_GRANTS, PATIENCE, Peer, Server, Site, TICKET, component};
+use crate::components::replace_file;
+use crate::harness::{
+    ECHO, HOSTILE, HOSTILE_GRANTS, Peer, Server, Site, TEST_AUTHORIZER, TEST_TIMEOUT, TICKET, component,
+};
 use crate::lambda::Functions;
 use crate::metrics::Metrics;
 
-/// The doorman before the hostile guest; `authorizer` is what else stands in its section.
-fn guarded(rest: &str, authorizer: &str) -> Site {
-    let (doorman, guest) = (component(DOORMAN), component(HOSTILE));
+/// The test authorizer authorizes `$connect` of the hostile guest. `keys` are further keys of `[authorizers.login]`.
+fn site_with_authorizer(sections: &str, keys: &str) -> Site {
+    let (test_authorizer, guest) = (component(TEST_AUTHORIZER), component(HOSTILE));
     Site::new(&format!(
-        "{rest}\n[authorizers.door]\ncomponent = {doorman:?}\ngrants = [\"connections\", \"connection-store\"]\n{authorizer}\n\
+        "{sections}\n[authorizers.login]\ncomponent = {test_authorizer:?}\ngrants = [\"connections\", \"connection-store\"]\n{keys}\n\
          [integrations.guest]\ncomponent = {guest:?}\n{HOSTILE_GRANTS}\n[routes]\n\
-         \"$connect\" = {{ integration = \"guest\", authorizer = \"door\" }}\n\"$disconnect\" = \"guest\"\n\
+         \"$connect\" = {{ integration = \"guest\", authorizer = \"login\" }}\n\"$disconnect\" = \"guest\"\n\
          \"$default\" = {{ integration = \"guest\", route_response = true }}\n"
     ))
 }
 
-/// The status with which a peer is refused, as the doorman is told by `query`.
-async fn refused(server: &Server, query: &str) -> u16 {
+/// The status with which a handshake is rejected. The test authorizer does what `query` says.
+async fn rejected_status(server: &Server, query: &str) -> u16 {
     match server.try_connect(query, &[]).await {
-        Ok(_) => panic!("{query} was let in"),
+        Ok(_) => panic!("{query} was accepted"),
         Err(status) => status,
     }
 }
 
-async fn allowed(server: &Server, query: &str) -> Peer {
-    server.try_connect(query, &[]).await.unwrap_or_else(|status| panic!("{query} was refused with {status}"))
+async fn accepted(server: &Server, query: &str) -> Peer {
+    server.try_connect(query, &[]).await.unwrap_or_else(|status| panic!("{query} was rejected with {status}"))
 }
 
 // ---- components ------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn a_component_lets_in_denies_or_does_not_know() {
-    let server = guarded("", "").serve();
-    let mut peer = allowed(&server, "?door=allow&who=alice").await;
+async fn a_component_can_allow_deny_or_answer_unauthorized() {
+    let server = site_with_authorizer("", "").serve();
+    let mut peer = accepted(&server, "?decide=allow&who=alice").await;
     assert_eq!(peer.ask("granted").await, "principalId=alice");
-    for (query, status) in [("?door=deny", 403), ("?door=unauthorized", 401), ("", 401)] {
-        assert_eq!(refused(&server, query).await, status, "{query}");
+    for (query, status) in [("?decide=deny", 403), ("?decide=unauthorized", 401), ("", 401)] {
+        assert_eq!(rejected_status(&server, query).await, status, "{query}");
     }
-    let words = ["WARN", "a peer is not let in: the authorizer denies it", "authorizer=\"door\"", "status=403"];
-    server.log.line_with(&words).await;
-    assert_eq!(peer.ask("granted").await, "principalId=alice", "who is in stays in");
+    let words = ["WARN", "rejected handshake: the authorizer denied access", "authorizer=\"login\"", "status=403"];
+    server.log.wait_for_line(&words).await;
+    assert_eq!(peer.ask("granted").await, "principalId=alice", "an accepted peer stays connected");
 }
 
 #[tokio::test]
-async fn a_refusal_has_the_body_and_the_headers_of_one() {
-    let server = guarded("", "").serve();
+async fn a_rejected_handshake_has_api_gateways_body_and_error_type() {
+    let server = site_with_authorizer("", "").serve();
     for (query, status, kind, message) in [
-        ("?door=deny", 403, "ForbiddenException", "Forbidden"),
-        ("?door=unauthorized", 401, "UnauthorizedException", "Unauthorized"),
-        ("?door=fail", 500, "InternalServerErrorException", "Internal server error"),
+        ("?decide=deny", 403, "ForbiddenException", "Forbidden"),
+        ("?decide=unauthorized", 401, "UnauthorizedException", "Unauthorized"),
+        ("?decide=fail", 500, "InternalServerErrorException", "Internal server error"),
     ] {
         let answer = server
             .http(&format!(
@@ -68,92 +70,92 @@ async fn a_refusal_has_the_body_and_the_headers_of_one() {
 }
 
 #[tokio::test]
-async fn what_a_component_grants_is_told_with_every_later_event() {
-    let server = guarded("", "").serve();
-    let mut peer = allowed(&server, "?door=allow&who=al%20ice&room=general&admin=true&principalId=mallory").await;
+async fn the_context_of_a_component_is_in_every_later_event() {
+    let server = site_with_authorizer("", "").serve();
+    let mut peer = accepted(&server, "?decide=allow&who=al%20ice&room=general&admin=true&principalId=mallory").await;
     for _ in 0..2 {
         assert_eq!(peer.ask("granted").await, "principalId=al ice room=general admin=true");
     }
 }
 
 #[tokio::test]
-async fn while_it_decides_there_is_no_connection_and_no_row() {
-    let server = guarded("", "").serve();
-    let mut peer = allowed(&server, "?door=look").await;
-    let told = peer.ask("granted").await;
-    assert!(told.starts_with("principalId=looker row=") && told.ends_with("stage=dev"), "{told}");
-    assert!(!told.contains("row=there") && !told.contains("post=posted"), "{told}");
+async fn while_the_authorizer_runs_there_is_no_connection_and_no_row() {
+    let server = site_with_authorizer("", "").serve();
+    let mut peer = accepted(&server, "?decide=look").await;
+    let context = peer.ask("granted").await;
+    assert!(context.starts_with("principalId=looker row=") && context.ends_with("stage=dev"), "{context}");
+    assert!(!context.contains("row=there") && !context.contains("post=posted"), "{context}");
 }
 
 #[tokio::test]
-async fn a_component_that_fails_or_runs_into_a_limit_is_500_and_the_server_goes_on() {
+async fn a_component_that_fails_or_exceeds_a_limit_is_500_and_the_server_keeps_running() {
     let limits = "timeout = \"500ms\"\ncpu_time = \"200ms\"\nmemory = \"32MiB\"";
-    let server = guarded("", limits).serve();
+    let server = site_with_authorizer("", limits).serve();
     for (order, why) in [
         ("fail", "the authorizer failed: the handler failed: the list of guests is lost"),
         ("panic", "the authorizer failed: the handler trapped"),
         ("spin", "the authorizer failed: the handler used more than 200ms of CPU"),
         ("sleep", "the authorizer failed: the handler ran longer than 500ms"),
-        ("grow", "the authorizer failed: the handler trapped after it was refused more than"),
+        ("grow", "the authorizer failed: the handler trapped after it requested more than"),
     ] {
-        assert_eq!(refused(&server, &format!("?door={order}")).await, 500, "{order}");
-        server.log.line_with(&["WARN", "a peer is not let in", why, "status=500"]).await;
+        assert_eq!(rejected_status(&server, &format!("?decide={order}")).await, 500, "{order}");
+        server.log.wait_for_line(&["WARN", "rejected handshake", why, "status=500"]).await;
     }
-    allowed(&server, "?door=allow").await;
+    accepted(&server, "?decide=allow").await;
 }
 
 #[tokio::test]
-async fn a_grant_has_8_kib_and_no_more() {
-    let server = guarded("", "").serve();
-    let own = "principalId".len();
-    let fits = format!("?door=large&bytes={}", 8192 - own);
-    assert_eq!(allowed(&server, &fits).await.ask("granted").await.len(), 8192 - own + "principalId= =".len());
-    assert_eq!(refused(&server, &format!("?door=large&bytes={}", 8193 - own)).await, 500);
-    server.log.line_with(&["a grant of 8193 bytes, at most 8192 are kept"]).await;
+async fn an_authorizer_context_has_8_kib_and_no_more() {
+    let server = site_with_authorizer("", "").serve();
+    let name = "principalId".len();
+    let largest = format!("?decide=large&bytes={}", 8192 - name);
+    assert_eq!(accepted(&server, &largest).await.ask("granted").await.len(), 8192 - name + "principalId= =".len());
+    assert_eq!(rejected_status(&server, &format!("?decide=large&bytes={}", 8193 - name)).await, 500);
+    server.log.wait_for_line(&["a grant of 8193 bytes; the maximum is 8192"]).await;
 }
 
 #[tokio::test]
-async fn an_authorizer_that_changes_decides_over_the_next_peer() {
-    let site = guarded("", "");
-    let file = site.path().join("door.wasm");
-    fs::copy(component(DOORMAN), &file).unwrap();
+async fn a_replaced_authorizer_decides_about_the_next_peer() {
+    let site = site_with_authorizer("", "");
+    let file = site.path().join("login.wasm");
+    fs::copy(component(TEST_AUTHORIZER), &file).unwrap();
     let manifest = fs::read_to_string(site.manifest()).unwrap();
-    let doorman = format!("{:?}", component(DOORMAN));
-    fs::write(site.manifest(), manifest.replace(&doorman, "\"door.wasm\"")).unwrap();
+    let test_authorizer = format!("{:?}", component(TEST_AUTHORIZER));
+    fs::write(site.manifest(), manifest.replace(&test_authorizer, "\"login.wasm\"")).unwrap();
     let server = site.serve();
-    let mut peer = allowed(&server, "?door=allow&who=alice").await;
-    // Another authorizer takes its place: it knows no orders, and wants a ticket.
-    put(&file, fs::read(component(TICKET)).unwrap());
-    server.log.line_with(&["live", "plugin=door"]).await;
-    assert_eq!(refused(&server, "?door=allow&who=alice").await, 500);
-    server.log.line_with(&["config.key is not there"]).await;
-    assert_eq!(peer.ask("granted").await, "principalId=alice", "who was let in stays in");
-    // What handles routes is no authorizer: the old one keeps deciding.
-    put(&file, fs::read(component(ECHO)).unwrap());
-    let told = "build it against the world jackfield:gateway/request-authorizer";
-    server.log.line_with(&["[authorizers.door]", told, "the old version keeps serving"]).await;
-    assert_eq!(refused(&server, "?door=allow").await, 500);
+    let mut peer = accepted(&server, "?decide=allow&who=alice").await;
+    // The ticket plugin takes its place. It ignores `decide` and `who`, and expects a ticket.
+    replace_file(&file, fs::read(component(TICKET)).unwrap());
+    server.log.wait_for_line(&["live", "plugin=login"]).await;
+    assert_eq!(rejected_status(&server, "?decide=allow&who=alice").await, 500);
+    server.log.wait_for_line(&["config.key is missing"]).await;
+    assert_eq!(peer.ask("granted").await, "principalId=alice", "an accepted peer stays connected");
+    // A component that handles routes is not an authorizer, so the old one stays in use.
+    replace_file(&file, fs::read(component(ECHO)).unwrap());
+    let advice = "build it against the world jackfield:gateway/request-authorizer";
+    server.log.wait_for_line(&["[authorizers.login]", advice, "the old version keeps serving"]).await;
+    assert_eq!(rejected_status(&server, "?decide=allow").await, 500);
 }
 
 #[tokio::test]
-async fn an_authorizer_is_counted_and_its_latency_told() {
-    let server = guarded("[server]\nmetrics = \"127.0.0.1:0\"", "").serve();
-    allowed(&server, "?door=allow").await;
-    for query in ["?door=deny", "", "?door=fail"] {
-        refused(&server, query).await;
+async fn authorizations_are_counted_and_their_latency_is_measured() {
+    let server = site_with_authorizer("[server]\nmetrics = \"127.0.0.1:0\"", "").serve();
+    accepted(&server, "?decide=allow").await;
+    for query in ["?decide=deny", "", "?decide=fail"] {
+        rejected_status(&server, query).await;
     }
-    let counted = Metrics::of(&server).await.read().await;
+    let metrics = Metrics::for_server(&server).await.read().await;
     for outcome in ["allowed", "denied", "unauthorized", "failed"] {
-        let name = format!("jackfield_authorizations_total{{authorizer=\"door\",outcome=\"{outcome}\"}}");
-        assert_eq!(counted.value(&name), 1.0, "{outcome}");
+        let name = format!("jackfield_authorizations_total{{authorizer=\"login\",outcome=\"{outcome}\"}}");
+        assert_eq!(metrics.value(&name), 1.0, "{outcome}");
     }
-    assert_eq!(counted.value("jackfield_authorizer_seconds_count{authorizer=\"door\"}"), 4.0);
-    // 403 and 401 are the client's; the 500 is not.
-    assert_eq!(counted.value("ClientError{api=\"local\",stage=\"dev\",route=\"$connect\"}"), 2.0);
+    assert_eq!(metrics.value("jackfield_authorizer_seconds_count{authorizer=\"login\"}"), 4.0);
+    // 403 and 401 count as client errors; the 500 does not.
+    assert_eq!(metrics.value("ClientError{api=\"local\",stage=\"dev\",route=\"$connect\"}"), 2.0);
 }
 
 #[tokio::test]
-async fn the_ticket_plugin_lets_in_who_has_one() {
+async fn the_ticket_plugin_accepts_a_peer_with_a_valid_ticket() {
     let key = "an example, and no secret at all";
     let site = Site::new(&format!(
         "[authorizers.ticket]\ncomponent = {:?}\nidentity_sources = [\"route.request.querystring.ticket\"]\n\
@@ -171,57 +173,58 @@ async fn the_ticket_plugin_lets_in_who_has_one() {
         let digits: String = signature.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         format!("?ticket={signed}.{digits}")
     };
-    let mut peer = allowed(&server, &ticket(4_000_000_000)).await;
+    let mut peer = accepted(&server, &ticket(4_000_000_000)).await;
     assert_eq!(peer.ask("granted").await, "principalId=alice expires=4000000000");
-    assert_eq!(refused(&server, &ticket(1_000_000_000)).await, 403);
-    assert_eq!(refused(&server, "?ticket=alice.4000000000.00").await, 401);
-    assert_eq!(refused(&server, "").await, 401);
+    assert_eq!(rejected_status(&server, &ticket(1_000_000_000)).await, 403);
+    assert_eq!(rejected_status(&server, "?ticket=alice.4000000000.00").await, 401);
+    assert_eq!(rejected_status(&server, "").await, 401);
 }
 
 // ---- identity sources ------------------------------------------------------------------------
 
 #[tokio::test]
-async fn where_an_identity_source_is_missing_nobody_is_asked() {
-    let sources = "identity_sources = [\"route.request.querystring.door\", \"route.request.header.X-Token\"]";
-    let server = guarded("", sources).serve();
-    // Asked, the doorman would fail.
+async fn a_missing_identity_source_is_401_without_calling_the_authorizer() {
+    let sources = "identity_sources = [\"route.request.querystring.decide\", \"route.request.header.X-Token\"]";
+    let server = site_with_authorizer("", sources).serve();
+    // If the test authorizer were called, it would fail with 500.
     for (query, headers) in [
-        ("?door=fail", &[][..]),
-        ("?door=fail", &[("X-Token", "")]),
+        ("?decide=fail", &[][..]),
+        ("?decide=fail", &[("X-Token", "")]),
         ("", &[("X-Token", "t")]),
-        ("?door=", &[("X-Token", "t")]),
+        ("?decide=", &[("X-Token", "t")]),
     ] {
         assert_eq!(server.try_connect(query, headers).await.err(), Some(401), "{query} {headers:?}");
     }
-    let told = "its identity source route.request.header.X-Token is not there or empty";
-    server.log.line_with(&["a peer is not let in", told, "status=401"]).await;
-    assert!(server.try_connect("?door=allow", &[("x-token", "t")]).await.is_ok());
+    let cause = "identity source route.request.header.X-Token is missing or empty";
+    server.log.wait_for_line(&["rejected handshake", cause, "status=401"]).await;
+    assert!(server.try_connect("?decide=allow", &[("x-token", "t")]).await.is_ok());
 }
 
 // ---- functions -------------------------------------------------------------------------------
 
 const ARN: &str = "arn:aws:execute-api:us-east-1:000000000000:local/dev/$connect";
 
-/// A function as the authorizer, and functions behind every route.
-fn function_guarded(functions: &Functions, authorizer: &str) -> Server {
+/// A server with a function as the authorizer, and another one behind every route.
+fn serve_with_function(functions: &Functions, authorizer: &str) -> Server {
     let address = functions.address;
     Site::new(&format!(
-        "[authorizers.door]\ntype = \"lambda\"\nendpoint = \"http://{address}\"\nfunction = \"door\"\n\
+        "[authorizers.login]\ntype = \"lambda\"\nendpoint = \"http://{address}\"\nfunction = \"login\"\n\
          timeout = \"500ms\"\n{authorizer}\n[integrations.function]\ntype = \"lambda\"\n\
          endpoint = \"http://{address}\"\nfunction = \"chat\"\n[routes]\n\
-         \"$connect\" = {{ integration = \"function\", authorizer = \"door\" }}\n\"$disconnect\" = \"function\"\n\
+         \"$connect\" = {{ integration = \"function\", authorizer = \"login\" }}\n\"$disconnect\" = \"function\"\n\
          \"$default\" = {{ integration = \"function\", route_response = true }}\n"
     ))
     .serve()
 }
 
-/// A query with which the authorizer does this.
+/// A query string that makes the function carry out an order.
 fn query(order: &str) -> String {
     let order: String = order.bytes().map(|byte| format!("%{byte:02x}")).collect();
     format!("?as={order}")
 }
 
-fn answering(answer: &Value) -> String {
+/// A query string that makes the function return this answer.
+fn query_for_answer(answer: &Value) -> String {
     query(&format!("answer {answer}"))
 }
 
@@ -231,16 +234,16 @@ fn policy(effect: &str, resource: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_function_is_asked_with_the_request_and_its_policy_decides() {
+async fn a_function_gets_the_request_and_its_policy_decides() {
     let functions = Functions::start().await;
-    let server = function_guarded(&functions, "");
+    let server = serve_with_function(&functions, "");
     let answer = |effect: &str, resource: &str| {
-        answering(&json!({ "principalId": "alice", "policyDocument": policy(effect, resource) }))
+        query_for_answer(&json!({ "principalId": "alice", "policyDocument": policy(effect, resource) }))
     };
     for resource in
         [ARN, "*", "arn:aws:execute-api:*:*:local/dev/*", "arn:aws:execute-api:us-east-1:000000000000:local/*"]
     {
-        allowed(&server, &answer("Allow", resource)).await;
+        accepted(&server, &answer("Allow", resource)).await;
     }
     for (effect, resource) in [
         ("Deny", ARN),
@@ -249,147 +252,147 @@ async fn a_function_is_asked_with_the_request_and_its_policy_decides() {
         ("Allow", "arn:aws:execute-api:us-east-1:000000000000:local/prod/$connect"),
         ("Allow", "arn:aws:execute-api:eu-west-1:000000000000:local/dev/$connect"),
     ] {
-        assert_eq!(refused(&server, &answer(effect, resource)).await, 403, "{effect} {resource}");
+        assert_eq!(rejected_status(&server, &answer(effect, resource)).await, 403, "{effect} {resource}");
     }
-    let asked = functions.last("CONNECT");
-    assert_eq!((&asked["type"], &asked["methodArn"]), (&json!("REQUEST"), &json!(ARN)));
-    assert_eq!(asked["headers"]["Upgrade"], "websocket");
-    assert_eq!(asked["stageVariables"], json!({}));
-    assert!(asked["requestContext"]["authorizer"].is_null());
+    let request = functions.last("CONNECT");
+    assert_eq!((&request["type"], &request["methodArn"]), (&json!("REQUEST"), &json!(ARN)));
+    assert_eq!(request["headers"]["Upgrade"], "websocket");
+    assert_eq!(request["stageVariables"], json!({}));
+    assert!(request["requestContext"]["authorizer"].is_null());
 }
 
 #[tokio::test]
-async fn the_context_of_a_function_is_texts_on_connect_and_on_every_later_event() {
+async fn the_context_of_a_function_is_strings_on_connect_and_in_every_later_event() {
     let functions = Functions::start().await;
-    let server = function_guarded(&functions, "");
+    let server = serve_with_function(&functions, "");
     let context = json!({ "room": "general", "level": 5, "rate": 0.5, "admin": true });
     let answer = json!({ "principalId": "alice", "policyDocument": policy("Allow", "*"), "context": context });
-    let mut peer = allowed(&server, &answering(&answer)).await;
+    let mut peer = accepted(&server, &query_for_answer(&answer)).await;
     peer.send("hello").await;
-    let told = json!({ "principalId": "alice", "room": "general", "level": "5", "rate": "0.5", "admin": "true" });
+    let strings = json!({ "principalId": "alice", "room": "general", "level": "5", "rate": "0.5", "admin": "true" });
     peer.close(1000, "").await;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while functions.events("DISCONNECT").is_empty() {
         assert!(Instant::now() < deadline);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let events = functions.events("CONNECT");
-    let [asked, connect] = events.as_slice() else { panic!("{events:?}") };
-    assert_eq!(asked["requestContext"]["requestId"], connect["requestContext"]["requestId"]);
-    assert_eq!(asked["requestContext"]["connectionId"], connect["requestContext"]["connectionId"]);
+    let [request, connect] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!(request["requestContext"]["requestId"], connect["requestContext"]["requestId"]);
+    assert_eq!(request["requestContext"]["connectionId"], connect["requestContext"]["connectionId"]);
     for event in [connect, &functions.last("MESSAGE"), &functions.last("DISCONNECT")] {
-        assert_eq!(event["requestContext"]["authorizer"], told, "{event}");
+        assert_eq!(event["requestContext"]["authorizer"], strings, "{event}");
     }
 }
 
 #[tokio::test]
-async fn a_function_that_throws_unauthorized_is_401_and_whatever_else_goes_wrong_500() {
+async fn a_function_that_throws_unauthorized_is_401_and_any_other_failure_is_500() {
     let functions = Functions::start().await;
-    let server = function_guarded(&functions, "");
-    assert_eq!(refused(&server, &query("throw-saying Unauthorized")).await, 401);
+    let server = serve_with_function(&functions, "");
+    assert_eq!(rejected_status(&server, &query("throw-saying Unauthorized")).await, 401);
     let with = |policy: Value| json!({ "principalId": "alice", "policyDocument": policy });
     let condition = json!({ "Statement": [{ "Action": "*", "Effect": "Allow", "Resource": "*", "Condition": {} }] });
     for (query, why) in [
         (query("throw-saying Forbidden"), "Error: Forbidden"),
         (query("throw-under-rie"), "Error: boom"),
-        (query("exit"), "it answered what is no JSON"),
-        (query("throttle"), "the Invoke API answered 429"),
+        (query("exit"), "its response is not JSON"),
+        (query("throttle"), "the Invoke API returned 429"),
         (query("hang-up"), "the exchange failed"),
         (query("sleep 1000"), "the handler ran longer than 500ms"),
-        (query("answer \"Unauthorized\""), "it answered no object"),
-        (answering(&json!({ "isAuthorized": true })), "it answered no principalId"),
-        (answering(&json!({ "principalId": "alice" })), "it answered no policyDocument"),
-        (answering(&with(json!("nonsense"))), "its policyDocument has a text that is no JSON"),
-        (answering(&with(json!({ "Statement": 5 }))), "its policyDocument has a number as its Statement"),
-        (answering(&with(condition)), "its policyDocument has a Condition"),
+        (query("answer \"Unauthorized\""), "its response is not an object"),
+        (query_for_answer(&json!({ "isAuthorized": true })), "its response has no principalId"),
+        (query_for_answer(&json!({ "principalId": "alice" })), "its response has no policyDocument"),
+        (query_for_answer(&with(json!("nonsense"))), "its policyDocument has a string that is not JSON"),
+        (query_for_answer(&with(json!({ "Statement": 5 }))), "its policyDocument has a number as its Statement"),
+        (query_for_answer(&with(condition)), "its policyDocument has a Condition"),
     ] {
-        assert_eq!(refused(&server, &query).await, 500, "{why}");
-        server.log.line_with(&["a peer is not let in: the authorizer failed", why, "status=500"]).await;
+        assert_eq!(rejected_status(&server, &query).await, 500, "{why}");
+        server.log.wait_for_line(&["rejected handshake: the authorizer failed", why, "status=500"]).await;
     }
     let good = json!({ "principalId": "alice", "policyDocument": policy("Allow", "*") });
-    allowed(&server, &answering(&good)).await;
+    accepted(&server, &query_for_answer(&good)).await;
 }
 
 #[tokio::test]
-async fn a_function_is_not_asked_where_its_identity_source_is_missing() {
+async fn a_function_is_not_called_if_its_identity_source_is_missing() {
     let functions = Functions::start().await;
-    let server = function_guarded(&functions, "identity_sources = [\"route.request.header.Authorization\"]");
-    let good = answering(&json!({ "principalId": "alice", "policyDocument": policy("Allow", "*") }));
-    assert_eq!(refused(&server, &good).await, 401);
+    let server = serve_with_function(&functions, "identity_sources = [\"route.request.header.Authorization\"]");
+    let good = query_for_answer(&json!({ "principalId": "alice", "policyDocument": policy("Allow", "*") }));
+    assert_eq!(rejected_status(&server, &good).await, 401);
     assert!(functions.events("CONNECT").is_empty());
     assert!(server.try_connect(&good, &[("Authorization", "x")]).await.is_ok());
-    // Asked anew for each peer: nothing of an answer is kept for the next one.
+    // The function is called again for each peer: no answer is cached.
     assert!(server.try_connect(&good, &[("Authorization", "x")]).await.is_ok());
-    let asked = functions.events("CONNECT").into_iter().filter(|event| event["type"] == "REQUEST");
-    assert_eq!(asked.count(), 2);
+    let requests = functions.events("CONNECT").into_iter().filter(|event| event["type"] == "REQUEST");
+    assert_eq!(requests.count(), 2);
 }
 
 // ---- manifests -------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn what_is_wrong_with_an_authorizer_is_told() {
-    let (doorman, echo) = (component(DOORMAN), component(ECHO));
+async fn errors_in_authorizers_are_reported() {
+    let (test_authorizer, echo) = (component(TEST_AUTHORIZER), component(ECHO));
     let manifest = |authorizers: &str, routes: &str| {
         format!("{authorizers}\n[integrations.echo]\ncomponent = {echo:?}\n[routes]\n{routes}\n")
     };
     let grants = "grants = [\"connections\", \"connection-store\"]";
-    let door = format!("[authorizers.door]\ncomponent = {doorman:?}\n{grants}");
-    let guarded = "\"$connect\" = { integration = \"echo\", authorizer = \"door\" }";
-    for (text, told) in [
+    let login = format!("[authorizers.login]\ncomponent = {test_authorizer:?}\n{grants}");
+    let guarded = "\"$connect\" = { integration = \"echo\", authorizer = \"login\" }";
+    for (text, expected) in [
         (
-            manifest(&door, "\"$connect\" = { integration = \"echo\", authorizer = \"doors\" }"),
-            "routes.$connect.authorizer: found \"doors\", expected an authorizer that is there; did you mean \"door\"?",
+            manifest(&login, "\"$connect\" = { integration = \"echo\", authorizer = \"logins\" }"),
+            "routes.$connect.authorizer: found \"logins\", expected an existing authorizer; did you mean \"login\"?",
         ),
         (
-            manifest(&door, &format!("{guarded}\nx = {{ integration = \"echo\", authorizer = \"door\" }}")),
-            "routes.x: found authorizer, but a peer is let in once, at $connect; write it at \"$connect\"",
+            manifest(&login, &format!("{guarded}\nx = {{ integration = \"echo\", authorizer = \"login\" }}")),
+            "routes.x: found authorizer, but a connection is authorized only once, at $connect; move it to \"$connect\"",
         ),
         (
-            manifest(&door, &format!("{guarded}\nx = {{ integration = \"echo\", api_key_required = true }}")),
-            "routes.x: found api_key_required, but a peer is let in once",
+            manifest(&login, &format!("{guarded}\nx = {{ integration = \"echo\", api_key_required = true }}")),
+            "routes.x: found api_key_required, but a connection is authorized only once",
         ),
         (
-            manifest(&format!("[authorizers.door]\ncomponent = {echo:?}"), guarded),
-            "but no jackfield:gateway/authorizer@0.1.0: build it against the world jackfield:gateway/request-authorizer",
+            manifest(&format!("[authorizers.login]\ncomponent = {echo:?}"), guarded),
+            "but not jackfield:gateway/authorizer@0.1.0: build it against the world jackfield:gateway/request-authorizer",
         ),
         (
-            manifest(&door.replace("door]", "echo]"), "\"$connect\" = \"echo\""),
-            "authorizers.echo: found the name of an integration; take another one",
+            manifest(&login.replace("login]", "echo]"), "\"$connect\" = \"echo\""),
+            "authorizers.echo: found the name of an integration; use another name",
         ),
         (
-            manifest("[authorizers.door]\ntype = \"REQUEST\"", guarded),
-            "authorizers.door.type: found \"REQUEST\", expected one of \"component\", \"lambda\", \"jwt\", \"iam\"",
+            manifest("[authorizers.login]\ntype = \"REQUEST\"", guarded),
+            "authorizers.login.type: found \"REQUEST\", expected one of \"component\", \"lambda\", \"jwt\", \"iam\"",
         ),
         (
-            manifest("[authorizers.door]\ntype = \"lambda\"", guarded),
-            "authorizers.door.url: found none, expected where the function is invoked",
+            manifest("[authorizers.login]\ntype = \"lambda\"", guarded),
+            "authorizers.login.url: found none, expected the URL at which the function is invoked",
         ),
         (
-            manifest(&format!("{door}\nidentity_sources = [\"$request.header.Auth\"]"), guarded),
-            "authorizers.door.identity_sources[0]: found \"$request.header.Auth\", expected route.request.header.NAME",
+            manifest(&format!("{login}\nidentity_sources = [\"$request.header.Auth\"]"), guarded),
+            "authorizers.login.identity_sources[0]: found \"$request.header.Auth\", expected route.request.header.NAME",
         ),
         (
-            manifest(&format!("{door}\nidentity_sources = [\"route.request.body.token\"]"), guarded),
-            "authorizers.door.identity_sources[0]: found \"route.request.body.token\", expected route.request.header.NAME",
+            manifest(&format!("{login}\nidentity_sources = [\"route.request.body.token\"]"), guarded),
+            "authorizers.login.identity_sources[0]: found \"route.request.body.token\", expected route.request.header.NAME",
         ),
         (
-            manifest(&format!("{door}\nroute_response = true"), guarded),
-            "[authorizers.door] has no key \"route_response\"",
+            manifest(&format!("{login}\nroute_response = true"), guarded),
+            "[authorizers.login] has no key \"route_response\"",
         ),
     ] {
         let (code, _, stderr) = Site::new(&text).run(&["check"]);
-        assert!(code == 1 && stderr.contains(told), "{text}\n{stderr}");
+        assert!(code == 1 && stderr.contains(expected), "{text}\n{stderr}");
     }
-    let (code, stdout, stderr) = Site::new(&manifest(&door, "\"$connect\" = \"echo\"")).run(&["check"]);
-    assert!(code == 0 && stderr.contains("[authorizers.door]: found no route that uses it"), "{stderr}");
+    let (code, stdout, stderr) = Site::new(&manifest(&login, "\"$connect\" = \"echo\"")).run(&["check"]);
+    assert!(code == 0 && stderr.contains("[authorizers.login]: found no route that uses it"), "{stderr}");
     assert!(stdout.contains("1 integration, 1 authorizer\n"), "{stdout}");
 }
 
 #[tokio::test]
-async fn inspect_says_what_an_authorizer_is() {
+async fn inspect_recognizes_an_authorizer() {
     let site = Site::new("");
-    let (code, stdout, _) = site.run(&["inspect", component(DOORMAN).to_str().unwrap()]);
+    let (code, stdout, _) = site.run(&["inspect", component(TEST_AUTHORIZER).to_str().unwrap()]);
     assert_eq!(code, 0);
     assert!(stdout.contains("jackfield:gateway/request-authorizer@0.1.0"), "{stdout}");
-    assert!(stdout.contains("to write in [authorizers.NAME]:"), "{stdout}");
+    assert!(stdout.contains("add to [authorizers.NAME]:"), "{stdout}");
 }

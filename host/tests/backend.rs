@@ -1,4 +1,4 @@
-//! An HTTP server of the test: it keeps what it was sent, and answers as it was told to.
+//! An HTTP server for tests: it records every request, and the query of a request says how it responds.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -12,13 +12,13 @@ use axum::response::{IntoResponse as _, Response};
 use axum::serve::Listener;
 use tokio::net::TcpListener;
 
-use crate::harness::PATIENCE;
+use crate::harness::TEST_TIMEOUT;
 
-/// What one request had.
+/// A recorded request.
 #[derive(Clone, Debug)]
 pub struct Received {
     pub method: String,
-    /// Path and query, as they came.
+    /// Path and query, as they were sent.
     pub uri: String,
     pub headers: HeaderMap,
     pub body: String,
@@ -34,7 +34,7 @@ impl Received {
     }
 }
 
-/// Stops listening when it is dropped.
+/// A running server. Dropping it stops it.
 pub struct Backend {
     pub address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
@@ -50,39 +50,40 @@ impl Drop for Backend {
 impl Backend {
     pub async fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        Self::on(listener.local_addr().unwrap(), listener)
+        Self::serve_on(listener.local_addr().unwrap(), listener)
     }
 
-    /// The same on any listener.
-    pub fn on(address: SocketAddr, listener: impl Listener<Addr = SocketAddr>) -> Self {
+    /// Starts the server on a listener whose address is `address`.
+    pub fn serve_on(address: SocketAddr, listener: impl Listener<Addr = SocketAddr>) -> Self {
         let received = Arc::new(Mutex::new(Vec::new()));
-        let router = Router::new().fallback(answer).with_state(Arc::clone(&received));
+        let router = Router::new().fallback(record_and_respond).with_state(Arc::clone(&received));
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { address, received, serving }
     }
 
-    /// What it has received so far, which it then forgets.
-    pub fn take(&self) -> Vec<Received> {
+    /// Removes and returns the requests recorded so far.
+    pub fn take_requests(&self) -> Vec<Received> {
         std::mem::take(&mut self.received.lock().unwrap())
     }
 
-    /// Waits for a request; there must have been no other.
-    pub async fn one(&self) -> Received {
-        let deadline = Instant::now() + PATIENCE;
+    /// Waits for a request, removes and returns it. A second recorded request is an error.
+    pub async fn only_request(&self) -> Received {
+        let deadline = Instant::now() + TEST_TIMEOUT;
         loop {
-            let mut all = self.take();
+            let mut all = self.take_requests();
             if let Some(received) = all.pop() {
                 assert!(all.is_empty(), "{all:?} before {received:?}");
                 return received;
             }
-            assert!(Instant::now() < deadline, "nothing was received");
+            assert!(Instant::now() < deadline, "no request arrived");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 }
 
-/// The orders are in the query, as `do=status 403`; without one the body comes back.
-async fn answer(State(received): State<Arc<Mutex<Vec<Received>>>>, request: Request) -> Response {
+/// Records the request. An order in the query such as `do=status 403` selects the response; without one, it is the
+/// body of the request.
+async fn record_and_respond(State(received): State<Arc<Mutex<Vec<Received>>>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
     received.lock().unwrap().push(Received {
@@ -93,12 +94,12 @@ async fn answer(State(received): State<Arc<Mutex<Vec<Received>>>>, request: Requ
     });
     let mut query = form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes());
     match query.find(|(name, _)| name == "do") {
-        Some((_, order)) => obey(&order, body).await,
+        Some((_, order)) => respond(&order, body).await,
         None => body.into_response(),
     }
 }
 
-async fn obey(order: &str, body: Bytes) -> Response {
+async fn respond(order: &str, body: Bytes) -> Response {
     let (word, rest) = order.split_once(' ').unwrap_or((order, ""));
     let number = || rest.parse::<usize>().unwrap();
     match word {
@@ -123,10 +124,10 @@ async fn obey(order: &str, body: Bytes) -> Response {
             (status, [("x-fault", "seven")], fault).into_response()
         }
         "half" => {
-            // It promises more than comes.
-            let piece =
+            // The body breaks off after its first part.
+            let parts =
                 futures_util::stream::iter([Ok(Bytes::from_static(b"half")), Err(std::io::Error::other("cut"))]);
-            Body::from_stream(piece).into_response()
+            Body::from_stream(parts).into_response()
         }
         _ => body.into_response(),
     }

@@ -1,4 +1,4 @@
-//! A headless Chromium, driven over its debugging protocol: pages are opened, keys typed, and the document read.
+//! A headless Chromium, controlled through its DevTools protocol: tests open pages, type text and read the document.
 
 use std::fs::{self, File};
 use std::process::{Child, Command, Stdio};
@@ -11,9 +11,9 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::PATIENCE;
+use crate::harness::TEST_TIMEOUT;
 
-/// Without a screen, without the network beside this machine's own, and as any user.
+/// Runs without a screen, sends nothing in the background, and works for any user, root included.
 const FLAGS: &[&str] = &[
     "--headless",
     "--no-sandbox",
@@ -27,7 +27,7 @@ const FLAGS: &[&str] = &[
     "--remote-debugging-port=0",
 ];
 
-/// A running browser. Dropping it kills the process that it started.
+/// A running browser. Dropping it kills the process.
 pub struct Browser {
     process: Child,
     socket: WebSocketStream<TcpStream>,
@@ -35,7 +35,7 @@ pub struct Browser {
     profile: TempDir,
 }
 
-/// One tab, by the names that the protocol has for it.
+/// One tab. The fields are its identifiers in the protocol.
 pub struct Tab {
     target: String,
     session: String,
@@ -46,13 +46,13 @@ impl Drop for Browser {
         let _ = self.process.kill();
         let _ = self.process.wait();
         if std::thread::panicking() {
-            eprintln!("---- log of the browser\n{}", said(&self.profile));
+            eprintln!("---- log of the browser\n{}", stderr(&self.profile));
         }
     }
 }
 
-/// What it has said on stderr so far.
-fn said(profile: &TempDir) -> String {
+/// The output of the browser on stderr so far.
+fn stderr(profile: &TempDir) -> String {
     fs::read(profile.path().join("stderr")).map_or(String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -61,16 +61,15 @@ impl Browser {
         let program = std::env::var_os("JACKFIELD_TEST_BROWSER");
         let program = program.expect("JACKFIELD_TEST_BROWSER is not set: run `cargo xtask test`, which finds Chromium");
         let profile = tempfile::tempdir().unwrap();
-        let stderr = File::create(profile.path().join("stderr")).unwrap();
+        let stderr_file = File::create(profile.path().join("stderr")).unwrap();
         let mut command = Command::new(program);
         command.args(FLAGS).arg(format!("--user-data-dir={}", profile.path().display())).arg("about:blank");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr_file);
         let mut process = command.spawn().unwrap();
-        let socket = dial(&profile).await;
-        let Some(socket) = socket else {
+        let Some(socket) = connect(&profile).await else {
             let _ = process.kill();
             let _ = process.wait();
-            panic!("the browser does not listen:\n{}", said(&profile));
+            panic!("the browser does not listen:\n{}", stderr(&profile));
         };
         Self { process, socket, calls: 0, profile }
     }
@@ -88,7 +87,7 @@ impl Browser {
         self.call(None, "Target.closeTarget", json!({ "targetId": tab.target })).await;
     }
 
-    /// What a script in the page evaluates to, as text.
+    /// Evaluates a script in the page, and returns the result as text.
     pub async fn evaluate(&mut self, tab: &Tab, script: &str) -> String {
         let script = json!({ "expression": format!("String({script})"), "returnByValue": true });
         let result = self.call(Some(tab), "Runtime.evaluate", script).await;
@@ -96,9 +95,9 @@ impl Browser {
         text(&result["result"]["value"])
     }
 
-    /// Waits until a script in the page evaluates to that text.
-    pub async fn until(&mut self, tab: &Tab, script: &str, expected: &str) {
-        let deadline = Instant::now() + PATIENCE;
+    /// Evaluates a script in the page until the result is `expected`.
+    pub async fn wait_until(&mut self, tab: &Tab, script: &str, expected: &str) {
+        let deadline = Instant::now() + TEST_TIMEOUT;
         loop {
             let found = self.evaluate(tab, script).await;
             if found == expected {
@@ -109,7 +108,7 @@ impl Browser {
         }
     }
 
-    /// Types into what has the focus, and presses Enter.
+    /// Types a line into the focused element, and presses Enter.
     pub async fn type_line(&mut self, tab: &Tab, line: &str) {
         self.call(Some(tab), "Input.insertText", json!({ "text": line })).await;
         for kind in ["keyDown", "keyUp"] {
@@ -119,7 +118,7 @@ impl Browser {
         }
     }
 
-    /// One command of the protocol; what it answers. What happens meanwhile is nobody's.
+    /// Sends one command of the protocol, and returns its result. Events that arrive meanwhile are ignored.
     async fn call(&mut self, tab: Option<&Tab>, method: &str, parameters: Value) -> Value {
         self.calls += 1;
         let mut command = json!({ "id": self.calls, "method": method, "params": parameters });
@@ -138,13 +137,13 @@ impl Browser {
             }
             panic!("the browser ended at {method}")
         };
-        tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| panic!("no answer to {method}"))
+        tokio::time::timeout(TEST_TIMEOUT, answer).await.unwrap_or_else(|_| panic!("no answer to {method}"))
     }
 }
 
-/// Where a browser listens stands in its profile, once it does: the port, and the path.
-async fn dial(profile: &TempDir) -> Option<WebSocketStream<TcpStream>> {
-    let deadline = Instant::now() + PATIENCE;
+/// Connects to the browser. As soon as it listens, its profile has a file with the port and the path.
+async fn connect(profile: &TempDir) -> Option<WebSocketStream<TcpStream>> {
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while Instant::now() < deadline {
         let written = fs::read_to_string(profile.path().join("DevToolsActivePort")).unwrap_or_default();
         if let Some((port, path)) = written.split_once('\n')

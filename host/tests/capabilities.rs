@@ -1,4 +1,4 @@
-//! What a guest may do, and what it may not: each grant from the guest's side.
+//! What a guest can do with each grant, and what it cannot do without it.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -12,28 +12,30 @@ use tokio::net::TcpListener;
 
 use crate::harness::{CHAT, HOSTILE, HOSTILE_GRANTS, PRESENCE, Peer, Server, Site, component, eventually, manifest};
 
-/// The hostile guest with no more than it needs to load.
+/// The hostile guest with no more grants than it needs to load.
 fn hostile() -> Server {
     Site::hostile().serve()
 }
 
-/// The same with these lines in place of the hosts that it may send requests to.
-fn hostile_with(lines: &str) -> Server {
-    site_with(lines).serve()
+/// As `hostile`, with these keys added to its integration. An `allowed_hosts` among them replaces the usual one.
+fn hostile_with(keys: &str) -> Server {
+    site_with(keys).serve()
 }
 
-fn site_with(lines: &str) -> Site {
+fn site_with(keys: &str) -> Site {
     let grants = HOSTILE_GRANTS.replace("allowed_hosts = [\"http://127.0.0.1:9\"]\n", "");
     assert_ne!(grants, HOSTILE_GRANTS);
-    let hosts = if lines.contains("allowed_hosts") { "" } else { "allowed_hosts = [\"http://127.0.0.1:9\"]" };
-    Site::new(&manifest(&component(HOSTILE), "", &format!("{grants}\n{hosts}\n{lines}")))
+    let hosts = if keys.contains("allowed_hosts") { "" } else { "allowed_hosts = [\"http://127.0.0.1:9\"]" };
+    Site::new(&manifest(&component(HOSTILE), "", &format!("{grants}\n{hosts}\n{keys}")))
 }
 
-async fn answers(peer: &mut Peer, order: &str, answer: &str) {
+/// Sends an order to the guest, and checks its answer.
+async fn assert_answer(peer: &mut Peer, order: &str, answer: &str) {
     assert_eq!(peer.ask(order).await, answer, "to {order}");
 }
 
-async fn refuses(peer: &mut Peer, order: &str) -> String {
+/// Sends an order to the guest, checks that the answer is an error, and returns it.
+async fn assert_error(peer: &mut Peer, order: &str) -> String {
     let answer = peer.ask(order).await;
     assert!(answer.starts_with("error: "), "to {order}: {answer}");
     answer
@@ -42,15 +44,15 @@ async fn refuses(peer: &mut Peer, order: &str) -> String {
 // ---- current-connection ------------------------------------------------------------------------
 
 #[tokio::test]
-async fn a_guest_is_told_of_its_connection_and_its_api() {
+async fn a_guest_can_read_its_connection_and_its_api() {
     let api = "[api]\nid = \"shop\"\nstage_variables = { colour = \"red\" }";
     let server = Site::new(&manifest(&component(HOSTILE), api, HOSTILE_GRANTS)).serve();
     let mut peer = server.try_connect("", &[("user-agent", "a browser")]).await.unwrap_or_else(|_| panic!("refused"));
-    answers(&mut peer, "context", &format!("shop dev {} 127.0.0.1", server.address)).await;
-    answers(&mut peer, "agent", "a browser").await;
-    answers(&mut peer, "variable colour", "red").await;
-    answers(&mut peer, "variable shape", "none").await;
-    answers(&mut server.connect("").await, "agent", "none").await;
+    assert_answer(&mut peer, "context", &format!("shop dev {} 127.0.0.1", server.address)).await;
+    assert_answer(&mut peer, "agent", "a browser").await;
+    assert_answer(&mut peer, "variable colour", "red").await;
+    assert_answer(&mut peer, "variable shape", "none").await;
+    assert_answer(&mut server.connect("").await, "agent", "none").await;
 }
 
 // ---- connections -------------------------------------------------------------------------------
@@ -62,21 +64,21 @@ async fn a_guest_posts_to_another_connection() {
     let server = hostile();
     let (mut one, mut other) = (server.connect("").await, server.connect("").await);
     let id = other.id().await;
-    answers(&mut one, &format!("post {id} hello there"), "posted").await;
+    assert_answer(&mut one, &format!("post {id} hello there"), "posted").await;
     assert_eq!(other.text().await, "hello there");
 }
 
 #[tokio::test]
-async fn a_connection_that_is_not_there_is_gone() {
+async fn a_call_for_an_unknown_connection_returns_gone() {
     let server = hostile();
     let (mut one, mut other) = (server.connect("").await, server.connect("").await);
     let id = other.id().await;
-    answers(&mut one, &format!("info {id}"), "127.0.0.1").await;
+    assert_answer(&mut one, &format!("info {id}"), "127.0.0.1").await;
     other.close(1000, "").await;
     for id in [&id, "AAAAAAAAAAAAAAA=", "no id", ""] {
-        answers(&mut one, &format!("post {id}"), GONE).await;
-        answers(&mut one, &format!("info {id}"), GONE).await;
-        answers(&mut one, &format!("close {id}"), GONE).await;
+        assert_answer(&mut one, &format!("post {id}"), GONE).await;
+        assert_answer(&mut one, &format!("info {id}"), GONE).await;
+        assert_answer(&mut one, &format!("close {id}"), GONE).await;
     }
 }
 
@@ -88,7 +90,7 @@ async fn a_post_is_as_large_as_a_message_and_no_larger() {
     let mut lengths = [peer.text().await.len(), peer.text().await.len()];
     lengths.sort_unstable();
     assert_eq!(lengths, ["posted".len(), 131_072]);
-    answers(&mut peer, "post-large 131073", "error: the payload is larger than a message may be").await;
+    assert_answer(&mut peer, "post-large 131073", "error: the payload is larger than a message may be").await;
 }
 
 #[tokio::test]
@@ -108,9 +110,9 @@ async fn a_guest_closes_a_connection_with_code_and_reason() {
     ] {
         let mut other = server.connect("").await;
         let id = other.id().await;
-        answers(&mut one, &format!("close {id}{frame}"), "closed").await;
+        assert_answer(&mut one, &format!("close {id}{frame}"), "closed").await;
         assert_eq!(other.closed().await, (code, reason.to_owned()));
-        answers(&mut one, &format!("close {id}"), GONE).await;
+        assert_answer(&mut one, &format!("close {id}"), GONE).await;
     }
     let id = one.id().await;
     one.send(&format!("close {id} 4000 myself")).await;
@@ -118,23 +120,23 @@ async fn a_guest_closes_a_connection_with_code_and_reason() {
 }
 
 #[tokio::test]
-async fn a_close_frame_that_cannot_be_sent_is_the_guests_mistake() {
+async fn an_invalid_close_frame_traps_the_guest() {
     let server = hostile();
     let (mut one, mut other) = (server.connect("").await, server.connect("").await);
     let id = other.id().await;
     for code in [0, 999, 1004, 1005, 1006, 1014, 1015, 2999, 5000] {
         let frame = one.ask(&format!("close {id} {code} x")).await;
         assert!(frame.contains("Internal server error"), "{code}: {frame}");
-        server.log.line_with(&["the handler trapped", &format!("{code} is no close code that can be sent")]).await;
+        server.log.wait_for_line(&["the handler trapped", &format!("{code} is no close code that can be sent")]).await;
     }
     let frame = one.ask(&format!("close {id} 4001 {}", "r".repeat(124))).await;
     assert!(frame.contains("Internal server error"), "{frame}");
-    server.log.line_with(&["a close reason of 124 bytes: at most 123 fit into the frame"]).await;
-    answers(&mut other, "echo open", "open").await;
+    server.log.wait_for_line(&["a close reason of 124 bytes: at most 123 fit into the frame"]).await;
+    assert_answer(&mut other, "echo open", "open").await;
 }
 
 #[tokio::test]
-async fn one_call_posts_to_all_who_have_an_attribute() {
+async fn one_call_posts_to_all_connections_with_an_attribute() {
     let server = hostile();
     let mut one = server.connect("").await;
     let mut inside = Vec::new();
@@ -142,65 +144,65 @@ async fn one_call_posts_to_all_who_have_an_attribute() {
         inside.push(server.connect("?do=row%20room=lobby").await);
     }
     let mut outside = server.connect("?do=row%20room=cellar").await;
-    answers(&mut one, "match room=lobby", "3").await;
+    assert_answer(&mut one, "match room=lobby", "3").await;
     for peer in &mut inside {
         assert_eq!(peer.text().await, "matched");
     }
-    // The sender is the exception.
-    answers(&mut inside[0], "match room=lobby", "2").await;
+    // A post to all does not go to its sender.
+    assert_answer(&mut inside[0], "match room=lobby", "2").await;
     assert_eq!(inside[1].text().await, "matched");
-    answers(&mut one, "match room=attic", "0").await;
-    answers(&mut one, &format!("match room={}", "x".repeat(2000)), "0").await;
-    answers(&mut outside, "echo nothing came", "nothing came").await;
-    answers(&mut inside[0], "echo nothing came", "nothing came").await;
+    assert_answer(&mut one, "match room=attic", "0").await;
+    assert_answer(&mut one, &format!("match room={}", "x".repeat(2000)), "0").await;
+    assert_answer(&mut outside, "echo nothing came", "nothing came").await;
+    assert_answer(&mut inside[0], "echo nothing came", "nothing came").await;
 }
 
 // ---- connection-store --------------------------------------------------------------------------
 
 #[tokio::test]
-async fn a_row_is_there_from_before_connect_until_after_disconnect() {
+async fn a_row_exists_from_before_connect_until_after_disconnect() {
     let server = hostile();
     let mut one = server.connect("").await;
     let mut other = server.connect("?do=row%20user=B").await;
     let id = other.id().await;
-    answers(&mut one, &format!("row-of {id}"), "user=B").await;
-    // Found in the row by $disconnect, and obeyed there.
-    answers(&mut other, "row at-end=set farewell spoken", "added").await;
+    assert_answer(&mut one, &format!("row-of {id}"), "user=B").await;
+    // The handler of $disconnect finds this order in the row, and carries it out.
+    assert_answer(&mut other, "row at-end=set farewell spoken", "added").await;
     other.close(4000, "bye").await;
     let one = tokio::sync::Mutex::new(one);
-    eventually("the row is dropped", async || {
+    eventually("the row is deleted", async || {
         let answer = one.lock().await.ask(&format!("row-of {id}")).await;
         assert!(answer.contains("user=B") || answer.starts_with("error: "), "{answer}");
         answer.starts_with("error: ")
     })
     .await;
     let mut one = one.into_inner();
-    answers(&mut one, "get farewell", "spoken").await;
-    answers(&mut one, &format!("ended {id}"), "4000 bye").await;
+    assert_answer(&mut one, "get farewell", "spoken").await;
+    assert_answer(&mut one, &format!("ended {id}"), "4000 bye").await;
 }
 
 #[tokio::test]
-async fn a_peer_that_is_refused_leaves_no_row() {
+async fn a_rejected_peer_leaves_no_row() {
     let server = hostile();
     let mut one = server.connect("").await;
-    answers(&mut one, "scan", "1").await;
+    assert_answer(&mut one, "scan", "1").await;
     assert_eq!(server.try_connect("?do=status%20403", &[]).await.err(), Some(403));
     assert_eq!(server.try_connect("?do=trap", &[]).await.err(), Some(502));
-    answers(&mut one, "scan", "1").await;
+    assert_answer(&mut one, "scan", "1").await;
 }
 
 #[tokio::test]
-async fn a_query_tells_every_row_once_over_all_of_its_pages() {
+async fn a_query_returns_every_row_once_across_its_pages() {
     let server = hostile();
     let mut peers = Vec::new();
     for _ in 0..300 {
         peers.push(server.connect("?do=row%20room=hall").await);
     }
     let mut other = server.connect("").await;
-    answers(&mut other, "query room=hall", "300 rows, 0 of them twice").await;
-    answers(&mut other, "query room=attic", "0 rows, 0 of them twice").await;
-    answers(&mut other, "scan", "301").await;
-    answers(&mut other, "match room=hall", "300").await;
+    assert_answer(&mut other, "query room=hall", "300 rows, 0 of them twice").await;
+    assert_answer(&mut other, "query room=attic", "0 rows, 0 of them twice").await;
+    assert_answer(&mut other, "scan", "301").await;
+    assert_answer(&mut other, "match room=hall", "300").await;
 }
 
 #[tokio::test]
@@ -210,20 +212,20 @@ async fn rows_may_be_large_and_pages_of_them_stay_small() {
     for _ in 0..20 {
         let mut peer = server.connect("").await;
         // 64 attributes of 1,024 bytes each.
-        answers(&mut peer, "attributes 64 1024", "put").await;
+        assert_answer(&mut peer, "attributes 64 1024", "put").await;
         peers.push(peer);
     }
     let query = format!("query name 000={}", "v".repeat(1024));
-    answers(&mut peers[0], &query, "20 rows, 0 of them twice").await;
+    assert_answer(&mut peers[0], &query, "20 rows, 0 of them twice").await;
     for order in ["attributes 65 1", "attributes 1 1025"] {
-        refuses(&mut peers[0], order).await;
+        assert_error(&mut peers[0], order).await;
     }
     let name = "n".repeat(64);
-    answers(&mut peers[1], "attributes 0 0", "put").await;
-    answers(&mut peers[1], &format!("row {name}=v"), "added").await;
-    refuses(&mut peers[1], &format!("row {name}n=v")).await;
+    assert_answer(&mut peers[1], "attributes 0 0", "put").await;
+    assert_answer(&mut peers[1], &format!("row {name}=v"), "added").await;
+    assert_error(&mut peers[1], &format!("row {name}n=v")).await;
     let id = peers[1].id().await;
-    answers(&mut peers[1], &format!("row-of {id}"), &format!("{name}=v")).await;
+    assert_answer(&mut peers[1], &format!("row-of {id}"), &format!("{name}=v")).await;
 }
 
 // ---- key-value ---------------------------------------------------------------------------------
@@ -245,32 +247,26 @@ async fn a_key_is_written_read_and_deleted() {
         ("get colour", "none"),
         ("delete colour", "deleted"),
     ] {
-        // An empty answer is no message.
-        if answer.is_empty() {
-            peer.send(order).await;
-            assert_eq!(peer.text().await, "", "to {order}");
-        } else {
-            answers(&mut peer, order, answer).await;
-        }
+        assert_answer(&mut peer, order, answer).await;
     }
 }
 
 #[tokio::test]
-async fn what_one_event_wrote_the_next_one_reads_whoever_asks() {
+async fn a_written_value_is_read_by_the_next_event_of_any_connection() {
     let server = hostile();
-    answers(&mut server.connect("").await, "set colour green", "set").await;
-    answers(&mut server.connect("").await, "get colour", "green").await;
+    assert_answer(&mut server.connect("").await, "set colour green", "set").await;
+    assert_answer(&mut server.connect("").await, "get colour", "green").await;
 }
 
 #[tokio::test]
 async fn both_drafts_have_batches() {
     let server = hostile();
     let mut peer = server.connect("").await;
-    answers(&mut peer, "many", "[Some([49]), None, Some([50])] false").await;
+    assert_answer(&mut peer, "many", "[Some([49]), None, Some([50])] false").await;
     let first = r#"Ok(()) Ok([Some(("a", [49])), None, Some(("b", [50]))]) Ok(()) Ok(false)"#;
-    answers(&mut peer, "draft many", first).await;
-    answers(&mut peer, "batch 256", "256").await;
-    let refused = refuses(&mut peer, "batch 257").await;
+    assert_answer(&mut peer, "draft many", first).await;
+    assert_answer(&mut peer, "batch 256", "256").await;
+    let refused = assert_error(&mut peer, "batch 257").await;
     assert!(refused.contains("the batch has 257 keys; at most 256 are allowed"), "{refused}");
 }
 
@@ -279,9 +275,9 @@ async fn both_drafts_list_more_keys_than_a_page_has() {
     let server = hostile();
     let mut peer = server.connect("").await;
     for (count, more) in [(0, "0"), (256, "256"), (257, "257"), (600, "600")] {
-        answers(&mut peer, &format!("fill {count}"), "filled").await;
-        answers(&mut peer, "keys", more).await;
-        answers(&mut peer, "draft keys", more).await;
+        assert_answer(&mut peer, &format!("fill {count}"), "filled").await;
+        assert_answer(&mut peer, "keys", more).await;
+        assert_answer(&mut peer, "draft keys", more).await;
     }
 }
 
@@ -289,33 +285,33 @@ async fn both_drafts_list_more_keys_than_a_page_has() {
 async fn both_drafts_increment_the_same_number() {
     let server = hostile();
     let mut peer = server.connect("").await;
-    answers(&mut peer, "increment hits", "1").await;
-    answers(&mut peer, "increment hits 9", "10").await;
-    answers(&mut peer, "draft increment hits", "Ok(13)").await;
-    answers(&mut peer, "increment hits -20", "-7").await;
-    answers(&mut peer, "get hits", "-7").await;
-    // The first draft cannot tell a number below zero, but it adds.
+    assert_answer(&mut peer, "increment hits", "1").await;
+    assert_answer(&mut peer, "increment hits 9", "10").await;
+    assert_answer(&mut peer, "draft increment hits", "Ok(13)").await;
+    assert_answer(&mut peer, "increment hits -20", "-7").await;
+    assert_answer(&mut peer, "get hits", "-7").await;
+    // The first draft of the interface cannot return a number below zero, but it adds.
     let refused = peer.ask("draft increment hits").await;
     assert!(refused.contains("it was added, but the sum is -4"), "{refused}");
     assert!(peer.ask("draft increment hits").await.contains("the sum is -1"));
-    answers(&mut peer, "draft increment hits", "Ok(2)").await;
-    answers(&mut peer, &format!("increment hits {}", i64::MAX - 2), &i64::MAX.to_string()).await;
-    refuses(&mut peer, "increment hits 1").await;
-    answers(&mut peer, "get hits", &i64::MAX.to_string()).await;
-    answers(&mut peer, "set word seven", "set").await;
-    refuses(&mut peer, "increment word").await;
-    answers(&mut peer, "get word", "seven").await;
+    assert_answer(&mut peer, "draft increment hits", "Ok(2)").await;
+    assert_answer(&mut peer, &format!("increment hits {}", i64::MAX - 2), &i64::MAX.to_string()).await;
+    assert_error(&mut peer, "increment hits 1").await;
+    assert_answer(&mut peer, "get hits", &i64::MAX.to_string()).await;
+    assert_answer(&mut peer, "set word seven", "set").await;
+    assert_error(&mut peer, "increment word").await;
+    assert_answer(&mut peer, "get word", "seven").await;
 }
 
 #[tokio::test]
-async fn no_update_is_lost_to_another_one() {
+async fn concurrent_updates_are_not_lost() {
     let server = hostile();
     let rounds = 15;
     let adders = (0..20).map(async |_| {
         let mut peer = server.connect("").await;
         let mut added = 0;
         for _ in 0..rounds {
-            // One that lost against others too often is told so, and has added nothing.
+            // An update that lost too often against others returns an error, and has added nothing.
             added += usize::from(peer.ask("add-one total").await == "added");
             assert!(peer.ask("increment hits").await.parse::<usize>().is_ok());
         }
@@ -323,24 +319,28 @@ async fn no_update_is_lost_to_another_one() {
     });
     let added: usize = join_all(adders).await.into_iter().sum();
     let mut peer = server.connect("").await;
-    assert!(added >= rounds, "hardly any update came through: {added}");
-    answers(&mut peer, "get total", &added.to_string()).await;
-    answers(&mut peer, "get hits", &(20 * rounds).to_string()).await;
+    assert!(added >= rounds, "hardly any update succeeded: {added}");
+    assert_answer(&mut peer, "get total", &added.to_string()).await;
+    assert_answer(&mut peer, "get hits", &(20 * rounds).to_string()).await;
 }
 
 #[tokio::test]
 async fn a_bucket_that_is_not_granted_cannot_be_opened() {
     let server = hostile();
     let mut peer = server.connect("").await;
-    answers(&mut peer, "bucket shared", "opened").await;
+    assert_answer(&mut peer, "bucket shared", "opened").await;
     for name in ["others", "", "share", "shared ", "SHARED"] {
-        answers(&mut peer, &format!("bucket {name}"), "error: the handler has no grant for a bucket of that name")
-            .await;
+        assert_answer(
+            &mut peer,
+            &format!("bucket {name}"),
+            "error: the handler has no grant for a bucket of that name",
+        )
+        .await;
     }
 }
 
 #[tokio::test]
-async fn plugins_share_a_bucket_only_where_both_are_granted_it() {
+async fn plugins_share_a_bucket_only_if_both_have_a_grant_for_it() {
     let guest = manifest(&component(HOSTILE), "", HOSTILE_GRANTS);
     let grants = HOSTILE_GRANTS.replace(r#""ends", "shared""#, r#""shared""#);
     assert_ne!(grants, HOSTILE_GRANTS);
@@ -348,10 +348,10 @@ async fn plugins_share_a_bucket_only_where_both_are_granted_it() {
     let route = r#"other = { integration = "other", route_response = true }"#;
     let server = Site::new(&format!("{guest}\n{route}\n{other}")).serve();
     let mut peer = server.connect("").await;
-    answers(&mut peer, "set colour blue", "set").await;
-    answers(&mut peer, r#"{"action":"other","do":"get colour"}"#, "blue").await;
-    answers(&mut peer, "bucket ends", "opened").await;
-    refuses(&mut peer, r#"{"action":"other","do":"bucket ends"}"#).await;
+    assert_answer(&mut peer, "set colour blue", "set").await;
+    assert_answer(&mut peer, r#"{"action":"other","do":"get colour"}"#, "blue").await;
+    assert_answer(&mut peer, "bucket ends", "opened").await;
+    assert_error(&mut peer, r#"{"action":"other","do":"bucket ends"}"#).await;
 }
 
 // ---- config, log -------------------------------------------------------------------------------
@@ -360,44 +360,44 @@ async fn plugins_share_a_bucket_only_where_both_are_granted_it() {
 async fn a_guest_reads_what_the_manifest_configures() {
     let server = hostile_with(r#"config = { colour = "red", "a key" = "a value" }"#);
     let mut peer = server.connect("").await;
-    answers(&mut peer, "config colour", "red").await;
-    answers(&mut peer, "config a key", "a value").await;
-    answers(&mut peer, "config shape", "none").await;
+    assert_answer(&mut peer, "config colour", "red").await;
+    assert_answer(&mut peer, "config a key", "a value").await;
+    assert_answer(&mut peer, "config shape", "none").await;
 }
 
 #[tokio::test]
-async fn what_a_guest_says_is_logged_with_plugin_route_and_connection() {
+async fn output_of_a_guest_is_logged_with_plugin_route_and_connection() {
     let server = hostile();
     let mut peer = server.connect("").await;
     let id = peer.id().await;
-    let who = format!("plugin=guest route=$default connection_id={id} request_id=");
+    let fields = format!("plugin=guest route=$default connection_id={id} request_id=");
     for (order, line) in [
         ("log something broke", "ERROR something broke "),
-        ("say good morning", "INFO good morning "),
-        ("whisper be careful", "WARN be careful "),
+        ("print good morning", "INFO good morning "),
+        ("print-error be careful", "WARN be careful "),
         ("log-in-context 3 1", "INFO word "),
     ] {
         peer.ask(order).await;
-        server.log.line_with(&[&format!("{line}{who}")]).await;
+        server.log.wait_for_line(&[&format!("{line}{fields}")]).await;
     }
-    server.log.line_with(&["INFO word", "context=\"ccc\""]).await;
+    server.log.wait_for_line(&["INFO word", "context=\"ccc\""]).await;
 }
 
 #[tokio::test]
-async fn in_json_each_of_them_is_a_field() {
+async fn in_the_json_log_plugin_route_and_connection_are_fields() {
     let server = Site::hostile().start(&["--log-format", "json", "serve"]);
     let mut peer = server.connect("").await;
     let id = peer.id().await;
     peer.ask("log one \"quoted\"\nforged\u{1b}").await;
     for message in ["one \"quoted\"", "forged\\u{1b}"] {
-        let line = server.log.line_with(&[&json!(message).to_string()]).await;
+        let line = server.log.wait_for_line(&[&json!(message).to_string()]).await;
         let fields: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(fields["message"], message);
         assert_eq!((&fields["level"], &fields["plugin"]), (&json!("ERROR"), &json!("guest")));
         assert_eq!((&fields["route"], &fields["connection_id"]), (&json!("$default"), &json!(id)));
     }
     peer.ask("trap").await;
-    let line = server.log.line_with(&["the handler trapped"]).await;
+    let line = server.log.wait_for_line(&["the handler trapped"]).await;
     let fields: Value = serde_json::from_str(&line).unwrap();
     assert!(fields["backtrace"].as_str().is_some_and(|frames| frames.contains("hostile::obey")), "{line}");
 }
@@ -421,10 +421,10 @@ async fn without_a_grant_there_are_no_files_no_sockets_and_no_environment() {
         "listen 127.0.0.1:0",
         "udp 127.0.0.1:0",
     ] {
-        refuses(&mut peer, order).await;
+        assert_error(&mut peer, order).await;
     }
     for name in ["HOME", "PATH", "XDG_CACHE_HOME"] {
-        answers(&mut peer, &format!("env {name}"), &format!("no {name}")).await;
+        assert_answer(&mut peer, &format!("env {name}"), &format!("no {name}")).await;
     }
 }
 
@@ -445,24 +445,24 @@ async fn a_guest_reads_the_folders_it_is_granted_and_writes_only_where_it_may() 
     symlink("..", desk.join("up")).unwrap();
     let server = site.serve();
     let mut peer = server.connect("").await;
-    answers(&mut peer, "file /books/one.txt", "once upon a time").await;
-    answers(&mut peer, "file /books/shelf/two.txt", "twice").await;
-    answers(&mut peer, "file /books/shelf/../one.txt", "once upon a time").await;
-    answers(&mut peer, "folder /books", "4").await;
+    assert_answer(&mut peer, "file /books/one.txt", "once upon a time").await;
+    assert_answer(&mut peer, "file /books/shelf/two.txt", "twice").await;
+    assert_answer(&mut peer, "file /books/shelf/../one.txt", "once upon a time").await;
+    assert_answer(&mut peer, "folder /books", "4").await;
     for path in
         ["/books/../secret.txt", "/books/relative", "/books/absolute", "/secret.txt", "/home/desk/up/secret.txt"]
     {
-        let refused = refuses(&mut peer, &format!("file {path}")).await;
-        assert!(!refused.contains("secret\n"), "{path}: {refused}");
+        let error = assert_error(&mut peer, &format!("file {path}")).await;
+        assert!(!error.contains("secret\n"), "{path}: {error}");
     }
     for order in
         ["write /books/one.txt", "write /books/new.txt", "remove /books/one.txt", "write /home/desk/up/new.txt"]
     {
-        refuses(&mut peer, order).await;
+        assert_error(&mut peer, order).await;
     }
-    answers(&mut peer, "write /home/desk/new.txt", "written").await;
+    assert_answer(&mut peer, "write /home/desk/new.txt", "written").await;
     assert_eq!(fs::read_to_string(desk.join("new.txt")).unwrap(), "written");
-    answers(&mut peer, "remove /home/desk/new.txt", "removed").await;
+    assert_answer(&mut peer, "remove /home/desk/new.txt", "removed").await;
     assert!(!desk.join("new.txt").exists());
     assert_eq!(fs::read_to_string(books.join("one.txt")).unwrap(), "once upon a time");
     assert_eq!(fs::read_dir(&books).unwrap().count(), 4);
@@ -473,12 +473,12 @@ async fn a_guest_reads_the_folders_it_is_granted_and_writes_only_where_it_may() 
 async fn a_guest_has_the_environment_that_the_manifest_gives_it() {
     let server = hostile_with(r#"env = { COLOUR = "red" }"#);
     let mut peer = server.connect("").await;
-    answers(&mut peer, "env COLOUR", "red").await;
-    answers(&mut peer, "env HOME", "no HOME").await;
+    assert_answer(&mut peer, "env COLOUR", "red").await;
+    assert_answer(&mut peer, "env HOME", "no HOME").await;
 }
 
-/// Answers `answer` to whoever sends a line.
-async fn line_server(answer: &'static str) -> SocketAddr {
+/// A TCP server that reads once from every client, and then sends `answer`.
+async fn tcp_server(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -495,17 +495,17 @@ async fn line_server(answer: &'static str) -> SocketAddr {
 
 #[tokio::test]
 async fn a_guest_dials_the_addresses_it_is_granted_and_no_other() {
-    let (granted, other) = (line_server("welcome").await, line_server("intruder").await);
+    let (granted, other) = (tcp_server("welcome").await, tcp_server("intruder").await);
     let server = hostile_with(&format!("sockets = [\"{granted}\"]"));
     let mut peer = server.connect("").await;
-    answers(&mut peer, &format!("dial {granted}"), "welcome").await;
-    refuses(&mut peer, &format!("dial {other}")).await;
-    refuses(&mut peer, &format!("dial localhost:{}", granted.port())).await;
-    refuses(&mut peer, &format!("dial [::1]:{}", granted.port())).await;
-    refuses(&mut peer, &format!("dial [::ffff:127.0.0.1]:{}", other.port())).await;
-    // Nobody may be served, and no datagram sent.
-    refuses(&mut peer, "listen 127.0.0.1:0").await;
-    refuses(&mut peer, "udp 127.0.0.1:0").await;
+    assert_answer(&mut peer, &format!("dial {granted}"), "welcome").await;
+    assert_error(&mut peer, &format!("dial {other}")).await;
+    assert_error(&mut peer, &format!("dial localhost:{}", granted.port())).await;
+    assert_error(&mut peer, &format!("dial [::1]:{}", granted.port())).await;
+    assert_error(&mut peer, &format!("dial [::ffff:127.0.0.1]:{}", other.port())).await;
+    // A grant to connect allows neither listening nor sending datagrams.
+    assert_error(&mut peer, "listen 127.0.0.1:0").await;
+    assert_error(&mut peer, "udp 127.0.0.1:0").await;
 }
 
 // ---- HTTP ----------------------------------------------------------------------------------------
@@ -514,10 +514,10 @@ const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r
 
 #[tokio::test]
 async fn a_guest_sends_requests_to_the_hosts_that_are_listed_and_to_no_other() {
-    let (listed, other) = (line_server(HELLO).await, line_server(HELLO).await);
+    let (listed, other) = (tcp_server(HELLO).await, tcp_server(HELLO).await);
     let server = hostile_with(&format!("allowed_hosts = [\"http://{listed}\"]"));
     let mut peer = server.connect("").await;
-    answers(&mut peer, &format!("fetch http://{listed}/path?query"), "200 hello").await;
+    assert_answer(&mut peer, &format!("fetch http://{listed}/path?query"), "200 hello").await;
     let denied = "error: ErrorCode::HttpRequestDenied";
     for url in [
         format!("http://{other}/"),
@@ -526,51 +526,51 @@ async fn a_guest_sends_requests_to_the_hosts_that_are_listed_and_to_no_other() {
         format!("http://[::ffff:127.0.0.1]:{}/", listed.port()),
         "http://169.254.169.254/latest/meta-data".to_owned(),
     ] {
-        answers(&mut peer, &format!("fetch {url}"), denied).await;
+        assert_answer(&mut peer, &format!("fetch {url}"), denied).await;
     }
     server
         .log
-        .line_with(&[
-            "WARN refused a request",
+        .wait_for_line(&[
+            "WARN rejected request",
             &format!("to allow it, add \"http://{other}\" to allowed_hosts in [integrations.guest]"),
         ])
         .await;
 }
 
 #[tokio::test]
-async fn a_private_address_is_reached_by_name_only_where_the_manifest_says_so() {
-    let address = line_server(HELLO).await;
+async fn a_private_address_is_reached_by_name_only_if_the_manifest_allows_it() {
+    let address = tcp_server(HELLO).await;
     let url = format!("http://localhost:{}", address.port());
     let server = hostile_with(&format!("allowed_hosts = [{{ url = {url:?}, private = true }}]"));
-    answers(&mut server.connect("").await, &format!("fetch {url}/"), "200 hello").await;
-    let (code, _, said) = site_with(&format!("allowed_hosts = [{url:?}]")).run(&["check"]);
+    assert_answer(&mut server.connect("").await, &format!("fetch {url}/"), "200 hello").await;
+    let (code, _, stderr) = site_with(&format!("allowed_hosts = [{url:?}]")).run(&["check"]);
     assert_eq!(code, 1);
-    assert!(said.contains("localhost is private: name its address, 127.0.0.1"), "{said}");
+    assert!(stderr.contains("localhost is private: write its address 127.0.0.1"), "{stderr}");
 }
 
-// ---- the plugins, as their users meet them -----------------------------------------------------
+// ---- the example plugins -----------------------------------------------------------------------
 
-/// A plugin behind the manifest that stands beside it, moved to a folder of its own.
+/// A server with an example plugin and its own manifest, whose paths are changed for the folder of the test.
 fn plugin(name: &str) -> Server {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins").join(name);
-    let written = fs::read_to_string(folder.join("jackfield.toml")).unwrap();
+    let original = fs::read_to_string(folder.join("jackfield.toml")).unwrap();
     let built = format!("../target/wasm32-wasip2/release/{name}.wasm");
-    let moved = written
+    let moved = original
         .replace(&format!("{built:?}"), &format!("{:?}", component(name)))
         .replace("\"sled:../../data\"", "\"sled:data\"");
     assert!(moved.contains(&format!("{:?}", component(name))) && moved.contains("sled:data"), "{moved}");
     Site::new(&moved).serve()
 }
 
-async fn hears(peer: &mut Peer, notice: Value) {
+async fn assert_receives(peer: &mut Peer, message: Value) {
     let text = peer.text().await;
-    assert_eq!(serde_json::from_str::<Value>(&text).unwrap_or_default(), notice, "{text}");
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap_or_default(), message, "{text}");
 }
 
-/// That nothing else came before: an action that is not there is answered at once.
-async fn hears_nothing(peer: &mut Peer) {
+/// Checks that no message is waiting: the answer to an unknown action must be the next one.
+async fn assert_receives_nothing(peer: &mut Peer) {
     peer.send(r#"{"action":"nothing"}"#).await;
-    hears(peer, json!({ "type": "error", "message": "there is no action \"nothing\" here" })).await;
+    assert_receives(peer, json!({ "type": "error", "message": "there is no action \"nothing\" here" })).await;
 }
 
 #[tokio::test]
@@ -578,50 +578,50 @@ async fn two_users_chat_in_as_many_tabs_as_they_like() {
     let server = plugin(CHAT);
     let mut a = server.connect("?userId=A").await;
     let mut b = server.connect("?userId=B").await;
-    hears(&mut a, json!({ "type": "joined", "user": "B" })).await;
+    assert_receives(&mut a, json!({ "type": "joined", "user": "B" })).await;
     a.send(r#"{"action":"sendmessage","to":"B","content":"hello"}"#).await;
     assert_eq!(b.text().await, r#"{"type":"message","from":"A","content":"hello"}"#);
-    hears_nothing(&mut a).await;
+    assert_receives_nothing(&mut a).await;
 
     let mut second_tab = server.connect("?userId=B").await;
-    hears_nothing(&mut a).await;
+    assert_receives_nothing(&mut a).await;
     a.send(r#"{"action":"sendmessage","to":"B","content":"both of you"}"#).await;
     for tab in [&mut b, &mut second_tab] {
-        hears(tab, json!({ "type": "message", "from": "A", "content": "both of you" })).await;
+        assert_receives(tab, json!({ "type": "message", "from": "A", "content": "both of you" })).await;
     }
     b.send(r#"{"action":"sendmessage","to":"A","content":"yes?"}"#).await;
-    hears(&mut a, json!({ "type": "message", "from": "B", "content": "yes?" })).await;
-    hears(&mut second_tab, json!({ "type": "sent", "to": "A", "content": "yes?" })).await;
-    hears_nothing(&mut b).await;
+    assert_receives(&mut a, json!({ "type": "message", "from": "B", "content": "yes?" })).await;
+    assert_receives(&mut second_tab, json!({ "type": "sent", "to": "A", "content": "yes?" })).await;
+    assert_receives_nothing(&mut b).await;
 
     a.send(r#"{"action":"sendmessage","to":"C","content":"hello"}"#).await;
-    hears(&mut a, json!({ "type": "error", "message": "C is not here" })).await;
+    assert_receives(&mut a, json!({ "type": "error", "message": "C is not here" })).await;
 
     b.close(1000, "").await;
     a.send(r#"{"action":"who"}"#).await;
-    hears(&mut a, json!({ "type": "who", "users": ["A", "B"] })).await;
+    assert_receives(&mut a, json!({ "type": "who", "users": ["A", "B"] })).await;
     second_tab.close(1000, "").await;
-    hears(&mut a, json!({ "type": "left", "user": "B" })).await;
+    assert_receives(&mut a, json!({ "type": "left", "user": "B" })).await;
     a.send(r#"{"action":"who"}"#).await;
-    hears(&mut a, json!({ "type": "who", "users": ["A"] })).await;
+    assert_receives(&mut a, json!({ "type": "who", "users": ["A"] })).await;
 }
 
 #[tokio::test]
-async fn the_chat_answers_what_it_cannot_do() {
+async fn the_chat_reports_invalid_requests() {
     let server = plugin(CHAT);
     for query in ["", "?userId=", "?userId=%20", &format!("?userId={}", "x".repeat(33))] {
         assert_eq!(server.try_connect(query, &[]).await.err(), Some(400), "{query}");
     }
     let mut a = server.connect(&format!("?userId={}", "x".repeat(32))).await;
     a.send("hello").await;
-    hears(&mut a, json!({ "type": "error", "message": "a message is JSON with an \"action\"" })).await;
+    assert_receives(&mut a, json!({ "type": "error", "message": "a message is JSON with an \"action\"" })).await;
     a.send(r#"{"action":"sendmessage","to":"B"}"#).await;
     let answer = a.text().await;
     assert!(answer.contains(r#"a message needs \"to\" and \"content\""#), "{answer}");
 }
 
 #[tokio::test]
-async fn presence_tells_who_is_here_and_who_was() {
+async fn presence_lists_online_users_and_remembers_the_others() {
     let server = plugin(PRESENCE);
     assert_eq!(server.try_connect("", &[]).await.err(), Some(400));
     let mut a = server.connect("?userId=A").await;

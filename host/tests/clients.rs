@@ -1,4 +1,4 @@
-//! WebSocket clients as their package registries have them: wscat, Python's websockets, and a browser on the chat page.
+//! Published WebSocket clients against the server: wscat, Python's websockets, and a browser.
 
 use std::fs;
 use std::process::{Output, Stdio};
@@ -7,28 +7,29 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::browser::{Browser, Tab};
-use crate::harness::{CHAT, HOSTILE, HOSTILE_GRANTS, PATIENCE, Server, Site, component, eventually, manifest};
-use crate::sdks::{given, script};
+use crate::harness::{CHAT, HOSTILE, HOSTILE_GRANTS, Server, Site, TEST_TIMEOUT, component, eventually, manifest};
+use crate::sdks::{installed_path, script_path};
 
 // ---- wscat -------------------------------------------------------------------------------------
 
-/// wscat on the stage, with a query string and further arguments.
-fn wscat(server: &Server, query: &str, arguments: &[&str]) -> Command {
+/// A command that connects wscat to the stage, with a query string and further arguments.
+fn wscat_command(server: &Server, query: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("node");
-    command.arg(given("JACKFIELD_TEST_NODE_MODULES").join("wscat/bin/wscat"));
+    command.arg(installed_path("JACKFIELD_TEST_NODE_MODULES").join("wscat/bin/wscat"));
     command.args(["--connect", &format!("ws://{}/dev{query}", server.address)]).args(arguments);
-    // It ends when its stdin does.
+    // wscat exits when its stdin is closed.
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
 
-async fn ended(mut command: Command) -> Output {
+/// Runs a command to its end, with stdin kept open.
+async fn run_to_end(mut command: Command) -> Output {
     let mut process = command.spawn().unwrap();
-    let _held = process.stdin.take();
-    tokio::time::timeout(PATIENCE, process.wait_with_output()).await.expect("the client does not end").unwrap()
+    let _stdin = process.stdin.take();
+    tokio::time::timeout(TEST_TIMEOUT, process.wait_with_output()).await.expect("the client does not exit").unwrap()
 }
 
-/// A running wscat, line by line.
+/// A running wscat, which is used line by line.
 struct Wscat {
     process: Child,
     stdin: ChildStdin,
@@ -42,63 +43,64 @@ impl Wscat {
         Self { process, stdin, lines: BufReader::new(stdout).lines() }
     }
 
-    async fn types(&mut self, line: &str) {
+    /// Types a line.
+    async fn write_line(&mut self, line: &str) {
         self.stdin.write_all(format!("{line}\n").as_bytes()).await.unwrap();
     }
 
-    /// The next line, without the prompt that stands before it.
-    async fn prints(&mut self) -> String {
-        let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await.expect("nothing is printed");
+    /// The next line that wscat prints, without the prompt before it.
+    async fn next_line(&mut self) -> String {
+        let line = tokio::time::timeout(TEST_TIMEOUT, self.lines.next_line()).await.expect("nothing is printed");
         line.unwrap().expect("it has ended").trim_start_matches("> ").to_owned()
     }
 
-    /// The end of its input is the end of it.
-    async fn ends(self) {
+    /// Closes stdin, and waits until wscat exits.
+    async fn exit(self) {
         let Self { mut process, stdin, .. } = self;
         drop(stdin);
-        tokio::time::timeout(PATIENCE, process.wait()).await.expect("the client does not end").unwrap();
+        tokio::time::timeout(TEST_TIMEOUT, process.wait()).await.expect("the client does not exit").unwrap();
     }
 }
 
 #[tokio::test]
-async fn wscat_connects_with_a_query_string_and_headers_and_prints_what_it_is_answered() {
+async fn wscat_connects_with_a_query_string_and_headers_and_prints_the_answers() {
     let server = Site::hostile().serve();
     let arguments = ["--header", "X-Room: lobby", "--subprotocol", "chat", "--slash", "--show-ping-pong"];
-    let mut client = Wscat::start(wscat(&server, "?tell=wscat&protocol=chat&room=a%20b", &arguments));
+    let mut client = Wscat::start(wscat_command(&server, "?record=wscat&protocol=chat&room=a%20b", &arguments));
     let mut peer = server.connect("").await;
     eventually("$connect has run", async || server.connect("").await.ask("get wscat").await != "none").await;
-    let told = peer.ask("get wscat").await;
-    for expected in ["H X-Room=lobby", "H Sec-WebSocket-Protocol=chat", "Q tell=wscat", "Q room=a b"] {
-        assert!(told.lines().any(|line| line == expected), "{expected} in {told}");
+    let recorded = peer.ask("get wscat").await;
+    for expected in ["H X-Room=lobby", "H Sec-WebSocket-Protocol=chat", "Q record=wscat", "Q room=a b"] {
+        assert!(recorded.lines().any(|line| line == expected), "{expected} in {recorded}");
     }
 
-    // What is typed before it is connected, wscat drops.
-    let id = told.lines().next().unwrap();
-    eventually("it is connected", async || server.post(id, "welcome").await.status == 200).await;
-    assert_eq!(client.prints().await, "welcome");
-    client.types("echo größe").await;
-    assert_eq!(client.prints().await, "größe");
-    client.types("fail").await;
-    let frame = client.prints().await;
+    // wscat drops a line that is typed before it is connected.
+    let id = recorded.lines().next().unwrap();
+    eventually("wscat is connected", async || server.post(id, "welcome").await.status == 200).await;
+    assert_eq!(client.next_line().await, "welcome");
+    client.write_line("echo größe").await;
+    assert_eq!(client.next_line().await, "größe");
+    client.write_line("fail").await;
+    let frame = client.next_line().await;
     assert!(frame.starts_with(&format!(r#"{{"message": "Internal server error", "connectionId":"{id}""#)), "{frame}");
-    client.types("/ping hello").await;
-    assert_eq!(client.prints().await, r#"Received pong (data: "hello")"#);
-    client.ends().await;
+    client.write_line("/ping hello").await;
+    assert_eq!(client.next_line().await, r#"Received pong (data: "hello")"#);
+    client.exit().await;
 }
 
 #[tokio::test]
 async fn wscat_executes_its_commands() {
     let server = Site::hostile().serve();
     let mut client =
-        Wscat::start(wscat(&server, "", &["--execute", "echo one", "--execute", "echo two", "--wait", "-1"]));
-    assert_eq!((client.prints().await, client.prints().await), ("one".to_owned(), "two".to_owned()));
-    client.ends().await;
+        Wscat::start(wscat_command(&server, "", &["--execute", "echo one", "--execute", "echo two", "--wait", "-1"]));
+    assert_eq!((client.next_line().await, client.next_line().await), ("one".to_owned(), "two".to_owned()));
+    client.exit().await;
 }
 
 #[tokio::test]
-async fn wscat_tells_the_status_of_a_refusal() {
+async fn wscat_prints_the_status_of_a_rejected_handshake() {
     let server = Site::hostile().serve();
-    // The last one makes it another stage.
+    // The last one changes the path into that of another stage, /development.
     for (query, status) in [
         ("?do=status%20401", 401),
         ("?do=status%20429", 429),
@@ -106,7 +108,7 @@ async fn wscat_tells_the_status_of_a_refusal() {
         ("?do=trap", 502),
         ("elopment", 403),
     ] {
-        let output = ended(wscat(&server, query, &[])).await;
+        let output = run_to_end(wscat_command(&server, query, &[])).await;
         assert_eq!(
             String::from_utf8_lossy(&output.stderr).trim_end(),
             format!("error: Unexpected server response: {status}")
@@ -117,16 +119,16 @@ async fn wscat_tells_the_status_of_a_refusal() {
 
 // ---- Python's websockets -----------------------------------------------------------------------
 
-/// The lines of one story in `sockets.py`.
-async fn story(server: &Server, name: &str) -> Vec<String> {
-    let mut command = Command::new(given("JACKFIELD_TEST_PYTHON"));
-    command.arg(script("../clients/sockets.py")).args([name, &format!("ws://{}/dev", server.address)]);
+/// Runs one scenario of `sockets.py`, and returns the lines that it prints.
+async fn run_scenario(server: &Server, name: &str) -> Vec<String> {
+    let mut command = Command::new(installed_path("JACKFIELD_TEST_PYTHON"));
+    command.arg(script_path("../clients/sockets.py")).args([name, &format!("ws://{}/dev", server.address)]);
     command.env("NO_PROXY", "127.0.0.1").env("PYTHONIOENCODING", "utf-8");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let output = ended(command).await;
-    let told = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
-    told.lines().map(|line| line.trim_end().to_owned()).collect()
+    let output = run_to_end(command).await;
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
+    stdout.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
 #[tokio::test]
@@ -138,51 +140,51 @@ async fn websockets_gets_the_subprotocol_that_the_handler_chose() {
         "subprotocol None hello",
         "NegotiationError unsupported subprotocol: chat.v9",
     ];
-    assert_eq!(story(&server, "subprotocols").await, expected);
+    assert_eq!(run_scenario(&server, "subprotocols").await, expected);
 }
 
 #[tokio::test]
-async fn websockets_offers_compression_and_does_without() {
+async fn websockets_offers_compression_and_works_without_it() {
     let server = Site::hostile().serve();
     let expected = ["offered permessage-deflate taken []", "30000", "offered None hello"];
-    assert_eq!(story(&server, "compression").await, expected);
+    assert_eq!(run_scenario(&server, "compression").await, expected);
 }
 
 #[tokio::test]
 async fn websockets_gets_a_pong_for_each_ping() {
     let server = Site::hostile().serve();
-    assert_eq!(story(&server, "pings").await, ["pong True", "pong True", "pong True", "hello"]);
+    assert_eq!(run_scenario(&server, "pings").await, ["pong True", "pong True", "pong True", "hello"]);
 }
 
 #[tokio::test]
 async fn websockets_answers_the_servers_pings_and_is_closed_as_idle() {
     let server = Site::hostile_with("connection = { idle_timeout = \"2s\", ping_interval = \"900ms\" }").serve();
-    assert_eq!(story(&server, "idle").await, ["closed 1001 Going away"]);
+    assert_eq!(run_scenario(&server, "idle").await, ["closed 1001 Going away"]);
 }
 
 #[tokio::test]
 async fn websockets_is_closed_with_1009_beyond_32_kib_a_frame_or_128_kib_a_message() {
     let server = Site::hostile().serve();
     let closed = "closed 1009 a message has at most 131072 bytes, a frame 32768";
-    assert_eq!(story(&server, "sizes").await, ["32763", "131067", closed, closed]);
+    assert_eq!(run_scenario(&server, "sizes").await, ["32763", "131067", closed, closed]);
 }
 
 #[tokio::test]
 async fn websockets_sends_and_gets_binary_messages() {
     let server = Site::hostile().serve();
-    assert_eq!(story(&server, "binary").await, [r"b'\x00\x01\xfe\xff'"]);
+    assert_eq!(run_scenario(&server, "binary").await, [r"b'\x00\x01\xfe\xff'"]);
 }
 
 #[tokio::test]
-async fn websockets_closes_with_a_code_and_a_reason_that_disconnect_is_told() {
+async fn websockets_closes_with_a_code_and_a_reason_that_disconnect_gets() {
     let server = Site::hostile().serve();
-    let lines = story(&server, "closes").await;
+    let lines = run_scenario(&server, "closes").await;
     assert_eq!(lines[1..], ["closed 4000 bye"]);
-    assert_eq!(server.end_of(&lines[0]).await, "4000 bye");
+    assert_eq!(server.wait_for_disconnect(&lines[0]).await, "4000 bye");
 }
 
 #[tokio::test]
-async fn websockets_reads_why_it_was_refused() {
+async fn websockets_reads_the_error_of_a_rejected_handshake() {
     let server = Site::hostile().serve();
     let expected = [
         r#"400 BadRequestException 16 {"message":"Bad Request"}"#,
@@ -191,13 +193,13 @@ async fn websockets_reads_why_it_was_refused() {
         r#"429 TooManyRequestsException 16 {"message":"Too Many Requests"}"#,
         r#"500 InternalServerErrorException 16 {"message":"Internal server error"}"#,
     ];
-    assert_eq!(story(&server, "refused").await, expected);
+    assert_eq!(run_scenario(&server, "refused").await, expected);
 }
 
 // ---- a browser ---------------------------------------------------------------------------------
 
-/// The chat, with its page at `/`.
-fn chat() -> Server {
+/// A server with the chat plugin, and its page at `/`.
+fn serve_chat() -> Server {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins/chat/chat.html");
     let grants = "grants = [\"connections\", \"connection-store\"]";
     Site::new(&manifest(&component(CHAT), &format!("server = {{ page = {page:?} }}"), grants).replace(
@@ -208,41 +210,42 @@ fn chat() -> Server {
     .serve()
 }
 
-/// The conversation as the page shows it: who said what.
-const SHOWN: &str = "[...document.querySelectorAll('#log .bubble')].map(b => b.firstChild.textContent + b.childNodes[1].data).join('|')";
+/// A script that returns the conversation as the page shows it: the sender and the text of each message.
+const CONVERSATION: &str = "[...document.querySelectorAll('#log .bubble')].map(b => b.firstChild.textContent + b.childNodes[1].data).join('|')";
 
-async fn enter(browser: &mut Browser, server: &Server, user: &str) -> Tab {
+/// Opens the chat page for a user in a new tab, and waits until it is connected.
+async fn open_chat(browser: &mut Browser, server: &Server, user: &str) -> Tab {
     let tab = browser.open(&format!("http://{}/?userId={user}", server.address)).await;
-    browser.until(&tab, "document.querySelector('#state')?.textContent", "Connected").await;
+    browser.wait_until(&tab, "document.querySelector('#state')?.textContent", "Connected").await;
     tab
 }
 
-/// Writes to the partner that the page has chosen.
-async fn write(browser: &mut Browser, tab: &Tab, partner: &str, text: &str) {
-    browser.until(tab, "document.querySelector('#text').placeholder", &format!("Write to {partner}")).await;
-    browser.until(tab, "document.querySelector('#send').disabled", "false").await;
+/// Sends a message to the partner that the page has selected.
+async fn send_message(browser: &mut Browser, tab: &Tab, partner: &str, text: &str) {
+    browser.wait_until(tab, "document.querySelector('#text').placeholder", &format!("Write to {partner}")).await;
+    browser.wait_until(tab, "document.querySelector('#send').disabled", "false").await;
     browser.evaluate(tab, "document.querySelector('#text').focus()").await;
     browser.type_line(tab, text).await;
 }
 
 #[tokio::test]
 async fn in_a_browser_two_users_write_to_each_other_through_the_chat_page() {
-    let server = chat();
+    let server = serve_chat();
     let mut browser = Browser::start().await;
-    let a = enter(&mut browser, &server, "A").await;
-    let b = enter(&mut browser, &server, "B").await;
+    let a = open_chat(&mut browser, &server, "A").await;
+    let b = open_chat(&mut browser, &server, "B").await;
 
-    write(&mut browser, &a, "B", "größer <b>than</b> you").await;
-    browser.until(&b, SHOWN, "A: größer <b>than</b> you").await;
-    browser.until(&a, SHOWN, "You: größer <b>than</b> you").await;
-    browser.until(&a, "document.querySelector('#text').value", "").await;
-    write(&mut browser, &b, "A", "not at all").await;
-    browser.until(&a, SHOWN, "You: größer <b>than</b> you|B: not at all").await;
+    send_message(&mut browser, &a, "B", "größer <b>than</b> you").await;
+    browser.wait_until(&b, CONVERSATION, "A: größer <b>than</b> you").await;
+    browser.wait_until(&a, CONVERSATION, "You: größer <b>than</b> you").await;
+    browser.wait_until(&a, "document.querySelector('#text').value", "").await;
+    send_message(&mut browser, &b, "A", "not at all").await;
+    browser.wait_until(&a, CONVERSATION, "You: größer <b>than</b> you|B: not at all").await;
     assert_eq!(browser.evaluate(&a, "document.querySelector('#trouble').textContent").await, "");
 
-    // A tab that is closed has left.
+    // Closing the tab ends the connection, so that the user has left.
     browser.close(b).await;
-    browser.until(&a, "[...document.querySelectorAll('#log .note')].at(-1)?.textContent", "B left").await;
+    browser.wait_until(&a, "[...document.querySelectorAll('#log .note')].at(-1)?.textContent", "B left").await;
 }
 
 #[tokio::test]
@@ -252,25 +255,25 @@ async fn in_a_browser_a_page_sees_protocols_refusals_and_close_codes() {
         "server = { page = \"page.html\" }\nconnection = { idle_timeout = \"2s\" }",
         HOSTILE_GRANTS,
     ));
-    fs::copy(script("../clients/page.html"), site.path().join("page.html")).unwrap();
+    fs::copy(script_path("../clients/page.html"), site.path().join("page.html")).unwrap();
     let server = site.serve();
     let mut browser = Browser::start().await;
     let tab = browser.open(&format!("http://{}/", server.address)).await;
     let idle = "closed 1001 Going away true";
     for (name, expected) in [
         ("chosen", &format!("open protocol=chat.v2 extensions=\ngröße\n{idle}\n")[..]),
-        // A browser breaks off where it offered protocols and none was chosen.
+        // A browser fails the connection if it offered protocols and the server chose none.
         ("ignored", "closed 1006  false\n"),
         ("plain", &format!("open protocol= extensions=\nhello\n{idle}\n")),
         ("refused", "closed 1006  false\n"),
         ("long", "open protocol= extensions=\nclosed 1009 a message has at most 131072 bytes, a frame 32768 true\n"),
     ] {
-        browser.until(&tab, &format!("document.getElementById('{name}')?.textContent"), expected).await;
+        browser.wait_until(&tab, &format!("document.getElementById('{name}')?.textContent"), expected).await;
     }
 }
 
 #[tokio::test]
-async fn in_a_browser_a_tab_that_is_closed_is_told_as_1001() {
+async fn in_a_browser_a_closed_tab_disconnects_with_1001() {
     let site = Site::new(&manifest(&component(HOSTILE), "server = { page = \"page.html\" }", HOSTILE_GRANTS));
     let page = "<!doctype html><p id=id></p><script>\
         const socket = new WebSocket(`ws://${location.host}/dev`);\
@@ -281,8 +284,8 @@ async fn in_a_browser_a_tab_that_is_closed_is_told_as_1001() {
     let server = site.serve();
     let mut browser = Browser::start().await;
     let tab = browser.open(&format!("http://{}/", server.address)).await;
-    browser.until(&tab, "document.getElementById('id')?.textContent.length", "16").await;
+    browser.wait_until(&tab, "document.getElementById('id')?.textContent.length", "16").await;
     let id = browser.evaluate(&tab, "document.getElementById('id').textContent").await;
     browser.close(tab).await;
-    assert_eq!(server.end_of(&id).await, "1001 ");
+    assert_eq!(server.wait_for_disconnect(&id).await, "1001 ");
 }

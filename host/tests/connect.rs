@@ -1,15 +1,15 @@
-//! An upgrade request: who is let in, who is not, and what the handler is told of it.
+//! Upgrade requests: which are accepted, which are rejected and how, and what the handler of `$connect` gets.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use crate::harness::{Answer, ECHO, HOSTILE};
+use crate::harness::{ECHO, HOSTILE, HttpResponse};
 use crate::harness::{HOSTILE_GRANTS, Peer, Server, Site, component, eventually, manifest};
 use crate::wire::{ACCEPT, UPGRADE, Wire};
 
-/// The server's answer to these bytes: the status.
+/// Sends these bytes on a new TCP connection, and returns the status of the response.
 async fn status(server: &Server, request: &str) -> u16 {
     let mut wire = Wire::dial(server).await;
     wire.send(request.as_bytes()).await;
@@ -17,45 +17,46 @@ async fn status(server: &Server, request: &str) -> u16 {
     head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no status: {head}"))
 }
 
-/// What the handler of `$connect` kept: the connection's id, and a line for each header and query.
-async fn told(peer: &mut Peer, key: &str) -> (String, Vec<String>) {
+/// What the handler of `$connect` recorded under `key`: the connection's id, and a line for each header and query
+/// parameter.
+async fn recorded_handshake(peer: &mut Peer, key: &str) -> (String, Vec<String>) {
     let text = peer.ask(&format!("get {key}")).await;
     let mut lines = text.lines().map(str::to_owned);
     (lines.next().unwrap(), lines.collect())
 }
 
 #[tokio::test]
-async fn a_status_from_200_to_299_lets_the_peer_in() {
+async fn a_status_from_200_to_299_accepts_the_peer() {
     let server = Site::hostile().serve();
     for status in [200, 201, 204, 299] {
         let mut peer = server.connect(&format!("?do=status%20{status}")).await;
         assert_eq!(peer.response.status(), 101);
-        assert_eq!(peer.ask("echo in").await, "in", "the body of the answer to $connect goes to nobody");
+        assert_eq!(peer.ask("echo in").await, "in", "the body of the response to $connect is not sent");
     }
 }
 
 #[tokio::test]
-async fn any_other_status_refuses_the_peer_with_that_status() {
+async fn any_other_status_rejects_the_peer_with_that_status() {
     let server = Site::hostile().serve();
     for status in [300, 301, 304, 400, 401, 403, 404, 418, 429, 499, 500, 501, 503, 599] {
-        let refused = server.try_connect(&format!("?tell=one&do=status%20{status}"), &[]).await.err();
-        assert_eq!(refused, Some(status));
+        let rejected = server.try_connect(&format!("?record=one&do=status%20{status}"), &[]).await.err();
+        assert_eq!(rejected, Some(status));
     }
     let mut peer = server.connect("").await;
-    let (refused, _) = told(&mut peer, "one").await;
-    assert_eq!(peer.ask(&format!("attributes-of {refused}")).await, "error: the connection has no row");
-    assert_eq!(peer.ask(&format!("ended {refused}")).await, "none", "who was never in has not left");
-    assert_eq!(server.post(&refused, "hello").await.status, 410);
+    let (id, _) = recorded_handshake(&mut peer, "one").await;
+    assert_eq!(peer.ask(&format!("attributes-of {id}")).await, "error: the connection has no row");
+    assert_eq!(peer.ask(&format!("ended {id}")).await, "none", "a rejected peer has no $disconnect");
+    assert_eq!(server.post(&id, "hello").await.status, 410);
 }
 
-/// The answer to an upgrade request with this query.
-async fn refused(server: &Server, query: &str) -> Answer {
+/// The response to an upgrade request with this query, which must be rejected.
+async fn rejection(server: &Server, query: &str) -> HttpResponse {
     let upgrade = UPGRADE.replace("Connection: Upgrade", "Connection: Upgrade, close");
     server.http(&format!("GET /dev{query} HTTP/1.1\r\n{upgrade}\r\n")).await
 }
 
 #[tokio::test]
-async fn a_refusal_has_the_type_of_the_error_the_id_of_the_request_and_a_message() {
+async fn a_rejected_handshake_has_an_error_type_a_request_id_and_a_message() {
     let server = Site::hostile().serve();
     let mut seen = Vec::new();
     for (order, status, kind, text) in [
@@ -70,7 +71,7 @@ async fn a_refusal_has_the_type_of_the_error_the_id_of_the_request_and_a_message
         ("trap", 502, Some("InternalServerErrorException"), "Internal server error"),
         ("status%20599", 599, Some("InternalServerErrorException"), "Refused"),
     ] {
-        let answer = refused(&server, &format!("?do={order}")).await;
+        let answer = rejection(&server, &format!("?do={order}")).await;
         assert_eq!((answer.status, answer.header("x-amzn-ErrorType")), (status, kind), "{order}");
         assert_eq!(answer.header("content-type"), Some("application/json"));
         assert_eq!(answer.body, format!(r#"{{"message":"{text}"}}"#));
@@ -82,42 +83,42 @@ async fn a_refusal_has_the_type_of_the_error_the_id_of_the_request_and_a_message
 }
 
 #[tokio::test]
-async fn a_handler_that_fails_refuses_the_peer_with_502() {
+async fn a_failing_connect_handler_rejects_the_peer_with_502() {
     let server = Site::hostile().serve();
     for order in ["fail", "trap", "exit%201", "recurse%20100000000", "status%200", "status%20199", "status%20600"] {
-        let refused = server.try_connect(&format!("?tell=one&do={order}"), &[]).await.err();
-        assert_eq!(refused, Some(502), "{order}");
+        let rejected = server.try_connect(&format!("?record=one&do={order}"), &[]).await.err();
+        assert_eq!(rejected, Some(502), "{order}");
     }
     let mut peer = server.connect("").await;
-    let (refused, _) = told(&mut peer, "one").await;
-    assert_eq!(peer.ask(&format!("attributes-of {refused}")).await, "error: the connection has no row");
-    assert_eq!(peer.ask(&format!("ended {refused}")).await, "none");
+    let (id, _) = recorded_handshake(&mut peer, "one").await;
+    assert_eq!(peer.ask(&format!("attributes-of {id}")).await, "error: the connection has no row");
+    assert_eq!(peer.ask(&format!("ended {id}")).await, "none");
 }
 
 #[tokio::test]
-async fn a_handler_that_is_too_slow_refuses_the_peer_with_504() {
+async fn a_slow_connect_handler_rejects_the_peer_with_504() {
     let routes = "\"$connect\" = \"hasty\"\n\"$default\" = { integration = \"guest\", route_response = true }";
     let server = Site::hostile_routes("", routes).serve();
     let started = Instant::now();
-    let answer = refused(&server, "?do=sleep%2020000").await;
+    let answer = rejection(&server, "?do=sleep%2020000").await;
     assert_eq!((answer.status, &*answer.body), (504, r#"{"message":"Endpoint request timed out"}"#));
     assert!(started.elapsed() >= Duration::from_millis(500));
-    assert!(started.elapsed() < Duration::from_secs(15), "it was waited for to the end");
+    assert!(started.elapsed() < Duration::from_secs(15), "the server waited for the handler");
     let mut peer = server.connect("?do=sleep%2010").await;
     assert_eq!(peer.ask("echo in").await, "in");
 }
 
 #[tokio::test]
-async fn without_a_connect_route_everybody_is_let_in() {
+async fn without_a_connect_route_every_peer_is_accepted() {
     let server = Site::hostile_routes("", r#""$default" = { integration = "guest", route_response = true }"#).serve();
     let mut peer = server.connect("?do=status%20403").await;
     assert_eq!(peer.ask("echo in").await, "in");
     let id = peer.id().await;
-    assert_eq!(peer.ask(&format!("attributes-of {id}")).await, "0", "it has its row all the same");
+    assert_eq!(peer.ask(&format!("attributes-of {id}")).await, "0", "it has a row nevertheless");
 }
 
 #[tokio::test]
-async fn the_101_is_an_answer_to_this_request_and_offers_no_extension() {
+async fn the_101_answers_this_request_and_accepts_no_extension() {
     let server = Site::hostile().serve();
     let mut wire = Wire::dial(&server).await;
     let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
@@ -134,7 +135,7 @@ async fn the_101_is_an_answer_to_this_request_and_offers_no_extension() {
 }
 
 #[tokio::test]
-async fn of_the_handlers_headers_the_101_has_the_subprotocol_alone() {
+async fn the_subprotocol_is_the_only_header_of_the_handler_in_the_101() {
     let server = Site::hostile().serve();
     for header in ["Set-Cookie:a=1", "X-Own:1", "Sec-WebSocket-Accept:other", "Sec-WebSocket-Extensions:x", "%C3%A4:1"]
     {
@@ -148,7 +149,7 @@ async fn of_the_handlers_headers_the_101_has_the_subprotocol_alone() {
 }
 
 #[tokio::test]
-async fn a_message_right_behind_the_upgrade_request_is_not_lost() {
+async fn a_message_sent_right_after_the_upgrade_request_is_not_lost() {
     let server = Site::hostile().serve();
     let mut wire = Wire::dial(&server).await;
     let mut bytes = format!("GET /dev?do=sleep%20200 HTTP/1.1\r\n{UPGRADE}\r\n").into_bytes();
@@ -170,21 +171,24 @@ async fn the_subprotocol_is_the_one_that_the_handler_chose() {
     wire.send(format!("GET /dev HTTP/1.1\r\n{UPGRADE}{offer}\r\n").as_bytes()).await;
     let head = wire.head().await.to_ascii_lowercase();
     assert!(head.starts_with("http/1.1 101 "), "{head}");
-    assert!(!head.contains("sec-websocket-protocol"), "nothing is chosen for a handler that chose nothing: {head}");
+    assert!(
+        !head.contains("sec-websocket-protocol"),
+        "the server chooses nothing if the handler chose nothing: {head}"
+    );
 }
 
 #[tokio::test]
-async fn the_handler_is_told_headers_and_query_as_they_were_sent() {
+async fn the_handler_gets_headers_and_query_as_they_were_sent() {
     let server = Site::hostile().serve();
     let mut wire = Wire::dial(&server).await;
     let request = format!(
-        "GET /dev?tell=request&b=2&a=1&b=%C3%A4%20+&empty=&bare HTTP/1.1\r\n\
+        "GET /dev?record=request&b=2&a=1&b=%C3%A4%20+&empty=&bare HTTP/1.1\r\n\
          x-LOWER: one\r\n{UPGRADE}X-Twice: 1\r\nOrigin: https://a.example\r\nx-twice:   2 \r\n\r\n"
     );
     wire.send(request.as_bytes()).await;
     assert!(wire.head().await.starts_with("HTTP/1.1 101 "));
     let mut peer = server.connect("").await;
-    let (id, lines) = told(&mut peer, "request").await;
+    let (id, lines) = recorded_handshake(&mut peer, "request").await;
     assert_eq!(id.len(), 16);
     let expected = [
         "H x-LOWER=one",
@@ -196,7 +200,7 @@ async fn the_handler_is_told_headers_and_query_as_they_were_sent() {
         "H X-Twice=1",
         "H Origin=https://a.example",
         "H x-twice=2",
-        "Q tell=request",
+        "Q record=request",
         "Q b=2",
         "Q a=1",
         "Q b=ä  ",
@@ -207,7 +211,7 @@ async fn the_handler_is_told_headers_and_query_as_they_were_sent() {
 }
 
 #[tokio::test]
-async fn an_upgrade_on_a_connection_that_served_other_requests_is_told_with_its_own_headers() {
+async fn an_upgrade_on_a_reused_tcp_connection_has_only_its_own_headers() {
     let server = Site::hostile().serve();
     for (before, answer) in [
         ("POST /wrong HTTP/1.1\r\nHost: localhost\r\nX-Secret: of another\r\n\r\n", 403),
@@ -225,10 +229,10 @@ async fn an_upgrade_on_a_connection_that_served_other_requests_is_told_with_its_
             .split_once("content-length: ")
             .map_or(0, |(_, rest)| rest.lines().next().unwrap().parse().unwrap());
         wire.bytes(length).await.unwrap();
-        wire.send(format!("GET /dev?tell=later HTTP/1.1\r\nX-Own: mine\r\n{UPGRADE}\r\n").as_bytes()).await;
+        wire.send(format!("GET /dev?record=later HTTP/1.1\r\nX-Own: mine\r\n{UPGRADE}\r\n").as_bytes()).await;
         assert!(wire.head().await.starts_with("HTTP/1.1 101 "));
         let mut peer = server.connect("").await;
-        let (_, lines) = told(&mut peer, "later").await;
+        let (_, lines) = recorded_handshake(&mut peer, "later").await;
         let has = |text: &str| lines.iter().any(|line| line.to_ascii_lowercase().contains(text));
         assert!(has("x-own=mine"), "after {answer}: {lines:?}");
         assert!(!has("secret"), "after {answer}: {lines:?}");
@@ -236,53 +240,53 @@ async fn an_upgrade_on_a_connection_that_served_other_requests_is_told_with_its_
 }
 
 #[tokio::test]
-async fn while_the_handler_decides_the_connection_is_not_there_yet() {
+async fn a_connection_does_not_exist_while_its_connect_handler_runs() {
     let server = Site::hostile().serve();
     let mut peer = server.connect("?do=keep%20own%20posts%201").await;
     assert_eq!(peer.ask("get own").await, "0 then the connection is gone", "a post to itself");
 
-    let upgrade = format!("GET /dev?tell=waiting&do=sleep%201000 HTTP/1.1\r\n{UPGRADE}\r\n");
+    let upgrade = format!("GET /dev?record=waiting&do=sleep%201000 HTTP/1.1\r\n{UPGRADE}\r\n");
     let mut waiting = Wire::dial(&server).await;
     waiting.send(upgrade.as_bytes()).await;
     eventually("$connect runs", || async { server.connect("").await.ask("get waiting").await != "none" }).await;
-    let (id, _) = told(&mut peer, "waiting").await;
+    let (id, _) = recorded_handshake(&mut peer, "waiting").await;
     for (method, expected) in [("POST", 410), ("GET", 410), ("DELETE", 410)] {
-        let answer = server.manage(method, &format!("/dev/@connections/{id}"), "").await;
+        let answer = server.request(method, &format!("/dev/@connections/{id}"), "").await;
         assert_eq!(answer.status, expected, "{method}");
     }
-    assert_eq!(peer.ask(&format!("attributes-of {id}")).await, "0", "but its row is");
+    assert_eq!(peer.ask(&format!("attributes-of {id}")).await, "0", "but its row exists");
     assert!(waiting.head().await.starts_with("HTTP/1.1 101 "));
     assert_eq!(server.post(&id, "welcome").await.status, 200);
     assert_eq!(waiting.text().await, "welcome");
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_while_the_handler_admits_it_has_left_exactly_once() {
+async fn a_client_that_hangs_up_while_it_is_accepted_disconnects_exactly_once() {
     let server = Site::hostile().serve();
     let mut wire = Wire::dial(&server).await;
-    wire.send(format!("GET /dev?tell=left&do=sleep%20300 HTTP/1.1\r\n{UPGRADE}\r\n").as_bytes()).await;
+    wire.send(format!("GET /dev?record=left&do=sleep%20300 HTTP/1.1\r\n{UPGRADE}\r\n").as_bytes()).await;
     let mut peer = server.connect("").await;
     while peer.ask("get left").await == "none" {}
     drop(wire);
-    let (id, _) = told(&mut peer, "left").await;
-    assert_eq!(server.end_of(&id).await, "1006 ");
-    eventually("its row is dropped", || async {
+    let (id, _) = recorded_handshake(&mut peer, "left").await;
+    assert_eq!(server.wait_for_disconnect(&id).await, "1006 ");
+    eventually("its row is deleted", || async {
         server.connect("").await.ask(&format!("attributes-of {id}")).await == "error: the connection has no row"
     })
     .await;
-    assert_eq!(server.end_of(&id).await, "1006 ", "it was told twice");
+    assert_eq!(server.wait_for_disconnect(&id).await, "1006 ", "$disconnect ran twice");
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_while_the_handler_refuses_it_has_not_left() {
+async fn a_client_that_hangs_up_while_it_is_rejected_has_no_disconnect() {
     let server = Site::hostile().serve();
     let mut wire = Wire::dial(&server).await;
-    wire.send(format!("GET /dev?tell=left&do=later%20300%20status%20403 HTTP/1.1\r\n{UPGRADE}\r\n").as_bytes()).await;
+    wire.send(format!("GET /dev?record=left&do=later%20300%20status%20403 HTTP/1.1\r\n{UPGRADE}\r\n").as_bytes()).await;
     let mut peer = server.connect("").await;
     while peer.ask("get left").await == "none" {}
     drop(wire);
-    let (id, _) = told(&mut peer, "left").await;
-    eventually("its row is dropped", || async {
+    let (id, _) = recorded_handshake(&mut peer, "left").await;
+    eventually("its row is deleted", || async {
         server.connect("").await.ask(&format!("attributes-of {id}")).await == "error: the connection has no row"
     })
     .await;
@@ -290,7 +294,7 @@ async fn a_client_that_hangs_up_while_the_handler_refuses_it_has_not_left() {
 }
 
 #[tokio::test]
-async fn only_the_stage_upgrades() {
+async fn only_the_path_of_a_stage_upgrades() {
     let server = Site::new(&manifest(&component(HOSTILE), "[api]\nstage = \"prod-1\"", HOSTILE_GRANTS)).serve();
     for (path, expected) in [
         ("/prod-1", 101),
@@ -311,7 +315,7 @@ async fn only_the_stage_upgrades() {
 }
 
 #[tokio::test]
-async fn a_get_of_whichever_path_that_asks_for_no_websocket_is_told_to_upgrade() {
+async fn a_plain_get_of_any_path_is_answered_upgrade_required() {
     let server = Site::hostile().serve();
     for (method, path, expected) in [
         ("GET", "/", 426),
@@ -320,19 +324,19 @@ async fn a_get_of_whichever_path_that_asks_for_no_websocket_is_told_to_upgrade()
         ("GET", "/favicon.ico", 426),
         ("HEAD", "/prod", 403),
         ("POST", "/prod", 403),
-        // These are of the management of connections, which no upgrade reaches.
+        // These paths belong to @connections, which never upgrades.
         ("GET", "/prod/@connections/AAAAAAAAAAAAAAA=", 403),
         ("GET", "/dev/%40connections", 403),
         ("GET", "/dev/@connections/AAAAAAAAAAAAAAA=", 410),
     ] {
-        let answer = server.manage(method, path, "").await;
+        let answer = server.request(method, path, "").await;
         assert_eq!(answer.status, expected, "{method} {path}");
         assert_eq!(answer.header("upgrade"), Some("websocket").filter(|_| expected == 426), "{method} {path}");
     }
 }
 
 #[tokio::test]
-async fn a_request_that_asks_for_no_websocket_is_told_to_upgrade() {
+async fn a_request_without_an_upgrade_is_answered_upgrade_required() {
     let server = Site::hostile().serve();
     let answer = server.http("GET /dev HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
     assert_eq!(answer.status, 426);
@@ -348,7 +352,7 @@ async fn a_request_that_asks_for_no_websocket_is_told_to_upgrade() {
 }
 
 #[tokio::test]
-async fn an_upgrade_request_that_breaks_the_rules_is_a_bad_request() {
+async fn an_invalid_upgrade_request_is_a_bad_request() {
     let server = Site::hostile().serve();
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let version = "Sec-WebSocket-Version: 13\r\n";
@@ -364,12 +368,12 @@ async fn an_upgrade_request_that_breaks_the_rules_is_a_bad_request() {
         ("Connection: Upgrade\r\n", "Connection: keep-alive\r\n"),
         (" HTTP/1.1\r\n", " HTTP/1.0\r\n"),
     ] {
-        let request = format!("GET /dev?tell=bad HTTP/1.1\r\n{UPGRADE}\r\n");
+        let request = format!("GET /dev?record=bad HTTP/1.1\r\n{UPGRADE}\r\n");
         assert!(request.contains(good));
         assert_eq!(status(&server, &request.replace(good, bad)).await, 400, "{bad:?} for {good:?}");
     }
     assert_eq!(status(&server, "GET /dev HTTP/1.1 and more\r\n\r\n").await, 400);
-    assert_eq!(server.connect("").await.ask("get bad").await, "none", "no handler was asked");
+    assert_eq!(server.connect("").await.ask("get bad").await, "none", "no handler ran");
 }
 
 #[tokio::test]
@@ -399,7 +403,7 @@ async fn a_request_head_has_16_kib_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_request_head_that_does_not_come_to_its_end_is_not_waited_for() {
+async fn an_incomplete_request_head_times_out() {
     let server = Site::hostile().serve();
     let (mut silent, mut half, mut slow) =
         (Wire::dial(&server).await, Wire::dial(&server).await, Wire::dial(&server).await);
@@ -408,18 +412,19 @@ async fn a_request_head_that_does_not_come_to_its_end_is_not_waited_for() {
     let drip = async {
         let bytes = format!("GET /dev HTTP/1.1\r\n{UPGRADE}X-Slow: ");
         slow.send(bytes.as_bytes()).await;
-        // A byte now and then does not put it off.
-        while !slow.within(Duration::from_millis(500)).await.is_empty() || started.elapsed() < Duration::from_secs(9) {
+        // A byte now and then does not extend the timeout.
+        while !slow.read_for(Duration::from_millis(500)).await.is_empty() || started.elapsed() < Duration::from_secs(9)
+        {
             slow.try_send(b"a").await;
         }
-        slow.hung_up().await;
+        slow.wait_for_end().await;
     };
-    tokio::join!(silent.hung_up(), half.hung_up(), drip);
-    assert!(started.elapsed() >= Duration::from_secs(9), "it was not waited for at all");
+    tokio::join!(silent.wait_for_end(), half.wait_for_end(), drip);
+    assert!(started.elapsed() >= Duration::from_secs(9), "the server did not wait");
 }
 
 #[tokio::test]
-async fn one_connection_more_than_the_most_is_refused_until_one_has_left() {
+async fn a_connection_beyond_connections_max_is_rejected_until_one_closes() {
     let server = Site::hostile_with("[server]\nconnections_max = 3").serve();
     let mut peers = Vec::new();
     for _ in 0..3 {
@@ -432,18 +437,18 @@ async fn one_connection_more_than_the_most_is_refused_until_one_has_left() {
     }
     assert_eq!(peers[0].ask("echo still here").await, "still here");
     peers.pop().unwrap().close(1000, "").await;
-    eventually("there is room again", || async { server.try_connect("", &[]).await.is_ok() }).await;
+    eventually("another connection is accepted", || async { server.try_connect("", &[]).await.is_ok() }).await;
 }
 
 #[tokio::test]
-async fn as_many_files_may_be_open_as_the_system_grants_and_the_log_tells_where_those_are_too_few() {
-    // The soft and the hard limit, and what is said of them.
-    for (rest, hard, told) in [
-        ("", 556, Some(("INFO", "enough for 300 connections and not for 100000"))),
-        ("[server]\nconnections_max = 301", 556, Some(("WARN", "enough for 300 connections and not for 301"))),
+async fn the_open_file_limit_is_raised_and_the_log_reports_a_limit_that_is_too_low() {
+    // Settings, the hard limit, and the expected log line: its level and its words.
+    for (settings, hard, expected) in [
+        ("", 556, Some(("INFO", "enough for 300 connections, but not for 100000"))),
+        ("[server]\nconnections_max = 301", 556, Some(("WARN", "enough for 300 connections, but not for 301"))),
         ("[server]\nconnections_max = 300", 556, None),
     ] {
-        let site = Site::hostile_with(rest);
+        let site = Site::hostile_with(settings);
         let serve = site.command(&["serve"]);
         let mut limited = Command::new("sh");
         let limits = format!("ulimit -Sn 100 && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
@@ -453,17 +458,17 @@ async fn as_many_files_may_be_open_as_the_system_grants_and_the_log_tells_where_
         let peers = join_all((0..200).map(|_| server.connect(""))).await;
         assert_eq!(peers.len(), 200, "more than the soft limit");
         let log = server.log.text();
-        match told {
+        match expected {
             Some((level, words)) => {
                 assert!(log.lines().any(|line| line.contains(level) && line.contains(words)), "{log}");
             }
-            None => assert!(!log.contains("open 556 files"), "{log}"),
+            None => assert!(!log.contains("556 open files"), "{log}"),
         }
     }
 }
 
 #[tokio::test]
-async fn the_page_is_at_the_root_where_there_is_one() {
+async fn a_configured_page_is_served_at_the_root() {
     let site = Site::new(&manifest(
         &component(ECHO),
         "[server]\npage = \"page.html\"",

@@ -1,4 +1,4 @@
-//! `jackfield dev`: what changes in the sources is built, and what was built is live.
+//! `jackfield dev`: a change of the sources starts a build, and a successful build goes live.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::components::{becomes, put, until, version};
-use crate::harness::{ECHO, HOSTILE_GRANTS, Log, PATIENCE, Peer, Server, Site, component, eventually, manifest};
+use crate::components::{ask_until, hostile_version, replace_file, wait_for_version};
+use crate::harness::{ECHO, HOSTILE_GRANTS, Log, Peer, Server, Site, TEST_TIMEOUT, component, eventually, manifest};
 
-/// A project whose compiler is a shell script: it makes `guest.wasm` of `src/guest.wasm`.
+/// A project whose build is a shell script, which makes `guest.wasm` from `src/guest.wasm`.
 fn project(script: &str) -> Site {
     project_that_watches("src", script)
 }
@@ -18,7 +18,7 @@ fn project_that_watches(watch: &str, script: &str) -> Site {
     let build = format!("build = \"./build.sh\"\nwatch = [{watch:?}]\n{HOSTILE_GRANTS}");
     let site = Site::new(&manifest("guest.wasm".as_ref(), "", &build));
     fs::create_dir(site.path().join("src")).unwrap();
-    put(&site.path().join("src/guest.wasm"), version(1));
+    replace_file(&site.path().join("src/guest.wasm"), hostile_version(1));
     fs::write(site.path().join("build.sh"), format!("#!/bin/sh\nset -e\n{script}\n")).unwrap();
     fs::set_permissions(site.path().join("build.sh"), fs::Permissions::from_mode(0o755)).unwrap();
     site
@@ -32,8 +32,8 @@ fn count(log: &Log, words: &[&str]) -> usize {
     log.text().lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
 }
 
-async fn appears(path: &Path) {
-    eventually(&format!("{} is there", path.display()), || async { path.exists() }).await;
+async fn wait_for_file(path: &Path) {
+    eventually(&format!("{} exists", path.display()), || async { path.exists() }).await;
 }
 
 #[tokio::test]
@@ -42,8 +42,8 @@ async fn dev_builds_what_is_not_built_and_builds_again_when_a_source_changes() {
     let mut peer = server.connect("").await;
     assert_eq!(peer.ask("version").await, "00000001");
     for number in 2..4 {
-        put(&source(&server), version(number));
-        becomes(&mut peer, number, number - 1).await;
+        replace_file(&source(&server), hostile_version(number));
+        wait_for_version(&mut peer, number, number - 1).await;
     }
     assert_eq!(count(&server.log, &["building [integrations.guest]: ./build.sh"]), 3);
 }
@@ -51,27 +51,27 @@ async fn dev_builds_what_is_not_built_and_builds_again_when_a_source_changes() {
 #[tokio::test]
 async fn a_failed_build_shows_the_compilers_output_and_the_old_version_keeps_serving() {
     let site = project("cp src/guest.wasm guest.wasm\n. ./src/check.sh");
-    put(&site.path().join("src/check.sh"), "true");
+    replace_file(&site.path().join("src/check.sh"), "true");
     let server = site.start(&["dev"]);
     let mut peer = server.connect("").await;
     let check = server.site.path().join("src/check.sh");
 
-    put(&check, "echo 'error[E0308]: mismatched types' >&2; echo '  --> src/lib.rs:1'; exit 3");
-    put(&source(&server), version(2));
+    replace_file(&check, "echo 'error[E0308]: mismatched types' >&2; echo '  --> src/lib.rs:1'; exit 3");
+    replace_file(&source(&server), hostile_version(2));
     let failed = ["the build of [integrations.guest] failed (exit status: 3)", "the old version keeps serving"];
-    server.log.line_with(&failed).await;
-    server.log.line_with(&["error[E0308]: mismatched types"]).await;
-    server.log.line_with(&["  --> src/lib.rs:1"]).await;
-    // What it has left in the component's file reports itself, and is not taken.
+    server.log.wait_for_line(&failed).await;
+    server.log.wait_for_line(&["error[E0308]: mismatched types"]).await;
+    server.log.wait_for_line(&["  --> src/lib.rs:1"]).await;
+    // The failed build has replaced the component's file. The watcher reports that, but the file is not loaded.
     eventually("the second version is built", || async {
-        fs::read(server.site.path().join("guest.wasm")).unwrap() == version(2)
+        fs::read(server.site.path().join("guest.wasm")).unwrap() == hostile_version(2)
     })
     .await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(peer.ask("version").await, "00000001");
 
-    put(&check, "true");
-    becomes(&mut peer, 2, 1).await;
+    replace_file(&check, "true");
+    wait_for_version(&mut peer, 2, 1).await;
 }
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn a_first_build_that_fails_ends_dev_with_the_compilers_output() {
 }
 
 #[tokio::test]
-async fn while_a_build_runs_other_changes_are_taken_and_a_change_of_its_sources_is_built_after_it() {
+async fn other_changes_go_live_during_a_build_and_a_new_source_change_is_built_after_it() {
     let site =
         project("cp src/guest.wasm half\ntouch begun\nwhile [ -e hold ]; do sleep 0.02; done\nmv half guest.wasm");
     let other = "other = { integration = \"other\", route_response = true }\n\
@@ -97,65 +97,68 @@ async fn while_a_build_runs_other_changes_are_taken_and_a_change_of_its_sources_
 
     fs::remove_file(path("begun")).unwrap();
     fs::write(path("hold"), "").unwrap();
-    put(&source(&server), version(2));
-    appears(&path("begun")).await;
-    put(&source(&server), version(3));
+    replace_file(&source(&server), hostile_version(2));
+    wait_for_file(&path("begun")).await;
+    replace_file(&source(&server), hostile_version(3));
     let question = r#"{"action":"other"}"#;
     assert_eq!(peer.ask(question).await, question);
-    put(&path("other.wasm"), version(7));
+    replace_file(&path("other.wasm"), hostile_version(7));
     eventually("the other component is live", || async { count(&server.log, &["live", "plugin=other"]) == 1 }).await;
-    put(&server.site.manifest(), format!("[api]\nid = \"new\"\n{text}{other}{HOSTILE_GRANTS}"));
+    replace_file(&server.site.manifest(), format!("[api]\nid = \"new\"\n{text}{other}{HOSTILE_GRANTS}"));
     eventually("the manifest is live", || async { count(&server.log, &["live", "manifest="]) == 1 }).await;
     assert_eq!(peer.ask("version").await, "00000001");
 
     fs::remove_file(path("hold")).unwrap();
-    until(&mut peer, "version", "00000003").await;
+    ask_until(&mut peer, "version", "00000003").await;
     assert_eq!(count(&server.log, &["building [integrations.guest]"]), 3);
 }
 
 #[tokio::test]
-async fn the_stop_ends_the_build_that_runs_and_all_that_it_has_started() {
+async fn a_stop_ends_a_running_build_and_every_process_it_started() {
     let site = project("cp src/guest.wasm guest.wasm\n. ./src/then.sh");
-    put(&site.path().join("src/then.sh"), "true");
+    replace_file(&site.path().join("src/then.sh"), "true");
     let mut server = site.start(&["dev"]);
-    put(&server.site.path().join("src/then.sh"), "sleep 1000 & echo $! > sleeper.new; mv sleeper.new sleeper; wait");
+    replace_file(
+        &server.site.path().join("src/then.sh"),
+        "sleep 1000 & echo $! > sleeper.new; mv sleeper.new sleeper; wait",
+    );
     let note = server.site.path().join("sleeper");
-    appears(&note).await;
+    wait_for_file(&note).await;
     let sleeper = fs::read_to_string(&note).unwrap().trim().to_owned();
-    assert!(runs(&sleeper));
+    assert!(is_running(&sleeper));
     server.signal("TERM");
-    assert_eq!(server.ended().await, Some(0));
-    eventually("the sleeper has ended", || async { !runs(&sleeper) }).await;
+    assert_eq!(server.wait_for_exit().await, Some(0));
+    eventually("the sleeper has ended", || async { !is_running(&sleeper) }).await;
 }
 
 #[tokio::test]
 async fn a_stop_during_the_first_build_ends_it() {
     let site = project("echo $$ > builder.new; mv builder.new builder; sleep 1000");
     let mut process = site.command(&["dev"]).stderr(Stdio::null()).spawn().unwrap();
-    appears(&site.path().join("builder")).await;
+    wait_for_file(&site.path().join("builder")).await;
     let builder = fs::read_to_string(site.path().join("builder")).unwrap().trim().to_owned();
     let status = std::process::Command::new("kill").arg(process.id().to_string()).status().unwrap();
     assert!(status.success());
     let ended = tokio::task::spawn_blocking(move || process.wait().unwrap());
-    assert_eq!(tokio::time::timeout(PATIENCE, ended).await.unwrap().unwrap().code(), Some(0));
-    eventually("the build has ended", || async { !runs(&builder) }).await;
+    assert_eq!(tokio::time::timeout(TEST_TIMEOUT, ended).await.unwrap().unwrap().code(), Some(0));
+    eventually("the build has ended", || async { !is_running(&builder) }).await;
 }
 
 #[tokio::test]
-async fn a_build_that_writes_among_its_own_sources_does_not_start_itself_for_ever() {
+async fn a_build_that_writes_among_its_own_sources_does_not_restart_itself_forever() {
     let server = project_that_watches(".", "cp src/guest.wasm guest.wasm").start(&["dev"]);
     let mut peer = server.connect("").await;
-    put(&source(&server), version(2));
-    becomes(&mut peer, 2, 1).await;
+    replace_file(&source(&server), hostile_version(2));
+    wait_for_version(&mut peer, 2, 1).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let builds = count(&server.log, &["building [integrations.guest]"]);
-    assert!(builds <= 4, "each change asks for one build, and what it writes for one more: {builds}");
+    assert!(builds <= 4, "each change starts one build, and the files it writes start one more: {builds}");
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(count(&server.log, &["building [integrations.guest]"]), builds);
 }
 
 #[tokio::test]
-async fn an_integration_that_is_new_in_the_manifest_is_built_and_then_live() {
+async fn a_new_integration_in_the_manifest_is_built_and_then_live() {
     let server = project("cp src/guest.wasm guest.wasm").start(&["dev"]);
     let mut peer = server.connect("").await;
     let path = |name: &str| server.site.path().join(name);
@@ -164,12 +167,12 @@ async fn an_integration_that_is_new_in_the_manifest_is_built_and_then_live() {
     let second = "second = { integration = \"second\", route_response = true }\n\
                   [integrations.second]\ncomponent = \"second.wasm\"\n\
                   build = \"cp second/code.wasm second.wasm\"\nwatch = [\"second\"]\n";
-    put(&server.site.manifest(), format!("{text}{second}{HOSTILE_GRANTS}"));
-    server.log.line_with(&["the build of [integrations.second] failed", "the old version keeps serving"]).await;
+    replace_file(&server.site.manifest(), format!("{text}{second}{HOSTILE_GRANTS}"));
+    server.log.wait_for_line(&["the build of [integrations.second] failed", "the old version keeps serving"]).await;
     assert_eq!(peer.ask("version").await, "00000001");
 
     fs::copy(component(ECHO), path("second/code.wasm")).unwrap();
-    server.log.line_with(&["live", "manifest="]).await;
+    server.log.wait_for_line(&["live", "manifest="]).await;
     let question = r#"{"action":"second"}"#;
     assert_eq!(peer.ask(question).await, question);
 }
@@ -208,9 +211,9 @@ sendmessage = {{ integration = "chat", route_response = true }}
     let answer = |words: &str| format!(r#"{{"type":"error","message":"C {words}"}}"#);
     assert_eq!(a.ask(question).await, answer("is not here"));
     let code = fs::read_to_string(&file).unwrap();
-    put(&file, format!("{code}\nthis is not Rust"));
+    replace_file(&file, format!("{code}\nthis is not Rust"));
     let failed = ["the build of [integrations.chat] failed", "the old version keeps serving"];
-    for _ in talks() {
+    for _ in rounds() {
         chat(&mut a, &mut b).await;
         if count(&server.log, &failed) == 1 {
             break;
@@ -218,8 +221,8 @@ sendmessage = {{ integration = "chat", route_response = true }}
     }
     assert!(server.log.text().contains("error: could not compile `chat`"));
 
-    put(&file, code.replace("is not here", "has gone home"));
-    for _ in talks() {
+    replace_file(&file, code.replace("is not here", "has gone home"));
+    for _ in rounds() {
         chat(&mut a, &mut b).await;
         let found = a.ask(question).await;
         if found == answer("has gone home") {
@@ -231,18 +234,18 @@ sendmessage = {{ integration = "chat", route_response = true }}
     assert_eq!(a.text().await, r#"{"type":"left","user":"B"}"#);
 }
 
-/// Some minutes of talk: a real compiler takes its time, and shares the machine with other tests.
-fn talks() -> impl Iterator {
-    let deadline = Instant::now() + 8 * PATIENCE;
+/// Repeats for some minutes, because a real compiler is slow and shares the machine with other tests. Then it panics.
+fn rounds() -> impl Iterator {
+    let deadline = Instant::now() + 8 * TEST_TIMEOUT;
     std::iter::from_fn(move || {
-        assert!(Instant::now() < deadline, "what they wait for never comes");
+        assert!(Instant::now() < deadline, "the build did not finish in time");
         std::thread::sleep(Duration::from_millis(100));
         Some(())
     })
 }
 
-/// A copy of the chat's source beside the real SDK. It is always at the same place, and so is what
-/// is built of it, so that only the first run builds it all.
+/// A copy of the chat plugin's source that uses the real SDK. The copy and its target folder are always at the same
+/// place, so that only the first run builds everything.
 fn chat_source() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (plugins, copy) = (here.join("../plugins"), Path::new(env!("CARGO_TARGET_TMPDIR")).join("chat-source"));
@@ -261,8 +264,8 @@ fn chat_source() -> PathBuf {
     copy
 }
 
-/// Whether a process is there and no mere entry in its parent's table.
-fn runs(id: &str) -> bool {
+/// Whether a process exists and is not a zombie, which is an exited process that its parent has not waited for.
+fn is_running(id: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }

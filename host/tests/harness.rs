@@ -1,4 +1,4 @@
-//! A server for one test: its folder, its manifest, its process, and peers to talk to it.
+//! Starts the real binary for one test: a temporary folder with a manifest, the process, and WebSocket clients (peers).
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -17,52 +17,52 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{self, Message, http};
 
-/// Longer than anything takes on a busy machine; a test that waits so long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a test waits before it fails. It is longer than any step takes on a busy machine.
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub const ECHO: &str = "echo_rust";
 pub const CHAT: &str = "chat";
 pub const PRESENCE: &str = "presence";
 pub const HOSTILE: &str = "hostile";
-pub const DOORMAN: &str = "doorman";
+pub const TEST_AUTHORIZER: &str = "test_authorizer";
 pub const TICKET: &str = "ticket";
 
-/// A component for wasm32-wasip2, as `cargo xtask guests` builds it.
+/// The path of a component for wasm32-wasip2 that `cargo xtask guests` has built.
 pub fn component(name: &str) -> PathBuf {
-    let of_tests = [HOSTILE, DOORMAN].contains(&name);
-    let folder = if of_tests { "tests/guests/target" } else { "../plugins/target" };
-    built(&format!("{folder}/wasm32-wasip2/release/{name}.wasm"))
+    let is_test_guest = [HOSTILE, TEST_AUTHORIZER].contains(&name);
+    let folder = if is_test_guest { "tests/guests/target" } else { "../plugins/target" };
+    built_file(&format!("{folder}/wasm32-wasip2/release/{name}.wasm"))
 }
 
-/// The core module that the lean target makes of echo-rust.
+/// The path of echo-rust as a core module for wasm32-unknown-unknown (the lean target).
 pub fn lean_echo() -> PathBuf {
-    built("../plugins/target/wasm32-unknown-unknown/release/echo_rust.wasm")
+    built_file("../plugins/target/wasm32-unknown-unknown/release/echo_rust.wasm")
 }
 
-fn built(path: &str) -> PathBuf {
+fn built_file(path: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    assert!(path.exists(), "{} is not there: run `cargo xtask guests`", path.display());
+    assert!(path.exists(), "{} does not exist: run `cargo xtask guests`", path.display());
     path
 }
 
-/// The manifest's part for the hostile guest, with every grant it can use.
+/// The keys that grant the hostile guest everything it can use. They belong into its `[integrations.NAME]`.
 pub const HOSTILE_GRANTS: &str = r#"
 grants = ["connections", "connection-store"]
 buckets = ["ends", "shared"]
 allowed_hosts = ["http://127.0.0.1:9"]
 "#;
 
-/// A manifest in which one integration serves every route, with route responses.
+/// A manifest in which one integration serves every route, with a route response for `$default`.
 ///
-/// `integration` is what stands in its table beside the component; `rest` is what stands before.
-pub fn manifest(component: &Path, rest: &str, integration: &str) -> String {
+/// `sections` is manifest text that comes first, such as `[server]`. `keys` are further keys of the integration.
+pub fn manifest(component: &Path, sections: &str, keys: &str) -> String {
     format!(
         r#"
-{rest}
+{sections}
 
 [integrations.guest]
 component = {component:?}
-{integration}
+{keys}
 
 [routes]
 "$connect" = "guest"
@@ -72,7 +72,7 @@ component = {component:?}
     )
 }
 
-/// A folder with a manifest, and a code cache that all tests share.
+/// A temporary folder with a manifest. The cache of compiled code is shared by all tests.
 #[derive(Clone)]
 pub struct Site {
     folder: Arc<TempDir>,
@@ -85,22 +85,22 @@ impl Site {
         site
     }
 
-    /// The hostile guest behind every route.
+    /// A manifest in which the hostile guest serves every route.
     pub fn hostile() -> Self {
         Self::hostile_with("")
     }
 
-    /// The same with what `rest` says of the API, the server and its connections.
-    pub fn hostile_with(rest: &str) -> Self {
-        Self::new(&manifest(&component(HOSTILE), rest, HOSTILE_GRANTS))
+    /// As `hostile`, with `sections` such as `[api]`, `[server]` and `[connection]` before the integration.
+    pub fn hostile_with(sections: &str) -> Self {
+        Self::new(&manifest(&component(HOSTILE), sections, HOSTILE_GRANTS))
     }
 
-    /// The hostile guest as the integrations `guest` and `hasty`, which has 500 ms for an event,
-    /// and these routes to them.
-    pub fn hostile_routes(rest: &str, routes: &str) -> Self {
+    /// A manifest with the hostile guest as two integrations, for the given routes:
+    /// `guest`, and `hasty`, whose timeout is 500 ms.
+    pub fn hostile_routes(sections: &str, routes: &str) -> Self {
         let component = component(HOSTILE);
         Self::new(&format!(
-            "{rest}\n[integrations.guest]\ncomponent = {component:?}\n{HOSTILE_GRANTS}\n\
+            "{sections}\n[integrations.guest]\ncomponent = {component:?}\n{HOSTILE_GRANTS}\n\
             [integrations.hasty]\ncomponent = {component:?}\ntimeout = \"500ms\"\n{HOSTILE_GRANTS}\n\
             [routes]\n{routes}"
         ))
@@ -114,7 +114,7 @@ impl Site {
         self.folder.path().join("jackfield.toml")
     }
 
-    /// A verb of the binary in this folder.
+    /// A command that runs the binary in this folder, with these arguments.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_jackfield"));
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
@@ -123,30 +123,30 @@ impl Site {
         command
     }
 
-    /// Runs a verb to its end: exit code, stdout, stderr.
+    /// Runs the binary to its end. Returns the exit code, stdout and stderr.
     pub fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         let output = self.command(arguments).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
     }
 
-    /// Starts `serve` on a free port, whatever the manifest says.
+    /// Starts `serve` on a free port, which takes precedence over the port in the manifest.
     pub fn serve(self) -> Server {
         self.start(&["serve"])
     }
 
-    /// Starts `serve` or `dev` with further arguments, and waits until it listens.
+    /// Starts `serve` or `dev` with these arguments, and waits until the server listens.
     pub fn start(self, arguments: &[&str]) -> Server {
         let command = self.command(arguments);
         self.launch(command)
     }
 
-    /// The same with a command that was changed.
+    /// As `start`, with a command that the caller has prepared.
     pub fn launch(self, command: Command) -> Server {
         self.launch_at(command, "127.0.0.1:0")
     }
 
-    /// Starts `serve` with further arguments where others can reach it.
+    /// Starts `serve` with further arguments on every network interface, not on loopback alone.
     pub fn serve_publicly(self, arguments: &[&str]) -> Server {
         let mut command = self.command(&["serve"]);
         command.args(arguments);
@@ -171,13 +171,13 @@ impl Site {
         if address.ip().is_unspecified() {
             address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
         }
-        let said = Log::default();
-        said.follow(stdout);
-        Server { site: self, process, address, log, said }
+        let rest_of_stdout = Log::default();
+        rest_of_stdout.follow(stdout);
+        Server { site: self, process, address, log, stdout: rest_of_stdout }
     }
 }
 
-/// What a server has said so far, on stderr or on stdout.
+/// The lines that a server has printed so far, on stderr or on stdout.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<String>>);
 
@@ -197,9 +197,9 @@ impl Log {
         self.0.lock().unwrap().clone()
     }
 
-    /// Waits until a line has all of these words; returns it.
-    pub async fn line_with(&self, words: &[&str]) -> String {
-        let deadline = Instant::now() + PATIENCE;
+    /// Waits until a line contains all of these words, and returns the first such line.
+    pub async fn wait_for_line(&self, words: &[&str]) -> String {
+        let deadline = Instant::now() + TEST_TIMEOUT;
         loop {
             let text = self.text();
             if let Some(line) = text.lines().find(|line| words.iter().all(|word| line.contains(word))) {
@@ -211,14 +211,15 @@ impl Log {
     }
 }
 
-/// A running server. Dropping it kills the process that it started.
+/// A running server. Dropping it kills the process.
 pub struct Server {
     pub site: Site,
     pub process: Child,
     pub address: SocketAddr,
+    /// The lines on stderr.
     pub log: Log,
-    /// What came on stdout after the line that it listens.
-    pub said: Log,
+    /// The lines on stdout after the one that reports the address.
+    pub stdout: Log,
 }
 
 impl Drop for Server {
@@ -231,16 +232,16 @@ impl Drop for Server {
     }
 }
 
-/// An HTTP answer, as it came.
+/// An HTTP response: the status, the whole head as text, and the body.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpResponse {
     pub status: u16,
     pub head: String,
     pub body: String,
 }
 
-impl Answer {
-    /// A header's value, whatever the case of its name.
+impl HttpResponse {
+    /// The value of the first header of this name, whose case does not matter.
     pub fn header(&self, name: &str) -> Option<&str> {
         let fields = self.head.lines().filter_map(|line| line.split_once(": "));
         fields.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
@@ -248,17 +249,17 @@ impl Answer {
 }
 
 impl Server {
-    /// Opens a connection to the stage, with a query string such as `?userId=A`.
+    /// Opens a WebSocket connection to the stage `dev`, with a query string such as `?userId=A`.
     pub async fn connect(&self, query: &str) -> Peer {
         self.try_connect(query, &[]).await.unwrap_or_else(|status| panic!("refused with {status}"))
     }
 
-    /// The same with headers; a refusal is the status.
+    /// As `connect`, with headers. A rejected handshake is an error with its HTTP status.
     pub async fn try_connect(&self, query: &str, headers: &[(&'static str, &str)]) -> Result<Peer, u16> {
         self.try_connect_to(&format!("/dev{query}"), headers).await
     }
 
-    /// The same to another path than that of the stage `dev`.
+    /// As `try_connect`, for any path.
     pub async fn try_connect_to(&self, path: &str, headers: &[(&'static str, &str)]) -> Result<Peer, u16> {
         let mut request = format!("ws://{}{path}", self.address).into_client_request().unwrap();
         for (name, value) in headers {
@@ -267,36 +268,37 @@ impl Server {
         let stream = TcpStream::connect(self.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let connecting = tokio_tungstenite::client_async(request, stream);
-        match tokio::time::timeout(PATIENCE, connecting).await.expect("the upgrade takes too long") {
+        match tokio::time::timeout(TEST_TIMEOUT, connecting).await.expect("the upgrade takes too long") {
             Ok((socket, response)) => Ok(Peer { socket, response }),
             Err(tungstenite::Error::Http(response)) => Err(response.status().as_u16()),
             Err(error) => panic!("the upgrade failed: {error}"),
         }
     }
 
-    /// One HTTP request on a connection of its own, sent to the byte; the answer to its end.
-    pub async fn http(&self, request: &str) -> Answer {
+    /// Sends the bytes of one HTTP request on a new TCP connection. Reads the response until the server closes it.
+    pub async fn http(&self, request: &str) -> HttpResponse {
         self.http_at(self.address, request).await
     }
 
-    /// The same to another of its listeners.
-    pub async fn http_at(&self, address: SocketAddr, request: &str) -> Answer {
+    /// As `http`, for another listener of the server.
+    pub async fn http_at(&self, address: SocketAddr, request: &str) -> HttpResponse {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut bytes = Vec::new();
-        tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("no answer").unwrap();
+        tokio::time::timeout(TEST_TIMEOUT, stream.read_to_end(&mut bytes)).await.expect("no response").unwrap();
         let text = String::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-        let status = head.split(' ').nth(1).unwrap_or_else(|| panic!("no answer: {text:?}")).parse().unwrap();
-        Answer { status, head: head.to_owned(), body: body.to_owned() }
+        let status = head.split(' ').nth(1).unwrap_or_else(|| panic!("no HTTP response: {text:?}")).parse().unwrap();
+        HttpResponse { status, head: head.to_owned(), body: body.to_owned() }
     }
 
-    /// `POST /dev/@connections/{id}` with this body.
-    pub async fn post(&self, id: &str, body: &str) -> Answer {
-        self.manage("POST", &format!("/dev/@connections/{id}"), body).await
+    /// Sends `POST /dev/@connections/{id}` with this body.
+    pub async fn post(&self, id: &str, body: &str) -> HttpResponse {
+        self.request("POST", &format!("/dev/@connections/{id}"), body).await
     }
 
-    pub async fn manage(&self, method: &str, path: &str, body: &str) -> Answer {
+    /// Sends one HTTP request with a body, such as a call of `@connections`.
+    pub async fn request(&self, method: &str, path: &str, body: &str) -> HttpResponse {
         let length = body.len();
         self.http(&format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
@@ -304,10 +306,10 @@ impl Server {
         .await
     }
 
-    /// What the hostile guest was told of the end of a connection, once it was: code and reason,
-    /// a line for each time that it was told. Asked on a connection of its own.
-    pub async fn end_of(&self, id: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+    /// Waits until the hostile guest has handled `$disconnect` for a connection, and returns what it recorded:
+    /// one line for each time, with close code and reason. The question is sent on a new connection.
+    pub async fn wait_for_disconnect(&self, id: &str) -> String {
+        let deadline = Instant::now() + TEST_TIMEOUT;
         loop {
             let mut peer = self.connect("").await;
             let end = peer.ask(&format!("ended {id}")).await;
@@ -315,31 +317,31 @@ impl Server {
             if end != "none" {
                 return end;
             }
-            assert!(Instant::now() < deadline, "the end of {id} was never told");
+            assert!(Instant::now() < deadline, "$disconnect never ran for {id}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Sends a signal, such as `TERM`.
+    /// Sends a signal, such as `TERM`, to the process.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.process.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
-    /// Waits for the end of the process; its exit code.
-    pub async fn ended(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + PATIENCE;
+    /// Waits until the process exits, and returns its exit code.
+    pub async fn wait_for_exit(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + TEST_TIMEOUT;
         loop {
             if let Some(status) = self.process.try_wait().unwrap() {
                 return status.code();
             }
-            assert!(Instant::now() < deadline, "the server does not end");
+            assert!(Instant::now() < deadline, "the server does not exit");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 }
 
-/// The far end of a connection.
+/// A WebSocket client, connected to the server.
 pub struct Peer {
     pub socket: WebSocketStream<TcpStream>,
     pub response: http::Response<Option<Vec<u8>>>,
@@ -350,10 +352,10 @@ impl Peer {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
-    /// The next frame that is not a ping or a pong; `None` when the connection is over.
+    /// Receives the next message, skipping pings and pongs. `None` means that the connection has ended.
     pub async fn next(&mut self) -> Option<Message> {
         loop {
-            let next = tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("nothing comes");
+            let next = tokio::time::timeout(TEST_TIMEOUT, self.socket.next()).await.expect("no message arrived");
             match next {
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(Ok(message)) => return Some(message),
@@ -362,7 +364,7 @@ impl Peer {
         }
     }
 
-    /// The next message, which must be text.
+    /// Receives the next message, which must be text.
     pub async fn text(&mut self) -> String {
         match self.next().await {
             Some(Message::Text(text)) => text.to_string(),
@@ -370,18 +372,18 @@ impl Peer {
         }
     }
 
-    /// Sends a message and takes the next one.
+    /// Sends a text message and receives the next one.
     pub async fn ask(&mut self, text: &str) -> String {
         self.send(text).await;
         self.text().await
     }
 
-    /// What the hostile guest says this connection's id is.
+    /// Asks the hostile guest for the id of this connection.
     pub async fn id(&mut self) -> String {
         self.ask("id").await
     }
 
-    /// The code and the reason with which the server closes; 1006 where there is no close frame.
+    /// Waits until the server closes. Returns the code and the reason; 1006 if there was no close frame.
     pub async fn closed(&mut self) -> (u16, String) {
         loop {
             match self.next().await {
@@ -393,7 +395,7 @@ impl Peer {
         }
     }
 
-    /// Closes from this end, and waits for the server's answer.
+    /// Sends a close frame, and waits until the server has closed too.
     pub async fn close(mut self, code: u16, reason: &str) {
         let frame = CloseFrame { code: code.into(), reason: reason.into() };
         self.socket.close(Some(frame)).await.unwrap();
@@ -401,11 +403,11 @@ impl Peer {
     }
 }
 
-/// Waits until `check` says yes.
+/// Waits until `check` returns `true`. `what` names the condition in the panic message.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while !check().await {
-        assert!(Instant::now() < deadline, "it never came to be that {what}");
+        assert!(Instant::now() < deadline, "timed out waiting until {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -1,6 +1,6 @@
-//! Integrations over TLS: whom they believe, and what is told of whom they do not.
+//! Integrations over TLS: which server certificates are trusted, and what is reported about the others.
 //!
-//! The servers have certificates of authorities that were made here, a moment ago.
+//! Each test makes its own certificate authorities, which sign the certificates of its servers.
 
 use std::fs;
 use std::io;
@@ -18,9 +18,9 @@ use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::server::TlsStream;
 
 use crate::backend::Backend;
-use crate::harness::{Server, Site, eventually};
+use crate::harness::{Server, Site};
 
-/// Somebody who signs certificates.
+/// A certificate authority.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -31,12 +31,12 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// Writes what an operator has of it.
+    /// Writes the certificate of the authority as PEM, as an operator has it.
     fn write(&self, path: &Path) {
         fs::write(path, self.0.pem()).unwrap();
     }
 
-    /// A server on loopback, of which it says that it is `name`.
+    /// Starts a server on loopback whose certificate, signed by this authority, is for `name`.
     async fn backend(&self, name: &str) -> Backend {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
@@ -48,7 +48,7 @@ impl Authority {
             .with_single_cert(vec![certificate.der().clone()], key)
             .unwrap();
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        Backend::on(tcp.local_addr().unwrap(), Tls { tcp, acceptor: TlsAcceptor::from(Arc::new(config)) })
+        Backend::serve_on(tcp.local_addr().unwrap(), Tls { tcp, acceptor: TlsAcceptor::from(Arc::new(config)) })
     }
 }
 
@@ -64,7 +64,7 @@ impl Listener for Tls {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             let (stream, address) = self.tcp.accept().await.unwrap();
-            // Whoever does not believe the certificate hangs up.
+            // A client that does not trust the certificate hangs up.
             if let Ok(stream) = self.acceptor.accept(stream).await {
                 return (stream, address);
             }
@@ -76,7 +76,7 @@ impl Listener for Tls {
     }
 }
 
-/// `$connect` is a mock's, so that only messages go out.
+/// There is no `$connect` route, so that the servers get nothing but messages.
 fn manifest(backend: &Backend, keys: &str) -> String {
     let port = backend.address.port();
     format!(
@@ -88,31 +88,32 @@ fn manifest(backend: &Backend, keys: &str) -> String {
     )
 }
 
-const MESSAGE_OF_FUNCTION: &str = r#"{"action":"function"}"#;
+const MESSAGE_TO_FUNCTION: &str = r#"{"action":"function"}"#;
 
-/// Nobody got what a peer sent, its connection stays, and the log says why and what to do.
-async fn assert_distrusted(server: &Server, backend: &Backend, why: &str) {
+/// Checks that no message was sent to the server, that the peer stays connected, and that the log says why and what to
+/// do.
+async fn assert_not_trusted(server: &Server, backend: &Backend, why: &str) {
     let mut peer = server.connect("").await;
-    for message in ["hello", MESSAGE_OF_FUNCTION] {
+    for message in ["hello", MESSAGE_TO_FUNCTION] {
         let frame = peer.ask(message).await;
         assert!(frame.starts_with(r#"{"message": "Internal server error", "connectionId":""#), "{frame}");
     }
-    let advice = "the server's certificate is not trusted; an authority of your own is named by ca_file";
+    let advice = "the server's certificate is not trusted; name a certificate authority of your own with ca_file";
     for plugin in ["plugin=back", "plugin=function"] {
-        server.log.line_with(&["WARN", plugin, advice, why]).await;
+        server.log.wait_for_line(&["WARN", plugin, advice, why]).await;
     }
-    assert!(backend.take().is_empty(), "somebody who is not believed was sent a message");
+    assert!(backend.take_requests().is_empty(), "a server that is not trusted got a message");
 }
 
 #[tokio::test]
-async fn a_certificate_that_no_public_authority_signed_is_not_believed_and_the_log_says_what_to_do() {
+async fn a_certificate_of_a_private_authority_is_not_trusted_and_the_log_says_what_to_do() {
     let backend = Authority::new("own").backend("localhost").await;
     let server = Site::new(&manifest(&backend, "")).serve();
-    assert_distrusted(&server, &backend, "UnknownIssuer").await;
+    assert_not_trusted(&server, &backend, "UnknownIssuer").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_authority_of_the_operators_own_is_believed_where_the_manifest_names_it() {
+async fn a_private_authority_is_trusted_if_the_manifest_names_it() {
     let authority = Authority::new("own");
     let backend = authority.backend("localhost").await;
     let site = Site::new(&manifest(&backend, "ca_file = \"ca.pem\""));
@@ -121,63 +122,63 @@ async fn an_authority_of_the_operators_own_is_believed_where_the_manifest_names_
     assert_eq!((code, &*stderr), (0, ""));
     let (code, stdout, stderr) = site.run(&["invoke", "$default", "--body", "hello"]);
     assert!(code == 0 && stdout.contains("hello"), "{stdout}{stderr}");
-    assert_eq!(backend.one().await.body, "hello");
+    assert_eq!(backend.only_request().await.body, "hello");
 
     let server = site.serve();
     let mut peer = server.connect("").await;
     assert_eq!(peer.ask("größer").await, "größer");
-    assert_eq!(backend.one().await.uri, "/messages");
-    assert_eq!(peer.ask(MESSAGE_OF_FUNCTION).await, MESSAGE_OF_FUNCTION);
-    assert_eq!(backend.one().await.uri, "/function");
+    assert_eq!(backend.only_request().await.uri, "/messages");
+    assert_eq!(peer.ask(MESSAGE_TO_FUNCTION).await, MESSAGE_TO_FUNCTION);
+    assert_eq!(backend.only_request().await.uri, "/function");
 }
 
 #[tokio::test]
-async fn an_authority_speaks_for_those_whom_it_names_and_no_others() {
+async fn a_certificate_for_another_host_is_not_trusted() {
     let authority = Authority::new("own");
     let backend = authority.backend("other.example").await;
     let site = Site::new(&manifest(&backend, "ca_file = \"ca.pem\""));
     authority.write(&site.path().join("ca.pem"));
-    assert_distrusted(&site.serve(), &backend, "localhost").await;
+    assert_not_trusted(&site.serve(), &backend, "localhost").await;
 }
 
 #[tokio::test]
-async fn another_authority_is_believed_from_the_save_on_and_a_file_that_is_none_changes_nothing() {
+async fn a_saved_ca_file_is_used_at_once_and_an_invalid_one_changes_nothing() {
     let (old, new) = (Authority::new("old"), Authority::new("new"));
     let backend = new.backend("localhost").await;
     let site = Site::new(&manifest(&backend, "ca_file = \"ca.pem\""));
     let file = site.path().join("ca.pem");
     old.write(&file);
     let server = site.serve();
-    assert_distrusted(&server, &backend, "UnknownIssuer").await;
+    assert_not_trusted(&server, &backend, "UnknownIssuer").await;
     let mut peer = server.connect("").await;
 
     new.write(&file);
-    server.log.line_with(&["live", "ca_files=ca.pem", "deployment=2"]).await;
+    server.log.wait_for_line(&["live", "ca_files=ca.pem", "deployment=2"]).await;
     assert_eq!(peer.ask("hello").await, "hello", "on the connection that was open");
 
     fs::write(&file, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
-    let told = ["ERROR", "jackfield.toml:4: [integrations.back] ca.pem: its certificate 1 cannot be read: "];
-    server.log.line_with(&[&told[..], &["the old version keeps serving"]].concat()).await;
+    let error = ["ERROR", "jackfield.toml:4: [integrations.back] ca.pem: cannot parse its certificate 1: "];
+    server.log.wait_for_line(&[&error[..], &["the old version keeps serving"]].concat()).await;
     assert_eq!(peer.ask("still here").await, "still here");
     new.write(&file);
-    server.log.line_with(&["the models and authorities are again as they are served"]).await;
+    server.log.wait_for_line(&["the models and authorities match the served version again"]).await;
 }
 
 #[tokio::test]
-async fn a_file_of_authorities_that_is_not_there_or_empty_is_told_with_its_line() {
+async fn a_missing_or_empty_ca_file_is_reported_with_its_line() {
     let backend = Authority::new("own").backend("localhost").await;
     let site = Site::new(&manifest(&backend, "ca_file = \"ca.pem\""));
-    for (content, told) in [
-        (None, "it is not there; put it there, or name another file"),
-        (Some(""), "found no certificate, expected -----BEGIN CERTIFICATE----- and what follows"),
+    for (content, problem) in [
+        (None, "file not found; create it, or name another file"),
+        (Some(""), "found no certificate, expected a PEM block that begins with -----BEGIN CERTIFICATE-----"),
     ] {
         content.iter().for_each(|content| fs::write(site.path().join("ca.pem"), content).unwrap());
         for verb in ["check", "serve"] {
             let (code, stdout, stderr) = site.run(&[verb]);
-            let expected = format!("jackfield.toml:4: [integrations.back] ca.pem: {told}");
+            let expected = format!("jackfield.toml:4: [integrations.back] ca.pem: {problem}");
             assert!(code == 1 && stdout.is_empty() && stderr.contains(&expected), "{verb}: {stderr}");
-            assert_eq!(stderr.matches(told).count(), 1, "one file is told once: {stderr}");
+            assert_eq!(stderr.matches(problem).count(), 1, "one file is reported once: {stderr}");
         }
     }
-    eventually("nothing was sent", || async { backend.take().is_empty() }).await;
+    assert!(backend.take_requests().is_empty(), "check and serve send nothing");
 }

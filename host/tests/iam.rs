@@ -1,4 +1,4 @@
-//! Handshakes that an access key has signed: in headers, or in the query, as a browser has it.
+//! Handshakes signed with an access key: in the headers, or in the query, which is the only way for a browser.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -15,7 +15,7 @@ const UPGRADE: [(&str, &str); 4] = [
     ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
 ];
 
-/// A second key, which may call `@connections` and sign no handshake.
+/// A second key, which may call `@connections` but may not sign a handshake.
 const MANAGER: &str = "AKIDMANAGER";
 
 fn keys() -> String {
@@ -35,13 +35,14 @@ fn signed_site() -> Site {
     ))
 }
 
-/// The status of a handshake that is signed in its headers.
+/// Signs a handshake in its headers, sends it, and returns the status of the response.
 async fn handshake(server: &Server, signer: &Signer, path: &str) -> u16 {
     let head = signer.head(&Request { method: "GET", path, body: "", headers: &UPGRADE });
-    // The upgrade asks for a connection of its own kind.
+    // `Connection: close` would contradict the `Connection: Upgrade` of the handshake.
     status(server, &head.replace("Connection: close\r\n", "")).await
 }
 
+/// Sends a request, and returns the status of the response.
 async fn status(server: &Server, head: &str) -> u16 {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -51,7 +52,7 @@ async fn status(server: &Server, head: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn a_handshake_that_a_user_has_signed_comes_in_and_any_other_is_forbidden() {
+async fn a_signed_handshake_is_accepted_and_any_other_is_forbidden() {
     let server = signed_site().serve();
     let signer = Signer::default();
     assert_eq!(handshake(&server, &signer, "/dev").await, 101);
@@ -62,13 +63,13 @@ async fn a_handshake_that_a_user_has_signed_comes_in_and_any_other_is_forbidden(
     let manager = Signer { key: MANAGER, ..signer.clone() };
     for (what, signer, why) in [
         ("another secret", &guess, "the signature is wrong"),
-        ("a key that is not there", &stranger, "there is no access key \"AKIDOTHER\" that may do this"),
-        ("a key for @connections", &manager, "there is no access key \"AKIDMANAGER\" that may do this"),
+        ("a key that is not there", &stranger, "no access key \"AKIDOTHER\" is allowed to do this"),
+        ("a key for @connections", &manager, "no access key \"AKIDMANAGER\" is allowed to do this"),
         ("yesterday", &Signer::seconds_ago(24 * 60 * 60), "it was signed 86"),
         ("tomorrow", &Signer::seconds_ahead(24 * 60 * 60), "s in the future"),
     ] {
         assert_eq!(handshake(&server, signer, "/dev").await, 403, "{what}");
-        server.log.line_with(&["a peer is not let in: its signature is not believed", why]).await;
+        server.log.wait_for_line(&["rejected handshake: invalid signature", why]).await;
     }
     let head = signer.head(&Request { method: "GET", path: "/dev?room=general", body: "", headers: &UPGRADE });
     let changed = head.replace("room=general", "room=secret").replace("Connection: close\r\n", "");
@@ -77,10 +78,10 @@ async fn a_handshake_that_a_user_has_signed_comes_in_and_any_other_is_forbidden(
 }
 
 #[tokio::test]
-async fn the_signature_may_stand_in_the_query_until_it_expires() {
+async fn the_signature_may_be_in_the_query_until_it_expires() {
     let server = signed_site().serve();
     let fresh = Signer::default().presigned("GET", "/dev", Some(60));
-    // The host that was signed.
+    // The Host header must be the one that was signed.
     let host = [("host", "localhost")];
     let status = async |path: &str| {
         let head = format!("GET {path} HTTP/1.1\r\n");
@@ -88,13 +89,13 @@ async fn the_signature_may_stand_in_the_query_until_it_expires() {
         status(&server, &format!("{head}{fields}\r\n")).await
     };
     assert_eq!(status(&fresh).await, 101);
-    assert_eq!(status(&format!("{fresh}&room=general")).await, 403, "what was added was not signed");
+    assert_eq!(status(&format!("{fresh}&room=general")).await, 403, "the added parameter was not signed");
     assert_eq!(status(&Signer::seconds_ago(120).presigned("GET", "/dev", Some(60))).await, 403);
     assert_eq!(status(&Signer::default().presigned("POST", "/dev", Some(60))).await, 403);
 }
 
 #[tokio::test]
-async fn who_signed_is_told_with_every_event_and_may_not_call_connections() {
+async fn events_have_the_signing_user_who_may_not_call_connections() {
     let functions = Functions::start().await;
     let address = functions.address;
     let site = Site::new(&format!(
@@ -114,9 +115,9 @@ async fn who_signed_is_told_with_every_event_and_may_not_call_connections() {
         assert_eq!(identity[key], value);
     }
     assert!(connect["requestContext"]["authorizer"].is_null());
-    server.said.line_with(&[&format!(" alice {arn} 200")]).await;
+    server.stdout.wait_for_line(&[&format!(" alice {arn} 200")]).await;
     assert_eq!(server.try_connect("", &[]).await.err(), Some(403));
-    server.said.line_with(&[" - - 403"]).await;
+    server.stdout.wait_for_line(&[" - - 403"]).await;
 
     let path = "/dev/@connections/L0SM9cOFvHcCIhw%3D";
     assert_eq!(signer.send(&server, "POST", path, "hello").await.status, 403);
@@ -125,10 +126,10 @@ async fn who_signed_is_told_with_every_event_and_may_not_call_connections() {
 }
 
 #[tokio::test]
-async fn a_component_is_told_who_signed_as_the_principal() {
+async fn a_component_gets_the_signing_user_as_the_principal() {
     let server = signed_site().serve();
     let path = Signer::default().presigned("GET", "/dev", Some(60));
-    // The host that was signed.
+    // The Host header must be the one that was signed.
     let request = format!("ws://localhost{path}").into_client_request().unwrap();
     let stream = TcpStream::connect(server.address).await.unwrap();
     let (socket, response) = tokio_tungstenite::client_async(request, stream).await.unwrap();
@@ -137,11 +138,11 @@ async fn a_component_is_told_who_signed_as_the_principal() {
 }
 
 #[tokio::test]
-async fn an_authorizer_that_nobody_can_satisfy_is_warned_of() {
+async fn check_warns_about_an_iam_authorizer_without_a_usable_key() {
     let text = "[authorizers.signed]\ntype = \"iam\"\n[integrations.m]\ntype = \"mock\"\n[routes]\n\
                 \"$connect\" = { integration = \"m\", authorizer = \"signed\" }\n";
     let (code, _, stderr) = Site::new(text).run(&["check"]);
     assert_eq!(code, 0, "{stderr}");
-    assert!(stderr.contains("[authorizers.signed]: found no access key that may sign a handshake"), "{stderr}");
+    assert!(stderr.contains("[authorizers.signed]: found no access key that can sign a handshake"), "{stderr}");
     assert!(stderr.contains("actions = [\"execute-api:Invoke\"]"), "{stderr}");
 }

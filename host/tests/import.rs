@@ -1,7 +1,7 @@
-//! `jackfield import`: templates of others, and what becomes of them.
+//! `jackfield import`: converts templates of CloudFormation, SAM and the Serverless Framework into manifests.
 //!
-//! The manifests that are expected stand beside the templates. With `WRITE_EXPECTED=1` what comes out
-//! is written there instead; read the difference before it is committed.
+//! The expected manifests are next to the templates in host/tests/import. With `WRITE_EXPECTED=1` the tests replace
+//! them with the actual output; read the diff before you commit it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,8 +28,8 @@ fn site_with(text: &str) -> Site {
 }
 
 #[test]
-fn a_template_becomes_the_manifest_that_stands_beside_it() {
-    for (name, made) in [
+fn a_template_is_converted_to_the_expected_manifest() {
+    for (name, summary) in [
         ("chat.yaml", "5 routes, 4 integrations; 14 without a counterpart, listed at its end"),
         ("everything.json", "4 routes, 4 integrations, 2 schemas; 41 without a counterpart, listed at its end"),
         ("sam.yaml", "3 routes, 2 integrations; 7 without a counterpart, listed at its end"),
@@ -39,27 +39,28 @@ fn a_template_becomes_the_manifest_that_stands_beside_it() {
         let site = site(name);
         let (code, stdout, stderr) = site.run(&["import", name, "-o", "jackfield.toml"]);
         assert_eq!(code, 0, "{name}: {stderr}");
-        assert_eq!(stdout, format!("jackfield.toml is made: {made}. Next:\n\n  jackfield check jackfield.toml\n"));
+        assert_eq!(stdout, format!("created jackfield.toml: {summary}. Next:\n\n  jackfield check jackfield.toml\n"));
         let manifest = fs::read_to_string(site.manifest()).unwrap();
         let expected = template(name).with_extension("toml");
         if std::env::var_os("WRITE_EXPECTED").is_some() {
             fs::write(&expected, &manifest).unwrap();
         }
         assert_eq!(manifest, fs::read_to_string(expected).unwrap(), "{name}");
-        // What stderr lists stands at the end of the manifest too.
+        // Each warning on stderr is also listed at the end of the manifest.
         for line in stderr.lines() {
-            let told = line.strip_prefix(&format!("warning: {name}:")).unwrap_or_else(|| panic!("{line}"));
-            let (place, told) = told.split_once(' ').map(|(place, told)| (place.trim_end_matches(':'), told)).unwrap();
+            let warning = line.strip_prefix(&format!("warning: {name}:")).unwrap_or_else(|| panic!("{line}"));
+            let (place, text) = warning.split_once(' ').unwrap();
+            let place = place.trim_end_matches(':');
             let place = if place.is_empty() { "-" } else { place };
-            assert!(manifest.contains(&format!("\n# {place:>5}  {told}\n")), "{line}\n{manifest}");
+            assert!(manifest.contains(&format!("\n# {place:>5}  {text}\n")), "{line}\n{manifest}");
         }
-        let list = manifest.lines().skip_while(|line| !line.starts_with("# What has no counterpart, by")).skip(2);
+        let list = manifest.lines().skip_while(|line| !line.starts_with("# Without a counterpart, by")).skip(2);
         assert_eq!(stderr.lines().count(), list.count(), "{name}");
     }
 }
 
 #[tokio::test]
-async fn what_is_made_of_a_template_can_be_served() {
+async fn an_imported_manifest_can_be_served() {
     let site = site("mock.yaml");
     let (code, _, stderr) = site.run(&["import", "mock.yaml", "--output", "jackfield.toml"]);
     assert_eq!((code, &*stderr), (0, ""));
@@ -75,7 +76,7 @@ async fn what_is_made_of_a_template_can_be_served() {
 }
 
 #[test]
-fn what_nothing_here_can_do_is_missing_until_somebody_writes_it() {
+fn check_reports_what_is_still_missing_after_an_import() {
     let text = fs::read_to_string(template("chat.yaml")).unwrap();
     let text = text.replace("AuthorizationType: CUSTOM", "AuthorizationType: NONE").replace("AuthorizerType:", "Kind:");
     let text = text.replace("AWS::ApiGatewayV2::Authorizer", "Custom::Nothing");
@@ -83,7 +84,7 @@ fn what_nothing_here_can_do_is_missing_until_somebody_writes_it() {
     assert_eq!(site.run(&["import", "template.yaml", "-o", "chat.toml"]).0, 0);
     let (code, _, stderr) = site.run(&["check", "chat.toml"]);
     assert_eq!(code, 1);
-    assert!(stderr.contains("[integrations.StoreIntegration] StoreIntegration.wasm: it is not there"), "{stderr}");
+    assert!(stderr.contains("[integrations.StoreIntegration] StoreIntegration.wasm: file not found"), "{stderr}");
     let variable = "found the stage variable BillingHost, which the stage prod does not have";
     assert!(stderr.contains(variable), "{stderr}");
 }
@@ -94,13 +95,13 @@ fn without_an_output_the_manifest_goes_to_stdout_and_no_file_is_written() {
     let (code, stdout, stderr) = site.run(&["import", "mock.yaml"]);
     assert_eq!((code, &*stderr), (0, ""));
     let expected = fs::read_to_string(template("mock.toml")).unwrap();
-    let note = "# The files of the schemas are written with `--output FILE`.\n[models.hello]";
+    let note = "# The schema files are only written with `--output FILE`.\n[models.hello]";
     assert_eq!(stdout, expected.replace("[models.hello]", note));
     assert_eq!(fs::read_dir(site.path()).unwrap().count(), 1);
 }
 
 #[test]
-fn parameters_and_the_endpoint_are_those_of_the_command_line() {
+fn parameters_and_the_endpoint_come_from_the_command_line() {
     let arguments =
         ["--parameter", "BillingHost=billing.example", "-p", "Stage=beta", "--endpoint", "http://127.0.0.1:4566"];
     let (code, stdout, stderr) = site("chat.yaml").run(&[&["import", "chat.yaml"], &arguments[..]].concat());
@@ -123,21 +124,21 @@ fn parameters_and_the_endpoint_are_those_of_the_command_line() {
 }
 
 #[test]
-fn no_file_that_is_there_is_written_over_unless_it_is_said() {
-    for there in ["jackfield.toml", "schemas/hello.json"] {
+fn an_existing_file_is_not_overwritten_without_force() {
+    for existing in ["jackfield.toml", "schemas/hello.json"] {
         let site = site("mock.yaml");
         fs::create_dir(site.path().join("schemas")).unwrap();
-        fs::write(site.path().join(there), "mine").unwrap();
+        fs::write(site.path().join(existing), "mine").unwrap();
         let (code, stdout, stderr) = site.run(&["import", "mock.yaml", "-o", "jackfield.toml"]);
-        let told = format!("error: {there} is there already; take another name, or write over it with --force\n");
-        assert_eq!((code, &*stdout, stderr), (1, "", told));
-        assert_eq!(fs::read_to_string(site.path().join(there)).unwrap(), "mine");
-        let other = if there == "jackfield.toml" { "schemas/hello.json" } else { "jackfield.toml" };
-        assert!(!site.path().join(other).exists(), "where one may not be written, none is");
+        let expected = format!("error: {existing} already exists; choose another name, or overwrite it with --force\n");
+        assert_eq!((code, &*stdout, stderr), (1, "", expected));
+        assert_eq!(fs::read_to_string(site.path().join(existing)).unwrap(), "mine");
+        let other = if existing == "jackfield.toml" { "schemas/hello.json" } else { "jackfield.toml" };
+        assert!(!site.path().join(other).exists(), "if one file cannot be written, none is");
         assert_eq!(site.run(&["import", "mock.yaml", "-o", "jackfield.toml", "--force"]).0, 0);
-        assert!(fs::read_to_string(site.path().join(there)).unwrap().len() > 4);
+        assert!(fs::read_to_string(site.path().join(existing)).unwrap().len() > 4);
     }
-    // A folder is not made: whoever mistypes it hears of it.
+    // The verb creates no parent folder of the output, so that a typo in its path is an error.
     let site = site("mock.yaml");
     let (code, _, stderr) = site.run(&["import", "mock.yaml", "-o", "nowhere/jackfield.toml"]);
     assert_eq!(code, 1);
@@ -146,27 +147,27 @@ fn no_file_that_is_there_is_written_over_unless_it_is_said() {
 }
 
 #[test]
-fn what_is_no_template_is_told_with_its_place_and_nothing_is_made() {
+fn an_invalid_template_is_reported_with_its_place_and_no_file_is_written() {
     let nested = (0..70).map(|level| format!("{}a:", "  ".repeat(level))).collect::<Vec<_>>().join("\n");
     let mut bomb = "a: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..9 {
         let names = vec![format!("*a{}", level - 1); 10].join(", ");
         bomb.push_str(&format!("b{level}: &a{level} [{names}]\n"));
     }
-    for (text, told) in [
+    for (text, expected) in [
         ("Resources:\n  A: [1, 2\n  B: 3\n", "template.yaml:3:"),
         ("Resources:\n\t- x\n", "template.yaml:2:"),
         (
             "Resources:\n  A: 1\n  A: 2\n",
-            "template.yaml:3:1: found the key \"A\" a second time; a template is YAML or JSON\n",
+            "template.yaml:3:1: found the key \"A\" a second time; a template must be YAML or JSON\n",
         ),
-        ("", "template.yaml:1:1: found nothing; a template is YAML or JSON\n"),
-        ("# only a comment\n", "template.yaml:1:1: found nothing; a template is YAML or JSON\n"),
+        ("", "template.yaml:1:1: found no content; a template must be YAML or JSON\n"),
+        ("# only a comment\n", "template.yaml:1:1: found no content; a template must be YAML or JSON\n"),
         (&nested, "template.yaml:65:"),
-        (&bomb, "found aliases that stand for more than 4 MiB; a template is YAML or JSON\n"),
+        (&bomb, "found aliases that expand to more than 4 MiB; a template must be YAML or JSON\n"),
         (
             "swagger: 2\n",
-            "template.yaml: found neither Resources, as CloudFormation and SAM have them, nor functions, as a serverless.yml has\n",
+            "template.yaml: found neither the key Resources (CloudFormation, SAM) nor the key functions (serverless.yml)\n",
         ),
         (
             "Resources: { Bucket: { Type: 'AWS::S3::Bucket' } }",
@@ -176,54 +177,54 @@ fn what_is_no_template_is_told_with_its_place_and_nothing_is_made() {
         let site = site_with(text);
         let (code, stdout, stderr) = site.run(&["import", "template.yaml", "-o", "made.toml"]);
         assert_eq!((code, &*stdout), (1, ""), "{stderr}");
-        assert!(stderr.starts_with("error: template.yaml:") && stderr.contains(told), "{told}: {stderr}");
+        assert!(stderr.starts_with("error: template.yaml:") && stderr.contains(expected), "{expected}: {stderr}");
         assert!(!site.path().join("made.toml").exists());
     }
 }
 
 #[test]
-fn a_file_that_is_not_there_is_too_large_or_no_text_is_told() {
+fn a_missing_too_large_or_binary_file_is_reported() {
     let site = Site::new("");
-    let told = |name: &str| {
+    let import_error = |name: &str| {
         let (code, stdout, stderr) = site.run(&["import", name]);
         assert_eq!((code, &*stdout), (1, ""), "{stderr}");
         stderr
     };
-    assert_eq!(told("nowhere.yaml"), "error: nowhere.yaml: the template is not there; name one that is\n");
-    assert!(told(".").starts_with("error: .: cannot read the template: "));
+    assert_eq!(import_error("nowhere.yaml"), "error: nowhere.yaml: the template does not exist; check the path\n");
+    assert!(import_error(".").starts_with("error: .: cannot read the template: "));
     fs::write(site.path().join("bytes.yaml"), b"a: \xff").unwrap();
-    assert_eq!(told("bytes.yaml"), "error: bytes.yaml: found bytes that are not UTF-8, expected a template\n");
-    // At the limit it is read, one byte beyond it is not.
+    assert_eq!(import_error("bytes.yaml"), "error: bytes.yaml: found bytes that are not UTF-8, expected a template\n");
+    // A file of exactly the maximum size is read; a file of one byte more is not.
     let text = fs::read_to_string(template("mock.yaml")).unwrap();
     let padded = |bytes: usize| format!("{text}# {}\n", "x".repeat(bytes - text.len() - 3));
     fs::write(site.path().join("full.yaml"), padded(1024 * 1024)).unwrap();
     assert_eq!(site.run(&["import", "full.yaml"]).0, 0);
     fs::write(site.path().join("large.yaml"), padded(1024 * 1024 + 1)).unwrap();
-    assert_eq!(told("large.yaml"), "error: large.yaml: found more than 1048576 bytes, expected a template\n");
+    assert_eq!(import_error("large.yaml"), "error: large.yaml: found more than 1048576 bytes, expected a template\n");
 }
 
 #[test]
-fn a_wrong_option_is_a_wrong_command_line() {
+fn an_invalid_option_is_a_usage_error() {
     let site = site("mock.yaml");
-    for (arguments, told) in [
+    for (arguments, expected) in [
         (&["--parameter", "Stage"][..], "expected NAME=VALUE"),
         (&["--endpoint", "localhost"], "expected a URL such as http://127.0.0.1:3002"),
         (&["--force"], "--output <FILE>"),
     ] {
         let (code, _, stderr) = site.run(&[&["import", "mock.yaml"], arguments].concat());
         assert_eq!(code, 2, "{arguments:?}");
-        assert!(stderr.contains(told), "{stderr}");
+        assert!(stderr.contains(expected), "{stderr}");
     }
 }
 
 #[test]
-fn what_is_told_is_one_json_object_a_line_where_that_is_asked_for() {
+fn with_log_format_json_each_warning_is_one_json_object() {
     let (code, _, stderr) = site("sam.yaml").run(&["import", "sam.yaml", "--log-format", "json"]);
     assert_eq!(code, 0);
     assert_eq!(stderr.lines().count(), 7);
     for line in stderr.lines() {
-        let told: serde_json::Value = serde_json::from_str(line).unwrap();
-        assert_eq!(told["level"], "WARN");
-        assert!(told["message"].as_str().unwrap().starts_with("sam.yaml:"), "{line}");
+        let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(entry["level"], "WARN");
+        assert!(entry["message"].as_str().unwrap().starts_with("sam.yaml:"), "{line}");
     }
 }

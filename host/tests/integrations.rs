@@ -1,4 +1,4 @@
-//! Routes whose integration is no component: an HTTP server, or an answer in the manifest.
+//! Integrations of the types `http` and `mock`: a request to an HTTP server, or a response from the manifest.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -12,11 +12,12 @@ use crate::wire::{UPGRADE, Wire};
 
 const MIB: usize = 1024 * 1024;
 
-/// What maps the order of a message, or of the query of $connect, to the backend's query.
-const OF_MESSAGE: &str = r#""integration.request.querystring.do" = "route.request.body.do""#;
-const OF_CONNECT: &str = r#""integration.request.querystring.do" = "route.request.querystring.do""#;
+/// Mappings of an order to the backend's query: from the body of a message, or from the query of $connect.
+const ORDER_FROM_MESSAGE: &str = r#""integration.request.querystring.do" = "route.request.body.do""#;
+const ORDER_FROM_CONNECT: &str = r#""integration.request.querystring.do" = "route.request.querystring.do""#;
 
-/// A manifest with an HTTP integration `back` for `$default`, and one `in` for `$connect`.
+/// A manifest with two HTTP integrations: `back` for `$default`, and `in` for `$connect`. `back` and `connect` are
+/// further keys of the two.
 fn manifest(backend: &Backend, back: &str, connect: &str) -> String {
     let address = backend.address;
     format!(
@@ -31,10 +32,10 @@ fn mapped(parameters: &str) -> String {
     format!("request_parameters = {{ {parameters} }}")
 }
 
-/// A server whose messages and upgrades carry orders for the backend.
-fn obeying(backend: &Backend, keys: &str) -> Server {
-    let back = format!("{keys}\n{}", mapped(OF_MESSAGE));
-    let connect = format!("{keys}\n{}", mapped(OF_CONNECT));
+/// Starts a server that passes the orders in messages and handshakes on to the backend.
+fn serve_with_orders(backend: &Backend, keys: &str) -> Server {
+    let back = format!("{keys}\n{}", mapped(ORDER_FROM_MESSAGE));
+    let connect = format!("{keys}\n{}", mapped(ORDER_FROM_CONNECT));
     Site::new(&manifest(backend, &back, &connect)).serve()
 }
 
@@ -42,7 +43,7 @@ fn order(order: &str) -> String {
     format!(r#"{{"do":"{order}"}}"#)
 }
 
-/// An error frame, to the byte; the ids are the server's to choose.
+/// Checks an error frame byte for byte, except for the ids.
 #[track_caller]
 fn assert_error(frame: &str, message: &str) {
     let rest = frame.strip_prefix(&format!(r#"{{"message": "{message}", "connectionId":""#));
@@ -51,15 +52,14 @@ fn assert_error(frame: &str, message: &str) {
     assert!(connection.len() == 16 && request.len() == 16, "{frame}");
 }
 
-/// Nobody listens there.
-fn nowhere() -> String {
+/// An address on which nothing listens.
+fn unused_address() -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
-/// Sends a message that the route `oneway` takes, and another that is answered: what comes in
-/// between is what came for the first.
-async fn one_way(peer: &mut Peer, order: &str) -> Option<String> {
+/// Sends a message to the route `oneway`, and then one that is answered. Returns what arrived before that answer.
+async fn send_one_way(peer: &mut Peer, order: &str) -> Option<String> {
     peer.send(&format!(r#"{{"action":"oneway","do":"{order}"}}"#)).await;
     match peer.ask("after").await.as_str() {
         "after" => None,
@@ -67,22 +67,22 @@ async fn one_way(peer: &mut Peer, order: &str) -> Option<String> {
     }
 }
 
-// ---- what is sent --------------------------------------------------------------------------
+// ---- requests to the server ----------------------------------------------------------------
 
 #[tokio::test]
-async fn a_message_goes_to_the_server_as_it_is_and_the_body_comes_back() {
+async fn a_message_is_sent_unchanged_and_the_response_body_comes_back() {
     let backend = Backend::start().await;
     let server = Site::new(&manifest(&backend, "", "")).serve();
     let mut peer = server.connect("?token=secret").await;
-    let connect = backend.one().await;
+    let connect = backend.only_request().await;
     assert_eq!((&*connect.method, &*connect.uri, &*connect.body), ("POST", "/connect", ""));
     for text in ["hello", "{ \"a\":\r\n\t[1, 2] }", "grün", " "] {
         assert_eq!(peer.ask(text).await, text);
-        let received = backend.one().await;
+        let received = backend.only_request().await;
         assert_eq!((&*received.method, &*received.uri, &*received.body), ("POST", "/messages", text));
         let mut names: Vec<_> = received.headers.keys().map(|name| name.as_str()).collect();
         names.sort_unstable();
-        // Nothing tells of the connection: its id is sent only where it is mapped.
+        // No header identifies the connection, because its id is sent only if it is mapped.
         assert_eq!(names, ["content-length", "content-type", "host", "user-agent", "x-amzn-apigateway-api-id"]);
         assert_eq!(received.header("content-type"), Some("application/json"));
         assert_eq!(received.header("host"), Some(&*backend.address.to_string()));
@@ -91,20 +91,24 @@ async fn a_message_goes_to_the_server_as_it_is_and_the_body_comes_back() {
     }
     let bytes = Message::binary(vec![1, 2, 3]);
     futures_util::SinkExt::send(&mut peer.socket, bytes.clone()).await.unwrap();
-    assert_eq!(peer.next().await, Some(Message::text("\u{1}\u{2}\u{3}")), "what comes back is UTF-8");
-    assert_eq!(backend.one().await.header("content-type"), Some("application/octet-stream"));
+    assert_eq!(
+        peer.next().await,
+        Some(Message::text("\u{1}\u{2}\u{3}")),
+        "a response body that is UTF-8 is sent as text"
+    );
+    assert_eq!(backend.only_request().await.header("content-type"), Some("application/octet-stream"));
 }
 
 #[tokio::test]
-async fn a_method_without_a_body_gets_none() {
+async fn a_method_without_a_body_sends_none() {
     let backend = Backend::start().await;
     let keys =
         format!("method = \"GET\"\n{}", mapped(r#""integration.request.querystring.text" = "route.request.body""#));
     let server = Site::new(&manifest(&backend, &keys, "method = \"PUT\"")).serve();
     let mut peer = server.connect("").await;
-    assert_eq!(backend.one().await.method, "PUT");
+    assert_eq!(backend.only_request().await.method, "PUT");
     peer.send("a b&c").await;
-    let received = backend.one().await;
+    let received = backend.only_request().await;
     assert_eq!((&*received.method, &*received.uri, &*received.body), ("GET", "/messages?text=a%20b%26c", ""));
     assert_eq!(received.header("content-type"), None);
 }
@@ -140,7 +144,7 @@ async fn each_source_is_mapped_to_each_target() {
     let server = Site::new(&format!("{api}{}", manifest(&backend, back, connect))).serve();
     let headers = [("x-twice", "one"), ("x-twice", "two")];
     let mut peer = server.try_connect("?token=t%20t&room=1&room=%C3%A4", &headers).await.unwrap();
-    let received = backend.one().await;
+    let received = backend.only_request().await;
     assert_eq!(received.uri, "/connect?ip=127.0.0.1&room=1&room=%C3%A4&table=users");
     let id = received.header("connectionid").unwrap().to_owned();
     assert_eq!(id.len(), 16);
@@ -150,10 +154,10 @@ async fn each_source_is_mapped_to_each_target() {
     assert_eq!(received.headers("x-absent"), [""; 0]);
     assert_eq!(received.headers("x-text"), ["a text, as it is"]);
     assert_eq!(received.headers("x-stage"), ["dev"]);
-    assert_eq!(received.headers("sec-websocket-version"), ["0"], "what is mapped takes the place of what is passed on");
+    assert_eq!(received.headers("sec-websocket-version"), ["0"], "a mapped header replaces the one of the client");
 
     peer.send(r#"{"to":[{},{"name":"grün"}],"a list":["x",2]}"#).await;
-    let received = backend.one().await;
+    let received = backend.only_request().await;
     assert_eq!(received.header("connectionid"), Some(&*id));
     assert_eq!(received.headers.get("x-to").unwrap().as_bytes(), "grün".as_bytes());
     assert_eq!(received.header("x-list"), Some("[x, 2]"));
@@ -165,7 +169,7 @@ async fn each_source_is_mapped_to_each_target() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_mapped_fails_the_event_and_reaches_no_server() {
+async fn a_failed_parameter_mapping_fails_the_event_and_sends_nothing() {
     let backend = Backend::start().await;
     let keys = format!(
         "type = \"http\"\nurl = \"http://{}/rooms/{{room}}/x\"\n{}",
@@ -182,18 +186,21 @@ async fn what_cannot_be_mapped_fails_the_event_and_reaches_no_server() {
     {
         assert_error(&peer.ask(bad).await, "Internal server error");
     }
-    assert!(backend.take().is_empty());
-    server.log.line_with(&["WARN", "\"..\" cannot stand in a path, for integration.request.path.room"]).await;
-    server.log.line_with(&["WARN", "the event has nothing for integration.request.path.room"]).await;
-    server.log.line_with(&["WARN", "what goes into the header x-a is none", "plugin=back"]).await;
-    assert!(!server.log.text().contains("Forged"), "the log has nothing of a message");
+    assert!(backend.take_requests().is_empty());
+    server
+        .log
+        .wait_for_line(&["WARN", "integration.request.path.room is \"..\", which is not allowed in a path"])
+        .await;
+    server.log.wait_for_line(&["WARN", "the event has no value for integration.request.path.room"]).await;
+    server.log.wait_for_line(&["WARN", "the value for the header x-a is invalid", "plugin=back"]).await;
+    assert!(!server.log.text().contains("Forged"), "the log has no content of a message");
     let good = r#"{"room":"a/../b?c","a":"x"}"#;
     assert_eq!(peer.ask(good).await, good);
-    assert_eq!(backend.one().await.uri, "/rooms/a%2F..%2Fb%3Fc/x");
+    assert_eq!(backend.only_request().await.uri, "/rooms/a%2F..%2Fb%3Fc/x");
 }
 
 #[tokio::test]
-async fn a_proxy_is_told_the_headers_of_connect_without_those_of_the_connection() {
+async fn a_proxy_integration_gets_the_headers_of_connect_without_hop_by_hop_headers() {
     let backend = Backend::start().await;
     let server = Site::new(&manifest(&backend, "", "")).serve();
     let mut wire = Wire::dial(&server).await;
@@ -201,7 +208,7 @@ async fn a_proxy_is_told_the_headers_of_connect_without_those_of_the_connection(
                 X-Forwarded-For: 192.0.2.7\r\nSec-WebSocket-Protocol: chat\r\n";
     wire.send(format!("GET /dev?a=b HTTP/1.1\r\n{UPGRADE}{more}\r\n").as_bytes()).await;
     assert!(wire.head().await.starts_with("HTTP/1.1 101 "));
-    let received = backend.one().await;
+    let received = backend.only_request().await;
     for (name, expected) in [
         ("user-agent", &["test/1"][..]),
         ("authorization", &["Bearer x"]),
@@ -218,18 +225,18 @@ async fn a_proxy_is_told_the_headers_of_connect_without_those_of_the_connection(
     ] {
         assert_eq!(received.headers(name), expected, "{name}");
     }
-    assert_eq!(received.uri, "/connect", "the query is sent where it is mapped");
+    assert_eq!(received.uri, "/connect", "the query is sent only if it is mapped");
 
     let no_proxy = "proxy = false\nresponses = { \"$default\" = {} }";
     let server = Site::new(&manifest(&backend, "", no_proxy)).serve();
     server.try_connect("", &[("authorization", "Bearer x")]).await.unwrap();
-    let mut names: Vec<_> = backend.one().await.headers.keys().map(ToString::to_string).collect();
+    let mut names: Vec<_> = backend.only_request().await.headers.keys().map(ToString::to_string).collect();
     names.sort_unstable();
     assert_eq!(names, ["content-length", "host", "user-agent", "x-amzn-apigateway-api-id"], "none of the client's");
 }
 
 #[tokio::test]
-async fn the_url_is_that_of_the_stage() {
+async fn the_url_uses_the_variables_of_the_stage() {
     let (green, blue) = (Backend::start().await, Backend::start().await);
     let stages = [("green", &green), ("blue", &blue), ("none", &green)].map(|(name, backend)| {
         let variables = if name == "none" {
@@ -244,34 +251,34 @@ async fn the_url_is_that_of_the_stage() {
         [routes]\n\"$default\" = {{ integration = \"back\", route_response = true }}",
         stages.concat()
     ));
-    let (code, _, told) = site.run(&["check"]);
+    let (code, _, stderr) = site.run(&["check"]);
     assert_eq!(code, 0);
-    assert!(told.contains("found the stage variable host, which the stage none does not have"), "{told}");
+    assert!(stderr.contains("found the stage variable host, which the stage none does not have"), "{stderr}");
     let server = site.serve();
     for (stage, backend) in [("green", &green), ("blue", &blue)] {
         let mut peer = server.try_connect_to(&format!("/{stage}"), &[]).await.unwrap();
         assert_eq!(peer.ask("hello").await, "hello");
-        assert_eq!(backend.one().await.uri, format!("/of/{stage}?x=1"));
+        assert_eq!(backend.only_request().await.uri, format!("/of/{stage}?x=1"));
     }
     let mut peer = server.try_connect_to("/none", &[]).await.unwrap();
     assert_error(&peer.ask("hello").await, "Internal server error");
-    server.log.line_with(&["the stage has no variable host"]).await;
+    server.log.wait_for_line(&["the stage has no variable host"]).await;
 }
 
 #[tokio::test]
-async fn a_proxy_of_the_environment_is_not_asked() {
+async fn the_proxy_environment_variables_are_ignored() {
     let backend = Backend::start().await;
     let site = Site::new(&manifest(&backend, "", ""));
     let mut command = site.command(&["serve"]);
     for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
-        command.env(name, format!("http://{}", nowhere()));
+        command.env(name, format!("http://{}", unused_address()));
     }
     let server = site.launch(command);
     assert_eq!(server.connect("").await.ask("hello").await, "hello");
 }
 
 #[tokio::test]
-async fn the_end_of_a_connection_is_told_with_what_is_mapped() {
+async fn a_disconnect_event_sends_the_mapped_parameters() {
     let backend = Backend::start().await;
     let parameters = r#""integration.request.querystring.code" = "context.disconnectStatusCode",
         "integration.request.querystring.reason" = "context.disconnectReason",
@@ -284,39 +291,43 @@ async fn the_end_of_a_connection_is_told_with_what_is_mapped() {
     );
     let server = Site::new(&manifest).serve();
     server.connect("").await.close(4001, "good bye").await;
-    let received = backend.one().await;
+    let received = backend.only_request().await;
     assert_eq!((&*received.method, &*received.body), ("POST", ""));
     assert_eq!(received.uri, "/end?code=4001&reason=good%20bye&type=DISCONNECT");
 }
 
-// ---- what comes of a message ---------------------------------------------------------------
+// ---- responses to messages -----------------------------------------------------------------
 
 #[tokio::test]
-async fn of_a_message_the_body_comes_back_whatever_the_status() {
+async fn the_response_body_comes_back_for_every_status() {
     let backend = Backend::start().await;
-    let server = obeying(&backend, "");
+    let server = serve_with_orders(&backend, "");
     let mut peer = server.connect("").await;
     for status in [200, 201, 301, 400, 401, 404, 500, 502, 599] {
         assert_eq!(peer.ask(&order(&format!("status {status}"))).await, format!("of {status}"));
     }
-    backend.take();
+    backend.take_requests();
     let elsewhere = Backend::start().await;
     peer.send(&order(&format!("redirect http://{}/", elsewhere.address))).await;
-    backend.one().await;
-    assert_eq!(peer.ask(&order("status 200")).await, "of 200", "an empty body is no message");
-    assert!(elsewhere.take().is_empty(), "a redirect is not followed");
+    backend.only_request().await;
+    assert_eq!(peer.ask(&order("status 200")).await, "of 200", "an empty body is not sent");
+    assert!(elsewhere.take_requests().is_empty(), "a redirect is not followed");
     peer.send(&order("silent")).await;
     peer.send(&order("binary")).await;
-    assert_eq!(peer.next().await, Some(Message::binary(vec![0, 159, 146, 150])), "what is no UTF-8 is binary");
+    assert_eq!(
+        peer.next().await,
+        Some(Message::binary(vec![0, 159, 146, 150])),
+        "a body that is not UTF-8 is sent as binary"
+    );
 }
 
 #[tokio::test]
-async fn without_a_route_response_nothing_comes_back_but_failures() {
+async fn without_a_route_response_only_errors_come_back() {
     let backend = Backend::start().await;
-    let server = obeying(&backend, "timeout = \"500ms\"");
+    let server = serve_with_orders(&backend, "timeout = \"500ms\"");
     let mut peer = server.connect("").await;
-    for answered in ["status 200", "status 500", "bytes 200000", &format!("bytes {}", 10 * MIB)] {
-        assert_eq!(one_way(&mut peer, answered).await, None, "{answered}");
+    for succeeding in ["status 200", "status 500", "bytes 200000", &format!("bytes {}", 10 * MIB)] {
+        assert_eq!(send_one_way(&mut peer, succeeding).await, None, "{succeeding}");
     }
     let failures = [
         ("status 600", "Internal server error"),
@@ -325,64 +336,66 @@ async fn without_a_route_response_nothing_comes_back_but_failures() {
         ("sleep 20000", "Endpoint request timed out"),
     ];
     for (failing, message) in failures {
-        let frame = one_way(&mut peer, failing).await.unwrap_or_else(|| panic!("nothing came for {failing}"));
+        let frame = send_one_way(&mut peer, failing).await.unwrap_or_else(|| panic!("no error frame for {failing}"));
         assert_error(&frame, message);
         assert_eq!(peer.text().await, "after");
     }
 }
 
 #[tokio::test]
-async fn a_response_is_a_message_up_to_the_size_of_one() {
+async fn a_response_may_be_as_large_as_a_message() {
     let backend = Backend::start().await;
-    let server = obeying(&backend, "");
+    let server = serve_with_orders(&backend, "");
     let mut peer = server.connect("").await;
     assert_eq!(peer.ask(&order("bytes 131072")).await.len(), 131_072);
     assert_error(&peer.ask(&order("bytes 131073")).await, "Internal server error");
-    server.log.line_with(&["WARN", "a body of 131073 bytes, at most 131072 are a message", "plugin=back"]).await;
+    server.log.wait_for_line(&["WARN", "a body of 131073 bytes, at most 131072 are allowed", "plugin=back"]).await;
     assert_error(&peer.ask(&order(&format!("bytes {}", 10 * MIB + 1))).await, "Internal server error");
-    server.log.line_with(&["the response has more than 10485760 bytes"]).await;
+    server.log.wait_for_line(&["the response has more than 10485760 bytes"]).await;
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_in_time_is_waited_for_no_longer() {
+async fn a_server_that_does_not_answer_in_time_is_a_timeout() {
     let backend = Backend::start().await;
-    let server = obeying(&backend, "timeout = \"1s\"");
+    let server = serve_with_orders(&backend, "timeout = \"1s\"");
     let mut peer = server.connect("").await;
     assert_eq!(peer.ask(&order("sleep 200")).await, "awake");
     let started = Instant::now();
     assert_error(&peer.ask(&order("sleep 20000")).await, "Endpoint request timed out");
     assert!(started.elapsed() >= Duration::from_secs(1));
-    assert!(started.elapsed() < Duration::from_secs(10), "it was waited for to the end");
-    server.log.line_with(&["WARN", "timeout in the manifest", "plugin=back", "route=$default"]).await;
-    assert_eq!(peer.ask("hello").await, "hello", "the connection is as before");
+    assert!(started.elapsed() < Duration::from_secs(10), "the server waited longer than the timeout");
+    server.log.wait_for_line(&["WARN", "timeout in the manifest", "plugin=back", "route=$default"]).await;
+    assert_eq!(peer.ask("hello").await, "hello", "the connection still works");
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_or_breaks_off_is_an_internal_server_error() {
+async fn an_unreachable_or_failing_server_is_an_internal_server_error() {
     let backend = Backend::start().await;
-    let dead = format!("[integrations.dead]\ntype = \"http\"\nurl = \"http://{}/\"\n", nowhere());
+    let dead = format!("[integrations.dead]\ntype = \"http\"\nurl = \"http://{}/\"\n", unused_address());
     let unknown = "[integrations.unknown]\ntype = \"http\"\nurl = \"http://no-such-host.invalid/\"\n";
-    let manifest =
-        format!("{dead}{unknown}{}dead = \"dead\"\nunknown = \"unknown\"", manifest(&backend, &mapped(OF_MESSAGE), ""));
+    let manifest = format!(
+        "{dead}{unknown}{}dead = \"dead\"\nunknown = \"unknown\"",
+        manifest(&backend, &mapped(ORDER_FROM_MESSAGE), "")
+    );
     let server = Site::new(&manifest).serve();
     let mut peer = server.connect("").await;
     for name in ["dead", "unknown"] {
         assert_error(&peer.ask(&format!(r#"{{"action":"{name}"}}"#)).await, "Internal server error");
-        server.log.line_with(&["WARN", "cannot connect", &format!("plugin={name}")]).await;
+        server.log.wait_for_line(&["WARN", "cannot connect", &format!("plugin={name}")]).await;
     }
     assert_error(&peer.ask(&order("half")).await, "Internal server error");
     assert_eq!(peer.ask("hello").await, "hello");
 }
 
-// ---- what comes of $connect ----------------------------------------------------------------
+// ---- responses to $connect -----------------------------------------------------------------
 
 #[tokio::test]
-async fn the_status_of_the_server_decides_over_connect() {
+async fn the_status_of_the_server_accepts_or_rejects_the_peer() {
     let backend = Backend::start().await;
-    let server = obeying(&backend, "timeout = \"500ms\"");
+    let server = serve_with_orders(&backend, "timeout = \"500ms\"");
     for order in ["status%20200", "status%20204", "status%20299", "bytes%20200000", "silent", "sleep%2010"] {
         let mut peer = server.connect(&format!("?do={order}")).await;
-        assert_eq!(peer.ask("hello").await, "hello", "the body of {order} is for nobody");
+        assert_eq!(peer.ask("hello").await, "hello", "the body of {order} is not sent");
     }
     for status in [300, 301, 400, 401, 403, 404, 429, 500, 501, 502, 503] {
         assert_eq!(server.try_connect(&format!("?do=status%20{status}"), &[]).await.err(), Some(status));
@@ -393,7 +406,7 @@ async fn the_status_of_the_server_decides_over_connect() {
     }
     let unreachable = format!(
         "[integrations.dead]\ntype = \"http\"\nurl = \"http://{}/\"\n[routes]\n\"$connect\" = \"dead\"",
-        nowhere()
+        unused_address()
     );
     let server = Site::new(&unreachable).serve();
     assert_eq!(server.try_connect("", &[]).await.err(), Some(502));
@@ -402,7 +415,7 @@ async fn the_status_of_the_server_decides_over_connect() {
 #[tokio::test]
 async fn the_subprotocol_is_the_one_that_the_server_chose() {
     let backend = Backend::start().await;
-    let server = obeying(&backend, "");
+    let server = serve_with_orders(&backend, "");
     let offered = [("sec-websocket-protocol", "chat.v1, chat.v2")];
     let peer = server.try_connect("?do=protocol%20chat.v2", &offered).await.unwrap();
     assert_eq!(peer.response.headers().get("sec-websocket-protocol").unwrap(), "chat.v2");
@@ -412,7 +425,7 @@ async fn the_subprotocol_is_the_one_that_the_server_chose() {
 // ---- no proxy ------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn the_response_is_chosen_by_the_status_where_there_is_no_proxy() {
+async fn without_proxy_the_response_is_selected_by_the_status() {
     let backend = Backend::start().await;
     let back = r#"
 proxy = false
@@ -429,17 +442,17 @@ proxy = false
 '/4\d\d/' = { status = 403 }
 '/500/' = { status = 200 }
 "#;
-    let back = format!("{}\n{back}", mapped(OF_MESSAGE));
-    let connect = format!("{}\n{connect}", mapped(OF_CONNECT));
+    let back = format!("{}\n{back}", mapped(ORDER_FROM_MESSAGE));
+    let connect = format!("{}\n{connect}", mapped(ORDER_FROM_CONNECT));
     let server = Site::new(&manifest(&backend, &back, &connect)).serve();
     let offered = [("sec-websocket-protocol", "chat.v1, chat.v2")];
     let mut peer = server.try_connect("?do=fault%20200", &offered).await.unwrap();
     assert_eq!(peer.response.headers().get("sec-websocket-protocol").unwrap(), "chat.v2");
-    // What no pattern matches has no answer.
+    // A status that no pattern matches is a failure: 502.
     for (status, expected) in [(401, Some(403)), (418, Some(403)), (500, None), (501, Some(502)), (201, Some(502))] {
         assert_eq!(server.try_connect(&format!("?do=status%20{status}"), &[]).await.err(), expected, "{status}");
     }
-    server.log.line_with(&["status 501, for which responses has neither a pattern nor $default"]).await;
+    server.log.wait_for_line(&["status 501, for which responses has neither a pattern nor $default"]).await;
 
     assert_eq!(peer.ask(&order("fault 403")).await, r#"too "many" seven "too \"many\"""#);
     assert_eq!(peer.ask(&order("status 200")).await, "of 200");
@@ -450,10 +463,10 @@ proxy = false
 }
 
 #[tokio::test]
-async fn a_template_makes_no_more_than_a_message() {
+async fn a_template_result_larger_than_a_message_is_an_error() {
     let backend = Backend::start().await;
     let back = "proxy = false\nresponses = { \"$default\" = { body = \"$input.body$input.body\" } }";
-    let server = Site::new(&manifest(&backend, &format!("{back}\n{}", mapped(OF_MESSAGE)), "")).serve();
+    let server = Site::new(&manifest(&backend, &format!("{back}\n{}", mapped(ORDER_FROM_MESSAGE)), "")).serve();
     let mut peer = server.connect("").await;
     assert_eq!(peer.ask(&order("bytes 65536")).await.len(), 131_072);
     assert_error(&peer.ask(&order("bytes 65537")).await, "Internal server error");
@@ -463,7 +476,7 @@ async fn a_template_makes_no_more_than_a_message() {
 // ---- mock ----------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn a_mock_answers_what_stands_in_the_manifest() {
+async fn a_mock_answers_as_the_manifest_says() {
     let site = Site::new(
         r#"
 [api]
@@ -471,7 +484,7 @@ stage_variables = { greeting = "hi" }
 [integrations.welcome]
 type = "mock"
 parameters = { "method.response.header.Sec-WebSocket-Protocol" = "'chat'" }
-body = "for nobody"
+body = "not sent"
 [integrations.closed]
 type = "mock"
 status = 403
@@ -490,9 +503,9 @@ oneway = "echo"
 empty = { integration = "closed", route_response = true }
 "#,
     );
-    let (code, told, _) = site.run(&["check"]);
+    let (code, stdout, _) = site.run(&["check"]);
     assert_eq!(code, 0);
-    assert!(told.contains("closed   mock  403") && told.contains("welcome  mock  200"), "{told}");
+    assert!(stdout.contains("closed   mock  403") && stdout.contains("welcome  mock  200"), "{stdout}");
     let server = site.serve();
     let mut peer = server.try_connect("", &[("sec-websocket-protocol", "chat, other")]).await.unwrap();
     assert_eq!(peer.response.headers().get("sec-websocket-protocol").unwrap(), "chat");
@@ -506,24 +519,22 @@ empty = { integration = "closed", route_response = true }
     assert_eq!(peer.ask(message).await, format!("{message}|{message}"));
     let large = format!(r#"{{"action":"whole","x":"{}"}}"#, "x".repeat(65_536));
     assert!(large.len() < 131_072);
-    for piece_wise in [large] {
-        // A frame has 32 KiB at most, so it goes in several.
-        let mut wire = Wire::dial(&server).await;
-        wire.send(format!("GET /dev HTTP/1.1\r\n{UPGRADE}\r\n").as_bytes()).await;
-        assert!(wire.head().await.starts_with("HTTP/1.1 101 "));
-        let pieces: Vec<_> = piece_wise.as_bytes().chunks(30_000).collect();
-        for (index, piece) in pieces.iter().enumerate() {
-            let first = if index == 0 { crate::wire::TEXT } else { crate::wire::CONTINUATION };
-            let fin = if index == pieces.len() - 1 { crate::wire::FIN } else { 0 };
-            wire.send(&crate::wire::frame(first | fin, piece)).await;
-        }
-        assert_error(&wire.text().await, "Internal server error");
+    // A frame has at most 32 KiB, so this message is sent in several frames.
+    let mut wire = Wire::dial(&server).await;
+    wire.send(format!("GET /dev HTTP/1.1\r\n{UPGRADE}\r\n").as_bytes()).await;
+    assert!(wire.head().await.starts_with("HTTP/1.1 101 "));
+    let pieces: Vec<_> = large.as_bytes().chunks(30_000).collect();
+    for (index, piece) in pieces.iter().enumerate() {
+        let first = if index == 0 { crate::wire::TEXT } else { crate::wire::CONTINUATION };
+        let fin = if index == pieces.len() - 1 { crate::wire::FIN } else { 0 };
+        wire.send(&crate::wire::frame(first | fin, piece)).await;
     }
-    server.log.line_with(&["plugin=whole", "a body of more than 131072 bytes"]).await;
+    assert_error(&wire.text().await, "Internal server error");
+    server.log.wait_for_line(&["plugin=whole", "a body of more than 131072 bytes"]).await;
 }
 
 #[tokio::test]
-async fn a_mock_can_refuse_every_upgrade() {
+async fn a_mock_can_reject_every_handshake() {
     let site = Site::new("[integrations.closed]\ntype = \"mock\"\nstatus = 403\n[routes]\n\"$connect\" = \"closed\"");
     let server = site.serve();
     assert_eq!(server.try_connect("", &[]).await.err(), Some(403));
@@ -532,7 +543,7 @@ async fn a_mock_can_refuse_every_upgrade() {
 // ---- the manifest --------------------------------------------------------------------------
 
 #[tokio::test]
-async fn check_tells_what_is_wrong_with_each_integration_and_what_to_do() {
+async fn check_reports_what_is_wrong_with_each_integration_and_what_to_do() {
     let site = Site::new(
         r##"[integrations.a]
 type = "http"
@@ -553,25 +564,25 @@ c = "c"
 d = "d"
 "##,
     );
-    let (code, _, told) = site.run(&["check"]);
+    let (code, _, stderr) = site.run(&["check"]);
     assert_eq!(code, 1);
     for expected in [
         "jackfield.toml:3: integrations.a.url: found \"backend:8080\", expected a URL",
-        "it begins with https:// or http://",
+        "it must begin with https:// or http://",
         "jackfield.toml:7: integrations.b.request_parameters.integration.request.header.id: found \"connectionId\"",
-        "a text as it is stands in single quotes: \"'connectionId'\"",
+        "put literal text in single quotes: \"'connectionId'\"",
         "jackfield.toml:10: integrations.c.body: found #if, expected $context.NAME",
-        "templates are no VTL here",
+        "VTL is not supported in templates",
         "jackfield.toml:12: integrations.d.type: found \"vtl\", expected one of \"component\", \"http\"",
     ] {
-        assert!(told.contains(expected), "{expected}\nis not in\n{told}");
+        assert!(stderr.contains(expected), "{expected}\nis not in\n{stderr}");
     }
     let backend = Backend::start().await;
-    let (code, told, _) = Site::new(&manifest(&backend, "", "")).run(&["check"]);
+    let (code, stdout, _) = Site::new(&manifest(&backend, "", "")).run(&["check"]);
     assert_eq!(code, 0);
-    assert!(told.contains("is fine: 3 routes, 2 integrations"), "{told}");
-    assert!(told.contains(&format!("  back  http  POST http://{}/messages", backend.address)), "{told}");
-    assert!(backend.take().is_empty(), "nothing is sent to check it");
+    assert!(stdout.contains("is fine: 3 routes, 2 integrations"), "{stdout}");
+    assert!(stdout.contains(&format!("  back  http  POST http://{}/messages", backend.address)), "{stdout}");
+    assert!(backend.take_requests().is_empty(), "check sends nothing to the server");
 }
 
 #[tokio::test]
@@ -579,15 +590,15 @@ async fn invoke_sends_one_event_to_the_server() {
     let backend = Backend::start().await;
     let site = Site::new(&manifest(&backend, "", ""));
     let task = tokio::task::spawn_blocking(move || site.run(&["invoke", "$default", "--body", "hello"]));
-    let (code, told, errors) = task.await.unwrap();
-    assert_eq!(code, 0, "{errors}");
-    assert!(told.contains("response  200\nbody      hello\n"), "{told}");
-    assert!(told.contains("time") && !told.contains("sandbox"), "{told}");
-    assert_eq!(backend.one().await.body, "hello");
+    let (code, stdout, stderr) = task.await.unwrap();
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("response  200\nbody      hello\n"), "{stdout}");
+    assert!(stdout.contains("time") && !stdout.contains("sandbox"), "{stdout}");
+    assert_eq!(backend.only_request().await.body, "hello");
 }
 
 #[tokio::test]
-async fn a_reload_swaps_the_integration_and_leaves_connections_and_components_as_they_are() {
+async fn a_reload_replaces_the_integration_and_keeps_connections_and_components() {
     let (before, after) = (Backend::start().await, Backend::start().await);
     let component = component(HOSTILE);
     let with = |backend: &Backend, more: &str| {
@@ -599,32 +610,32 @@ async fn a_reload_swaps_the_integration_and_leaves_connections_and_components_as
     };
     let server = Site::new(&with(&before, "")).serve();
     let mut peer = server.connect("").await;
-    before.one().await;
+    before.only_request().await;
     assert_eq!(peer.ask("one").await, "one");
-    before.one().await;
+    before.only_request().await;
 
     fs::write(server.site.manifest(), with(&after, "")).unwrap();
-    eventually("the other server is asked", || async {
+    eventually("the other backend gets a request", || async {
         let mut other = server.connect("").await;
         other.ask("is it?").await;
-        !after.take().is_empty()
+        !after.take_requests().is_empty()
     })
     .await;
-    before.take();
-    after.take();
-    assert_eq!(peer.ask("two").await, "two", "the connection is as before");
-    assert_eq!(after.one().await.body, "two");
+    before.take_requests();
+    after.take_requests();
+    assert_eq!(peer.ask("two").await, "two", "the connection still works");
+    assert_eq!(after.only_request().await.body, "two");
     assert_eq!(peer.ask(r#"{"action":"guest","x":1}"#).await, r#"guest {"action":"guest","x":1}"#);
     let log = server.log.text();
-    assert!(!log.lines().any(|line| line.contains("live") && line.contains("plugin")), "a component was loaded anew");
+    assert!(!log.lines().any(|line| line.contains("live") && line.contains("plugin")), "a component was loaded again");
 
-    // What is wrong leaves the old one serving.
+    // After an invalid change the old deployment keeps serving.
     fs::write(server.site.manifest(), with(&before, "").replace("type = \"http\"", "type = \"htpp\"")).unwrap();
-    server.log.line_with(&["found \"htpp\"", "the old version keeps serving"]).await;
+    server.log.wait_for_line(&["found \"htpp\"", "the old version keeps serving"]).await;
     assert_eq!(peer.ask("three").await, "three");
-    assert_eq!(after.one().await.body, "three");
+    assert_eq!(after.only_request().await.body, "three");
 
-    // From an HTTP server to a mock.
+    // The integration changes from an HTTP server to a mock.
     let mock = with(&before, "").replace(&format!("url = \"http://{}/messages\"", before.address), "body = \"mock\"");
     let mock = mock.replacen("type = \"http\"", "type = \"mock\"", 1);
     fs::write(server.site.manifest(), mock).unwrap();

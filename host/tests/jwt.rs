@@ -1,4 +1,4 @@
-//! Peers that bring a token which an issuer has signed.
+//! The JWT authorizer: which tokens are accepted, and how the keys of the issuer are updated.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +13,7 @@ use crate::harness::{HOSTILE, HOSTILE_GRANTS, Server, Site, component, eventuall
 
 const ISSUER: &str = "https://issuer.example";
 
-/// A key of an issuer.
+/// A key pair of an issuer.
 struct Issuer {
     id: &'static str,
     pair: Ed25519KeyPair,
@@ -30,7 +30,7 @@ impl Issuer {
         json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": self.id, "x": x }] }).to_string()
     }
 
-    /// A token that is good for a minute, but for what `changed` says of its claims.
+    /// A token that is valid for a minute. `changed` replaces or adds claims.
     fn token(&self, changed: Value) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         let mut claims = json!({ "iss": ISSUER, "aud": "chat", "sub": "alice", "exp": now + 60, "scope": "read chat" });
@@ -54,24 +54,25 @@ fn site(jwks: &str, authorizer: &str) -> Site {
     ))
 }
 
-/// A server that knows this issuer's key from a file.
+/// A server that has the key of this issuer in a file.
 fn serve(issuer: &Issuer, authorizer: &str) -> Server {
     let site = site("keys.json", authorizer);
     fs::write(site.path().join("keys.json"), issuer.jwks()).unwrap();
     site.serve()
 }
 
+/// The status of a handshake with this token: 101 if it is accepted.
 async fn status(server: &Server, token: &str) -> u16 {
     server.try_connect("", &[("Authorization", token)]).await.err().unwrap_or(101)
 }
 
 #[tokio::test]
-async fn a_token_lets_its_subject_in_and_its_claims_are_told() {
+async fn a_valid_token_is_accepted_and_the_guest_gets_its_claims() {
     let issuer = Issuer::new("a");
     let server = serve(&issuer, "");
     let token = issuer.token(json!({ "exp": 4_000_000_000_u64, "level": 5, "rooms": ["a", "b"], "admin": true }));
-    for written in [token.clone(), format!("Bearer {token}")] {
-        let peer = server.try_connect("", &[("Authorization", &written)]).await;
+    for header in [token.clone(), format!("Bearer {token}")] {
+        let peer = server.try_connect("", &[("Authorization", &header)]).await;
         let mut peer = peer.unwrap_or_else(|status| panic!("{status}"));
         assert_eq!(
             peer.ask("granted").await,
@@ -82,33 +83,33 @@ async fn a_token_lets_its_subject_in_and_its_claims_are_told() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_good_is_401_and_the_log_says_why_and_shows_nothing_of_it() {
+async fn an_invalid_token_is_401_and_the_log_says_why_without_its_content() {
     let (issuer, stranger) = (Issuer::new("a"), Issuer::new("a"));
     let server = serve(&issuer, "");
-    let secret = "nobody reads this";
+    let secret = "do not log this";
     for (token, why) in [
         (issuer.token(json!({ "exp": 1_000_000_000, "secret": secret })), "it has expired (exp)"),
         (issuer.token(json!({ "nbf": 4_000_000_000_u64 })), "it is not valid yet (nbf)"),
-        (issuer.token(json!({ "iss": secret })), "it is not of this issuer (iss)"),
-        (issuer.token(json!({ "aud": [secret] })), "it is not for this audience"),
-        (stranger.token(json!({})), "the key that it names has not made its signature"),
-        (Issuer::new("b").token(json!({})), "no key of the issuer that is known has made its signature"),
-        (secret.to_owned(), "it is no signed JSON Web Token"),
+        (issuer.token(json!({ "iss": secret })), "it is from another issuer (iss)"),
+        (issuer.token(json!({ "aud": [secret] })), "it is for another audience"),
+        (stranger.token(json!({})), "its signature does not match the key that it names"),
+        (Issuer::new("b").token(json!({})), "its signature matches no known key of the issuer"),
+        (secret.to_owned(), "it is not a signed JSON Web Token"),
     ] {
         assert_eq!(status(&server, &token).await, 401, "{why}");
-        server.log.line_with(&["WARN", "a peer is not let in: the token is not accepted", why, "status=401"]).await;
+        server.log.wait_for_line(&["WARN", "rejected handshake: invalid token", why, "status=401"]).await;
     }
     assert_eq!(server.try_connect("", &[]).await.err(), Some(401));
-    server.log.line_with(&["its identity source route.request.header.Authorization is not there or empty"]).await;
+    server.log.wait_for_line(&["identity source route.request.header.Authorization is missing or empty"]).await;
     assert!(!server.log.text().contains(secret));
     assert_eq!(status(&server, &issuer.token(json!({}))).await, 101);
 }
 
 #[tokio::test]
-async fn a_token_without_the_scope_is_403_and_it_may_stand_in_the_query() {
+async fn a_token_without_the_scope_is_403_and_a_token_may_be_in_the_query() {
     let issuer = Issuer::new("a");
-    let wanted = "scopes = [\"chat\", \"admin\"]\nidentity_sources = [\"route.request.querystring.token\"]";
-    let server = serve(&issuer, wanted);
+    let keys = "scopes = [\"chat\", \"admin\"]\nidentity_sources = [\"route.request.querystring.token\"]";
+    let server = serve(&issuer, keys);
     for (scope, expected) in [("read chat", None), ("admin", None), ("read", Some(403)), ("chatter", Some(403))] {
         let token = issuer.token(json!({ "scope": scope }));
         assert_eq!(server.try_connect(&format!("?token={token}"), &[]).await.err(), expected, "{scope}");
@@ -117,21 +118,21 @@ async fn a_token_without_the_scope_is_403_and_it_may_stand_in_the_query() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_takes_another_key_is_believed_without_a_restart() {
+async fn a_new_key_of_the_issuer_is_used_without_a_restart() {
     let (old, new) = (Issuer::new("old"), Issuer::new("new"));
     let server = serve(&old, "");
     assert_eq!(status(&server, &old.token(json!({}))).await, 101);
     fs::write(server.site.path().join("keys.json"), new.jwks()).unwrap();
-    eventually("the new key is believed", || async { status(&server, &new.token(json!({}))).await == 101 }).await;
+    eventually("the new key is accepted", || async { status(&server, &new.token(json!({}))).await == 101 }).await;
     assert_eq!(status(&server, &old.token(json!({}))).await, 401);
 }
 
 #[tokio::test]
-async fn without_keys_nobody_comes_in_until_they_are_there() {
+async fn every_peer_is_rejected_until_the_key_set_exists() {
     let issuer = Issuer::new("a");
     let server = site("keys.json", "").serve();
     assert_eq!(status(&server, &issuer.token(json!({}))).await, 500);
-    server.log.line_with(&["a peer is not let in: no token can be checked", "status=500"]).await;
+    server.log.wait_for_line(&["rejected handshake: cannot verify tokens", "status=500"]).await;
     fs::write(server.site.path().join("keys.json"), issuer.jwks()).unwrap();
     eventually("the keys are found", || async { status(&server, &issuer.token(json!({}))).await == 101 }).await;
 }

@@ -1,12 +1,13 @@
-//! Lambda functions behind routes: what they are called with, and what a peer sees of what they answer.
+//! Lambda functions behind routes: the events that they get, and the effect of their responses on the peer.
 //!
-//! The functions run in a small server of the Invoke API, made here; a message, or `do` in the
-//! query of `$connect`, says what one answers, and `as` what one does that is an authorizer.
+//! A small server of the Invoke API in this file runs the functions. The key `do` of a message, or of the query of
+//! `$connect`, says what the function has to do. The query key `as` is for a function that is an authorizer.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures_util::SinkExt as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,17 +17,17 @@ use crate::backend::Backend;
 use crate::harness::{Peer, Server, Site, eventually};
 use crate::wire::{UPGRADE, Wire};
 
-/// What each call came with: the path, and the payload.
+/// The path and the payload of each call.
 type Calls = Arc<Mutex<Vec<(String, Value)>>>;
 
-/// A server of the Invoke API.
+/// A server of Lambda's Invoke API. Its functions do what their events say.
 pub struct Functions {
     pub address: SocketAddr,
     calls: Calls,
     running: Running,
 }
 
-/// How many calls run, and how many did at most.
+/// How many calls run now, and the most that ran at once.
 type Running = Arc<Mutex<(usize, usize)>>;
 
 impl Functions {
@@ -35,47 +36,47 @@ impl Functions {
         let address = listener.local_addr().unwrap();
         let calls = Calls::default();
         let running = Running::default();
-        let of_all = (Arc::clone(&calls), Arc::clone(&running));
+        let shared = (Arc::clone(&calls), Arc::clone(&running));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, of_all.clone()));
+                tokio::spawn(serve_connection(stream, shared.clone()));
             }
         });
         Self { address, calls, running }
     }
 
-    /// Serves a manifest whose routes are all functions, each with half a second.
-    fn serve(&self, rest: &str, routes: &str) -> Server {
+    /// Serves a manifest with the integration `function`, whose timeout is 500 ms.
+    fn serve(&self, sections: &str, routes: &str) -> Server {
         let address = self.address;
         Site::new(&format!(
-            "{rest}\n[integrations.function]\ntype = \"lambda\"\nendpoint = \"http://{address}\"\nfunction = \"chat\"\n\
-             timeout = \"500ms\"\n[routes]\n{routes}"
+            "{sections}\n[integrations.function]\ntype = \"lambda\"\nendpoint = \"http://{address}\"\n\
+             function = \"chat\"\ntimeout = \"500ms\"\n[routes]\n{routes}"
         ))
         .serve()
     }
 
-    /// Every route, and `two` with a route response.
-    fn serve_all(&self, rest: &str) -> Server {
+    /// As `serve`, with the function behind every route. Only the route `two` has a route response.
+    fn serve_all(&self, sections: &str) -> Server {
         let routes = "\"$connect\" = \"function\"\n\"$disconnect\" = \"function\"\n\"$default\" = \"function\"\n\
                       two = { integration = \"function\", route_response = true }";
-        self.serve(rest, routes)
+        self.serve(sections, routes)
     }
 
-    /// The payloads of one type of event so far.
+    /// The events of this type that functions have got so far.
     pub fn events(&self, event_type: &str) -> Vec<Value> {
         let calls = self.calls.lock().unwrap();
         let events = calls.iter().map(|(_, payload)| payload);
         events.filter(|event| event["requestContext"]["eventType"] == event_type).cloned().collect()
     }
 
-    /// The last payload of one type of event.
+    /// The latest event of this type.
     pub fn last(&self, event_type: &str) -> Value {
         self.events(event_type).pop().unwrap_or_else(|| panic!("no {event_type}"))
     }
 }
 
-/// One connection: requests one after the other.
-async fn serve(mut stream: TcpStream, (calls, running): (Calls, Running)) {
+/// Serves the requests of one TCP connection in their order.
+async fn serve_connection(mut stream: TcpStream, (calls, running): (Calls, Running)) {
     let mut bytes = Vec::new();
     loop {
         let head = loop {
@@ -95,33 +96,34 @@ async fn serve(mut stream: TcpStream, (calls, running): (Calls, Running)) {
         let body: Vec<u8> = bytes.drain(..length).collect();
         let payload = serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8(body).unwrap().into());
         let path = head.strip_prefix("POST ").unwrap().split(' ').next().unwrap().to_owned();
-        let now = |more: usize, less: usize| {
+        let count_running = |more: usize, less: usize| {
             let mut running = running.lock().unwrap();
             running.0 = running.0 + more - less;
             running.1 = running.1.max(running.0);
         };
-        now(1, 0);
-        let answer = answer(&order(&payload)).await;
-        now(0, 1);
+        count_running(1, 0);
+        let response = respond(&order_of(&payload)).await;
+        count_running(0, 1);
         calls.lock().unwrap().push((path, payload));
-        if answer.is_empty() || stream.write_all(answer.as_bytes()).await.is_err() {
+        if response.is_empty() || stream.write_all(response.as_bytes()).await.is_err() {
             return;
         }
     }
 }
 
-/// What the event says that is to be answered.
-fn order(payload: &Value) -> String {
+/// The order in an event, or an empty text.
+fn order_of(payload: &Value) -> String {
     let key = if payload["type"] == "REQUEST" { "as" } else { "do" };
-    let of_connect = &payload["queryStringParameters"][key];
-    let of_message = match &payload["body"] {
+    let in_query = &payload["queryStringParameters"][key];
+    let in_message = match &payload["body"] {
         Value::String(body) => serde_json::from_str::<Value>(body).map_or(Value::Null, |body| body["do"].clone()),
         _ => payload["do"].clone(),
     };
-    of_connect.as_str().or(of_message.as_str()).unwrap_or_default().to_owned()
+    in_query.as_str().or(in_message.as_str()).unwrap_or_default().to_owned()
 }
 
-async fn answer(order: &str) -> String {
+/// Carries out an order. Returns the HTTP response, or an empty text if the connection is to be dropped.
+async fn respond(order: &str) -> String {
     let (order, rest) = order.split_once(' ').unwrap_or((order, ""));
     let error = r#"{"errorMessage":"boom","errorType":"Error","trace":["Error: boom"]}"#;
     let (status, headers, body) = match order {
@@ -131,7 +133,7 @@ async fn answer(order: &str) -> String {
             let error = json!({ "errorMessage": rest, "errorType": "Error", "trace": [] });
             ("200 OK", "X-Amz-Function-Error: Unhandled\r\n", error.to_string())
         }
-        // As the Runtime Interface Emulator has it.
+        // The Runtime Interface Emulator does not send the header.
         "throw-under-rie" => ("200 OK", "", error.to_owned()),
         "exit" => ("200 OK", "X-Amz-Function-Error: Unhandled\r\n", String::new()),
         "throttle" => ("429 Too Many Requests", "x-amzn-ErrorType: TooManyRequestsException\r\n", "{}".to_owned()),
@@ -147,45 +149,46 @@ async fn answer(order: &str) -> String {
     format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// A message that has the function do this; `action` selects the route.
+/// A message that orders the function to do something. `action` selects the route.
 fn message(action: &str, order: &str) -> String {
     json!({ "action": action, "do": order }).to_string()
 }
 
-/// The same with a response.
-fn answering(action: &str, response: Value) -> String {
+/// A message that orders the function to return this response.
+fn message_returning(action: &str, response: Value) -> String {
     message(action, &format!("answer {response}"))
 }
 
-/// A query with which `$connect` does this.
+/// A query string that orders the function behind `$connect` to do something.
 fn query(order: &str) -> String {
     let order: String = order.bytes().map(|byte| format!("%{byte:02x}")).collect();
     format!("?do={order}")
 }
 
-/// The frame that tells a peer of a failure of the last event.
-fn frame(functions: &Functions, text: &str) -> String {
+/// The error frame that the peer gets when its latest message failed.
+fn error_frame(functions: &Functions, text: &str) -> String {
     let event = functions.last("MESSAGE");
-    let of = |key: &str| event["requestContext"][key].as_str().unwrap().to_owned();
-    let (connection_id, request_id) = (of("connectionId"), of("requestId"));
+    let field = |key: &str| event["requestContext"][key].as_str().unwrap().to_owned();
+    let (connection_id, request_id) = (field("connectionId"), field("requestId"));
     format!(r#"{{"message": "{text}", "connectionId":"{connection_id}", "requestId":"{request_id}"}}"#)
 }
 
-/// Asserts that nothing came before the answer to another message.
-async fn is_silent(peer: &mut Peer) {
-    assert_eq!(peer.ask(&answering("two", json!({"statusCode": 200, "body": "mark"}))).await, "mark");
+/// Asserts that no other message arrives before the response to a new message.
+async fn assert_no_message(peer: &mut Peer) {
+    assert_eq!(peer.ask(&message_returning("two", json!({"statusCode": 200, "body": "mark"}))).await, "mark");
 }
 
-// ---- $connect --------------------------------------------------------------------------------
+// ---- $connect -------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn a_status_of_2xx_lets_a_peer_in_and_any_other_is_the_handshakes() {
+async fn a_2xx_status_accepts_the_connection_and_any_other_becomes_the_handshake_status() {
     let functions = Functions::start().await;
     let server = functions.serve_all("");
     for status in [200, 201, 204, 299] {
         let order = format!("answer {}", json!({ "statusCode": status, "body": "not sent" }));
-        let mut peer = server.try_connect(&query(&order), &[]).await.unwrap_or_else(|was| panic!("{status}: {was}"));
-        is_silent(&mut peer).await;
+        let mut peer =
+            server.try_connect(&query(&order), &[]).await.unwrap_or_else(|found| panic!("{status}: {found}"));
+        assert_no_message(&mut peer).await;
     }
     for status in [300, 301, 400, 401, 403, 404, 429, 500, 501, 502, 599] {
         let order = format!("answer {}", json!({ "statusCode": status, "headers": {"a": "b"}, "body": "no" }));
@@ -194,7 +197,7 @@ async fn a_status_of_2xx_lets_a_peer_in_and_any_other_is_the_handshakes() {
 }
 
 #[tokio::test]
-async fn a_function_that_fails_or_answers_what_is_no_response_is_a_bad_gateway() {
+async fn a_function_that_fails_or_returns_an_invalid_response_is_a_bad_gateway() {
     let functions = Functions::start().await;
     let server = functions.serve_all("");
     for order in [
@@ -215,9 +218,9 @@ async fn a_function_that_fails_or_answers_what_is_no_response_is_a_bad_gateway()
         assert_eq!(server.try_connect(&query(order), &[]).await.err(), Some(502), "{order}");
     }
     assert!(server.connect("").await.response.headers().get("sec-websocket-protocol").is_none());
-    server.log.line_with(&["WARN", "plugin=function", "the handler failed: Error: boom", "route=$connect"]).await;
-    server.log.line_with(&["the Invoke API answered 429 Too Many Requests TooManyRequestsException"]).await;
-    server.log.line_with(&["the handler answered what cannot be sent: null, expected an object"]).await;
+    server.log.wait_for_line(&["WARN", "plugin=function", "the handler failed: Error: boom", "route=$connect"]).await;
+    server.log.wait_for_line(&["the Invoke API returned 429 Too Many Requests TooManyRequestsException"]).await;
+    server.log.wait_for_line(&["the handler returned an invalid response: null, expected an object"]).await;
 }
 
 #[tokio::test]
@@ -228,7 +231,7 @@ async fn a_function_that_cannot_be_reached_is_a_bad_gateway() {
     drop(listener);
     let server = functions.serve_all("");
     assert_eq!(server.try_connect("", &[]).await.err(), Some(502));
-    server.log.line_with(&["cannot connect", "onnection refused"]).await;
+    server.log.wait_for_line(&["cannot connect", "onnection refused"]).await;
 }
 
 #[tokio::test]
@@ -241,7 +244,7 @@ async fn a_function_that_takes_longer_than_its_timeout_is_a_gateway_timeout() {
 }
 
 #[tokio::test]
-async fn the_subprotocol_that_the_function_chooses_is_the_peers() {
+async fn the_peer_gets_the_subprotocol_that_the_function_chooses() {
     let functions = Functions::start().await;
     let server = functions.serve_all("");
     let offered = [("sec-websocket-protocol", "chat, superchat")];
@@ -255,14 +258,14 @@ async fn the_subprotocol_that_the_function_chooses_is_the_peers() {
         assert_eq!(peer.response.headers()["sec-websocket-protocol"], "superchat");
         assert!(peer.response.headers().get("x-other").is_none());
     }
-    let told = functions.last("CONNECT");
-    assert_eq!(told["headers"]["Sec-WebSocket-Protocol"], "chat, superchat");
+    let event = functions.last("CONNECT");
+    assert_eq!(event["headers"]["Sec-WebSocket-Protocol"], "chat, superchat");
 }
 
-// ---- messages --------------------------------------------------------------------------------
+// ---- messages -------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn a_failure_is_told_to_the_byte_also_where_there_is_no_route_response() {
+async fn a_failure_sends_the_exact_error_frame_even_without_a_route_response() {
     let functions = Functions::start().await;
     let server = functions.serve_all("");
     let mut peer = server.connect("").await;
@@ -277,21 +280,21 @@ async fn a_failure_is_told_to_the_byte_also_where_there_is_no_route_response() {
             "answer {}",
             r#"answer {"ConnectionId":"x","Data":"y","statusCode":200}"#,
         ] {
-            let told = peer.ask(&message(action, order)).await;
-            assert_eq!(told, frame(&functions, "Internal server error"), "{action}: {order}");
+            let received = peer.ask(&message(action, order)).await;
+            assert_eq!(received, error_frame(&functions, "Internal server error"), "{action}: {order}");
         }
     }
-    is_silent(&mut peer).await;
+    assert_no_message(&mut peer).await;
 }
 
 #[tokio::test]
-async fn a_timeout_is_told_to_the_byte_and_the_connection_stays() {
+async fn a_timeout_sends_the_exact_error_frame_and_the_connection_stays_open() {
     let functions = Functions::start().await;
     let server = functions.serve_all("");
     let mut peer = server.connect("").await;
-    let told: Value = serde_json::from_str(&peer.ask(&message("one", "sleep 2000")).await).unwrap();
-    is_silent(&mut peer).await;
-    let (connection_id, request_id) = (told["connectionId"].as_str().unwrap(), told["requestId"].as_str().unwrap());
+    let frame: Value = serde_json::from_str(&peer.ask(&message("one", "sleep 2000")).await).unwrap();
+    assert_no_message(&mut peer).await;
+    let (connection_id, request_id) = (frame["connectionId"].as_str().unwrap(), frame["requestId"].as_str().unwrap());
     let expected = format!(
         r#"{{"message": "Endpoint request timed out", "connectionId":"{connection_id}", "requestId":"{request_id}"}}"#
     );
@@ -300,41 +303,41 @@ async fn a_timeout_is_told_to_the_byte_and_the_connection_stays() {
 }
 
 #[tokio::test]
-async fn a_body_goes_back_where_the_route_has_a_response_whatever_the_status() {
+async fn a_route_response_returns_the_body_whatever_the_status() {
     let functions = Functions::start().await;
     let server = functions.serve_all("");
     let mut peer = server.connect("").await;
     for status in [200, 301, 401, 500] {
-        peer.send(&answering("one", json!({"statusCode": status, "body": "not sent"}))).await;
+        peer.send(&message_returning("one", json!({"statusCode": status, "body": "not sent"}))).await;
         let answer = json!({"statusCode": status, "body": format!("sent with {status}")});
-        assert_eq!(peer.ask(&answering("two", answer)).await, format!("sent with {status}"));
+        assert_eq!(peer.ask(&message_returning("two", answer)).await, format!("sent with {status}"));
     }
-    assert_eq!(peer.ask(&answering("two", json!({"statusCode": 200, "body": ""}))).await, "");
-    peer.send(&answering("two", json!({"statusCode": 200}))).await;
-    peer.send(&answering("two", json!({"statusCode": 200, "body": null}))).await;
-    is_silent(&mut peer).await;
-    peer.send(&answering("two", json!({"statusCode": 200, "body": "AP8=", "isBase64Encoded": true}))).await;
+    assert_eq!(peer.ask(&message_returning("two", json!({"statusCode": 200, "body": ""}))).await, "");
+    peer.send(&message_returning("two", json!({"statusCode": 200}))).await;
+    peer.send(&message_returning("two", json!({"statusCode": 200, "body": null}))).await;
+    assert_no_message(&mut peer).await;
+    peer.send(&message_returning("two", json!({"statusCode": 200, "body": "AP8=", "isBase64Encoded": true}))).await;
     assert_eq!(peer.next().await, Some(Message::binary(vec![0, 255])));
 }
 
 #[tokio::test]
-async fn a_response_has_as_many_bytes_as_a_message_and_no_more() {
+async fn a_response_may_have_six_mib_and_no_more() {
     let functions = Functions::start().await;
     let server = functions.serve_all("[connection]\nmessage_size = \"1KiB\"");
     let mut peer = server.connect("").await;
-    // What is said in the message must fit into one, so the function makes a body of its own.
-    let body = |length: usize| answering("two", json!({"statusCode": 200, "body": "x".repeat(length)}));
+    // The order itself must fit into a message, so the function generates longer bodies on its own.
+    let body = |length: usize| message_returning("two", json!({"statusCode": 200, "body": "x".repeat(length)}));
     assert_eq!(peer.ask(&body(900)).await.len(), 900);
     let large = 6 * 1024 * 1024;
-    for (length, said) in [(large, "what is no JSON"), (large + 1, "the response has more than 6291456 bytes")] {
-        let told = peer.ask(&message("two", &format!("large {length}"))).await;
-        assert!(told.starts_with(r#"{"message": "Internal server error", "#), "{told}");
-        server.log.line_with(&[said]).await;
+    for (length, line) in [(large, "text that is not JSON"), (large + 1, "the response has more than 6291456 bytes")] {
+        let frame = peer.ask(&message("two", &format!("large {length}"))).await;
+        assert!(frame.starts_with(r#"{"message": "Internal server error", "#), "{frame}");
+        server.log.wait_for_line(&[line]).await;
     }
 }
 
 #[tokio::test]
-async fn connect_is_told_with_all_that_the_client_sent_and_no_key_is_there_for_what_it_did_not() {
+async fn the_connect_event_has_all_that_the_client_sent_and_no_keys_for_what_it_did_not_send() {
     let functions = Functions::start().await;
     let server = functions.serve_all("");
     let mut wire = Wire::dial(&server).await;
@@ -346,7 +349,7 @@ async fn connect_is_told_with_all_that_the_client_sent_and_no_key_is_there_for_w
     assert_eq!(keys(&event), ["headers", "multiValueHeaders", "requestContext", "isBase64Encoded"]);
     let trace_id = event["headers"]["X-Amzn-Trace-Id"].take();
     assert!(trace_id.as_str().unwrap().starts_with("Root=1-"), "{trace_id}");
-    let told = json!({
+    let expected = json!({
         "Cookie": "a=1",
         "Host": "localhost",
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
@@ -357,7 +360,7 @@ async fn connect_is_told_with_all_that_the_client_sent_and_no_key_is_there_for_w
         "X-Forwarded-Proto": "http",
         "x-LOWER": "2",
     });
-    assert_eq!(event["headers"], told);
+    assert_eq!(event["headers"], expected);
     assert_eq!(event["multiValueHeaders"]["x-LOWER"], json!(["1", "2"]));
     let context = &event["requestContext"];
     let expected = [
@@ -376,20 +379,20 @@ async fn connect_is_told_with_all_that_the_client_sent_and_no_key_is_there_for_w
         "apiId",
     ];
     assert_eq!(keys(context), expected);
-    assert_eq!(context["identity"], json!({"sourceIp": "127.0.0.1"}), "it named no user agent");
+    assert_eq!(context["identity"], json!({"sourceIp": "127.0.0.1"}), "the client sent no user agent");
 }
 
 #[tokio::test]
-async fn a_message_is_told_as_it_is() {
+async fn the_message_event_has_the_message_unchanged() {
     let functions = Functions::start().await;
     let server = functions.serve_all("");
     let mut peer = server.try_connect("?a=1&a=2", &[("user-agent", "tests/1")]).await.unwrap();
     let connect = functions.last("CONNECT");
     let text = "{\r\n\t\"action\": \"two\",  \"do\": \"answer {\\\"statusCode\\\":200,\\\"body\\\":\\\"ü\\\"}\"}";
     assert_eq!(peer.ask(text).await, "ü");
-    let told = functions.last("MESSAGE");
-    assert_eq!((&told["body"], &told["isBase64Encoded"]), (&json!(text), &json!(false)));
-    let (context, before) = (&told["requestContext"], &connect["requestContext"]);
+    let event = functions.last("MESSAGE");
+    assert_eq!((&event["body"], &event["isBase64Encoded"]), (&json!(text), &json!(false)));
+    let (context, before) = (&event["requestContext"], &connect["requestContext"]);
     assert_eq!((&context["routeKey"], &before["routeKey"]), (&json!("two"), &json!("$connect")));
     for key in ["connectionId", "connectedAt", "domainName", "apiId", "stage", "identity"] {
         assert_eq!(context[key], before[key], "{key}");
@@ -400,18 +403,17 @@ async fn a_message_is_told_as_it_is() {
     assert_eq!(connect["queryStringParameters"], json!({"a": "2"}));
     assert_eq!(connect["headers"]["X-Forwarded-Port"], server.address.port().to_string());
 
-    use futures_util::SinkExt as _;
     peer.socket.send(Message::binary(vec![0, 255])).await.unwrap();
-    is_silent(&mut peer).await;
+    assert_no_message(&mut peer).await;
     let binary = &functions.events("MESSAGE")[1];
     assert_eq!((&binary["body"], &binary["isBase64Encoded"]), (&json!("AP8="), &json!(true)));
     assert_eq!(binary["requestContext"]["routeKey"], "$default");
 }
 
-// ---- how many at once ------------------------------------------------------------------------
+// ---- concurrency ----------------------------------------------------------------------------
 
-/// Two peers, each with a message that takes 300 ms; how many ran at most.
-async fn at_most(function: &str) -> usize {
+/// Lets two peers each send a message that takes 300 ms. Returns the most calls that ran at once.
+async fn most_concurrent_calls(function: &str) -> usize {
     let functions = Functions::start().await;
     let address = functions.address;
     let server = Site::new(&format!(
@@ -424,22 +426,22 @@ async fn at_most(function: &str) -> usize {
         peer.send(&message("any", "sleep 300")).await;
     }
     for mut peer in [one, two] {
-        is_silent(&mut peer).await;
+        assert_no_message(&mut peer).await;
     }
     let (_, most) = *functions.running.lock().unwrap();
     most
 }
 
 #[tokio::test]
-async fn the_runtime_interface_emulator_is_sent_one_event_after_the_other_and_others_as_many_as_they_take() {
-    assert_eq!(at_most("function = \"function\"").await, 1);
-    assert_eq!(at_most("function = \"function\"\nconcurrency = 2").await, 2);
-    assert_eq!(at_most("function = \"chat\"").await, 2);
-    assert_eq!(at_most("function = \"chat\"\nconcurrency = 1").await, 1);
+async fn the_runtime_interface_emulator_gets_one_event_at_a_time_and_other_endpoints_get_several() {
+    assert_eq!(most_concurrent_calls("function = \"function\"").await, 1);
+    assert_eq!(most_concurrent_calls("function = \"function\"\nconcurrency = 2").await, 2);
+    assert_eq!(most_concurrent_calls("function = \"chat\"").await, 2);
+    assert_eq!(most_concurrent_calls("function = \"chat\"\nconcurrency = 1").await, 1);
 }
 
 #[tokio::test]
-async fn a_function_that_outlives_its_timeout_keeps_the_next_event_waiting() {
+async fn the_next_event_waits_for_a_function_that_runs_past_its_timeout() {
     let functions = Functions::start().await;
     let address = functions.address;
     let server = Site::new(&format!(
@@ -449,53 +451,53 @@ async fn a_function_that_outlives_its_timeout_keeps_the_next_event_waiting() {
     .serve();
     let mut peer = server.connect("").await;
     let started = Instant::now();
-    let told = peer.ask(&message("any", "sleep 1000")).await;
-    assert!(told.starts_with(r#"{"message": "Endpoint request timed out", "#), "{told}");
-    is_silent(&mut peer).await;
+    let frame = peer.ask(&message("any", "sleep 1000")).await;
+    assert!(frame.starts_with(r#"{"message": "Endpoint request timed out", "#), "{frame}");
+    assert_no_message(&mut peer).await;
     assert!(started.elapsed() >= Duration::from_secs(1));
     assert_eq!(functions.running.lock().unwrap().1, 1);
 }
 
-// ---- $disconnect -----------------------------------------------------------------------------
+// ---- $disconnect ----------------------------------------------------------------------------
 
 #[tokio::test]
-async fn disconnect_is_told_once_with_its_code_and_reason_and_what_it_answers_is_nobodys() {
+async fn the_disconnect_event_is_sent_once_with_code_and_reason_and_its_response_is_ignored() {
     let functions = Functions::start().await;
     let server = functions.serve_all("");
     server.connect("").await.close(4001, "enough").await;
     drop(server.connect("").await);
-    eventually("both were told", || async { functions.events("DISCONNECT").len() >= 2 }).await;
+    eventually("both disconnect events are sent", || async { functions.events("DISCONNECT").len() >= 2 }).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let mut told = functions.events("DISCONNECT");
-    told.sort_by_key(|event| event["requestContext"]["disconnectStatusCode"].as_u64());
-    let ends: Vec<_> = told.iter().map(|event| &event["requestContext"]["disconnectStatusCode"]).collect();
-    assert_eq!(ends, [1006, 4001]);
-    assert_eq!(told[1]["requestContext"]["disconnectReason"], "enough");
+    let mut events = functions.events("DISCONNECT");
+    events.sort_by_key(|event| event["requestContext"]["disconnectStatusCode"].as_u64());
+    let codes: Vec<_> = events.iter().map(|event| &event["requestContext"]["disconnectStatusCode"]).collect();
+    assert_eq!(codes, [1006, 4001]);
+    assert_eq!(events[1]["requestContext"]["disconnectReason"], "enough");
     let host = server.address.to_string();
-    assert_eq!(told[1]["headers"], json!({"Host": host, "x-api-key": "", "X-Forwarded-For": "", "x-restapi": ""}));
-    for event in &told {
+    assert_eq!(events[1]["headers"], json!({"Host": host, "x-api-key": "", "X-Forwarded-For": "", "x-restapi": ""}));
+    for event in &events {
         let id = &event["requestContext"]["connectionId"];
         assert_eq!(server.post(id.as_str().unwrap(), "late").await.status, 410);
     }
 }
 
 #[tokio::test]
-async fn a_peer_that_was_refused_has_not_left() {
+async fn a_rejected_handshake_causes_no_disconnect_event() {
     let functions = Functions::start().await;
     let server = functions.serve_all("");
     assert_eq!(server.try_connect(&query("throw"), &[]).await.err(), Some(502));
     server.connect("").await.close(1000, "").await;
-    eventually("one was told", || async { !functions.events("DISCONNECT").is_empty() }).await;
+    eventually("a disconnect event is sent", || async { !functions.events("DISCONNECT").is_empty() }).await;
     let connected = functions.last("CONNECT");
-    let told = functions.events("DISCONNECT");
-    assert_eq!(told.len(), 1);
-    assert_eq!(told[0]["requestContext"]["connectionId"], connected["requestContext"]["connectionId"]);
+    let disconnects = functions.events("DISCONNECT");
+    assert_eq!(disconnects.len(), 1);
+    assert_eq!(disconnects[0]["requestContext"]["connectionId"], connected["requestContext"]["connectionId"]);
 }
 
-// ---- where it is, and what it is told of the stage -------------------------------------------
+// ---- the endpoint, stage variables and signatures -------------------------------------------
 
 #[tokio::test]
-async fn the_function_and_its_endpoint_may_be_the_stages() {
+async fn stage_variables_may_name_the_function_and_its_endpoint() {
     let functions = Functions::start().await;
     let address = functions.address;
     let server = Site::new(&format!(
@@ -507,23 +509,23 @@ async fn the_function_and_its_endpoint_may_be_the_stages() {
          [routes]\n\"$connect\" = \"function\"\ntwo = {{ integration = \"whole\", route_response = true }}"
     ))
     .serve();
-    is_silent(&mut server.connect("").await).await;
+    assert_no_message(&mut server.connect("").await).await;
     let request = "GET /prod HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
-    eventually("prod is told", || async { functions.events("CONNECT").len() == 2 }).await;
+    eventually("the connect event of prod is sent", || async { functions.events("CONNECT").len() == 2 }).await;
     let calls = functions.calls.lock().unwrap().clone();
     let paths: Vec<_> = calls.iter().map(|(path, _)| &**path).collect();
-    let of = |name: &str| format!("/2015-03-31/functions/my-{name}/invocations");
-    assert_eq!(paths, [&of("chat:live"), "/whole?x=1", &of("other")]);
+    let path = |name: &str| format!("/2015-03-31/functions/my-{name}/invocations");
+    assert_eq!(paths, [&path("chat:live"), "/whole?x=1", &path("other")]);
     let variables: Vec<_> = calls.iter().map(|(_, event)| &event["stageVariables"]).collect();
     let dev = json!({"host": address.to_string(), "name": "chat:live"});
     assert_eq!(variables, [&dev, &dev, &json!({"host": address.to_string(), "mode": "", "name": "other"})]);
 }
 
 #[tokio::test]
-async fn a_function_is_called_with_a_signature_where_the_manifest_says_who_calls() {
+async fn calls_of_a_function_are_signed_with_the_access_key_that_the_manifest_names() {
     const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
     let service = Backend::start().await;
     let address = service.address;
@@ -537,9 +539,9 @@ async fn a_function_is_called_with_a_signature_where_the_manifest_says_who_calls
     .serve();
     let mut peer = server.connect("").await;
     peer.ask("hello").await;
-    let call = service.one().await;
+    let call = service.only_request().await;
     assert_eq!(call.uri, "/2015-03-31/functions/chat/invocations");
-    // Each once, and as it was signed.
+    // The header is sent once, with the value that was signed.
     assert_eq!(call.headers("host"), [address.to_string()]);
     let date = call.header("x-amz-date").unwrap();
     let scope = format!("Credential=AKIDCALLER/{}/eu-west-1/lambda/aws4_request", &date[..8]);
@@ -550,13 +552,13 @@ async fn a_function_is_called_with_a_signature_where_the_manifest_says_who_calls
     assert!(signature.len() == 64 && signature.bytes().all(|byte| byte.is_ascii_hexdigit()), "{signature}");
 
     peer.ask(r#"{"action":"unsigned"}"#).await;
-    let call = service.one().await;
+    let call = service.only_request().await;
     assert_eq!((call.header("authorization"), call.header("x-amz-date")), (None, None));
     assert!(!server.log.text().contains(SECRET));
 }
 
 #[tokio::test]
-async fn a_variable_that_the_stage_does_not_have_is_warned_of_and_a_bad_gateway() {
+async fn a_missing_stage_variable_is_a_warning_of_check_and_a_bad_gateway() {
     let site = Site::new(
         "[integrations.function]\ntype = \"lambda\"\nendpoint = \"http://127.0.0.1:1\"\n\
          function = \"${stageVariables.gone}\"\n[routes]\n\"$connect\" = \"function\"",
@@ -567,19 +569,22 @@ async fn a_variable_that_the_stage_does_not_have_is_warned_of_and_a_bad_gateway(
     assert!(stderr.contains(warning), "{stderr}");
     let server = site.serve();
     assert_eq!(server.try_connect("", &[]).await.err(), Some(502));
-    server.log.line_with(&["the handler failed: the stage has no variable gone"]).await;
+    server.log.wait_for_line(&["the handler failed: the stage has no variable gone"]).await;
 }
 
 #[test]
-fn what_is_wrong_with_a_function_is_told_with_what_to_do() {
+fn errors_in_a_lambda_integration_are_reported_with_what_to_do() {
     let url = "http://127.0.0.1:9000/2015-03-31/functions/function/invocations";
-    for (keys, told) in [
-        ("".to_owned(), "integrations.f.url: found none, expected where the function is invoked; write url = "),
+    for (keys, error) in [
+        (
+            "".to_owned(),
+            "integrations.f.url: found none, expected the URL at which the function is invoked; write url = ",
+        ),
         (
             "endpoint = \"http://h\"".to_owned(),
-            "integrations.f.url: found none, expected where the function is invoked",
+            "integrations.f.url: found none, expected the URL at which the function is invoked",
         ),
-        (format!("url = \"{url}\"\nfunction = \"f\""), "integrations.f.url: found beside endpoint or function"),
+        (format!("url = \"{url}\"\nfunction = \"f\""), "integrations.f.url: found together with endpoint or function"),
         ("url = \"ws://h\"".to_owned(), "integrations.f.url: found \"ws://h\", expected a URL such as"),
         ("url = \"http://h/{id}\"".to_owned(), "integrations.f.url: found \"http://h/{id}\", expected a URL in which"),
         (
@@ -604,7 +609,7 @@ fn what_is_wrong_with_a_function_is_told_with_what_to_do() {
     ] {
         let site = Site::new(&format!("[integrations.f]\ntype = \"lambda\"\n{keys}\n[routes]\n\"$default\" = \"f\""));
         let (code, _, stderr) = site.run(&["check"]);
-        assert!(code == 1 && stderr.contains(told), "{keys}\n{stderr}");
+        assert!(code == 1 && stderr.contains(error), "{keys}\n{stderr}");
     }
     for keys in ["timeout = \"50ms\"", "timeout = \"29s\"", "proxy = false\nresponses = { \"$default\" = {} }"] {
         let manifest =
@@ -615,10 +620,10 @@ fn what_is_wrong_with_a_function_is_told_with_what_to_do() {
     }
 }
 
-// ---- no proxy --------------------------------------------------------------------------------
+// ---- without proxy --------------------------------------------------------------------------
 
 #[tokio::test]
-async fn without_proxy_the_function_gets_the_message_alone_and_its_error_chooses_the_response() {
+async fn without_proxy_the_function_gets_only_the_message_and_its_error_selects_the_response() {
     let functions = Functions::start().await;
     let address = functions.address;
     let server = Site::new(&format!(
@@ -649,20 +654,20 @@ strict = "strict"
     assert_eq!(peer.ask(&message("two", r#"answer {"any":"thing"}"#)).await, r#"{"any":"thing"}"#);
     assert_eq!(peer.ask(&message("two", "throw")).await, "sorry: boom");
     peer.send(&message("one", "throw")).await;
-    let told = peer.ask(&message("strict", "throw")).await;
-    assert!(told.starts_with(r#"{"message": "Internal server error", "#), "{told}");
+    let frame = peer.ask(&message("strict", "throw")).await;
+    assert!(frame.starts_with(r#"{"message": "Internal server error", "#), "{frame}");
     server
         .log
-        .line_with(&["plugin=strict", "Error: boom, for which responses has neither a pattern nor $default"])
+        .wait_for_line(&["plugin=strict", "Error: boom, for which responses has neither a pattern nor $default"])
         .await;
     let payloads: Vec<_> = functions.calls.lock().unwrap().iter().map(|(_, payload)| payload.clone()).collect();
     assert_eq!(payloads[..2], [json!({}), json!({"action": "two", "do": r#"answer {"any":"thing"}"#})]);
 }
 
-// ---- the log, and the command line -----------------------------------------------------------
+// ---- the log, and the command line ----------------------------------------------------------
 
 #[tokio::test]
-async fn nothing_of_a_message_or_of_a_response_is_in_the_log() {
+async fn the_log_has_no_contents_of_messages_or_responses() {
     let functions = Functions::start().await;
     let site = Site::new(&format!(
         "[integrations.function]\ntype = \"lambda\"\nendpoint = \"http://{}\"\nfunction = \"chat\"\n\
@@ -673,16 +678,16 @@ async fn nothing_of_a_message_or_of_a_response_is_in_the_log() {
     command.env("RUST_LOG", "jackfield=trace");
     let server = site.launch(command);
     let mut peer = server.connect("?token=hush").await;
-    assert_eq!(peer.ask(&answering("two", json!({"statusCode": 200, "body": "hush"}))).await, "hush");
+    assert_eq!(peer.ask(&message_returning("two", json!({"statusCode": 200, "body": "hush"}))).await, "hush");
     peer.ask(&message("two", r#"answer {"statusCode":200,"body":"hush","Data":1}"#)).await;
     peer.ask(&message("two", "answer hush")).await;
-    let line = server.log.line_with(&["what is no JSON"]).await;
+    let line = server.log.wait_for_line(&["text that is not JSON"]).await;
     assert!(line.contains("WARN"), "{line}");
     assert!(!server.log.text().contains("hush"), "{}", server.log.text());
 }
 
 #[tokio::test]
-async fn invoke_calls_a_function_and_shows_its_response() {
+async fn the_invoke_command_calls_a_function_and_prints_its_response() {
     let functions = Functions::start().await;
     let site = Site::new(&format!(
         "[integrations.function]\ntype = \"lambda\"\nendpoint = \"http://{}\"\nfunction = \"chat\"\n\
@@ -693,7 +698,7 @@ async fn invoke_calls_a_function_and_shows_its_response() {
         let site = site.clone();
         tokio::task::spawn_blocking(move || site.run(&["invoke", "two", "--body", &body]))
     };
-    let (code, stdout, _) = run(answering("two", json!({"statusCode": 201, "body": "hello"}))).await.unwrap();
+    let (code, stdout, _) = run(message_returning("two", json!({"statusCode": 201, "body": "hello"}))).await.unwrap();
     assert_eq!(code, 0);
     assert!(stdout.starts_with("response  201\nbody      hello\n"), "{stdout}");
     assert!(!stdout.contains("memory"), "{stdout}");

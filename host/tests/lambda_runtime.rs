@@ -1,7 +1,7 @@
-//! AWS's own runtime for Python behind a route, as it stands in a container image of a function.
+//! A route whose function runs in AWS's own runtime for Python, as in a container image of a function.
 //!
-//! The emulator of the service's two sides, the Invoke API and the Runtime API, is made here; the
-//! runtime comes from PyPI.
+//! The runtime comes from PyPI. This file emulates the Lambda service for it: the Invoke API, which jackfield calls,
+//! and the Runtime API, which the runtime calls.
 
 use std::collections::HashMap;
 use std::env;
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path as InPath, State};
+use axum::extract::{Path as PathParameter, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use serde_json::{Value, json};
@@ -23,17 +23,17 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::harness::{Server, Site};
 
-/// An invocation's id and its payload.
+/// The id of an invocation, and its payload.
 type Call = (String, Bytes);
 
 struct Emulator {
     count: AtomicUsize,
-    waiting: mpsc::UnboundedSender<Call>,
+    calls: mpsc::UnboundedSender<Call>,
     next: tokio::sync::Mutex<mpsc::UnboundedReceiver<Call>>,
-    under_way: Mutex<HashMap<String, oneshot::Sender<Bytes>>>,
+    pending: Mutex<HashMap<String, oneshot::Sender<Bytes>>>,
 }
 
-/// A function with its runtime, which ends with it.
+/// A function with the process of its runtime. Dropping it kills the process.
 struct Function {
     address: SocketAddr,
     _runtime: Child,
@@ -41,23 +41,23 @@ struct Function {
 
 impl Function {
     async fn start() -> Self {
-        let (waiting, next) = mpsc::unbounded_channel();
+        let (calls, next) = mpsc::unbounded_channel();
         let emulator = Arc::new(Emulator {
             count: AtomicUsize::new(0),
-            waiting,
+            calls,
             next: tokio::sync::Mutex::new(next),
-            under_way: Mutex::default(),
+            pending: Mutex::default(),
         });
         let app = Router::new()
             .route("/2015-03-31/functions/{name}/invocations", post(invoke))
             .route("/2018-06-01/runtime/invocation/next", get(next_call))
-            .route("/2018-06-01/runtime/invocation/{id}/response", post(answered))
-            .route("/2018-06-01/runtime/invocation/{id}/error", post(answered))
+            .route("/2018-06-01/runtime/invocation/{id}/response", post(complete_call))
+            .route("/2018-06-01/runtime/invocation/{id}/error", post(complete_call))
             .with_state(emulator);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { address, _runtime: runtime(address) }
+        Self { address, _runtime: start_runtime(address) }
     }
 
     fn serve(&self) -> Server {
@@ -73,8 +73,8 @@ impl Function {
     }
 }
 
-/// The runtime of a container image, with its handler.
-fn runtime(address: SocketAddr) -> Child {
+/// Starts the runtime with the handler of `tests/lambda`.
+fn start_runtime(address: SocketAddr) -> Child {
     let python =
         env::var_os("JACKFIELD_TEST_PYTHON").expect("run `cargo xtask test`, which sets JACKFIELD_TEST_PYTHON");
     Command::new(python)
@@ -89,15 +89,15 @@ fn runtime(address: SocketAddr) -> Child {
         .stdout(Stdio::null())
         .kill_on_drop(true)
         .spawn()
-        .expect("Python cannot be started")
+        .expect("cannot start Python")
 }
 
 async fn invoke(State(emulator): State<Arc<Emulator>>, payload: Bytes) -> Bytes {
     let id = format!("00000000-0000-0000-0000-{:012}", emulator.count.fetch_add(1, Ordering::Relaxed));
-    let (answer, answered) = oneshot::channel();
-    emulator.under_way.lock().unwrap().insert(id.clone(), answer);
-    emulator.waiting.send((id, payload)).unwrap();
-    answered.await.unwrap()
+    let (sender, response) = oneshot::channel();
+    emulator.pending.lock().unwrap().insert(id.clone(), sender);
+    emulator.calls.send((id, payload)).unwrap();
+    response.await.unwrap()
 }
 
 async fn next_call(State(emulator): State<Arc<Emulator>>) -> ([(&'static str, String); 5], Bytes) {
@@ -112,20 +112,25 @@ async fn next_call(State(emulator): State<Arc<Emulator>>) -> ([(&'static str, St
     (headers, payload)
 }
 
-/// An error goes back as any other answer, as under the Runtime Interface Emulator.
-async fn answered(State(emulator): State<Arc<Emulator>>, InPath(id): InPath<String>, answer: Bytes) -> StatusCode {
-    let waiting = emulator.under_way.lock().unwrap().remove(&id);
-    // Nobody waits for it any more where jackfield has given up.
-    let _ = waiting.unwrap().send(answer);
+/// Returns the result of an invocation to its caller. An error is returned like any other response, as the Runtime
+/// Interface Emulator does.
+async fn complete_call(
+    State(emulator): State<Arc<Emulator>>,
+    PathParameter(id): PathParameter<String>,
+    response: Bytes,
+) -> StatusCode {
+    let sender = emulator.pending.lock().unwrap().remove(&id);
+    // Sending fails if jackfield no longer waits for the response.
+    let _ = sender.unwrap().send(response);
     StatusCode::ACCEPTED
 }
 
 #[tokio::test]
-async fn a_handler_of_a_container_image_runs_as_it_is() {
+async fn a_handler_of_a_container_image_runs_unchanged() {
     let function = Function::start().await;
     let server = function.serve();
     assert_eq!(server.try_connect("?token=wrong", &[]).await.err(), Some(401));
-    // `queryStringParameters` is not there at all, as on AWS.
+    // The event has no key `queryStringParameters`, as on AWS.
     assert_eq!(server.try_connect("", &[]).await.err(), Some(401));
     let offered = [("sec-websocket-protocol", "chat")];
     let mut peer = server.try_connect("?token=let-me-in", &offered).await.unwrap();
@@ -135,10 +140,10 @@ async fn a_handler_of_a_container_image_runs_as_it_is() {
     assert_eq!(serde_json::from_str::<Value>(&echoed).unwrap(), json!({"text": "grün", "request": true}));
     assert_eq!(peer.ask(r#"{"action":"post"}"#).await, "posted");
     for what in ["something", "nothing"] {
-        let told = peer.ask(&json!({"action": "fail", "what": what}).to_string()).await;
-        assert!(told.starts_with(r#"{"message": "Internal server error", "connectionId":""#), "{told}");
+        let frame = peer.ask(&json!({"action": "fail", "what": what}).to_string()).await;
+        assert!(frame.starts_with(r#"{"message": "Internal server error", "connectionId":""#), "{frame}");
     }
-    server.log.line_with(&["the handler failed: ValueError: there is no such room", "route=fail"]).await;
-    server.log.line_with(&["the handler answered what cannot be sent: null", "route=fail"]).await;
+    server.log.wait_for_line(&["the handler failed: ValueError: there is no such room", "route=fail"]).await;
+    server.log.wait_for_line(&["the handler returned an invalid response: null", "route=fail"]).await;
     peer.close(1000, "").await;
 }

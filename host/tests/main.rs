@@ -1,30 +1,31 @@
-//! jackfield as its users meet it: the real binary on a free port, real clients, real components.
+//! Tests of the real binary on a free port, with published clients and real components.
 //!
-//! Each file tells one part of the story. `cargo xtask test` builds the guests that they need.
+//! Each file covers one area. `cargo xtask test` builds the guests that the tests need. The first block of modules are
+//! helpers, the second one has the tests.
 
+mod backend;
+mod browser;
 mod harness;
 mod signer;
-mod backend;
-mod wire;
 mod wat;
-mod browser;
+mod wire;
 
 mod access_log;
 mod api_keys;
 mod authorizers;
 mod bad_input;
+mod broadcast;
 mod capabilities;
 mod cli;
 mod clients;
 mod components;
 mod connect;
-mod crowd;
 mod deployments;
 mod dev;
 mod endings;
+mod https;
 mod iam;
 mod import;
-mod https;
 mod integrations;
 mod jwt;
 mod lambda;

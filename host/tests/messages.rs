@@ -1,4 +1,4 @@
-//! A message, from the socket to its handler and back.
+//! Messages, from the socket to the handler and back.
 
 use std::time::Duration;
 
@@ -11,29 +11,29 @@ use crate::wire::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT, Wir
 const FRAME_BYTES: usize = 32 * 1024;
 const MESSAGE_BYTES: usize = 128 * 1024;
 
-/// An order of so many bytes, and its answer.
+/// An order of `bytes` bytes for the hostile guest, and the answer to it.
 fn echo(bytes: usize) -> (String, String) {
     let answer = "x".repeat(bytes - "echo ".len());
     (format!("echo {answer}"), answer)
 }
 
-/// What the server says to these bytes on a connection of their own.
-async fn said(server: &Server, bytes: &[u8]) -> Option<Frame> {
+/// Sends bytes on a new connection. Returns the next frame of the server.
+async fn send_raw(server: &Server, bytes: &[u8]) -> Option<Frame> {
     let mut wire = Wire::open(server, "").await;
     wire.try_send(bytes).await;
     wire.next().await
 }
 
-/// That the server closes on these bytes with this code, and then hangs up.
-async fn check_closed(server: &Server, bytes: &[u8], code: u16, reason: &str) {
+/// Asserts that the server closes with this code and reason when it gets these bytes, and then ends the TCP connection.
+async fn assert_closed(server: &Server, bytes: &[u8], code: u16, reason: &str) {
     let mut wire = Wire::open(server, "").await;
     wire.try_send(bytes).await;
     let closed = wire.closed().await;
     assert_eq!(closed, (code, reason.to_owned()), "for {:?}", &bytes[..bytes.len().min(20)]);
-    wire.hung_up().await;
+    wire.wait_for_end().await;
 }
 
-/// A message in fragments of these lengths.
+/// The frames of a text message in fragments of these lengths.
 fn fragments(text: &str, lengths: &[usize]) -> Vec<u8> {
     let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
     for (index, length) in lengths.iter().enumerate() {
@@ -47,12 +47,13 @@ fn fragments(text: &str, lengths: &[usize]) -> Vec<u8> {
     bytes
 }
 
-fn nothing_came(peer: &mut Peer) -> bool {
+/// Returns whether the peer has received nothing.
+fn received_nothing(peer: &mut Peer) -> bool {
     peer.socket.next().now_or_never().is_none()
 }
 
 #[tokio::test]
-async fn a_message_comes_back_from_a_component_of_either_target() {
+async fn components_of_both_targets_return_the_message() {
     for component in [component(ECHO), lean_echo()] {
         let server = Site::new(&manifest(&component, "", r#"grants = ["connections", "connection-store"]"#)).serve();
         let mut peer = server.connect("").await;
@@ -62,7 +63,7 @@ async fn a_message_comes_back_from_a_component_of_either_target() {
 }
 
 #[tokio::test]
-async fn answers_come_in_the_order_of_the_messages() {
+async fn responses_arrive_in_the_order_of_the_messages() {
     let server = Site::hostile().serve();
     let mut wire = Wire::open(&server, "").await;
     let mut bytes = Vec::new();
@@ -77,7 +78,7 @@ async fn answers_come_in_the_order_of_the_messages() {
 }
 
 #[tokio::test]
-async fn the_next_message_of_a_connection_waits_until_the_one_before_is_done() {
+async fn the_next_message_of_a_connection_waits_until_the_previous_one_is_handled() {
     let server = Site::hostile().serve();
     let mut peer = server.connect("").await;
     peer.send("later 300 set first done").await;
@@ -87,7 +88,7 @@ async fn the_next_message_of_a_connection_waits_until_the_one_before_is_done() {
 }
 
 #[tokio::test]
-async fn what_a_handler_posts_to_its_own_connection_comes_before_its_answer() {
+async fn posts_of_a_handler_to_its_own_connection_arrive_before_its_response() {
     let server = Site::hostile().serve();
     let mut peer = server.connect("").await;
     for _ in 0..10 {
@@ -99,7 +100,7 @@ async fn what_a_handler_posts_to_its_own_connection_comes_before_its_answer() {
 }
 
 #[tokio::test]
-async fn a_handler_that_sleeps_or_spins_holds_up_no_other_connection() {
+async fn a_handler_that_sleeps_or_spins_delays_no_other_connection() {
     let server = Site::hostile_with("").serve();
     for busy in ["sleep 4000", "spin"] {
         let (mut one, mut other) = (server.connect("").await, server.connect("").await);
@@ -108,7 +109,7 @@ async fn a_handler_that_sleeps_or_spins_holds_up_no_other_connection() {
             let index = index.to_string();
             assert_eq!(other.ask(&format!("echo {index}")).await, index);
         }
-        assert!(nothing_came(&mut one), "{busy} ended before the others were answered");
+        assert!(received_nothing(&mut one), "{busy} ended before the others were answered");
     }
 }
 
@@ -125,7 +126,7 @@ async fn pings_are_answered_while_a_handler_runs() {
 }
 
 #[tokio::test]
-async fn a_close_is_noticed_while_a_handler_runs() {
+async fn a_close_frame_is_answered_while_a_handler_runs() {
     let server = Site::hostile().serve();
     let mut wire = Wire::open(&server, "").await;
     let id = wire.ask("id").await;
@@ -136,12 +137,12 @@ async fn a_close_is_noticed_while_a_handler_runs() {
     let mut other = server.connect("").await;
     assert_eq!(other.ask("get slept").await, "none", "the handler had ended before");
     assert_eq!(other.ask(&format!("ended {id}")).await, "none", "$disconnect came before the handler's end");
-    assert_eq!(server.end_of(&id).await, "1000 ");
+    assert_eq!(server.wait_for_disconnect(&id).await, "1000 ");
     assert_eq!(other.ask("get slept").await, "awake", "the handler was cut off");
 }
 
 #[tokio::test]
-async fn sixteen_messages_wait_for_a_handler_and_then_the_socket_is_not_read() {
+async fn the_socket_is_not_read_while_sixteen_messages_wait_for_a_handler() {
     let server = Site::hostile().serve();
     for (waiting, is_read) in [(15, true), (16, false)] {
         let mut wire = Wire::open(&server, "").await;
@@ -171,22 +172,22 @@ async fn sixteen_messages_wait_for_a_handler_and_then_the_socket_is_not_read() {
 }
 
 #[tokio::test]
-async fn a_frame_has_32_kib_and_no_more() {
+async fn a_frame_may_have_32_kib_and_no_more() {
     let server = Site::hostile().serve();
     let (order, answer) = echo(FRAME_BYTES);
     let mut peer = server.connect("").await;
     assert!(peer.ask(&order).await == answer);
     let reason = "a message has at most 131072 bytes, a frame 32768";
-    check_closed(&server, &frame(FIN | TEXT, &[b'x'; FRAME_BYTES + 1]), 1009, reason).await;
-    check_closed(&server, &frame(FIN | BINARY, &[b'x'; FRAME_BYTES + 1]), 1009, reason).await;
-    // What a head announces is enough; nothing of it is waited for.
-    check_closed(&server, &head(FIN | TEXT, FRAME_BYTES + 1), 1009, reason).await;
-    check_closed(&server, &head(FIN | TEXT, usize::MAX >> 1), 1009, reason).await;
-    check_closed(&server, &head(CONTINUATION, FRAME_BYTES + 1), 1009, reason).await;
+    assert_closed(&server, &frame(FIN | TEXT, &[b'x'; FRAME_BYTES + 1]), 1009, reason).await;
+    assert_closed(&server, &frame(FIN | BINARY, &[b'x'; FRAME_BYTES + 1]), 1009, reason).await;
+    // The server closes as soon as a header announces too long a payload. It does not wait for the payload.
+    assert_closed(&server, &head(FIN | TEXT, FRAME_BYTES + 1), 1009, reason).await;
+    assert_closed(&server, &head(FIN | TEXT, usize::MAX >> 1), 1009, reason).await;
+    assert_closed(&server, &head(CONTINUATION, FRAME_BYTES + 1), 1009, reason).await;
 }
 
 #[tokio::test]
-async fn a_message_has_128_kib_and_no_more() {
+async fn a_message_may_have_128_kib_and_no_more() {
     let server = Site::hostile().serve();
     let (order, answer) = echo(MESSAGE_BYTES);
     let mut wire = Wire::open(&server, "").await;
@@ -197,15 +198,15 @@ async fn a_message_has_128_kib_and_no_more() {
 
     let reason = "a message has at most 131072 bytes, a frame 32768";
     let (order, _) = echo(MESSAGE_BYTES + 1);
-    check_closed(&server, &fragments(&order, &[FRAME_BYTES, FRAME_BYTES, FRAME_BYTES, FRAME_BYTES, 1]), 1009, reason)
+    assert_closed(&server, &fragments(&order, &[FRAME_BYTES, FRAME_BYTES, FRAME_BYTES, FRAME_BYTES, 1]), 1009, reason)
         .await;
-    // One that has no end is not waited for either.
+    // The server does not wait for the end of a message that has become too long.
     let mut endless = fragments(&order[..FRAME_BYTES], &[FRAME_BYTES]);
     endless[0] = TEXT;
     for _ in 0..4 {
         endless.extend(frame(CONTINUATION, &[b'x'; FRAME_BYTES]));
     }
-    check_closed(&server, &endless, 1009, reason).await;
+    assert_closed(&server, &endless, 1009, reason).await;
 }
 
 #[tokio::test]
@@ -234,13 +235,13 @@ async fn control_frames_may_come_between_fragments() {
     wire.send(&frame(TEXT, b"echo he")).await;
     wire.send(&frame(FIN | PING, b"between")).await;
     assert_eq!(wire.next().await, Some(Frame { opcode: PONG, payload: b"between".to_vec() }));
-    wire.send(&frame(FIN | PONG, b"nobody asked")).await;
+    wire.send(&frame(FIN | PONG, b"unsolicited")).await;
     wire.send(&frame(FIN | CONTINUATION, b"llo")).await;
     assert_eq!(wire.text().await, "hello");
 }
 
 #[tokio::test]
-async fn a_text_message_is_utf8_as_a_whole() {
+async fn a_text_message_must_be_utf8_as_a_whole() {
     let server = Site::hostile().serve();
     let text = "echo \u{e4}\u{20ac}\u{1f600}\u{0}";
     let mut wire = Wire::open(&server, "").await;
@@ -249,12 +250,16 @@ async fn a_text_message_is_utf8_as_a_whole() {
         assert_eq!(wire.text().await, text[5..], "cut at {cut}");
     }
     for bad in [&b"echo \xff"[..], b"echo \xc3", b"echo \xed\xa0\x80", b"echo \xc0\xaf", b"echo \xf4\x90\x80\x80"] {
-        check_closed(&server, &frame(FIN | TEXT, bad), 1007, "text is not UTF-8").await;
+        assert_closed(&server, &frame(FIN | TEXT, bad), 1007, "text is not UTF-8").await;
     }
     let cut = [frame(TEXT, b"echo \xc3"), frame(FIN | CONTINUATION, b"\x28")].concat();
-    check_closed(&server, &cut, 1007, "text is not UTF-8").await;
-    let binary = said(&server, &frame(FIN | BINARY, b"\xff\xfe")).await;
-    assert_eq!(binary, Some(Frame { opcode: BINARY, payload: vec![0, 1, 254, 255] }), "binary may be anything");
+    assert_closed(&server, &cut, 1007, "text is not UTF-8").await;
+    let binary = send_raw(&server, &frame(FIN | BINARY, b"\xff\xfe")).await;
+    assert_eq!(
+        binary,
+        Some(Frame { opcode: BINARY, payload: vec![0, 1, 254, 255] }),
+        "a binary message may have any bytes"
+    );
 }
 
 #[tokio::test]
@@ -266,7 +271,7 @@ async fn a_peer_that_breaks_the_protocol_is_closed_with_1002() {
         ("a reserved bit", frame(FIN | 0x40 | TEXT, b"echo")),
         ("a reserved kind of data", frame(FIN | 3, b"")),
         ("a reserved kind of control", frame(FIN | 11, b"")),
-        ("a continuation of nothing", frame(FIN | CONTINUATION, b"echo")),
+        ("a continuation without a message", frame(FIN | CONTINUATION, b"echo")),
         ("a message within a message", [frame(TEXT, b"echo"), frame(FIN | TEXT, b"echo")].concat()),
         ("a ping in fragments", frame(PING, b"")),
         ("a ping of 126 bytes", frame(FIN | PING, &[b'x'; 126])),
@@ -274,15 +279,15 @@ async fn a_peer_that_breaks_the_protocol_is_closed_with_1002() {
         ("a close in fragments", frame(CLOSE, &[0x03, 0xe8])),
         ("an HTTP request", b"GET /dev HTTP/1.1\r\n\r\n".to_vec()),
     ];
-    for (what, bytes) in broken {
-        eprintln!("{what}");
-        check_closed(&server, &bytes, 1002, "protocol error").await;
+    for (problem, bytes) in broken {
+        eprintln!("{problem}");
+        assert_closed(&server, &bytes, 1002, "protocol error").await;
     }
-    assert_eq!(server.connect("").await.ask("echo in").await, "in", "nobody else was harmed");
+    assert_eq!(server.connect("").await.ask("echo in").await, "in", "other connections are not affected");
 }
 
 #[tokio::test]
-async fn what_was_sent_before_the_protocol_was_broken_is_still_handled() {
+async fn messages_sent_before_a_protocol_error_are_still_handled() {
     let server = Site::hostile().serve();
     let mut wire = Wire::open(&server, "").await;
     let id = wire.ask("id").await;
@@ -293,14 +298,14 @@ async fn what_was_sent_before_the_protocol_was_broken_is_still_handled() {
     ];
     wire.send(&bytes.concat()).await;
     assert_eq!(wire.closed().await, (1002, "protocol error".to_owned()));
-    assert_eq!(server.end_of(&id).await, "1002 protocol error");
+    assert_eq!(server.wait_for_disconnect(&id).await, "1002 protocol error");
     let mut other = server.connect("").await;
     assert_eq!(other.ask("get one").await, "handled");
     assert_eq!(other.ask("get two").await, "handled");
 }
 
 #[tokio::test]
-async fn a_message_of_the_server_is_one_frame_however_long() {
+async fn the_server_sends_each_message_as_one_frame_whatever_its_length() {
     let server = Site::hostile().serve();
     let mut wire = Wire::open(&server, "").await;
     for length in [0, 125, 126, 65_535, 65_536, MESSAGE_BYTES] {

@@ -1,4 +1,4 @@
-//! The second listener: health, and the numbers that a known story leaves behind.
+//! The metrics listener: health, and the metrics after a known sequence of events.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,21 +7,23 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::{HOSTILE, HOSTILE_GRANTS, PATIENCE, Server, Site, component, eventually, manifest};
+use crate::harness::{HOSTILE, HOSTILE_GRANTS, Server, Site, TEST_TIMEOUT, component, eventually, manifest};
 
-const REST: &str = r#"
+/// The sections before the integration, with a metrics listener.
+const SECTIONS: &str = r#"
 server = { metrics = "127.0.0.1:0" }
 connection = { outbox_messages = 3, write_timeout = "10min", ping_interval = "none" }
 "#;
 
-fn written(rest: &str, timeout: &str) -> String {
-    manifest(&component(HOSTILE), rest, &format!("timeout = {timeout:?}\n{HOSTILE_GRANTS}"))
+/// A manifest with the hostile guest behind every route.
+fn manifest_with(sections: &str, timeout: &str) -> String {
+    manifest(&component(HOSTILE), sections, &format!("timeout = {timeout:?}\n{HOSTILE_GRANTS}"))
 }
 
 #[tokio::test]
 async fn connections_and_events_are_counted_by_route_and_outcome() {
-    let server = Site::new(&written(REST, "2s")).serve();
-    let metrics = Metrics::of(&server).await;
+    let server = Site::new(&manifest_with(SECTIONS, "2s")).serve();
+    let metrics = Metrics::for_server(&server).await;
     let before = metrics.read().await;
     assert_eq!(before.value("jackfield_connections_open"), 0.0);
     assert_eq!(before.events("$connect"), []);
@@ -46,9 +48,12 @@ async fn connections_and_events_are_counted_by_route_and_outcome() {
         metrics.read().await.value("jackfield_connections_open") == 1.0
     })
     .await;
-    eventually("its end is", async || metrics.read().await.events("$disconnect") == [("answered", 1.0)]).await;
+    eventually("its $disconnect is counted", async || {
+        metrics.read().await.events("$disconnect") == [("answered", 1.0)]
+    })
+    .await;
     drop(alice);
-    eventually("the peer that vanished is too", async || {
+    eventually("the disconnect of the peer that vanished is counted", async || {
         let now = metrics.read().await;
         now.value("jackfield_connections_open") == 0.0 && now.events("$disconnect") == [("answered", 2.0)]
     })
@@ -56,12 +61,13 @@ async fn connections_and_events_are_counted_by_route_and_outcome() {
 }
 
 #[tokio::test]
-async fn what_a_throttle_refuses_is_counted_by_its_limit() {
-    let rest = format!(
-        "throttle = {{ connections = {{ rate = 0.001, burst = 2 }}, connection = {{ rate = 0.001, burst = 1 }} }}\n{REST}"
+async fn throttled_requests_are_counted_by_limit() {
+    let sections = format!(
+        "throttle = {{ connections = {{ rate = 0.001, burst = 2 }}, \
+         connection = {{ rate = 0.001, burst = 1 }} }}\n{SECTIONS}"
     );
-    let server = Site::new(&written(&rest, "2s")).serve();
-    let metrics = Metrics::of(&server).await;
+    let server = Site::new(&manifest_with(&sections, "2s")).serve();
+    let metrics = Metrics::for_server(&server).await;
     let [mut one, mut other] = [server.connect("").await, server.connect("").await];
     assert_eq!(server.try_connect("", &[]).await.err(), Some(429));
     for peer in [&mut one, &mut other] {
@@ -69,23 +75,23 @@ async fn what_a_throttle_refuses_is_counted_by_its_limit() {
             peer.ask("echo x").await;
         }
     }
-    let told = metrics.read().await;
-    let throttled = |limit: &str| told.value(&format!("jackfield_throttled_total{{limit=\"{limit}\"}}"));
+    let snapshot = metrics.read().await;
+    let throttled = |limit: &str| snapshot.value(&format!("jackfield_throttled_total{{limit=\"{limit}\"}}"));
     assert_eq!(["connections", "connection", "account"].map(throttled), [1.0, 4.0, 0.0]);
-    assert_eq!(told.events("$default"), [("answered", 2.0)]);
-    assert_eq!(told.events("$connect"), [("answered", 2.0)]);
+    assert_eq!(snapshot.events("$default"), [("answered", 2.0)]);
+    assert_eq!(snapshot.events("$connect"), [("answered", 2.0)]);
 }
 
 #[tokio::test]
-async fn the_time_of_a_handler_and_of_its_sandbox_is_told_for_each_event() {
-    let server = Site::new(&written(REST, "2s")).serve();
-    let metrics = Metrics::of(&server).await;
+async fn the_time_of_handler_and_instantiation_is_recorded_for_each_event() {
+    let server = Site::new(&manifest_with(SECTIONS, "2s")).serve();
+    let metrics = Metrics::for_server(&server).await;
     let mut peer = server.connect("").await;
     for order in ["echo", "sleep 600", "sleep 60000"] {
         peer.ask(order).await;
     }
-    let told = metrics.read().await;
-    let series = |name: &str, label: &str| told.value(&format!("jackfield_{name}_seconds_{label}"));
+    let snapshot = metrics.read().await;
+    let series = |name: &str, label: &str| snapshot.value(&format!("jackfield_{name}_seconds_{label}"));
     let default = r#"{route="$default"}"#;
     for name in ["handler", "instantiate"] {
         assert_eq!(series(name, &format!("count{default}")), 3.0, "{name}");
@@ -98,63 +104,63 @@ async fn the_time_of_a_handler_and_of_its_sandbox_is_told_for_each_event() {
     assert!(at_most("0.5") <= 1.0 && at_most("1") <= 2.0, "{} {}", at_most("0.5"), at_most("1"));
     let (handler, instantiate) =
         (series("handler", &format!("sum{default}")), series("instantiate", "sum{route=\"$default\"}"));
-    assert!((2.6..PATIENCE.as_secs_f64()).contains(&handler), "{handler}");
+    assert!((2.6..TEST_TIMEOUT.as_secs_f64()).contains(&handler), "{handler}");
     assert!(0.0 < instantiate && instantiate < handler - 2.6, "{instantiate} of {handler}");
 }
 
 #[tokio::test]
-async fn posts_and_what_full_outboxes_refuse_are_counted() {
-    let server = Site::new(&written(REST, "29s")).serve();
-    let metrics = Metrics::of(&server).await;
+async fn posts_and_refusals_of_full_outboxes_are_counted() {
+    let server = Site::new(&manifest_with(SECTIONS, "29s")).serve();
+    let metrics = Metrics::for_server(&server).await;
     let mut alice = server.connect("").await;
     let mut bob = server.connect("").await;
     let id = bob.id().await;
     assert_eq!(alice.ask(&format!("post {id} from a handler")).await, "posted");
     assert_eq!(server.post(&id, "from outside").await.status, 200);
     assert_eq!((bob.text().await, bob.text().await), ("from a handler".to_owned(), "from outside".to_owned()));
-    // Nobody gets these.
+    // These posts reach no connection.
     assert_eq!(alice.ask("post L0SM9cOFvHcCIhw= lost").await, "error: the connection is gone");
     assert_eq!(server.post("L0SM9cOFvHcCIhw=", "lost").await.status, 410);
     let posted = metrics.read().await;
     assert_eq!(posted.value("jackfield_posts_total"), 2.0);
     assert_eq!(posted.value("jackfield_outbox_refusals_total"), 0.0);
 
-    let (mut taken, mut refused) = (2.0, 0.0);
-    while refused < 2.0 && taken < 1000.0 {
+    let (mut accepted, mut refused) = (2.0, 0.0);
+    while refused < 2.0 && accepted < 1000.0 {
         match server.post(&id, &"x".repeat(100_000)).await.status {
-            200 => taken += 1.0,
+            200 => accepted += 1.0,
             429 => refused += 1.0,
             other => panic!("{other}"),
         }
     }
     let flooded = metrics.read().await;
-    assert_eq!(flooded.value("jackfield_posts_total"), taken);
+    assert_eq!(flooded.value("jackfield_posts_total"), accepted);
     assert_eq!(flooded.value("jackfield_outbox_refusals_total"), 2.0);
 }
 
 #[tokio::test]
-async fn a_message_without_a_route_is_counted_apart() {
+async fn a_message_without_a_route_is_counted_separately() {
     let guest = component(HOSTILE);
     let text = format!(
-        "{REST}\n[integrations.guest]\ncomponent = {guest:?}\n{HOSTILE_GRANTS}\n[routes]\n\
+        "{SECTIONS}\n[integrations.guest]\ncomponent = {guest:?}\n{HOSTILE_GRANTS}\n[routes]\n\
         'a\"b\\c' = {{ integration = \"guest\", route_response = true }}\n"
     );
     let server = Site::new(&text).serve();
-    let metrics = Metrics::of(&server).await;
+    let metrics = Metrics::for_server(&server).await;
     let mut peer = server.connect("").await;
     assert!(peer.ask("hello").await.starts_with(r#"{"message": "Forbidden""#));
-    // A route that is there, with a name that a label must escape.
+    // This route exists, and its name needs escaping in a label.
     assert!(peer.ask(r#"{"action":"a\"b\\c"}"#).await.starts_with(r#"a"b\c "#));
-    let told = metrics.read().await;
-    assert_eq!(told.value(r#"jackfield_events_total{route="",outcome="no_route"}"#), 1.0);
-    assert_eq!(told.events(r#"a\"b\\c"#), [("answered", 1.0)]);
+    let snapshot = metrics.read().await;
+    assert_eq!(snapshot.value(r#"jackfield_events_total{route="",outcome="no_route"}"#), 1.0);
+    assert_eq!(snapshot.events(r#"a\"b\\c"#), [("answered", 1.0)]);
 }
 
 #[tokio::test]
-async fn what_cloudwatch_counts_is_counted_under_its_names_by_api_stage_and_route() {
+async fn the_metrics_of_cloudwatch_are_counted_under_their_names_by_api_stage_and_route() {
     let guest = component(HOSTILE);
     let text = format!(
-        "{REST}\n[api]\nid = \"chat\"\n[models]\nnone.schema = \"none.json\"\n[integrations.guest]\n\
+        "{SECTIONS}\n[api]\nid = \"chat\"\n[models]\nnone.schema = \"none.json\"\n[integrations.guest]\n\
         component = {guest:?}\ntimeout = \"500ms\"\n{HOSTILE_GRANTS}\n\
         [integrations.fixed]\ntype = \"mock\"\nstatus = 404\nbody = \"fixed\"\n\
         [integrations.absent]\ntype = \"http\"\nurl = \"http://127.0.0.1:9\"\n[routes]\n\
@@ -167,20 +173,20 @@ async fn what_cloudwatch_counts_is_counted_under_its_names_by_api_stage_and_rout
     let site = Site::new(&text);
     fs::write(site.path().join("none.json"), r#"{"not":{}}"#).unwrap();
     let server = site.serve();
-    let metrics = Metrics::of(&server).await;
+    let metrics = Metrics::for_server(&server).await;
     let mut peer = server.connect("").await;
     assert_eq!(server.try_connect("?do=status%20403", &[]).await.err(), Some(403));
     assert_eq!(server.try_connect("?do=trap", &[]).await.err(), Some(502));
     assert_eq!(server.try_connect("?do=sleep%2060000", &[]).await.err(), Some(504));
     let connected = metrics.read().await;
-    let told = |told: &Told, name: &str, route: &str| {
-        told.value(&format!("{name}{{api=\"chat\",stage=\"dev\",route=\"{route}\"}}"))
+    let value = |snapshot: &Snapshot, name: &str, route: &str| {
+        snapshot.value(&format!("{name}{{api=\"chat\",stage=\"dev\",route=\"{route}\"}}"))
     };
-    assert_eq!(told(&connected, "ConnectCount", "$connect"), 4.0);
-    assert_eq!(told(&connected, "IntegrationError", "$connect"), 2.0);
-    assert_eq!(told(&connected, "ExecutionError", "$connect"), 1.0);
-    assert_eq!(told(&connected, "ClientError", "$connect"), 0.0);
-    assert_eq!(told(&connected, "IntegrationLatency_count", "$connect"), 4.0);
+    assert_eq!(value(&connected, "ConnectCount", "$connect"), 4.0);
+    assert_eq!(value(&connected, "IntegrationError", "$connect"), 2.0);
+    assert_eq!(value(&connected, "ExecutionError", "$connect"), 1.0);
+    assert_eq!(value(&connected, "ClientError", "$connect"), 0.0);
+    assert_eq!(value(&connected, "IntegrationLatency_count", "$connect"), 4.0);
 
     for order in ["echo one", "status 404", "fail", "trap", "sleep 60000", "status 99"] {
         peer.ask(&format!(r#"{{"action":"x","do":"{order}"}}"#)).await;
@@ -189,70 +195,71 @@ async fn what_cloudwatch_counts_is_counted_under_its_names_by_api_stage_and_rout
     assert!(peer.ask(r#"{"action":"checked"}"#).await.contains("Bad request body"));
     assert_eq!(peer.ask(r#"{"action":"fixed"}"#).await, "fixed");
     assert!(peer.ask(r#"{"action":"absent"}"#).await.contains("Internal server error"));
-    peer.send(r#"{"action":"one-way","do":"echo nobody hears it"}"#).await;
+    peer.send(r#"{"action":"one-way","do":"echo without a response"}"#).await;
     let id = peer.ask(r#"{"action":"x","do":"id"}"#).await;
     assert_eq!(server.post(&id, "from outside").await.status, 200);
     assert_eq!(peer.text().await, "from outside");
     let now = metrics.read().await;
-    // In and out, errors too.
-    assert_eq!(told(&now, "MessageCount", "x"), 14.0);
-    assert_eq!(told(&now, "MessageCount", "one-way"), 1.0);
-    assert_eq!(told(&now, "MessageCount", "checked"), 2.0);
-    // A message without a route, its answer, and a post.
-    assert_eq!(told(&now, "MessageCount", ""), 3.0);
-    assert_eq!([told(&now, "ClientError", ""), told(&now, "ClientError", "checked")], [1.0, 1.0]);
-    assert_eq!([told(&now, "ClientError", "x"), told(&now, "ClientError", "one-way")], [0.0, 0.0]);
-    assert_eq!(told(&now, "IntegrationError", "x"), 3.0);
-    assert_eq!(told(&now, "ExecutionError", "x"), 2.0);
-    assert_eq!(told(&now, "IntegrationLatency_count", "x"), 7.0);
-    assert_eq!(told(&now, "IntegrationLatency_count", "checked"), 0.0);
-    let of = |name| ["fixed", "absent"].map(|route| told(&now, name, route));
-    assert_eq!((of("IntegrationError"), of("ExecutionError")), ([1.0, 0.0], [0.0, 1.0]));
-    assert_eq!(of("IntegrationLatency_count"), [0.0, 1.0]);
-    let sum = told(&now, "IntegrationLatency_sum", "x");
-    assert!((500.0..PATIENCE.as_secs_f64() * 1000.0).contains(&sum), "in milliseconds: {sum}");
+    // Messages in both directions count, and so do error frames.
+    assert_eq!(value(&now, "MessageCount", "x"), 14.0);
+    assert_eq!(value(&now, "MessageCount", "one-way"), 1.0);
+    assert_eq!(value(&now, "MessageCount", "checked"), 2.0);
+    // The count has a message without a route, the response to it, and a post.
+    assert_eq!(value(&now, "MessageCount", ""), 3.0);
+    assert_eq!([value(&now, "ClientError", ""), value(&now, "ClientError", "checked")], [1.0, 1.0]);
+    assert_eq!([value(&now, "ClientError", "x"), value(&now, "ClientError", "one-way")], [0.0, 0.0]);
+    assert_eq!(value(&now, "IntegrationError", "x"), 3.0);
+    assert_eq!(value(&now, "ExecutionError", "x"), 2.0);
+    assert_eq!(value(&now, "IntegrationLatency_count", "x"), 7.0);
+    assert_eq!(value(&now, "IntegrationLatency_count", "checked"), 0.0);
+    let fixed_and_absent = |name| ["fixed", "absent"].map(|route| value(&now, name, route));
+    assert_eq!((fixed_and_absent("IntegrationError"), fixed_and_absent("ExecutionError")), ([1.0, 0.0], [0.0, 1.0]));
+    assert_eq!(fixed_and_absent("IntegrationLatency_count"), [0.0, 1.0]);
+    let sum = value(&now, "IntegrationLatency_sum", "x");
+    assert!((500.0..TEST_TIMEOUT.as_secs_f64() * 1000.0).contains(&sum), "in milliseconds: {sum}");
 }
 
 #[tokio::test]
 async fn reloads_are_counted_by_outcome_and_once_for_each_content() {
-    let server = Site::new(&written(REST, "29s")).serve();
-    let metrics = Metrics::of(&server).await;
+    let server = Site::new(&manifest_with(SECTIONS, "29s")).serve();
+    let metrics = Metrics::for_server(&server).await;
     let reloads = async || {
-        let told = metrics.read().await;
-        ["accepted", "refused"].map(|outcome| told.value(&format!("jackfield_reloads_total{{outcome={outcome:?}}}")))
+        let snapshot = metrics.read().await;
+        ["accepted", "refused"]
+            .map(|outcome| snapshot.value(&format!("jackfield_reloads_total{{outcome={outcome:?}}}")))
     };
     let write = |text: &str| {
-        let beside = server.site.path().join("jackfield.toml.new");
-        fs::write(&beside, text).unwrap();
-        fs::rename(beside, server.site.manifest()).unwrap();
+        let new = server.site.path().join("jackfield.toml.new");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, server.site.manifest()).unwrap();
     };
     assert_eq!(reloads().await, [0.0, 0.0]);
-    write(&written(REST, "28s"));
+    write(&manifest_with(SECTIONS, "28s"));
     eventually("a good manifest is accepted", async || reloads().await == [1.0, 0.0]).await;
-    write(&written(REST, "never"));
+    write(&manifest_with(SECTIONS, "never"));
     eventually("a bad one is refused", async || reloads().await == [1.0, 1.0]).await;
-    let told = "integrations.guest.timeout: found \"never\"";
-    server.log.line_with(&[told]).await;
+    let problem = "integrations.guest.timeout: found \"never\"";
+    server.log.wait_for_line(&[problem]).await;
 
-    // The same text is the same problem; it is told again to whoever asks for it.
-    write(&written(REST, "never"));
+    // The same text has the same problem, which is logged again only after a reload on demand.
+    write(&manifest_with(SECTIONS, "never"));
     server.signal("HUP");
     eventually("a reload on demand is counted", async || reloads().await == [1.0, 2.0]).await;
-    assert_eq!(server.log.text().matches(told).count(), 2, "{}", server.log.text());
+    assert_eq!(server.log.text().matches(problem).count(), 2, "{}", server.log.text());
 
-    write(&written(REST, "27s"));
+    write(&manifest_with(SECTIONS, "27s"));
     eventually("the next good one is accepted", async || reloads().await == [2.0, 2.0]).await;
 }
 
 #[tokio::test]
-async fn the_second_listener_has_health_and_metrics_and_the_first_has_neither() {
-    let server = Site::new(&written(REST, "29s")).serve();
-    let metrics = Metrics::of(&server).await;
+async fn the_metrics_listener_serves_health_and_metrics_and_the_main_listener_serves_neither() {
+    let server = Site::new(&manifest_with(SECTIONS, "29s")).serve();
+    let metrics = Metrics::for_server(&server).await;
     assert_eq!(metrics.get("/health").await, (200, "ok\n".to_owned()));
     assert_eq!(metrics.get("/").await.0, 404);
     assert_eq!(metrics.get("/dev/@connections/L0SM9cOFvHcCIhw=").await.0, 404);
     for path in ["/health", "/metrics"] {
-        assert_eq!(server.manage("GET", path, "").await.status, 426, "{path}");
+        assert_eq!(server.request("GET", path, "").await.status, 426, "{path}");
     }
     let (_, text) = metrics.get("/metrics").await;
     for (name, kind) in [
@@ -271,28 +278,29 @@ async fn the_second_listener_has_health_and_metrics_and_the_first_has_neither() 
         ("ExecutionError", "counter"),
         ("IntegrationLatency", "histogram"),
     ] {
-        assert!(text.contains(&format!("# TYPE {name} {kind}\n")), "{name} is no {kind}: {text}");
-        assert!(text.contains(&format!("# HELP {name} ")), "{name} is not explained: {text}");
+        assert!(text.contains(&format!("# TYPE {name} {kind}\n")), "{name} is not a {kind}: {text}");
+        assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help text: {text}");
     }
 }
 
 #[tokio::test]
-async fn a_server_whose_manifest_names_no_second_listener_has_none() {
+async fn a_server_has_a_metrics_listener_only_if_the_manifest_names_one() {
     let server = Site::hostile().serve();
     let mut peer = server.connect("").await;
     peer.ask("echo hello").await;
     assert!(!server.log.text().contains("metrics on"), "{}", server.log.text());
 }
 
-/// The second listener of a server.
+/// The metrics listener of a server.
 pub struct Metrics(SocketAddr);
 
-/// What it told at one moment: series, written as Prometheus has them, and their values.
-pub struct Told(BTreeMap<String, f64>);
+/// The metrics at one moment: the value of each series, whose name has the text form of Prometheus.
+pub struct Snapshot(BTreeMap<String, f64>);
 
 impl Metrics {
-    pub async fn of(server: &Server) -> Self {
-        let line = server.log.line_with(&["metrics on http://"]).await;
+    /// Finds the address of the listener in the server's log.
+    pub async fn for_server(server: &Server) -> Self {
+        let line = server.log.wait_for_line(&["metrics on http://"]).await;
         let (_, address) = line.split_once("metrics on http://").unwrap();
         let (address, rest) = address.split_once('/').unwrap();
         assert_eq!(rest, format!("metrics, health on http://{address}/health"));
@@ -303,32 +311,32 @@ impl Metrics {
         let mut stream = TcpStream::connect(self.0).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("no answer").unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let mut response = String::new();
+        tokio::time::timeout(TEST_TIMEOUT, stream.read_to_string(&mut response)).await.expect("no response").unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
-    pub async fn read(&self) -> Told {
+    pub async fn read(&self) -> Snapshot {
         let (status, text) = self.get("/metrics").await;
         assert_eq!(status, 200);
         let series = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         let pairs = series.map(|line| line.rsplit_once(' ').unwrap());
-        Told(pairs.map(|(series, value)| (series.to_owned(), value.parse().unwrap())).collect())
+        Snapshot(pairs.map(|(series, value)| (series.to_owned(), value.parse().unwrap())).collect())
     }
 }
 
-impl Told {
+impl Snapshot {
     pub fn value(&self, series: &str) -> f64 {
         *self.0.get(series).unwrap_or_else(|| panic!("no {series} in {:#?}", self.0.keys()))
     }
 
-    /// The outcomes of a route that came to be, by their names.
-    fn events<'t>(&'t self, route: &str) -> Vec<(&'t str, f64)> {
+    /// The number of events of a route by outcome, without the outcomes that have not occurred.
+    fn events<'a>(&'a self, route: &str) -> Vec<(&'a str, f64)> {
         let prefix = format!("jackfield_events_total{{route=\"{route}\",outcome=\"");
         let events = self.0.iter().filter(|(_, value)| **value > 0.0);
         let outcome =
-            |(series, value): (&'t String, &f64)| Some((series.strip_prefix(&prefix)?.strip_suffix("\"}")?, *value));
+            |(series, value): (&'a String, &f64)| Some((series.strip_prefix(&prefix)?.strip_suffix("\"}")?, *value));
         events.filter_map(outcome).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! `jackfield invoke --print-event`: API Gateway's JSON of an event, with nothing behind the route.
+//! `jackfield invoke --print-event`: prints the event as API Gateway's JSON, and does not call the integration.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::harness::Site;
 
 #[test]
 fn print_event_shows_what_a_function_would_get_and_runs_nothing() {
-    // The component is not even there.
+    // The component does not exist, and is not needed.
     let site = Site::new(
         "[stages.prod]\nvariables = { table = \"users\" }\n[integrations.chat]\ncomponent = \"chat.wasm\"\n\
          [routes]\n\"$connect\" = \"chat\"\n\"$disconnect\" = \"chat\"\n\"$default\" = \"chat\"",

@@ -1,4 +1,4 @@
-//! Which handler a message goes to, and what comes back when none answers.
+//! The route that a message selects, and the error frames when no handler responds.
 
 use std::time::{Duration, Instant};
 
@@ -8,22 +8,22 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{Peer, Server, Site};
 
-/// The hostile guest with this expression, and custom routes of these keys beside `$default`.
-fn selecting(expression: &str, keys: &[&str]) -> Site {
+/// A site with the hostile guest, this route selection expression, and the routes of these keys and `$default`.
+fn site_with_selection(expression: &str, keys: &[&str]) -> Site {
     let key = |key: &&str| format!("{key:?} = {{ integration = \"guest\", route_response = true }}\n");
     let routes: String = keys.iter().chain(&["$default"]).map(key).collect();
     Site::hostile_routes(&format!("[api]\nroute_selection_expression = {expression:?}"), &routes)
 }
 
-/// Says of each message, which is JSON, to which route it went.
-async fn check(server: &Server, expected: &[(&str, &str)]) {
+/// Sends each message and asserts that it goes to the route next to it.
+async fn assert_routes(server: &Server, expected: &[(&str, &str)]) {
     let mut peer = server.connect("").await;
     for (message, route) in expected {
         assert_eq!(peer.ask(message).await, format!("{route} {message}"));
     }
 }
 
-/// An error frame, to the byte; the request id is the server's to choose.
+/// Sends an order and asserts that the response is this error frame, to the byte. Its request id may be any.
 async fn assert_error(peer: &mut Peer, order: &str, id: &str, message: &str) {
     let frame = peer.ask(order).await;
     let before = format!(r#"{{"message": "{message}", "connectionId":"{id}", "requestId":""#);
@@ -37,7 +37,8 @@ async fn assert_error(peer: &mut Peer, order: &str, id: &str, message: &str) {
 
 #[tokio::test]
 async fn a_message_goes_to_the_route_whose_key_it_names_and_keeps_its_bytes() {
-    let server = selecting("$request.body.action", &["join", "5", "true", "null", "[a, b]", "chat.join"]).serve();
+    let server =
+        site_with_selection("$request.body.action", &["join", "5", "true", "null", "[a, b]", "chat.join"]).serve();
     let expected = [
         (r#"{"action":"join"}"#, "join"),
         ("{ \"room\": {\"action\": \"no\"},\r\n\t\"action\" : \"join\" }", "join"),
@@ -49,44 +50,45 @@ async fn a_message_goes_to_the_route_whose_key_it_names_and_keeps_its_bytes() {
         (r#"{"action":"j\u006fin"}"#, "join"),
         (r#"{"action":"Join"}"#, "$default"),
         (r#"{"action":"join "}"#, "$default"),
-        (r#"{"action":"nobody"}"#, "$default"),
+        (r#"{"action":"unknown"}"#, "$default"),
         (r#"{"action":""}"#, "$default"),
         (r#"{"other":"join"}"#, "$default"),
         (r#"["join"]"#, "$default"),
         (r#"{"action":"join""#, "$default"),
         (r#"{"action":"join"} and more"#, "$default"),
     ];
-    check(&server, &expected).await;
+    assert_routes(&server, &expected).await;
 }
 
 #[tokio::test]
-async fn variables_and_text_make_one_key() {
-    let server = selecting("${request.body.service}/${request.body.action}", &["chat/join", "chat/", "/"]).serve();
+async fn variables_and_text_form_one_key() {
+    let server =
+        site_with_selection("${request.body.service}/${request.body.action}", &["chat/join", "chat/", "/"]).serve();
     let expected = [
         (r#"{"service":"chat","action":"join"}"#, "chat/join"),
         (r#"{"service":"chat"}"#, "chat/"),
         (r#"{}"#, "/"),
         (r#"{"service":"chat/join"}"#, "$default"),
     ];
-    check(&server, &expected).await;
+    assert_routes(&server, &expected).await;
 }
 
 #[tokio::test]
-async fn a_path_leads_into_the_body() {
-    let server = selecting("$request.body.data.rooms[1]['the name']", &["lobby"]).serve();
+async fn a_selection_path_reads_a_nested_value_of_the_body() {
+    let server = site_with_selection("$request.body.data.rooms[1]['the name']", &["lobby"]).serve();
     let expected = [
         (r#"{"data":{"rooms":["x",{"the name":"lobby"}]}}"#, "lobby"),
         (r#"{"data":{"rooms":[{"the name":"lobby"}]}}"#, "$default"),
     ];
-    check(&server, &expected).await;
+    assert_routes(&server, &expected).await;
 }
 
 #[tokio::test]
-async fn a_text_without_variables_sends_all_that_is_json_to_one_route() {
-    let server = selecting("join", &["join"]).serve();
-    check(&server, &[(r#"{"action":"leave"}"#, "join"), ("{", "$default")]).await;
-    let server = selecting(r"\$default", &["join"]).serve();
-    check(&server, &[(r#"{"action":"join"}"#, "$default")]).await;
+async fn an_expression_without_variables_sends_all_json_to_one_route() {
+    let server = site_with_selection("join", &["join"]).serve();
+    assert_routes(&server, &[(r#"{"action":"leave"}"#, "join"), ("{", "$default")]).await;
+    let server = site_with_selection(r"\$default", &["join"]).serve();
+    assert_routes(&server, &[(r#"{"action":"join"}"#, "$default")]).await;
 }
 
 #[tokio::test]
@@ -106,11 +108,11 @@ join = { integration = "guest", route_response = true }
         (r#"{"action":"$disconnect"}"#, "$default"),
         (r#"{"action":"$default"}"#, "$default"),
     ];
-    check(&server, &expected).await;
+    assert_routes(&server, &expected).await;
 }
 
 #[tokio::test]
-async fn without_a_default_route_the_answer_is_forbidden_and_the_peer_stays() {
+async fn without_a_default_route_the_response_is_forbidden_and_the_connection_stays_open() {
     let server = Site::hostile_routes(
         "",
         r#"
@@ -134,7 +136,7 @@ join = { integration = "guest", route_response = true }
 }
 
 #[tokio::test]
-async fn an_api_without_any_route_lets_in_and_answers_forbidden() {
+async fn an_api_without_routes_accepts_connections_and_every_message_is_forbidden() {
     let server = Site::hostile_routes("", "").serve();
     let mut peer = server.connect("").await;
     assert!(peer.ask("hello").await.starts_with(r#"{"message": "Forbidden", "#));
@@ -143,7 +145,7 @@ async fn an_api_without_any_route_lets_in_and_answers_forbidden() {
 }
 
 #[tokio::test]
-async fn an_api_without_a_disconnect_route_forgets_who_left() {
+async fn an_api_without_a_disconnect_route_removes_the_row_of_a_closed_connection() {
     let server = Site::hostile_routes("", r#""$default" = { integration = "guest", route_response = true }"#).serve();
     let mut peer = server.connect("").await;
     let id = peer.id().await;
@@ -167,12 +169,12 @@ unanswered = { integration = "guest", route_response = false }
     for silent in ["echo never", "binary", "body 0", "status 500", r#"{"action":"unanswered"}"#] {
         peer.send(silent).await;
     }
-    // Messages of a connection are handled in their order, so nothing came before this.
+    // Messages of a connection are handled in their order, so nothing was sent before this response.
     assert_eq!(peer.ask(r#"{"action":"answered"}"#).await, r#"answered {"action":"answered"}"#);
 }
 
 #[tokio::test]
-async fn a_body_comes_back_whatever_its_status_and_an_absent_one_does_not() {
+async fn a_body_is_sent_whatever_the_status_and_without_a_body_nothing_is_sent() {
     let server = Site::hostile().serve();
     let mut peer = server.connect("").await;
     for status in [200, 301, 400, 401, 500, 599] {
@@ -184,8 +186,8 @@ async fn a_body_comes_back_whatever_its_status_and_an_absent_one_does_not() {
 }
 
 #[tokio::test]
-async fn binary_messages_go_to_default_and_answers_can_be_binary() {
-    let server = selecting("join", &["join"]).serve();
+async fn binary_messages_go_to_default_and_responses_can_be_binary() {
+    let server = site_with_selection("join", &["join"]).serve();
     let mut peer = server.connect("").await;
     peer.socket.send(Message::binary(vec![0, 159, 146, 150])).await.unwrap();
     assert_eq!(peer.next().await, Some(Message::binary(vec![0, 1, 254, 255])));
@@ -193,13 +195,13 @@ async fn binary_messages_go_to_default_and_answers_can_be_binary() {
     assert_eq!(
         peer.next().await,
         Some(Message::binary(vec![0, 1, 254, 255])),
-        "not even one that is JSON is looked into"
+        "a binary message is not parsed, even if it is JSON"
     );
     assert_eq!(peer.ask("{}").await, "join {}");
 }
 
 #[tokio::test]
-async fn a_handler_that_fails_is_an_internal_server_error_and_the_peer_stays() {
+async fn a_handler_that_fails_is_an_internal_server_error_and_the_connection_stays_open() {
     let server = Site::hostile().serve();
     let mut peer = server.connect("").await;
     let id = peer.id().await;
@@ -208,12 +210,12 @@ async fn a_handler_that_fails_is_an_internal_server_error_and_the_peer_stays() {
         assert_error(&mut peer, order, &id, "Internal server error").await;
     }
     assert_eq!(peer.ask("body 131072").await.len(), 128 * 1024);
-    let line = server.log.line_with(&["as told", &id, "$default"]).await;
+    let line = server.log.wait_for_line(&["as ordered", &id, "$default"]).await;
     assert!(line.contains("WARN"), "{line}");
 }
 
 #[tokio::test]
-async fn a_route_without_a_response_tells_of_failures_too() {
+async fn a_route_without_a_response_sends_error_frames_too() {
     let server =
         Site::hostile_routes("", "\"$default\" = \"hasty\"\nid = { integration = \"guest\", route_response = true }");
     let server = server.serve();
@@ -225,7 +227,7 @@ async fn a_route_without_a_response_tells_of_failures_too() {
 }
 
 #[tokio::test]
-async fn a_handler_that_is_too_slow_is_a_timeout_and_the_peer_stays() {
+async fn a_handler_that_is_too_slow_is_a_timeout_and_the_connection_stays_open() {
     let site = Site::hostile_routes("", r#""$default" = { integration = "hasty", route_response = true }"#);
     let server = site.serve();
     let mut peer = server.connect("").await;
@@ -233,12 +235,12 @@ async fn a_handler_that_is_too_slow_is_a_timeout_and_the_peer_stays() {
     let started = Instant::now();
     assert_error(&mut peer, "sleep 20000", &id, "Endpoint request timed out").await;
     assert!(started.elapsed() >= Duration::from_millis(500));
-    assert!(started.elapsed() < Duration::from_secs(15), "it was waited for to the end");
+    assert!(started.elapsed() < Duration::from_secs(15), "the handler was awaited to its end");
     assert_eq!(peer.ask("sleep 10").await, "awake");
 }
 
 #[tokio::test]
-async fn where_no_sandbox_is_free_the_answer_is_too_many_requests() {
+async fn without_a_free_sandbox_the_response_is_too_many_requests() {
     let server = Site::hostile().serve();
     let mut sleepers = join_all((0..256).map(|_| server.connect(""))).await;
     let (mut peer, mut late) = (server.connect("").await, server.connect("").await);
@@ -246,11 +248,11 @@ async fn where_no_sandbox_is_free_the_answer_is_too_many_requests() {
     for sleeper in &mut sleepers {
         sleeper.send("sleep 10000").await;
     }
-    // Time for all of them to take their places.
+    // This is enough time for all of them to start.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let refused = async { assert_eq!(server.try_connect("", &[]).await.err(), Some(429)) };
     tokio::join!(assert_error(&mut peer, "echo in", &id, "Too Many Requests"), refused);
-    assert_eq!(late.ask("echo in").await, "in", "one is free before it has waited for five seconds");
+    assert_eq!(late.ask("echo in").await, "in", "a sandbox becomes free before it has waited for five seconds");
     for sleeper in &mut sleepers {
         assert_eq!(sleeper.text().await, "awake");
     }

@@ -1,5 +1,5 @@
-//! The AWS SDKs, as their package registries have them, against `@connections` with its
-//! signatures checked: each must see its own types, times and exceptions.
+//! The published AWS SDKs against `@connections`, with signatures required. Each SDK must return its own types, times
+//! and exceptions.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -8,29 +8,32 @@ use std::process::Stdio;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::harness::{HOSTILE, HOSTILE_GRANTS, PATIENCE, Site, component, manifest};
+use crate::harness::{HOSTILE, HOSTILE_GRANTS, Site, TEST_TIMEOUT, component, manifest};
 use crate::signer::Signer;
 
 #[tokio::test]
 async fn boto3_posts_gets_and_deletes_and_sees_its_own_exceptions() {
-    let mut command = Command::new(given("JACKFIELD_TEST_PYTHON"));
-    command.arg(script("post.py"));
+    let mut command = Command::new(installed_path("JACKFIELD_TEST_PYTHON"));
+    command.arg(script_path("post.py"));
     // A bad request is not in the service's model, so no SDK has a class of its own for it.
-    story(command, "ClientError", &["presigned 200", "presigned and lengthened 403"]).await;
+    run_sdk_script(command, "ClientError", &["presigned 200", "presigned and lengthened 403"]).await;
 }
 
 #[tokio::test]
 async fn the_javascript_sdk_posts_gets_and_deletes_and_sees_its_own_exceptions() {
     let mut command = Command::new("node");
-    command.arg(script("post.mjs")).arg(given("JACKFIELD_TEST_NODE_MODULES"));
-    story(command, "ApiGatewayManagementApiServiceException", &[]).await;
+    command.arg(script_path("post.mjs")).arg(installed_path("JACKFIELD_TEST_NODE_MODULES"));
+    run_sdk_script(command, "ApiGatewayManagementApiServiceException", &[]).await;
 }
 
-/// Runs a script for a connection whose peer is silent, then reads what the peer was sent.
-async fn story(mut command: Command, bad_request: &str, presigned: &[&str]) {
-    let rest = "connection = { outbox_messages = 3, write_timeout = \"10min\", ping_interval = \"none\" }\n\
+/// Runs a script that uses one connection, and checks its output. Then reads the messages that the peer got.
+///
+/// `bad_request` is the name of the SDK's exception for a bad request, `presigned` are the lines that only some SDKs
+/// print.
+async fn run_sdk_script(mut command: Command, bad_request: &str, presigned: &[&str]) {
+    let settings = "connection = { outbox_messages = 3, write_timeout = \"10min\", ping_interval = \"none\" }\n\
         access_keys = { key = { secret = \"secret\" } }";
-    let server = Site::new(&manifest(&component(HOSTILE), rest, HOSTILE_GRANTS)).serve();
+    let server = Site::new(&manifest(&component(HOSTILE), settings, HOSTILE_GRANTS)).serve();
     let signer = Signer { key: "key", secret: "secret", ..Signer::default() };
     let mut peer = server.try_connect("", &[("user-agent", "tests/1")]).await.unwrap();
     let id = peer.id().await;
@@ -42,29 +45,29 @@ async fn story(mut command: Command, bad_request: &str, presigned: &[&str]) {
     let address = server.address;
     command
         .args([&id, &format!("http://{address}/prod")])
-        // As in many a configuration, with a slash at its end.
+        // Many configurations have a slash at the end of the endpoint.
         .env("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", format!("http://{address}/dev/"))
         .envs([("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "secret")])
         .envs([("AWS_REGION", "eu-west-1"), ("AWS_DEFAULT_REGION", "eu-west-1")])
-        // Nothing of whoever runs the tests.
+        // The configuration of the user who runs the tests is not read.
         .envs([("AWS_CONFIG_FILE", "/dev/null"), ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")])
         .envs([("NO_PROXY", "127.0.0.1"), ("PYTHONIOENCODING", "utf-8")])
         .env_remove("AWS_PROFILE")
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("the script does not end");
+    let output = tokio::time::timeout(TEST_TIMEOUT, command.output()).await.expect("the script does not exit");
     let output = output.expect("the script cannot be started");
-    let told = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
 
-    let mut lines: Vec<&str> = told.lines().map(str::trim_end).collect();
-    let times = lines.iter().position(|line| line.starts_with("times ")).unwrap_or_else(|| panic!("{told}"));
-    assert!(lines.remove(times).starts_with(&format!("times {connected_at} ")), "{connected_at} {told}");
+    let mut lines: Vec<&str> = stdout.lines().map(str::trim_end).collect();
+    let times = lines.iter().position(|line| line.starts_with("times ")).unwrap_or_else(|| panic!("{stdout}"));
+    assert!(lines.remove(times).starts_with(&format!("times {connected_at} ")), "{connected_at} {stdout}");
     let too_long = "413 PayloadTooLargeException PayloadTooLargeException a message has at most 131072 bytes";
     let forbidden = "403 ForbiddenException ForbiddenException Forbidden";
     let gone = "410 GoneException GoneException";
-    let of_presigned = lines.extract_if(.., |line| line.starts_with("presigned"));
-    assert_eq!(of_presigned.collect::<Vec<_>>(), presigned);
+    let presigned_lines = lines.extract_if(.., |line| line.starts_with("presigned"));
+    assert_eq!(presigned_lines.collect::<Vec<_>>(), presigned);
     let expected = [
         "post 200",
         "post 200",
@@ -95,14 +98,15 @@ async fn story(mut command: Command, bad_request: &str, presigned: &[&str]) {
     assert_eq!(peer.closed().await, (1000, String::new()));
 }
 
-/// What `cargo xtask test` installs, and where it says that it is.
-pub fn given(variable: &str) -> PathBuf {
+/// The path of something that `cargo xtask test` installs. It sets the environment variable.
+pub fn installed_path(variable: &str) -> PathBuf {
     let path = env::var_os(variable).map(PathBuf::from);
     let path = path.unwrap_or_else(|| panic!("{variable} is not set: run `cargo xtask test`, which installs the SDKs"));
-    assert!(path.exists(), "{variable} is {}, which is not there: run `cargo xtask test`", path.display());
+    assert!(path.exists(), "{variable} is {}, which does not exist: run `cargo xtask test`", path.display());
     path
 }
 
-pub fn script(name: &str) -> PathBuf {
+/// The path of a script in host/tests/sdks.
+pub fn script_path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdks").join(name)
 }

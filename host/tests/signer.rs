@@ -1,15 +1,16 @@
-//! Signs requests as the AWS SDKs do, and sends them: what a test needs to be somebody.
+//! Signs requests as the AWS SDKs do (signature version 4), and sends them.
 
 use std::time::{Duration, SystemTime};
 
 use ring::{digest, hmac};
 
-use crate::harness::{Answer, Server};
+use crate::harness::{HttpResponse, Server};
 
 pub const KEY: &str = "AKIDEXAMPLE";
 pub const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 
-/// Who signs, and when. The host is signed, and the date.
+/// An access key, its secret, and the time at which requests are signed. The headers `host` and `x-amz-date` are
+/// signed.
 #[derive(Clone)]
 pub struct Signer {
     pub key: &'static str,
@@ -23,12 +24,12 @@ impl Default for Signer {
     }
 }
 
-/// A request of the SDKs' form: its path is `/dev/@connections/ID%3D`.
+/// A request in the form that the SDKs use, with a path such as `/dev/@connections/ID%3D`.
 pub struct Request<'a> {
     pub method: &'a str,
     pub path: &'a str,
     pub body: &'a str,
-    /// Names in lower case; they are signed too.
+    /// Further headers, which are signed too. Their names are in lower case.
     pub headers: &'a [(&'a str, &'a str)],
 }
 
@@ -41,7 +42,7 @@ impl Signer {
         Self { at: SystemTime::now() + Duration::from_secs(seconds), ..Self::default() }
     }
 
-    /// `20260102T030405Z`
+    /// The time in the form `20260102T030405Z`.
     fn timestamp(&self) -> String {
         humantime::format_rfc3339_seconds(self.at).to_string().replace(['-', ':'], "")
     }
@@ -50,7 +51,7 @@ impl Signer {
         format!("{}/eu-west-1/execute-api/aws4_request", &self.timestamp()[..8])
     }
 
-    /// The signature of a canonical request.
+    /// Computes the signature of a canonical request.
     fn signature(&self, canonical: &str) -> String {
         let scope = self.scope();
         let text = format!("AWS4-HMAC-SHA256\n{}\n{scope}\n{}", self.timestamp(), sha256(canonical.as_bytes()));
@@ -60,7 +61,7 @@ impl Signer {
         hex(mac(&key, &text).as_ref())
     }
 
-    /// The head of a signed request, up to its body.
+    /// Returns the head of a signed request, up to its body.
     pub fn head(&self, request: &Request<'_>) -> String {
         let Request { method, path, body, headers } = request;
         let timestamp = self.timestamp();
@@ -71,7 +72,7 @@ impl Signer {
         let lines: String = signed.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let hash = sha256(body.as_bytes());
-        let canonical = format!("{method}\n{}\n{query}\n{lines}\n{names}\n{hash}", encoded(path));
+        let canonical = format!("{method}\n{}\n{query}\n{lines}\n{names}\n{hash}", encode_path(path));
         let mark = if query.is_empty() { "" } else { "?" };
         let sent: String = signed.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         format!(
@@ -84,7 +85,7 @@ impl Signer {
         )
     }
 
-    /// A presigned path, for a request without a body.
+    /// Returns a presigned path, for a request without a body. `expires` is in seconds.
     pub fn presigned(&self, method: &str, path: &str, expires: Option<u64>) -> String {
         let expires = expires.map(|seconds| format!("&X-Amz-Expires={seconds}")).unwrap_or_default();
         let credential = format!("{}/{}", self.key, self.scope()).replace('/', "%2F");
@@ -93,19 +94,19 @@ impl Signer {
              X-Amz-SignedHeaders=host",
             self.timestamp()
         );
-        let canonical = format!("{method}\n{}\n{query}\nhost:localhost\n\nhost\n{}", encoded(path), sha256(b""));
+        let canonical = format!("{method}\n{}\n{query}\nhost:localhost\n\nhost\n{}", encode_path(path), sha256(b""));
         format!("{path}?{query}&X-Amz-Signature={}", self.signature(&canonical))
     }
 
     /// Signs a request and sends it.
-    pub async fn send(&self, server: &Server, method: &str, path: &str, body: &str) -> Answer {
+    pub async fn send(&self, server: &Server, method: &str, path: &str, body: &str) -> HttpResponse {
         let head = self.head(&Request { method, path, body, headers: &[] });
         server.http(&format!("{head}{body}")).await
     }
 }
 
-/// The path as the SDKs sign it: encoded once more.
-fn encoded(path: &str) -> String {
+/// Percent-encodes the path a second time, as the SDKs do before they sign it.
+fn encode_path(path: &str) -> String {
     path.replace('%', "%25").replace('@', "%40").replace('=', "%3D")
 }
 

@@ -1,11 +1,11 @@
-//! Peers that take too little or give too much: they pay for it themselves.
+//! Peers that read too slowly or send too much: only their own connections suffer.
 
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::harness::{PATIENCE, Server, Site};
+use crate::harness::{Server, Site, TEST_TIMEOUT};
 use crate::wire::{CLOSE, FIN, PING, TEXT, Wire, frame};
 
 /// Resident memory of the server, in KiB.
@@ -15,18 +15,19 @@ fn resident_kib(server: &Server) -> usize {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// A peer that has told its id and reads no more, with all that the kernel holds for it full.
-async fn stuffed(server: &Server, size: usize) -> (Wire, String) {
-    let mut wire = Wire::dial_narrow(server).await;
+/// Connects a peer that then reads no more, and posts to it until the buffers of the kernel and its outbox are full.
+/// Returns the peer and its id. `size` is the length of a post in bytes.
+async fn connect_full_peer(server: &Server, size: usize) -> (Wire, String) {
+    let mut wire = Wire::dial_with_small_buffer(server).await;
     wire.upgrade("").await;
     let id = wire.ask("id").await;
     let mut other = server.connect("").await;
-    // The kernel takes what it can until the outbox fills; after a moment it has taken all.
-    let deadline = Instant::now() + PATIENCE;
+    // The kernel may accept more bytes a moment after the outbox was full. After three refusals in a row it has not.
+    let deadline = Instant::now() + TEST_TIMEOUT;
     let mut refused = 0;
     while refused < 3 {
-        assert!(Instant::now() < deadline, "the outbox never fills");
-        let answer = other.ask(&format!("pour {id} 1000 {size}")).await;
+        assert!(Instant::now() < deadline, "the outbox does not fill");
+        let answer = other.ask(&format!("post-times {id} 1000 {size}")).await;
         if answer == "0 then more was sent than the peer takes" {
             refused += 1;
         } else {
@@ -38,11 +39,11 @@ async fn stuffed(server: &Server, size: usize) -> (Wire, String) {
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_read_is_refused_more_while_others_are_served() {
+async fn posts_to_a_peer_that_does_not_read_are_refused_while_others_are_served() {
     let server = Site::hostile_with("[connection]\nwrite_timeout = \"60s\"").serve();
-    let (mut wire, id) = stuffed(&server, 10_000).await;
+    let (mut wire, id) = connect_full_peer(&server, 10_000).await;
     let answer = server.post(&id, "one more").await;
-    assert_eq!(answer.status, 200, "a small one still fits");
+    assert_eq!(answer.status, 200, "a small post still fits");
     let answer = server.post(&id, &"x".repeat(100_000)).await;
     assert_eq!((answer.status, answer.header("x-amzn-errortype")), (429, Some("LimitExceededException")));
     let mut peer = server.connect("").await;
@@ -51,7 +52,7 @@ async fn a_peer_that_does_not_read_is_refused_more_while_others_are_served() {
         assert_eq!(peer.ask("echo in").await, "in");
     }
     assert!(started.elapsed() < Duration::from_secs(5));
-    // It reads again, and all that was taken for it arrives.
+    // The peer reads again, and all accepted posts arrive.
     loop {
         let text = wire.text().await;
         if text == "one more" {
@@ -65,24 +66,24 @@ async fn a_peer_that_does_not_read_is_refused_more_while_others_are_served() {
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_read_costs_no_more_than_its_outbox() {
+async fn a_peer_that_does_not_read_uses_no_more_memory_than_its_outbox() {
     let server = Site::hostile_with("[connection]\nwrite_timeout = \"60s\"\noutbox_size = \"2MiB\"").serve();
     let mut other = server.connect("").await;
     let id = other.id().await;
-    other.ask(&format!("pour {id} 1 100000")).await;
+    other.ask(&format!("post-times {id} 1 100000")).await;
     let before = resident_kib(&server);
     let mut wires = Vec::new();
     for _ in 0..4 {
-        wires.push(stuffed(&server, 50_000).await);
+        wires.push(connect_full_peer(&server, 50_000).await);
     }
     let grown = resident_kib(&server).saturating_sub(before);
-    assert!(grown > 4 * 1024, "nothing was held: {grown} KiB");
-    // Their outboxes, as much for what else is held, and what the sandboxes of the orders took.
+    assert!(grown > 4 * 1024, "the server has buffered nothing: {grown} KiB");
+    // The bound is the outboxes, the same again for other buffers, and 16 MiB for the sandboxes of the orders.
     assert!(grown < 4 * 2 * 2048 + 16 * 1024, "{grown} KiB");
 }
 
 #[tokio::test]
-async fn an_outbox_holds_so_many_messages_and_no_more() {
+async fn an_outbox_holds_the_configured_number_of_messages_and_no_more() {
     let server = Site::hostile_with("[connection]\noutbox_messages = 10").serve();
     let mut peer = server.connect("").await;
     peer.send("posts 10").await;
@@ -90,7 +91,7 @@ async fn an_outbox_holds_so_many_messages_and_no_more() {
         assert_eq!(peer.text().await, "x");
     }
     assert_eq!(peer.text().await, "10");
-    // While its handler runs, nothing of the outbox is sent, unless a tick of the CPU clock gives way to it.
+    // While the handler runs, nothing of the outbox is sent, unless the handler yields at a tick of the CPU clock.
     for _ in 0..20 {
         peer.send("posts 11").await;
         let mut arrived = 0;
@@ -104,39 +105,39 @@ async fn an_outbox_holds_so_many_messages_and_no_more() {
             return;
         }
     }
-    panic!("one more was never refused");
+    panic!("no post was refused");
 }
 
 #[tokio::test]
-async fn a_peer_that_takes_nothing_for_too_long_is_gone() {
+async fn a_peer_that_reads_nothing_for_too_long_is_disconnected() {
     let server = Site::hostile_with("[connection]\nwrite_timeout = \"1s\"\nping_interval = \"none\"").serve();
-    let mut wire = Wire::dial_narrow(&server).await;
+    let mut wire = Wire::dial_with_small_buffer(&server).await;
     wire.upgrade("").await;
     let id = wire.ask("id").await;
     let mut other = server.connect("").await;
     let started = Instant::now();
-    while other.ask(&format!("pour {id} 1000 50000")).await != "0 then the connection is gone" {
-        assert!(started.elapsed() < PATIENCE);
+    while other.ask(&format!("post-times {id} 1000 50000")).await != "0 then the connection is gone" {
+        assert!(started.elapsed() < TEST_TIMEOUT);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(started.elapsed() >= Duration::from_secs(1));
-    assert_eq!(server.end_of(&id).await, "1006 ");
+    assert_eq!(server.wait_for_disconnect(&id).await, "1006 ");
 }
 
 #[tokio::test]
-async fn a_peer_that_takes_little_at_a_time_stays() {
+async fn a_peer_that_reads_a_little_at_a_time_stays_connected() {
     let server = Site::hostile_with("[connection]\nwrite_timeout = \"1s\"\nping_interval = \"none\"").serve();
-    let mut wire = Wire::dial_narrow(&server).await;
+    let mut wire = Wire::dial_with_small_buffer(&server).await;
     wire.upgrade("").await;
     let id = wire.ask("id").await;
     let mut other = server.connect("").await;
     let started = Instant::now();
-    let mut taken = vec![0; 20_000];
+    let mut received = vec![0; 20_000];
     while started.elapsed() < Duration::from_secs(4) {
-        let answer = other.ask(&format!("pour {id} 1000 50000")).await;
+        let answer = other.ask(&format!("post-times {id} 1000 50000")).await;
         assert!(!answer.ends_with("gone"), "{answer}, after {:?}", started.elapsed());
         for _ in 0..5 {
-            wire.stream.read_exact(&mut taken).await.unwrap();
+            wire.stream.read_exact(&mut received).await.unwrap();
             tokio::time::sleep(Duration::from_millis(40)).await;
         }
     }
@@ -153,48 +154,48 @@ async fn a_peer_that_never_stops_sending_can_still_be_closed() {
     }
     let opened = Instant::now();
     let flood = async { while writing.write_all(&bytes).await.is_ok() {} };
-    let take = async {
-        let mut taken = Vec::new();
-        let mut some = [0; 65536];
-        while let Ok(count @ 1..) = reading.read(&mut some).await {
-            taken.extend_from_slice(&some[..count]);
+    let read = async {
+        let mut received = Vec::new();
+        let mut chunk = [0; 65536];
+        while let Ok(count @ 1..) = reading.read(&mut chunk).await {
+            received.extend_from_slice(&chunk[..count]);
         }
-        taken
+        received
     };
-    let both = async { tokio::join!(flood, take) };
-    let ((), taken) = tokio::time::timeout(PATIENCE, both).await.expect("it is never closed");
+    let both = async { tokio::join!(flood, read) };
+    let ((), received) = tokio::time::timeout(TEST_TIMEOUT, both).await.expect("the connection is not closed");
     assert!(opened.elapsed() >= Duration::from_secs(2), "it was cut off after {:?}", opened.elapsed());
     assert!(opened.elapsed() < Duration::from_secs(8), "it was closed only after {:?}", opened.elapsed());
-    let answers = taken.chunks_exact(3).take_while(|answer| *answer == [FIN | TEXT, 1, b'x']).count();
+    let answers = received.chunks_exact(3).take_while(|answer| *answer == [FIN | TEXT, 1, b'x']).count();
     assert!(answers > 100, "{answers} answers");
     let close = [&[FIN | CLOSE, 12, 0x03, 0xe9][..], b"Going away"].concat();
-    assert_eq!(taken[answers * 3..], close[..]);
+    assert_eq!(received[answers * 3..], close[..]);
 }
 
 #[tokio::test]
-async fn a_stop_ends_a_peer_that_never_stops_sending() {
+async fn a_shutdown_disconnects_a_peer_that_never_stops_sending() {
     let mut server = Site::hostile_with("[server]\nstop_timeout = \"20s\"").serve();
     let mut wire = Wire::open(&server, "").await;
     let id = wire.ask("id").await;
     let (mut reading, mut writing) = wire.stream.into_split();
     let bytes = frame(FIN | TEXT, b"echo x").repeat(1000);
     let flood = tokio::spawn(async move { while writing.write_all(&bytes).await.is_ok() {} });
-    let take = tokio::spawn(async move {
-        let mut some = [0; 65536];
-        while let Ok(1..) = reading.read(&mut some).await {}
+    let read = tokio::spawn(async move {
+        let mut chunk = [0; 65536];
+        while let Ok(1..) = reading.read(&mut chunk).await {}
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
     let started = Instant::now();
     server.signal("TERM");
-    assert_eq!(server.ended().await, Some(0));
+    assert_eq!(server.wait_for_exit().await, Some(0));
     assert!(started.elapsed() < Duration::from_secs(8), "it took {:?}", started.elapsed());
     flood.await.unwrap();
-    take.await.unwrap();
-    assert_eq!(server.site.clone().serve().end_of(&id).await, "1001 Going away");
+    read.await.unwrap();
+    assert_eq!(server.site.clone().serve().wait_for_disconnect(&id).await, "1001 Going away");
 }
 
 #[tokio::test]
-async fn a_peer_that_never_stops_sending_gets_its_posts_and_holds_up_nobody() {
+async fn a_peer_that_never_stops_sending_gets_its_posts_and_delays_no_other_peer() {
     let server = Site::hostile().serve();
     let mut wire = Wire::open(&server, "").await;
     let id = wire.ask("id").await;
@@ -207,14 +208,14 @@ async fn a_peer_that_never_stops_sending_gets_its_posts_and_holds_up_nobody() {
         assert_eq!(peer.ask("echo in").await, "in");
         assert_eq!(peer.ask(&format!("post {id} hi")).await, "posted");
         let mut post = [0; 4];
-        tokio::time::timeout(PATIENCE, reading.read_exact(&mut post)).await.expect("the post is not sent").unwrap();
+        tokio::time::timeout(TEST_TIMEOUT, reading.read_exact(&mut post)).await.expect("the post is not sent").unwrap();
         assert_eq!(post, [FIN | TEXT, 2, b'h', b'i']);
     }
     flood.abort();
 }
 
 #[tokio::test]
-async fn a_peer_that_never_stops_pinging_costs_nothing_and_holds_up_nobody() {
+async fn a_peer_that_never_stops_pinging_uses_no_memory_and_delays_no_other_peer() {
     let server = Site::hostile_with("[connection]\nduration = \"3s\"").serve();
     let mut wire = Wire::open(&server, "").await;
     let id = wire.ask("id").await;
@@ -227,18 +228,18 @@ async fn a_peer_that_never_stops_pinging_costs_nothing_and_holds_up_nobody() {
     while started.elapsed() < Duration::from_secs(1) {
         assert_eq!(peer.ask("echo in").await, "in");
     }
-    // It reads none of the pongs.
+    // The peer reads none of the pongs.
     let grown = resident_kib(&server).saturating_sub(before);
     assert!(grown < 8 * 1024, "{grown} KiB");
     drop(peer);
-    let mut some = [0; 65536];
-    while let Ok(Ok(1..)) = tokio::time::timeout(PATIENCE, reading.read(&mut some)).await {}
+    let mut chunk = [0; 65536];
+    while let Ok(Ok(1..)) = tokio::time::timeout(TEST_TIMEOUT, reading.read(&mut chunk)).await {}
     flood.await.unwrap();
-    assert_eq!(server.end_of(&id).await, "1001 Going away");
+    assert_eq!(server.wait_for_disconnect(&id).await, "1001 Going away");
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_read_its_answers_gets_no_further_message_handled() {
+async fn a_peer_that_does_not_read_its_responses_gets_no_further_message_handled() {
     let server = Site::hostile_with("[connection]\nwrite_timeout = \"60s\"\nping_interval = \"none\"").serve();
     let wire = Wire::open(&server, "").await;
     let (mut reading, mut writing) = wire.stream.into_split();
@@ -247,7 +248,7 @@ async fn a_peer_that_does_not_read_its_answers_gets_no_further_message_handled()
         bytes.extend(frame(FIN | TEXT, b"body 100000"));
         bytes.extend(frame(FIN | TEXT, format!("keep last echo {index}").as_bytes()));
     }
-    // It comes back, as dropping it would hang up.
+    // The task returns its half of the socket, because dropping it would close the connection.
     let flood = tokio::spawn(async move {
         writing.write_all(&bytes).await.unwrap();
         writing
@@ -256,20 +257,20 @@ async fn a_peer_that_does_not_read_its_answers_gets_no_further_message_handled()
     let (mut last, mut same) = (String::new(), 0);
     let started = Instant::now();
     while same < 10 {
-        assert!(started.elapsed() < PATIENCE, "it is handled on and on");
+        assert!(started.elapsed() < TEST_TIMEOUT, "the server goes on handling messages");
         tokio::time::sleep(Duration::from_millis(50)).await;
         let now = other.ask("get last").await;
         same = if now == last { same + 1 } else { 0 };
         last = now;
     }
     assert!(last.parse::<usize>().unwrap() < 150, "all of them were handled: {last}");
-    let mut taken = 0;
-    let mut some = [0; 65536];
+    let mut received = 0;
+    let mut chunk = [0; 65536];
     let expected = 200 * 100_010;
-    while taken < expected {
-        let count = tokio::time::timeout(PATIENCE, reading.read(&mut some)).await.unwrap().unwrap();
-        assert!(count > 0, "it was cut off after {taken} bytes");
-        taken += count;
+    while received < expected {
+        let count = tokio::time::timeout(TEST_TIMEOUT, reading.read(&mut chunk)).await.unwrap().unwrap();
+        assert!(count > 0, "it was cut off after {received} bytes");
+        received += count;
     }
     drop(flood.await.unwrap());
 }

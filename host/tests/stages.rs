@@ -2,7 +2,8 @@
 
 use crate::harness::{HOSTILE, HOSTILE_GRANTS, Server, Site, component};
 
-/// Two stages with variables and routes of their own; `prod` is also at `/chat/v1`, `root` at `/`.
+/// Three stages. `dev` and `prod` have their own variables. `prod` has its own routes and the base path `/chat/v1`. The
+/// base path of `root` is `/`.
 fn stages() -> Site {
     Site::new(&format!(
         r#"
@@ -31,7 +32,7 @@ base_path = ""
 }
 
 async fn connect_to(server: &Server, path: &str) -> crate::harness::Peer {
-    server.try_connect_to(path, &[]).await.unwrap_or_else(|status| panic!("{path} is refused with {status}"))
+    server.try_connect_to(path, &[]).await.unwrap_or_else(|status| panic!("{path} is rejected with {status}"))
 }
 
 #[tokio::test]
@@ -46,13 +47,13 @@ async fn each_stage_has_its_own_variables_and_routes() {
     assert_eq!(
         prod.ask(r#"{"action":"shout","do":"echo only this"}"#).await,
         "only this",
-        "its $default has no answer"
+        "its $default has no route response"
     );
     assert!(prod.ask(r#"{"action":"shout","do":"context"}"#).await.starts_with("local prod "));
 }
 
 #[tokio::test]
-async fn a_base_path_leads_to_its_stage_and_so_does_its_name() {
+async fn a_stage_is_reached_by_its_base_path_and_by_its_name() {
     let server = stages().serve();
     let shouted = r#"{"action":"shout","do":"context"}"#;
     for path in ["/chat/v1", "/chat/v1/", "/prod", "/chat/v1?x=1"] {
@@ -66,7 +67,7 @@ async fn a_base_path_leads_to_its_stage_and_so_does_its_name() {
 }
 
 #[tokio::test]
-async fn a_connection_is_reached_through_its_own_stage_alone() {
+async fn a_connection_is_reached_through_its_own_stage_only() {
     let server = stages().serve();
     let mut dev = connect_to(&server, "/dev").await;
     let mut other = connect_to(&server, "/dev").await;
@@ -74,12 +75,16 @@ async fn a_connection_is_reached_through_its_own_stage_alone() {
     let (dev_id, prod_id) = (dev.id().await, prod.ask(r#"{"action":"shout","do":"id"}"#).await);
 
     for path in [format!("/prod/@connections/{prod_id}"), format!("/chat/v1/@connections/{prod_id}")] {
-        assert_eq!(server.manage("POST", &path, "hello").await.status, 200, "{path}");
+        assert_eq!(server.request("POST", &path, "hello").await.status, 200, "{path}");
         assert_eq!(prod.text().await, "hello");
     }
-    assert_eq!(server.manage("POST", &format!("/dev/@connections/{prod_id}"), "hello").await.status, 410);
-    assert_eq!(server.manage("GET", &format!("/@connections/{prod_id}"), "").await.status, 410, "that is the root's");
-    assert_eq!(server.manage("DELETE", &format!("/prod/@connections/{dev_id}"), "").await.status, 410);
+    assert_eq!(server.request("POST", &format!("/dev/@connections/{prod_id}"), "hello").await.status, 410);
+    assert_eq!(
+        server.request("GET", &format!("/@connections/{prod_id}"), "").await.status,
+        410,
+        "the path belongs to the stage root"
+    );
+    assert_eq!(server.request("DELETE", &format!("/prod/@connections/{dev_id}"), "").await.status, 410);
 
     assert_eq!(dev.ask(&format!("post {prod_id} hello")).await, "error: the connection is gone");
     assert_eq!(dev.ask(&format!("close {prod_id}")).await, "error: the connection is gone");
@@ -88,7 +93,7 @@ async fn a_connection_is_reached_through_its_own_stage_alone() {
 }
 
 #[tokio::test]
-async fn a_handler_finds_the_rows_of_its_own_stage_alone() {
+async fn a_handler_finds_the_rows_of_its_own_stage_only() {
     let server = stages().serve();
     let mut dev = connect_to(&server, "/dev").await;
     let mut prod = connect_to(&server, "/prod").await;
@@ -110,18 +115,18 @@ async fn a_reload_changes_the_variables_of_a_stage_while_its_connections_stay() 
     let mut dev = connect_to(&server, "/dev").await;
     let manifest = std::fs::read_to_string(server.site.manifest()).unwrap();
     std::fs::write(server.site.manifest(), manifest.replace("dev-users", "other-users")).unwrap();
-    server.log.line_with(&["jackfield.toml", "live"]).await;
+    server.log.wait_for_line(&["jackfield.toml", "live"]).await;
     assert_eq!(dev.ask("variable table").await, "other-users");
 }
 
 #[tokio::test]
-async fn the_messages_of_a_stage_that_a_reload_took_away_are_forbidden() {
+async fn messages_to_a_stage_that_a_reload_removed_are_forbidden() {
     let server = stages().serve();
     let mut root = connect_to(&server, "/").await;
     assert!(root.ask("context").await.starts_with("local root "));
     let manifest = std::fs::read_to_string(server.site.manifest()).unwrap();
     std::fs::write(server.site.manifest(), manifest.replace("[stages.root]\nbase_path = \"\"", "")).unwrap();
-    server.log.line_with(&["jackfield.toml", "live"]).await;
+    server.log.wait_for_line(&["jackfield.toml", "live"]).await;
     assert!(root.ask("context").await.starts_with(r#"{"message": "Forbidden", "connectionId":""#));
     assert_eq!(server.try_connect_to("/root", &[]).await.err(), Some(403));
 }

@@ -1,4 +1,4 @@
-//! Guests written by hand, for what no toolchain makes.
+//! Guests written by hand in WebAssembly text, for cases that no toolchain produces.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,21 +6,23 @@ use std::time::Duration;
 use wit_component::StringEncoding;
 use wit_parser::Resolve;
 
-/// The contract as it is.
+/// The text of the contract, `wit/gateway.wit`.
 pub fn contract() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit/gateway.wit")).unwrap()
 }
 
-/// A handler: `body` leaves the address of its answer, and `fields` are what else the module has.
+/// The text of a module with a handler. `body` must leave the address of the response on the stack. `fields` are
+/// further fields of the module.
 ///
-/// The body finds the message at local 12, in local 13 bytes. At `ANSWER` lies an answer with
-/// status 200 and one character, which is at 600. What is above 64 KiB of the first memory is free.
+/// In the body, local 12 is the address of the message and local 13 its length in bytes. At `RESPONSE_ADDRESS` the
+/// module has a response with status 200 and a body of one character, which is at address 600. The first memory is
+/// unused above 64 KiB.
 pub fn handler(fields: &str, body: &str) -> String {
     format!(
         r#"(module
             (memory (export "memory") 2)
             ;; ok; status 200, no headers; a text of one byte
-            (data (i32.const {ANSWER}) "\00\00\00\00\c8\00\00\00\00\00\00\00\00\00\00\00\01\00\00\00\00\00\00\00\58\02\00\00\01\00\00\00")
+            (data (i32.const {RESPONSE_ADDRESS}) "\00\00\00\00\c8\00\00\00\00\00\00\00\00\00\00\00\01\00\00\00\00\00\00\00\58\02\00\00\01\00\00\00")
             (global $free (mut i32) (i32.const 4096))
             (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
                 (local $start i32)
@@ -34,34 +36,34 @@ pub fn handler(fields: &str, body: &str) -> String {
     )
 }
 
-/// Where the answer of such a handler lies.
-pub const ANSWER: u32 = 512;
+/// The address of the response in a module of `handler`.
+pub const RESPONSE_ADDRESS: u32 = 512;
 
-/// A handler that answers with the digit that `digit` leaves.
-pub fn digit(fields: &str, digit: &str) -> String {
+/// A module whose handler returns one digit as its body. `digit` must leave the number on the stack.
+pub fn digit_handler(fields: &str, digit: &str) -> String {
     let body = format!(
         "(i32.store8 (i32.const 600) (i32.add (i32.const 48) {digit}))
-         (i32.const {ANSWER})"
+         (i32.const {RESPONSE_ADDRESS})"
     );
     handler(fields, &body)
 }
 
-/// The number that the message's first character is: `a` is 0.
-pub const LETTER: &str = "(i32.sub (i32.load8_u (local.get 12)) (i32.const 97))";
+/// An expression for the position of the message's first character in the alphabet: 0 for `a`.
+pub const LETTER_INDEX: &str = "(i32.sub (i32.load8_u (local.get 12)) (i32.const 97))";
 
-/// What the text says, as bytes.
-pub fn binary(text: &str) -> Vec<u8> {
+/// Converts WebAssembly text to its binary form.
+pub fn to_binary(text: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-/// A core module for the lean target: the module and the metadata of its world.
-pub fn lean(module: &str) -> Vec<u8> {
-    lean_against(&contract(), module)
+/// A core module as the lean target (wasm32-unknown-unknown) builds it: the module with the metadata of its world.
+pub fn lean_module(module: &str) -> Vec<u8> {
+    lean_module_for(&contract(), module)
 }
 
-/// The same for another contract.
-pub fn lean_against(contract: &str, module: &str) -> Vec<u8> {
-    let mut bytes = binary(module);
+/// As `lean_module`, with another text of the contract.
+pub fn lean_module_for(contract: &str, module: &str) -> Vec<u8> {
+    let mut bytes = to_binary(module);
     let mut resolve = Resolve::default();
     let package = resolve.push_str("gateway.wit", contract).unwrap();
     let world = resolve.select_world(&[package], Some("route-handler")).unwrap();
@@ -69,8 +71,8 @@ pub fn lean_against(contract: &str, module: &str) -> Vec<u8> {
     bytes
 }
 
-/// A handler that sleeps so long and answers `x`. `fields` are what else the module has.
-pub fn sleeper(fields: &str, time: Duration) -> Vec<u8> {
+/// A module whose handler sleeps for `time` and returns `x` as its body. `fields` are further fields of the module.
+pub fn sleeping_module(fields: &str, time: Duration) -> Vec<u8> {
     const WASI: &str = "
         package wasi:io@0.2.0 {
             interface poll {
@@ -97,8 +99,8 @@ pub fn sleeper(fields: &str, time: Duration) -> Vec<u8> {
     let body = format!(
         "(call $block (call $timer (i64.const {})))
          (i32.store8 (i32.const 600) (i32.const 120))
-         (i32.const {ANSWER})",
+         (i32.const {RESPONSE_ADDRESS})",
         time.as_nanos()
     );
-    lean_against(&contract, &handler(fields, &body).replacen("(module", &format!("(module {imports}"), 1))
+    lean_module_for(&contract, &handler(fields, &body).replacen("(module", &format!("(module {imports}"), 1))
 }

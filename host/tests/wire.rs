@@ -1,4 +1,4 @@
-//! A client that is held to nothing: bytes and frames as a test writes them.
+//! A client that sends any bytes and frames a test writes, valid or not.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::harness::{PATIENCE, Server};
+use crate::harness::{Server, TEST_TIMEOUT};
 
 pub const CONTINUATION: u8 = 0;
 pub const TEXT: u8 = 1;
@@ -15,13 +15,13 @@ pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 pub const PONG: u8 = 10;
 
-/// The last frame of a message; without it, more follow.
+/// The bit of the last frame of a message. Without it, more frames follow.
 pub const FIN: u8 = 0x80;
 
-/// The key of RFC 6455, and what it must be answered with.
+/// The `Sec-WebSocket-Accept` value for the key in `UPGRADE`, which is the example of RFC 6455.
 pub const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// What an upgrade request needs beside its path.
+/// The headers of an upgrade request.
 pub const UPGRADE: &str = "Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
@@ -31,7 +31,7 @@ pub struct Wire {
     read: Vec<u8>,
 }
 
-/// A frame of the server.
+/// A frame from the server.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Frame {
     pub opcode: u8,
@@ -56,14 +56,16 @@ impl Frame {
     }
 }
 
-/// A frame as a client sends one: masked, with a mask of zeros, which leaves the payload as it is.
+/// A frame as a client sends it. Its mask is all zeros, so the payload is unchanged.
+///
+/// `first` is the first byte: the opcode and flags such as `FIN`.
 pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = head(first, payload.len());
     bytes.extend_from_slice(payload);
     bytes
 }
 
-/// What stands before so long a payload.
+/// The header of a frame whose payload has `length` bytes.
 pub fn head(first: u8, length: usize) -> Vec<u8> {
     let mut bytes = vec![first];
     match length {
@@ -82,15 +84,15 @@ pub fn head(first: u8, length: usize) -> Vec<u8> {
 }
 
 impl Wire {
-    /// A connection on which nothing was said yet.
+    /// Opens a TCP connection and sends nothing.
     pub async fn dial(server: &Server) -> Self {
         let stream = TcpStream::connect(server.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream, read: Vec::new() }
     }
 
-    /// The same with little room in the kernel for what the server sends.
-    pub async fn dial_narrow(server: &Server) -> Self {
+    /// As `dial`, with a small receive buffer in the kernel, so that the server soon has to wait.
+    pub async fn dial_with_small_buffer(server: &Server) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         let stream = socket.connect(server.address).await.unwrap();
@@ -98,7 +100,7 @@ impl Wire {
         Self { stream, read: Vec::new() }
     }
 
-    /// The same from another address of this machine.
+    /// As `dial`, from another loopback address.
     pub async fn dial_from(server: &Server, source: Ipv4Addr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((source, 0).into()).unwrap();
@@ -107,7 +109,7 @@ impl Wire {
         Self { stream, read: Vec::new() }
     }
 
-    /// A connection that was let in.
+    /// Opens a WebSocket connection to the stage `dev`.
     pub async fn open(server: &Server, query: &str) -> Self {
         let mut wire = Self::dial(server).await;
         wire.upgrade(query).await;
@@ -117,34 +119,40 @@ impl Wire {
     pub async fn upgrade(&mut self, query: &str) {
         self.send(format!("GET /dev{query} HTTP/1.1\r\n{UPGRADE}\r\n").as_bytes()).await;
         let head = self.head().await;
-        assert!(head.starts_with("HTTP/1.1 101 "), "not let in: {head}");
+        assert!(head.starts_with("HTTP/1.1 101 "), "rejected: {head}");
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }
 
-    /// Sends bytes for as long as the server takes them.
+    /// Sends bytes. Ignores the error if the server has closed the connection.
     pub async fn try_send(&mut self, bytes: &[u8]) {
-        let _ = tokio::time::timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("the server takes no more");
+        let _ = tokio::time::timeout(TEST_TIMEOUT, self.stream.write_all(bytes))
+            .await
+            .expect("the server reads no more bytes");
     }
 
     pub async fn send_text(&mut self, text: &str) {
         self.send(&frame(FIN | TEXT, text.as_bytes())).await;
     }
 
-    /// The head of an HTTP answer, up to its empty line.
+    /// Reads the head of an HTTP response, up to its empty line.
     pub async fn head(&mut self) -> String {
         loop {
             if let Some(end) = self.read.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
                 let head = self.read.drain(..end + 4).collect();
                 return String::from_utf8(head).unwrap();
             }
-            assert!(self.more().await, "no answer, but an end after {:?}", String::from_utf8_lossy(&self.read));
+            assert!(
+                self.more().await,
+                "the connection ended within the head of the response: {:?}",
+                String::from_utf8_lossy(&self.read)
+            );
         }
     }
 
-    /// The next so many bytes.
+    /// Reads `count` bytes. `None` means that the connection has ended.
     pub async fn bytes(&mut self, count: usize) -> Option<Vec<u8>> {
         while self.read.len() < count {
             if !self.more().await {
@@ -154,7 +162,7 @@ impl Wire {
         Some(self.read.drain(..count).collect())
     }
 
-    /// The next frame; `None` when the connection is over.
+    /// Reads the next frame. `None` means that the connection has ended.
     pub async fn next(&mut self) -> Option<Frame> {
         let head = self.bytes(2).await?;
         assert_eq!(head[0] & FIN, FIN, "the server sends no fragments");
@@ -167,23 +175,23 @@ impl Wire {
         Some(Frame { opcode: head[0] & 0x0f, payload: self.bytes(length).await? })
     }
 
-    /// The next text message.
+    /// Reads the next text message, skipping pings and pongs.
     pub async fn text(&mut self) -> String {
         loop {
-            let frame = self.next().await.expect("the connection is over");
+            let frame = self.next().await.expect("the connection has ended");
             if frame.opcode != PING && frame.opcode != PONG {
                 return frame.text().to_owned();
             }
         }
     }
 
-    /// Sends a message and takes the next one.
+    /// Sends a text message and reads the next one.
     pub async fn ask(&mut self, text: &str) -> String {
         self.send_text(text).await;
         self.text().await
     }
 
-    /// The code and the reason with which the server closes; 1006 where there is no close frame.
+    /// Waits until the server closes. Returns the code and the reason; 1006 if there was no close frame.
     pub async fn closed(&mut self) -> (u16, String) {
         while let Some(frame) = self.next().await {
             if frame.opcode == CLOSE {
@@ -193,27 +201,28 @@ impl Wire {
         (1006, String::new())
     }
 
-    /// Hangs up without a word, as a machine does that forgot the connection.
+    /// Resets the TCP connection without a close frame, as a machine that has lost power and restarted does.
     pub fn reset(self) {
         self.stream.set_zero_linger().unwrap();
     }
 
-    /// Waits until the server hangs up.
-    pub async fn hung_up(&mut self) {
+    /// Waits until the server ends the TCP connection.
+    pub async fn wait_for_end(&mut self) {
         while self.more().await {
             self.read.clear();
         }
     }
 
-    /// What has come by then.
-    pub async fn within(&mut self, wait: Duration) -> Vec<u8> {
+    /// Returns all bytes that arrive within `wait`.
+    pub async fn read_for(&mut self, wait: Duration) -> Vec<u8> {
         let _ = tokio::time::timeout(wait, async { while self.more().await {} }).await;
         std::mem::take(&mut self.read)
     }
 
-    /// Reads once; `false` at the end.
+    /// Reads once. Returns `false` at the end of the connection.
     async fn more(&mut self) -> bool {
-        let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.read)).await.expect("nothing comes");
+        let read =
+            tokio::time::timeout(TEST_TIMEOUT, self.stream.read_buf(&mut self.read)).await.expect("no bytes arrived");
         matches!(read, Ok(count) if count > 0)
     }
 }

@@ -1,4 +1,4 @@
-//! The figures: jackfield beside a plain server, both built as a release is.
+//! Measures jackfield and a plain server, both built with the release profile.
 
 use std::process::{Command, ExitCode};
 
@@ -7,22 +7,23 @@ use anyhow::Context as _;
 use crate::guests;
 use crate::step::{cargo, cargo_in, root, step, target};
 
-pub fn bench(rest: &[String]) -> anyhow::Result<ExitCode> {
+/// Builds everything that `bench` needs and runs it with these further arguments.
+pub fn bench(arguments: &[String]) -> anyhow::Result<ExitCode> {
     guests::build()?;
     step(
-        "building jackfield as a release (fat LTO: about 12 minutes on 2 cores the first time)",
+        "building jackfield with the release profile (fat LTO: about 12 minutes on 2 cores the first time)",
         cargo().args(["build", "--release", "-p", "jackfield"]),
     )?;
     step(
         "building the load generator and the plain server",
         cargo_in("xtask/bench").args(["build", "--release", "--target-dir"]).arg(target().join("bench")),
     )?;
-    let built = target().join("release");
+    let release = target().join("release");
     let guest = |target: &str, name: &str| root().join("plugins/target").join(target).join("release").join(name);
     let bench = target().join("bench/release/bench");
     let status = Command::new(&bench)
         .arg("--jackfield")
-        .arg(built.join("jackfield"))
+        .arg(release.join("jackfield"))
         .arg("--wasip2")
         .arg(guest("wasm32-wasip2", "echo_rust.wasm"))
         .arg("--lean")
@@ -35,7 +36,7 @@ pub fn bench(rest: &[String]) -> anyhow::Result<ExitCode> {
         .arg(guest("wasm32-wasip2", "chat.wasm"))
         .arg("--ticket")
         .arg(guest("wasm32-wasip2", "ticket.wasm"))
-        .args(rest)
+        .args(arguments)
         .status()
         .with_context(|| format!("cannot run {}", bench.display()))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

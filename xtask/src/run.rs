@@ -1,4 +1,4 @@
-//! The demo: the chat, served with hot reload.
+//! Runs the demo: serves the chat with hot reload.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
@@ -6,9 +6,9 @@ use std::process::{Command, ExitCode};
 use anyhow::anyhow;
 
 use crate::guests;
-use crate::step::{cargo, forget_package, root, step, target};
+use crate::step::{cargo, remove_package_variables, root, step, target};
 
-const WHAT_TO_TRY: &str = "
+const INSTRUCTIONS: &str = "
 The chat is on http://127.0.0.1:3001/ . Open it in two browser tabs, or in other terminals:
 
   npx wscat -c 'ws://127.0.0.1:3001/dev?userId=A'
@@ -18,23 +18,28 @@ and type into the first one:
 
   {\"action\":\"sendmessage\",\"to\":\"B\",\"content\":\"hello\"}
 
-Then change plugins/chat/src/lib.rs and save: it is built and live, and both stay connected.
+Then change plugins/chat/src/lib.rs and save it: the new version is built and goes live, and both stay connected.
 Ctrl-c stops the server.
 ";
 
-pub fn run(rest: &[String]) -> anyhow::Result<ExitCode> {
+/// Builds the host and the chat, and serves it with these further arguments of `dev`. Returns only if that fails.
+pub fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     guests::build_chat()?;
     step(
         "building the host (the first time, wasmtime takes about 8 minutes on 2 cores)",
         cargo().args(["build", "-p", "jackfield"]),
     )?;
-    eprintln!("{WHAT_TO_TRY}");
+    eprintln!("{INSTRUCTIONS}");
     let binary = target().join("debug/jackfield");
     let mut server = Command::new(&binary);
-    // Its builds go where the manifest looks for them.
-    server.current_dir(root()).args(["dev", "plugins/chat/jackfield.toml"]).args(rest).env_remove("CARGO_TARGET_DIR");
-    forget_package(&mut server);
-    // It takes the place of this process, so that ctrl-c waits for its end.
+    // The server builds components too, and the manifest expects them in the default target folder.
+    server
+        .current_dir(root())
+        .args(["dev", "plugins/chat/jackfield.toml"])
+        .args(arguments)
+        .env_remove("CARGO_TARGET_DIR");
+    remove_package_variables(&mut server);
+    // The server replaces this process, so that the terminal waits for the end of the server after ctrl-c.
     let error = server.exec();
     Err(anyhow!("cannot start {}: {error}", binary.display()))
 }
@@ -45,8 +50,8 @@ mod tests {
 
     use super::*;
 
-    /// Every crate that the host is built of, each with its features.
-    fn built_of(edges: &str) -> BTreeSet<String> {
+    /// The crates that are compiled for the host, each with its features.
+    fn compiled_crates(edges: &str) -> BTreeSet<String> {
         let tree = ["tree", "--locked", "-p", "jackfield", "--prefix", "none", "-f", "{p} {f}", "-e", edges];
         let output = cargo().args(tree).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -55,9 +60,9 @@ mod tests {
     }
 
     #[test]
-    fn what_the_tests_need_has_nothing_built_a_second_time() {
-        let (run, tested) = (built_of("normal,build"), built_of("normal,build,dev"));
-        let again: Vec<_> = run.difference(&tested).collect();
-        assert!(!run.is_empty() && again.is_empty(), "tests build these with more features: {again:#?}");
+    fn the_dependencies_of_the_tests_make_cargo_build_nothing_twice() {
+        let (normal, tested) = (compiled_crates("normal,build"), compiled_crates("normal,build,dev"));
+        let again: Vec<_> = normal.difference(&tested).collect();
+        assert!(!normal.is_empty() && again.is_empty(), "tests build these with more features: {again:#?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a machine needs beside rustup: looked for, and installed where it is missing.
+//! Finds the tools that builds and tests need besides rustup, and installs those that are missing.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,18 +8,19 @@ use anyhow::{Context as _, bail};
 
 use crate::step::{root, step, target};
 
-pub const COMFORTABLE: &str = "wasm32-wasip2";
+/// The target with WASI, and the one without it.
+pub const WASIP2: &str = "wasm32-wasip2";
 pub const LEAN: &str = "wasm32-unknown-unknown";
 
-/// The clients against which the tests run, in the versions that they were last seen with: for
-/// `@connections` the AWS SDKs, for sockets `websockets` and wscat.
-const OF_PYPI: &[Package] = &[
+/// The clients that the tests use, in the versions that the tests last passed with: the AWS SDKs for `@connections`,
+/// `websockets` and wscat for WebSocket connections.
+const PYPI_PACKAGES: &[Package] = &[
     Package { name: "boto3", version: "1.44.5" },
     Package { name: "websockets", version: "17.4" },
-    // AWS's runtime of Python functions, which tests put behind a route.
+    // AWS's runtime for Python functions; tests run functions as integrations with it.
     Package { name: "awslambdaric", version: "4.2.2" },
 ];
-const OF_NPM: &[Package] = &[
+const NPM_PACKAGES: &[Package] = &[
     Package { name: "@aws-sdk/client-apigatewaymanagementapi", version: "3.1168.0" },
     Package { name: "wscat", version: "6.1.0" },
 ];
@@ -29,43 +30,40 @@ struct Package {
     version: &'static str,
 }
 
-/// A command that succeeds where a tool is, and Debian's package of it.
+/// A tool, with a command that succeeds if it is installed, and its Debian package.
 struct Tool {
-    seen_by: &'static [&'static str],
+    probe: &'static [&'static str],
     package: &'static str,
 }
 
-const COMPILER: &[Tool] = &[
-    Tool { seen_by: &["cc", "--version"], package: "gcc" },
-    Tool { seen_by: &["make", "--version"], package: "make" },
-];
+const COMPILER: &[Tool] =
+    &[Tool { probe: &["cc", "--version"], package: "gcc" }, Tool { probe: &["make", "--version"], package: "make" }];
 const PYTHON: &[Tool] = &[
-    Tool { seen_by: &["python3", "--version"], package: "python3" },
-    Tool { seen_by: &["python3", "-c", "import venv, ensurepip"], package: "python3-venv" },
+    Tool { probe: &["python3", "--version"], package: "python3" },
+    Tool { probe: &["python3", "-c", "import venv, ensurepip"], package: "python3-venv" },
 ];
-const NODE: &[Tool] = &[
-    Tool { seen_by: &["node", "--version"], package: "nodejs" },
-    Tool { seen_by: &["npm", "--version"], package: "npm" },
-];
-/// Debian has one version of it at a time, so none is pinned.
-const BROWSER: &[Tool] = &[Tool { seen_by: &["chromium", "--version"], package: "chromium" }];
-/// What the browser is called on other systems.
+const NODE: &[Tool] =
+    &[Tool { probe: &["node", "--version"], package: "nodejs" }, Tool { probe: &["npm", "--version"], package: "npm" }];
+/// No version is pinned, because a release of Debian has only one.
+const BROWSER: &[Tool] = &[Tool { probe: &["chromium", "--version"], package: "chromium" }];
+/// The names of the browser's command on different systems.
 const BROWSERS: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
 
-/// What builds need: a C compiler and make, since the host has C in it, and Rust's wasm targets.
-pub fn builds() -> anyhow::Result<()> {
-    tools(COMPILER)?;
-    // `targets` in rust-toolchain.toml installs nothing where rustup's automatic installs are off.
+/// Installs what builds need: a C compiler and make, because dependencies of the host contain C, and Rust's wasm
+/// targets.
+pub fn build_tools() -> anyhow::Result<()> {
+    install_missing(COMPILER)?;
+    // The `targets` of rust-toolchain.toml are not installed if rustup's automatic installation is switched off.
     let sysroot = Command::new("rustc").current_dir(root()).args(["--print", "sysroot"]).output();
     let sysroot = sysroot.context("cannot run rustc; https://rustup.rs installs it")?.stdout;
     let installed = PathBuf::from(String::from_utf8_lossy(&sysroot).trim()).join("lib/rustlib");
-    if [COMFORTABLE, LEAN].iter().all(|target| installed.join(target).exists()) {
+    if [WASIP2, LEAN].iter().all(|target| installed.join(target).exists()) {
         return Ok(());
     }
-    rustup("installing the wasm targets with rustup", &["target", "add", COMFORTABLE, LEAN])
+    rustup("installing the wasm targets with rustup", &["target", "add", WASIP2, LEAN])
 }
 
-/// What the check of the formatting needs.
+/// Installs what the check of the formatting needs.
 pub fn rustfmt() -> anyhow::Result<()> {
     if succeeds(&["cargo", "fmt", "--version"]) {
         return Ok(());
@@ -73,27 +71,35 @@ pub fn rustfmt() -> anyhow::Result<()> {
     rustup("installing rustfmt with rustup", &["component", "add", "rustfmt"])
 }
 
-/// A Python with boto3 and websockets, in a folder of the build.
+/// Installs what the check of the lints needs.
+pub fn clippy() -> anyhow::Result<()> {
+    if succeeds(&["cargo", "clippy", "--version"]) {
+        return Ok(());
+    }
+    rustup("installing clippy with rustup", &["component", "add", "clippy"])
+}
+
+/// Installs the packages from PyPI into an environment in the target folder. Returns the path of its Python.
 pub fn python() -> anyhow::Result<PathBuf> {
     let folder = target().join("test-python");
     let python = folder.join("bin/python");
-    let asked = |code: &str| {
+    let runs = |code: &str| {
         let status = Command::new(&python).args(["-c", code]).stderr(Stdio::null()).status();
         status.is_ok_and(|status| status.success())
     };
-    if !asked("") {
-        tools(PYTHON)?;
+    if !runs("") {
+        install_missing(PYTHON)?;
         step(
-            "making a Python environment in the build folder",
+            "creating a Python environment in the target folder",
             Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder),
         )?;
     }
-    for Package { name, version } in OF_PYPI {
-        if asked(&format!("import importlib.metadata as m; assert m.version('{name}') == '{version}'")) {
+    for Package { name, version } in PYPI_PACKAGES {
+        if runs(&format!("import importlib.metadata as m; assert m.version('{name}') == '{version}'")) {
             continue;
         }
         step(
-            &format!("installing {name} {version} into the Python environment of the build folder, from PyPI"),
+            &format!("installing {name} {version} from PyPI into the Python environment of the target folder"),
             Command::new(&python)
                 .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
                 .arg(format!("{name}=={version}")),
@@ -102,19 +108,19 @@ pub fn python() -> anyhow::Result<PathBuf> {
     Ok(python)
 }
 
-/// A folder of npm packages with the AWS SDK and wscat, in a folder of the build.
+/// Installs the packages from npm into the target folder. Returns the path of `node_modules`.
 pub fn node_modules() -> anyhow::Result<PathBuf> {
     let folder = target().join("test-node");
     let modules = folder.join("node_modules");
-    tools(NODE)?;
-    for Package { name, version } in OF_NPM {
+    install_missing(NODE)?;
+    for Package { name, version } in NPM_PACKAGES {
         let installed = fs::read_to_string(modules.join(name).join("package.json"));
         if installed.is_ok_and(|text| text.contains(&format!("\"version\": \"{version}\""))) {
             continue;
         }
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
         step(
-            &format!("installing {name} {version} into the build folder, from npm"),
+            &format!("installing {name} {version} from npm into the target folder"),
             Command::new("npm")
                 .current_dir(&folder)
                 .args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"])
@@ -125,25 +131,28 @@ pub fn node_modules() -> anyhow::Result<PathBuf> {
     Ok(modules)
 }
 
-/// The command of a Chromium that needs no screen.
+/// Returns the command of a Chromium, which is installed if there is none.
 pub fn browser() -> anyhow::Result<&'static str> {
     let installed = BROWSERS.iter().find(|name| succeeds(&[name, "--version"]));
     if let Some(name) = installed {
         return Ok(name);
     }
-    tools(BROWSER)?;
+    install_missing(BROWSER)?;
     Ok(BROWSERS[0])
 }
 
-/// Installs those that are missing, where the machine is a Debian and this is its root.
-fn tools(needed: &[Tool]) -> anyhow::Result<()> {
-    let missing: Vec<&str> = needed.iter().filter(|tool| !succeeds(tool.seen_by)).map(|tool| tool.package).collect();
+/// Installs the tools that are missing, if the system is Debian and the user is root.
+///
+/// # Errors
+/// Otherwise the error names the packages to install.
+fn install_missing(needed: &[Tool]) -> anyhow::Result<()> {
+    let missing: Vec<&str> = needed.iter().filter(|tool| !succeeds(tool.probe)).map(|tool| tool.package).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let packages = missing.join(" ");
-    let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
-    if !root || !succeeds(&["apt-get", "--version"]) {
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
+    if !is_root || !succeeds(&["apt-get", "--version"]) {
         bail!("{packages} must be installed first; on Debian: sudo apt-get install {packages}");
     }
     let apt = |arguments: &[&str]| {
@@ -151,7 +160,7 @@ fn tools(needed: &[Tool]) -> anyhow::Result<()> {
         command.args(["-qq", "-y"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
         command
     };
-    step("reading Debian's lists of packages", &mut apt(&["update"]))?;
+    step("updating Debian's lists of packages", &mut apt(&["update"]))?;
     step(&format!("installing {packages} with apt-get"), apt(&["install"]).args(missing))
 }
 
@@ -162,6 +171,6 @@ fn succeeds(command: &[&str]) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-fn rustup(what: &str, arguments: &[&str]) -> anyhow::Result<()> {
-    step(what, Command::new("rustup").current_dir(root()).args(arguments))
+fn rustup(purpose: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    step(purpose, Command::new("rustup").current_dir(root()).args(arguments))
 }

@@ -1,4 +1,4 @@
-//! One command at a time, said before it runs and timed when it is done.
+//! Runs one command at a time: its purpose is printed before it starts, its duration when it has ended.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -7,67 +7,72 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-/// The folder of the whole workspace.
+/// The folder of the main workspace.
 pub fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().expect("xtask is a folder of the workspace").to_owned()
+    let manifest_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest_folder.parent().expect("xtask is a folder of the workspace").to_owned()
 }
 
-/// Where the workspace builds.
+/// The target folder of the main workspace.
 pub fn target() -> PathBuf {
-    asked_for().unwrap_or_else(|| root().join("target"))
+    requested_target().unwrap_or_else(|| root().join("target"))
 }
 
-/// The folder that the caller wants builds in. Absolute: cargo is run in another folder than this.
-fn asked_for() -> Option<PathBuf> {
+/// The target folder that the caller chose with `CARGO_TARGET_DIR`, as an absolute path, because cargo runs in other
+/// folders than this process.
+fn requested_target() -> Option<PathBuf> {
     let folder = PathBuf::from(env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty())?);
     Some(std::path::absolute(&folder).unwrap_or(folder))
 }
 
-/// The cargo that runs this, in the workspace.
+/// A command that runs cargo in the main workspace: the same cargo that runs this process.
 pub fn cargo() -> Command {
     let mut command = cargo_in("");
-    if let Some(target) = asked_for() {
+    if let Some(target) = requested_target() {
         command.env("CARGO_TARGET_DIR", target);
     }
     command
 }
 
-/// The same in a folder that is a workspace of its own. It builds into its own target folder,
-/// where manifests and tests look for what it makes.
+/// A command that runs cargo in a folder that is a workspace of its own. It builds into that workspace's own target
+/// folder, where manifests and tests expect the components.
 pub fn cargo_in(folder: &str) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root().join(folder)).env_remove("CARGO_TARGET_DIR");
-    forget_package(&mut command);
+    remove_package_variables(&mut command);
     command
 }
 
-/// Takes away what `cargo run` has said of xtask's own package. Build scripts read it (ring's does),
-/// and the whole host would be built anew whenever cargo is run by hand, and again by this.
-pub fn forget_package(command: &mut Command) {
-    let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+/// Removes the variables that `cargo run` has set for the package xtask. Build scripts read them (ring's does), so with
+/// them cargo would build the whole host again each time that it runs without xtask or with it for the first time after
+/// that.
+pub fn remove_package_variables(command: &mut Command) {
+    let describes_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
     for (name, _) in env::vars_os() {
-        if name.to_str().is_some_and(of_package) {
+        if name.to_str().is_some_and(describes_package) {
             command.env_remove(name);
         }
     }
 }
 
-/// Runs a command whose output the reader sees.
-pub fn step(what: &str, command: &mut Command) -> anyhow::Result<()> {
-    eprintln!("==> {what}");
+/// Runs a command with its output on the terminal. `purpose` is printed before it.
+///
+/// # Errors
+/// If the command cannot be started or does not succeed.
+pub fn step(purpose: &str, command: &mut Command) -> anyhow::Result<()> {
+    eprintln!("==> {purpose}");
     let started = Instant::now();
     let program = command.get_program().to_string_lossy().into_owned();
-    let status = command.status().with_context(|| format!("{what}: cannot run {program}"))?;
+    let status = command.status().with_context(|| format!("{purpose}: cannot run {program}"))?;
     if !status.success() {
-        bail!("{what}: {program} ended with {status}");
+        bail!("{purpose}: {program} ended with {status}");
     }
-    eprintln!("    done in {}", told(started.elapsed()));
+    eprintln!("    done in {}", format_duration(started.elapsed()));
     Ok(())
 }
 
-/// A duration as a person says it.
-pub fn told(duration: Duration) -> String {
+/// Formats a duration for a person: `9.9 s`, `59 s`, `1 min 0 s`.
+pub fn format_duration(duration: Duration) -> String {
     match duration.as_secs() {
         0..10 => format!("{:.1} s", duration.as_secs_f64()),
         seconds @ 10..60 => format!("{seconds} s"),
@@ -80,9 +85,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_is_told_in_the_unit_that_fits() {
+    fn a_duration_is_formatted_in_the_unit_that_fits() {
         for (milliseconds, text) in [(49, "0.0 s"), (9_900, "9.9 s"), (59_999, "59 s"), (60_000, "1 min 0 s")] {
-            assert_eq!(told(Duration::from_millis(milliseconds)), text);
+            assert_eq!(format_duration(Duration::from_millis(milliseconds)), text);
         }
     }
 }

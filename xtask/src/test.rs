@@ -1,4 +1,4 @@
-//! Every test of the project, and one line at the end that counts them.
+//! Runs every test of the project and prints their number in the last line.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, ExitCode, Stdio};
@@ -6,75 +6,96 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use crate::step::{cargo, cargo_in, target, told};
+use crate::step::{cargo, cargo_in, format_duration, target};
 use crate::{guests, setup};
 
-/// The folders whose sources are formatted: each is a workspace.
+/// The folders of all workspaces, whose formatting is checked.
 const WORKSPACES: &[&str] = &["", "plugins", "host/tests/guests", "xtask/bench"];
 
+/// The results of all tests and checks so far.
 #[derive(Default)]
 struct Count {
     passed: usize,
+    /// The names of failed tests, and sentences about failed checks.
     failed: Vec<String>,
 }
 
-/// `words`: only the host's own tests whose names have one of them.
+/// Runs every test, or, if there are `words`, only those tests of the host whose names contain one of them.
 pub fn test(words: &[String]) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let mut count = Count::default();
-    if count.try_to("build the guests", guests::build()).is_some() {
-        count.host(words)?;
+    if count.setup("build the guests", guests::build()).is_some() {
+        count.test_host(words)?;
     }
     if words.is_empty() {
-        count.rest()?;
+        count.test_other_crates()?;
+        count.check_sources();
     }
 
     if !count.failed.is_empty() {
-        println!("\nWhat failed:");
+        println!("\nFailed:");
         count.failed.iter().for_each(|name| println!("  {name}"));
     }
-    println!("\nin {}", told(started.elapsed()));
+    println!("\nin {}", format_duration(started.elapsed()));
     println!("{} passed, {} failed", count.passed, count.failed.len());
     Ok(if count.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Count {
-    fn host(&mut self, words: &[String]) -> anyhow::Result<()> {
+    fn test_host(&mut self, words: &[String]) -> anyhow::Result<()> {
         let mut host = cargo();
         host.args(["test", "-p", "jackfield", "--no-fail-fast"]);
-        // What needs them says so where they are missing; all else runs.
-        if let Some(python) = self.try_to("get the clients in Python", setup::python()) {
+        // If one of these is missing, the tests that need it fail with a message, and all others run.
+        if let Some(python) = self.setup("get the clients in Python", setup::python()) {
             host.env("JACKFIELD_TEST_PYTHON", python);
         }
-        if let Some(node_modules) = self.try_to("get the clients in JavaScript", setup::node_modules()) {
+        if let Some(node_modules) = self.setup("get the clients in JavaScript", setup::node_modules()) {
             host.env("JACKFIELD_TEST_NODE_MODULES", node_modules);
         }
-        if let Some(browser) = self.try_to("get Chromium", setup::browser()) {
+        if let Some(browser) = self.setup("get Chromium", setup::browser()) {
             host.env("JACKFIELD_TEST_BROWSER", browser);
         }
         if !words.is_empty() {
             host.args(["--test", "jackfield", "--"]).args(words);
         }
-        self.cargo("testing the host (the first time, wasmtime takes about 8 minutes on 2 cores)", &mut host)
+        self.run_tests("testing the host (the first time, wasmtime takes about 8 minutes on 2 cores)", &mut host)
     }
 
-    fn rest(&mut self) -> anyhow::Result<()> {
-        self.cargo("testing the Rust SDK", cargo().args(["test", "-p", "jackfield-sdk", "--no-fail-fast"]))?;
-        self.cargo("testing xtask", cargo().args(["test", "-p", "xtask"]))?;
+    fn test_other_crates(&mut self) -> anyhow::Result<()> {
+        self.run_tests("testing the Rust SDK", cargo().args(["test", "-p", "jackfield-sdk", "--no-fail-fast"]))?;
+        self.run_tests("testing xtask", cargo().args(["test", "-p", "xtask"]))?;
         let bench = target().join("bench");
-        self.cargo(
+        self.run_tests(
             "testing the load generator",
             cargo_in("xtask/bench").args(["test", "--no-fail-fast", "--target-dir"]).arg(bench),
         )?;
-        self.cargo("testing the plugins natively", cargo_in("plugins").args(["test", "--no-fail-fast"]))?;
-        if self.try_to("get rustfmt", setup::rustfmt()).is_some() {
-            self.formatting();
-        }
-        Ok(())
+        self.run_tests("testing the plugins natively", cargo_in("plugins").args(["test", "--no-fail-fast"]))
     }
 
-    fn formatting(&mut self) {
-        eprintln!("==> looking at the formatting");
+    /// Checks the lints and the formatting. Each of the two counts as one test.
+    fn check_sources(&mut self) {
+        if self.setup("get clippy", setup::clippy()).is_some() {
+            self.check_lints();
+        }
+        if self.setup("get rustfmt", setup::rustfmt()).is_some() {
+            self.check_formatting();
+        }
+    }
+
+    /// Runs clippy on the main workspace. Warnings fail as well as the lints that Cargo.toml denies: the toolchain is
+    /// pinned, so a new version of clippy cannot add one.
+    fn check_lints(&mut self) {
+        eprintln!("==> checking the lints of the main workspace");
+        let arguments = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        if cargo().args(arguments).status().is_ok_and(|status| status.success()) {
+            self.passed += 1;
+        } else {
+            self.failed.push("clippy: run `cargo clippy --workspace --all-targets` and fix what it reports".to_owned());
+        }
+    }
+
+    fn check_formatting(&mut self) {
+        eprintln!("==> checking the formatting");
         let unclean = WORKSPACES.iter().filter(|folder| {
             let check = cargo_in(folder).args(["fmt", "--all", "--check"]).stdout(Stdio::null()).status();
             !check.is_ok_and(|status| status.success())
@@ -83,43 +104,43 @@ impl Count {
         if unclean.is_empty() {
             self.passed += 1;
         } else {
-            self.failed
-                .push(format!("the formatting is not rustfmt's: run `cargo fmt --all` in {}", unclean.join(" ")));
+            self.failed.push(format!("formatting: run `cargo fmt --all` in {}", unclean.join(" ")));
         }
     }
 
-    /// Set-up that fails counts like a test, and leaves the others to run.
-    fn try_to<T>(&mut self, what: &str, done: anyhow::Result<T>) -> Option<T> {
-        done.map_err(|error| {
-            eprintln!("error: {error:#}");
-            self.failed.push(format!("cannot {what}: {error:#}"));
-        })
-        .ok()
+    /// Counts a failed set-up like a failed test, so that the tests that do not need it still run.
+    fn setup<T>(&mut self, task: &str, result: anyhow::Result<T>) -> Option<T> {
+        result
+            .map_err(|error| {
+                eprintln!("error: {error:#}");
+                self.failed.push(format!("cannot {task}: {error:#}"));
+            })
+            .ok()
     }
 
-    /// Runs `cargo test`, shows what it says, and counts its tests. One that ends badly without a
-    /// test that failed, such as one that cannot be built, counts as a failure.
-    fn cargo(&mut self, what: &str, command: &mut Command) -> anyhow::Result<()> {
-        eprintln!("==> {what}");
+    /// Runs `cargo test`, prints its output, and counts its tests. If the command fails and no test has failed, for
+    /// example because a test cannot be compiled, the command counts as one failure.
+    fn run_tests(&mut self, purpose: &str, command: &mut Command) -> anyhow::Result<()> {
+        eprintln!("==> {purpose}");
         let started = Instant::now();
         let mut running = command.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
         let output = running.stdout.take().expect("the output is piped");
         let failed_before = self.failed.len();
         for line in BufReader::new(output).split(b'\n') {
-            // A test may print any bytes.
+            // A test can print bytes that are not UTF-8.
             let line = String::from_utf8_lossy(&line?).into_owned();
             println!("{line}");
-            self.line(&line);
+            self.count_line(&line);
         }
         if !running.wait()?.success() && self.failed.len() == failed_before {
-            self.failed.push(format!("{what}: it ended badly, see above"));
+            self.failed.push(format!("{purpose}: cargo failed, see its output above"));
         }
-        eprintln!("    done in {}", told(started.elapsed()));
+        eprintln!("    done in {}", format_duration(started.elapsed()));
         Ok(())
     }
 
-    /// `test result: ok. 3 passed; 0 failed; ...`, or `test NAME ... FAILED`.
-    fn line(&mut self, line: &str) {
+    /// Counts the tests of a line such as `test result: ok. 3 passed; 0 failed; ...` or `test NAME ... FAILED`.
+    fn count_line(&mut self, line: &str) {
         if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
             self.failed.push(name.to_owned());
         } else if let Some(result) = line.strip_prefix("test result: ") {
@@ -134,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cargo_test_says_is_counted() {
+    fn the_tests_in_the_output_of_cargo_are_counted() {
         let mut count = Count::default();
         for line in [
             "running 15 tests",
@@ -144,17 +165,17 @@ mod tests {
             "test result: FAILED. 12 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s",
             "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s",
         ] {
-            count.line(line);
+            count.count_line(line);
         }
         assert_eq!(count.passed, 15);
         assert_eq!(count.failed, ["messages::another_does_not", "src/lib.rs - Response (line 7)"]);
     }
 
     #[test]
-    fn set_up_that_fails_is_counted_and_told() {
+    fn a_failed_set_up_is_counted_and_reported() {
         let mut count = Count::default();
-        assert_eq!(count.try_to("get boto3", Ok(1)), Some(1));
-        assert_eq!(count.try_to::<()>("get boto3", Err(anyhow::anyhow!("no network"))), None);
+        assert_eq!(count.setup("get boto3", Ok(1)), Some(1));
+        assert_eq!(count.setup::<()>("get boto3", Err(anyhow::anyhow!("no network"))), None);
         assert_eq!(count.failed, ["cannot get boto3: no network"]);
     }
 }

@@ -1,18 +1,18 @@
-//! The behaviour of a backend, whichever engine stands behind it, and of sled as one.
+//! Tests the behaviour that every storage engine must have, and that of sled.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
-use crate::connections::HeldApiKey;
+use crate::connections::PeerApiKey;
 use crate::id::NodeId;
 
 const STAGE: &str = "dev";
 
-/// A folder of its own for one test, gone at its end.
-struct Folder(PathBuf);
+/// A temporary folder, which is deleted at the end of the test.
+struct TempFolder(PathBuf);
 
-impl Folder {
+impl TempFolder {
     fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("jackfield-backend-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -28,7 +28,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for TempFolder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
@@ -45,7 +45,7 @@ fn row(attributes: &[(&str, &str)]) -> Row {
         domain_name: "example.com".to_owned(),
         authorizer: fields(&[("principalId", "alice")]),
         user: Some("alice".to_owned()),
-        api_key: Some(HeldApiKey::named("team")),
+        api_key: Some(PeerApiKey::id_only("team")),
     };
     let (id, stage) = (ConnectionId::random(NodeId(0)), STAGE.to_owned());
     Row { id, stage, connected_at: 1_700_000_000_000, admitted: true, peer, attributes: fields(attributes) }
@@ -59,7 +59,7 @@ async fn matching(backend: &Backend, name: &str, value: &str) -> Vec<ConnectionI
     backend.matching(name.to_owned(), value.to_owned()).await.unwrap()
 }
 
-async fn assert_sound(backend: &Backend) {
+async fn assert_consistent(backend: &Backend) {
     assert_eq!(backend.verify().await.unwrap(), Vec::<String>::new());
 }
 
@@ -70,57 +70,57 @@ fn too_large(text: &str) -> BackendError {
 // ---- connection rows ---------------------------------------------------------------------------
 
 #[tokio::test]
-async fn a_row_is_what_it_was_opened_with() {
-    let folder = Folder::new();
+async fn a_row_is_returned_as_it_was_inserted() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     let row = row(&[("room", "general")]);
-    backend.open_row(row.clone()).await.unwrap();
+    backend.insert_row(row.clone()).await.unwrap();
     assert_eq!(backend.row(row.id).await, Ok(row));
 }
 
 #[tokio::test]
-async fn attributes_are_sorted_and_stand_once() {
-    let folder = Folder::new();
+async fn attributes_are_sorted_and_have_no_duplicates() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     let row = row(&[("b", "1"), ("a", "2"), ("b", "1")]);
-    backend.open_row(row.clone()).await.unwrap();
+    backend.insert_row(row.clone()).await.unwrap();
     add(&backend, row.id, "a", "1").await.unwrap();
     add(&backend, row.id, "a", "2").await.unwrap();
     assert_eq!(backend.row(row.id).await.unwrap().attributes, fields(&[("a", "1"), ("a", "2"), ("b", "1")]));
-    assert_sound(&backend).await;
+    assert_consistent(&backend).await;
 }
 
 #[tokio::test]
 async fn put_replaces_all_attributes() {
-    let folder = Folder::new();
+    let folder = TempFolder::new();
     let backend = folder.open();
     let row = row(&[("room", "general"), ("user", "alice")]);
-    backend.open_row(row.clone()).await.unwrap();
+    backend.insert_row(row.clone()).await.unwrap();
     backend.put(row.id, fields(&[("room", "random"), ("user", "alice")])).await.unwrap();
     assert_eq!(matching(&backend, "room", "general").await, []);
     assert_eq!(matching(&backend, "room", "random").await, [row.id]);
     assert_eq!(matching(&backend, "user", "alice").await, [row.id]);
-    assert_sound(&backend).await;
+    assert_consistent(&backend).await;
 }
 
 #[tokio::test]
-async fn remove_takes_one_attribute_or_all_of_a_name() {
-    let folder = Folder::new();
+async fn remove_deletes_one_attribute_or_all_of_a_name() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     let row = row(&[("room", "a"), ("room", "b"), ("room", "c"), ("user", "alice")]);
-    backend.open_row(row.clone()).await.unwrap();
+    backend.insert_row(row.clone()).await.unwrap();
     backend.remove(row.id, "room".to_owned(), Some("b".to_owned())).await.unwrap();
     let left = fields(&[("room", "a"), ("room", "c"), ("user", "alice")]);
     assert_eq!(backend.row(row.id).await.unwrap().attributes, left);
     backend.remove(row.id, "room".to_owned(), None).await.unwrap();
     assert_eq!(backend.row(row.id).await.unwrap().attributes, fields(&[("user", "alice")]));
     assert_eq!(matching(&backend, "room", "a").await, []);
-    assert_sound(&backend).await;
+    assert_consistent(&backend).await;
 }
 
 #[tokio::test]
-async fn a_row_that_is_not_there_takes_no_attributes() {
-    let folder = Folder::new();
+async fn attributes_of_a_missing_row_cannot_be_changed() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     let id = row(&[]).id;
     assert_eq!(backend.row(id).await, Err(BackendError::NoSuchConnection));
@@ -132,36 +132,36 @@ async fn a_row_that_is_not_there_takes_no_attributes() {
 }
 
 #[tokio::test]
-async fn a_dropped_row_is_gone_with_its_index() {
-    let folder = Folder::new();
+async fn deleting_a_row_removes_it_from_the_index() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     let row = row(&[("room", "general")]);
-    backend.open_row(row.clone()).await.unwrap();
-    backend.drop_row(row.id).await.unwrap();
-    backend.drop_row(row.id).await.unwrap();
+    backend.insert_row(row.clone()).await.unwrap();
+    backend.delete_row(row.id).await.unwrap();
+    backend.delete_row(row.id).await.unwrap();
     assert_eq!(backend.row(row.id).await, Err(BackendError::NoSuchConnection));
     assert_eq!(matching(&backend, "room", "general").await, []);
-    assert_sound(&backend).await;
+    assert_consistent(&backend).await;
 }
 
 #[tokio::test]
-async fn a_row_that_is_opened_again_has_only_its_new_attributes() {
-    let folder = Folder::new();
+async fn a_row_that_is_inserted_again_has_only_its_new_attributes() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     let before = row(&[("room", "general")]);
-    backend.open_row(before.clone()).await.unwrap();
-    backend.open_row(Row { attributes: Vec::new(), ..before }).await.unwrap();
+    backend.insert_row(before.clone()).await.unwrap();
+    backend.insert_row(Row { attributes: Vec::new(), ..before }).await.unwrap();
     assert_eq!(matching(&backend, "room", "general").await, []);
-    assert_sound(&backend).await;
+    assert_consistent(&backend).await;
 }
 
 #[tokio::test]
-async fn no_name_and_value_are_taken_for_others() {
-    let folder = Folder::new();
+async fn names_and_values_that_concatenate_to_the_same_text_are_distinct() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     let pairs = [("ab", "c"), ("a", "bc"), ("", "abc"), ("abc", ""), ("a\0", "bc"), ("a", "\0bc"), ("", "")];
     for pair in pairs {
-        backend.open_row(row(&[pair])).await.unwrap();
+        backend.insert_row(row(&[pair])).await.unwrap();
     }
     for (name, value) in pairs {
         assert_eq!(matching(&backend, name, value).await.len(), 1, "{name:?} {value:?}");
@@ -169,11 +169,11 @@ async fn no_name_and_value_are_taken_for_others() {
 }
 
 #[tokio::test]
-async fn an_attribute_has_as_many_bytes_as_it_may() {
-    let folder = Folder::new();
+async fn the_size_of_an_attribute_is_limited() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     let row = row(&[]);
-    backend.open_row(row.clone()).await.unwrap();
+    backend.insert_row(row.clone()).await.unwrap();
     let (name, value) = ("n".repeat(limits::ATTRIBUTE_NAME_BYTES_MAX), "v".repeat(limits::ATTRIBUTE_VALUE_BYTES_MAX));
     assert_eq!(add(&backend, row.id, &name, &value).await, Ok(()));
     assert_eq!(matching(&backend, &name, &value).await, [row.id]);
@@ -186,11 +186,11 @@ async fn an_attribute_has_as_many_bytes_as_it_may() {
 }
 
 #[tokio::test]
-async fn a_row_has_as_many_attributes_as_it_may() {
-    let folder = Folder::new();
+async fn the_number_of_attributes_of_a_row_is_limited() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     let row = row(&[]);
-    backend.open_row(row.clone()).await.unwrap();
+    backend.insert_row(row.clone()).await.unwrap();
     let full: Vec<Field> = (0..limits::ROW_ATTRIBUTES_MAX).map(|n| ("n".to_owned(), format!("{n:02}"))).collect();
     let twice = [full.clone(), full.clone()].concat();
     assert_eq!(backend.put(row.id, twice).await, Ok(()));
@@ -200,14 +200,14 @@ async fn a_row_has_as_many_attributes_as_it_may() {
     assert_eq!(add(&backend, row.id, "n", "64").await, Err(too_many.clone()));
     let more = [full.clone(), fields(&[("n", "64")])].concat();
     assert_eq!(backend.put(row.id, more.clone()).await, Err(too_many.clone()));
-    assert_eq!(backend.open_row(Row { attributes: more, ..row.clone() }).await, Err(too_many));
+    assert_eq!(backend.insert_row(Row { attributes: more, ..row.clone() }).await, Err(too_many));
     assert_eq!(backend.row(row.id).await.unwrap().attributes, full);
     assert_eq!(matching(&backend, "n", "64").await, []);
 }
 
 #[tokio::test]
-async fn pages_hold_all_rows_in_the_order_of_ids() {
-    let folder = Folder::new();
+async fn pages_contain_all_rows_sorted_by_id() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     for count in [0, 1, limits::PAGE_ITEMS, limits::PAGE_ITEMS + 1, 2 * limits::PAGE_ITEMS + 1] {
         let room = format!("of {count}");
@@ -215,7 +215,7 @@ async fn pages_hold_all_rows_in_the_order_of_ids() {
         for _ in 0..count {
             let row = row(&[("room", &room)]);
             ids.push(row.id);
-            backend.open_row(row).await.unwrap();
+            backend.insert_row(row).await.unwrap();
         }
         ids.sort();
         let (mut found, mut pages, mut cursor) = (Vec::new(), 0, None);
@@ -246,16 +246,16 @@ async fn pages_hold_all_rows_in_the_order_of_ids() {
 }
 
 #[tokio::test]
-async fn a_page_goes_on_where_it_ended_though_rows_come_and_go() {
-    let folder = Folder::new();
+async fn a_page_continues_after_the_last_one_although_rows_were_deleted() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     for _ in 0..=limits::PAGE_ITEMS {
-        backend.open_row(row(&[("room", "general")])).await.unwrap();
+        backend.insert_row(row(&[("room", "general")])).await.unwrap();
     }
     let first = backend.scan(STAGE, None).await.unwrap();
-    // The row that the cursor names goes, too.
+    // The row that the cursor names is deleted too.
     for row in &first.items {
-        backend.drop_row(row.id).await.unwrap();
+        backend.delete_row(row.id).await.unwrap();
     }
     let left = backend.rows().await.unwrap();
     assert_eq!(backend.scan(STAGE, first.cursor.clone()).await.unwrap(), Page { items: left.clone(), cursor: None });
@@ -264,34 +264,34 @@ async fn a_page_goes_on_where_it_ended_though_rows_come_and_go() {
 }
 
 #[tokio::test]
-async fn a_page_of_large_rows_has_fewer_of_them() {
-    let folder = Folder::new();
+async fn a_page_of_large_rows_has_fewer_rows() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     let large: Vec<Field> = (0..limits::ROW_ATTRIBUTES_MAX)
         .map(|n| (format!("{n}"), "v".repeat(limits::ATTRIBUTE_VALUE_BYTES_MAX)))
         .collect();
     for _ in 0..10 {
-        backend.open_row(Row { attributes: large.clone(), ..row(&[]) }).await.unwrap();
+        backend.insert_row(Row { attributes: large.clone(), ..row(&[]) }).await.unwrap();
     }
     let page = backend.scan(STAGE, None).await.unwrap();
-    assert_eq!(page.items.len(), 7, "each has 66 KiB, a page 400");
+    assert_eq!(page.items.len(), 7, "each row has 66 KiB, and a page ends at 400 KiB");
     assert_eq!(backend.scan(STAGE, page.cursor).await.unwrap().items.len(), 3);
 }
 
 #[tokio::test]
-async fn a_cursor_that_no_page_gave_is_refused() {
-    let folder = Folder::new();
+async fn a_cursor_that_no_page_returned_is_rejected() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     for cursor in ["", "1", "L0SM9cOFvHcCI/w=", "L0SM9cOFvHcCIhw=="] {
-        let refused = Err(BackendError::Invalid("the cursor is none that a page has given".to_owned()));
-        assert_eq!(backend.scan(STAGE, Some(cursor.to_owned())).await, refused);
-        assert_eq!(backend.query(STAGE, "n".to_owned(), "v".to_owned(), Some(cursor.to_owned())).await, refused);
+        let error = Err(BackendError::Invalid("the cursor is none that a page has given".to_owned()));
+        assert_eq!(backend.scan(STAGE, Some(cursor.to_owned())).await, error);
+        assert_eq!(backend.query(STAGE, "n".to_owned(), "v".to_owned(), Some(cursor.to_owned())).await, error);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_index_agrees_with_the_rows_whoever_changes_them() {
-    let folder = Folder::new();
+async fn the_index_agrees_with_the_rows_after_concurrent_changes() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     let ids: Vec<_> = (0..8).map(|_| row(&[]).id).collect();
     let mut tasks = tokio::task::JoinSet::new();
@@ -300,10 +300,10 @@ async fn the_index_agrees_with_the_rows_whoever_changes_them() {
         tasks.spawn(async move {
             for step in 0..500 {
                 let (id, value) = (ids[(task + step) % 8], format!("{}", step % 5));
-                // Whether the row is there when its turn comes is chance.
+                // The row may or may not exist at this time, so the result does not matter.
                 let _ = match (task * 7 + step) % 6 {
-                    0 => backend.open_row(Row { id, ..row(&[("n", &value)]) }).await,
-                    1 => backend.drop_row(id).await,
+                    0 => backend.insert_row(Row { id, ..row(&[("n", &value)]) }).await,
+                    1 => backend.delete_row(id).await,
                     2 => backend.remove(id, "n".to_owned(), None).await,
                     3 => backend.put(id, fields(&[("m", &value), ("n", &value)])).await,
                     _ => add(&backend, id, "n", &value).await,
@@ -315,12 +315,12 @@ async fn the_index_agrees_with_the_rows_whoever_changes_them() {
         });
     }
     tasks.join_all().await;
-    assert_sound(&backend).await;
+    assert_consistent(&backend).await;
     let rows = backend.rows().await.unwrap();
     drop(backend);
     let backend = folder.open();
     assert_eq!(backend.rows().await.unwrap(), rows);
-    assert_sound(&backend).await;
+    assert_consistent(&backend).await;
 }
 
 // ---- key-value buckets -------------------------------------------------------------------------
@@ -334,8 +334,8 @@ async fn set(backend: &Backend, key: &str, value: &[u8]) -> Result<(), BackendEr
 }
 
 #[tokio::test]
-async fn a_key_holds_what_was_set_last() {
-    let folder = Folder::new();
+async fn a_key_has_the_value_that_was_set_last() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     assert_eq!(get(&backend, "k").await, None);
     for value in [&b"one"[..], b"", b"\xff\x00"] {
@@ -350,8 +350,8 @@ async fn a_key_holds_what_was_set_last() {
 }
 
 #[tokio::test]
-async fn buckets_do_not_see_each_others_keys() {
-    let folder = Folder::new();
+async fn keys_of_different_buckets_are_distinct() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     for (bucket, key) in [("a", "bc"), ("ab", "c"), ("", "abc"), ("abc", "")] {
         backend.set(bucket, key.to_owned(), bucket.as_bytes().to_vec()).await.unwrap();
@@ -363,44 +363,44 @@ async fn buckets_do_not_see_each_others_keys() {
 }
 
 #[tokio::test]
-async fn a_key_has_as_many_bytes_as_it_may() {
-    let folder = Folder::new();
+async fn the_size_of_a_key_is_limited() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     let key = "k".repeat(limits::KEY_BYTES_MAX);
     assert_eq!(set(&backend, &key, b"v").await, Ok(()));
     assert_eq!(get(&backend, &key).await.as_deref(), Some(&b"v"[..]));
     let longer = format!("{key}k");
-    let refused = too_large("the key has 1025 bytes; at most 1024 are allowed");
-    assert_eq!(set(&backend, &longer, b"v").await, Err(refused.clone()));
-    assert_eq!(backend.increment("bucket", longer.clone(), 1).await, Err(refused.clone()));
-    assert_eq!(backend.get("bucket", longer.clone()).await, Err(refused.clone()));
-    assert_eq!(backend.exists("bucket", longer.clone()).await, Err(refused.clone()));
-    assert_eq!(backend.delete("bucket", longer).await, Err(refused));
+    let error = too_large("the key has 1025 bytes; at most 1024 are allowed");
+    assert_eq!(set(&backend, &longer, b"v").await, Err(error.clone()));
+    assert_eq!(backend.increment("bucket", longer.clone(), 1).await, Err(error.clone()));
+    assert_eq!(backend.get("bucket", longer.clone()).await, Err(error.clone()));
+    assert_eq!(backend.exists("bucket", longer.clone()).await, Err(error.clone()));
+    assert_eq!(backend.delete("bucket", longer).await, Err(error));
 }
 
 #[tokio::test]
-async fn a_value_has_as_many_bytes_as_it_may() {
-    let folder = Folder::new();
+async fn the_size_of_a_value_is_limited() {
+    let folder = TempFolder::new();
     let backend = folder.open();
-    // The sizes around which a value is cut into parts, and the largest.
+    // The sizes around the limits at which a value is split into parts, and the largest size.
     for size in [6143, 6144, 6145, 2 * 6144, 2 * 6144 + 1, limits::VALUE_BYTES_MAX] {
         let value: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
         set(&backend, "k", &value).await.unwrap();
         assert_eq!(get(&backend, "k").await, Some(value));
-        assert_sound(&backend).await;
+        assert_consistent(&backend).await;
     }
-    let refused = too_large("the value has 409601 bytes; at most 409600 are allowed");
-    assert_eq!(set(&backend, "k", &vec![0; limits::VALUE_BYTES_MAX + 1]).await, Err(refused.clone()));
+    let error = too_large("the value has 409601 bytes; at most 409600 are allowed");
+    assert_eq!(set(&backend, "k", &vec![0; limits::VALUE_BYTES_MAX + 1]).await, Err(error.clone()));
     let swapped = backend.compare_and_swap("bucket", "k".to_owned(), None, vec![0; limits::VALUE_BYTES_MAX + 1]).await;
-    assert_eq!(swapped, Err(refused));
+    assert_eq!(swapped, Err(error));
     backend.delete("bucket", "k".to_owned()).await.unwrap();
     assert_eq!(get(&backend, "k").await, None);
-    assert_sound(&backend).await;
+    assert_consistent(&backend).await;
 }
 
 #[tokio::test]
-async fn keys_are_listed_in_order_a_page_at_a_time() {
-    let folder = Folder::new();
+async fn keys_are_listed_in_order_one_page_at_a_time() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     let count = 2 * limits::PAGE_ITEMS + 1;
     let keys: Vec<String> = (0..count).map(|n| format!("key {n:04}")).collect();
@@ -427,8 +427,8 @@ async fn keys_are_listed_in_order_a_page_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_page_of_keys_ends_exactly_where_they_end() {
-    let folder = Folder::new();
+async fn the_last_page_of_keys_has_no_cursor_even_if_it_is_full() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     for n in 0..limits::PAGE_ITEMS {
         set(&backend, &format!("{n:04}"), b"").await.unwrap();
@@ -442,8 +442,8 @@ async fn a_page_of_keys_ends_exactly_where_they_end() {
 }
 
 #[tokio::test]
-async fn an_increment_counts_from_nothing_and_from_decimal_text() {
-    let folder = Folder::new();
+async fn an_increment_starts_at_zero_or_at_a_decimal_number() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     let increment = |delta| backend.increment("bucket", "n".to_owned(), delta);
     assert_eq!(increment(5).await, Ok(5));
@@ -457,15 +457,15 @@ async fn an_increment_counts_from_nothing_and_from_decimal_text() {
     assert_eq!(get(&backend, "n").await, Some(i64::MAX.to_string().into_bytes()));
     for value in [b"".to_vec(), b"one".to_vec(), b"1.5".to_vec(), b"\xff".to_vec(), vec![b'1'; 10_000]] {
         set(&backend, "n", &value).await.unwrap();
-        let no_number = "the value of the key is no decimal number of 64 bits";
-        assert_eq!(increment(1).await, Err(BackendError::Invalid(no_number.to_owned())));
+        let not_a_number = "the value of the key is no decimal number of 64 bits";
+        assert_eq!(increment(1).await, Err(BackendError::Invalid(not_a_number.to_owned())));
         assert_eq!(get(&backend, "n").await, Some(value));
     }
 }
 
 #[tokio::test]
-async fn a_swap_writes_only_over_what_was_expected() {
-    let folder = Folder::new();
+async fn a_swap_writes_only_over_the_expected_value() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     let swap = |expected: Option<&[u8]>, new: &[u8]| {
         backend.compare_and_swap("bucket", "k".to_owned(), expected.map(<[u8]>::to_vec), new.to_vec())
@@ -478,8 +478,8 @@ async fn a_swap_writes_only_over_what_was_expected() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn increments_and_swaps_of_many_tasks_lose_nothing() {
-    let folder = Folder::new();
+async fn concurrent_increments_and_swaps_lose_no_update() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..8 {
@@ -493,7 +493,7 @@ async fn increments_and_swaps_of_many_tasks_lose_nothing() {
                     let new = (number + 1_u32).to_string().into_bytes();
                     match backend.compare_and_swap("bucket", "swapped".to_owned(), seen, new).await.unwrap() {
                         Ok(()) => break,
-                        Err(now) => seen = now,
+                        Err(current) => seen = current,
                     }
                 }
             }
@@ -505,8 +505,8 @@ async fn increments_and_swaps_of_many_tasks_lose_nothing() {
 }
 
 #[tokio::test]
-async fn batches_answer_in_the_order_of_their_keys() {
-    let folder = Folder::new();
+async fn a_batch_returns_values_in_the_order_of_its_keys() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
     let pairs = [("b", "2"), ("a", "0"), ("a", "1")];
@@ -520,14 +520,14 @@ async fn batches_answer_in_the_order_of_their_keys() {
 }
 
 #[tokio::test]
-async fn a_batch_has_as_many_keys_as_it_may() {
-    let folder = Folder::new();
+async fn the_number_of_keys_in_a_batch_is_limited() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     for (count, fits) in [(limits::BATCH_KEYS_MAX, true), (limits::BATCH_KEYS_MAX + 1, false)] {
         let keys: Vec<String> = (0..count).map(|n| n.to_string()).collect();
         let pairs = keys.iter().map(|key| (key.clone(), b"v".to_vec())).collect();
-        let refused = too_large("the batch has 257 keys; at most 256 are allowed");
-        let expected = if fits { Ok(()) } else { Err(refused) };
+        let error = too_large("the batch has 257 keys; at most 256 are allowed");
+        let expected = if fits { Ok(()) } else { Err(error) };
         assert_eq!(backend.set_many("bucket", pairs).await, expected);
         assert_eq!(backend.get_many("bucket", keys.clone()).await.map(drop), expected);
         assert_eq!(backend.delete_many("bucket", keys).await, expected);
@@ -535,8 +535,8 @@ async fn a_batch_has_as_many_keys_as_it_may() {
 }
 
 #[tokio::test]
-async fn a_batch_has_as_many_bytes_as_it_may() {
-    let folder = Folder::new();
+async fn the_size_of_a_batch_is_limited() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     let value = vec![0; limits::HOST_CALL_BYTES / 8];
     let pairs: Vec<_> = (0..8).map(|n| (n.to_string(), value.clone())).collect();
@@ -545,19 +545,19 @@ async fn a_batch_has_as_many_bytes_as_it_may() {
     assert_eq!(backend.get_many("bucket", keys.clone()).await.unwrap().len(), 8);
 
     set(&backend, "one byte", b"1").await.unwrap();
-    let refused = Err(too_large("the batch has 2097153 bytes; at most 2097152 are allowed"));
+    let error = Err(too_large("the batch has 2097153 bytes; at most 2097152 are allowed"));
     let keys = [keys, vec!["one byte".to_owned()]].concat();
-    assert_eq!(backend.get_many("bucket", keys).await.map(drop), refused);
+    assert_eq!(backend.get_many("bucket", keys).await.map(drop), error);
     let pairs = [pairs, vec![("one byte".to_owned(), b"1".to_vec())]].concat();
-    assert_eq!(backend.set_many("bucket", pairs).await, refused);
+    assert_eq!(backend.set_many("bucket", pairs).await, error);
 }
 
 // ---- the folder --------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn what_was_written_is_there_when_the_folder_is_opened_again() {
+async fn written_data_is_there_when_the_folder_is_opened_again() {
     for durability in [Durability::Interval(limits::FLUSH_INTERVAL), Durability::Always] {
-        let folder = Folder::new();
+        let folder = TempFolder::new();
         let large = vec![7; 100_000];
         let mut rows = [row(&[("room", "general")]), row(&[]), row(&[("room", "general"), ("user", "bob")])];
         rows.sort_by_key(|row| row.id);
@@ -565,20 +565,20 @@ async fn what_was_written_is_there_when_the_folder_is_opened_again() {
             let backend = folder.try_open(durability).unwrap();
             let short_lived = row(&[("room", "general")]);
             for row in rows.iter().chain([&short_lived]) {
-                backend.open_row(row.clone()).await.unwrap();
+                backend.insert_row(row.clone()).await.unwrap();
             }
-            backend.drop_row(short_lived.id).await.unwrap();
+            backend.delete_row(short_lived.id).await.unwrap();
             set(&backend, "k", &large).await.unwrap();
             backend.increment("bucket", "n".to_owned(), 3).await.unwrap();
         }
         let backend = folder.try_open(durability).unwrap();
-        assert_sound(&backend).await;
+        assert_consistent(&backend).await;
         assert_eq!(backend.rows().await.unwrap(), rows);
         assert_eq!(matching(&backend, "room", "general").await.len(), 2);
         assert_eq!(get(&backend, "k").await, Some(large));
         assert_eq!(backend.increment("bucket", "n".to_owned(), 1).await, Ok(4));
         for row in rows {
-            backend.drop_row(row.id).await.unwrap();
+            backend.delete_row(row.id).await.unwrap();
         }
         drop(backend);
         assert_eq!(folder.try_open(durability).unwrap().rows().await, Ok(Vec::new()));
@@ -587,20 +587,20 @@ async fn what_was_written_is_there_when_the_folder_is_opened_again() {
 
 #[tokio::test]
 async fn a_row_is_saved_within_the_interval() {
-    let folder = Folder::new();
+    let folder = TempFolder::new();
     let backend = folder.open();
     let row = row(&[]);
-    backend.open_row(row.clone()).await.unwrap();
+    backend.insert_row(row.clone()).await.unwrap();
     tokio::time::sleep(2 * limits::FLUSH_INTERVAL).await;
-    // As a process finds the folder whose predecessor was killed: without the good-bye of a drop.
-    let copy = Folder::new();
+    // The copy is what a process finds after its predecessor was killed: the store was not closed.
+    let copy = TempFolder::new();
     copy_files(&folder.0, &copy.0);
     assert_eq!(copy.open().rows().await, Ok(vec![row]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_write_that_is_always_durable_is_there_after_a_crash() {
-    let folder = Folder::new();
+async fn with_durability_always_a_completed_write_survives_a_crash() {
+    let folder = TempFolder::new();
     let backend = folder.try_open(Durability::Always).unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..16 {
@@ -608,14 +608,14 @@ async fn a_write_that_is_always_durable_is_there_after_a_crash() {
         tasks.spawn(async move {
             set(&backend, &task.to_string(), b"v").await.unwrap();
             let row = row(&[("n", &task.to_string())]);
-            backend.open_row(row).await.unwrap();
+            backend.insert_row(row).await.unwrap();
         });
     }
     tasks.join_all().await;
-    let copy = Folder::new();
+    let copy = TempFolder::new();
     copy_files(&folder.0, &copy.0);
     let after = copy.open();
-    assert_sound(&after).await;
+    assert_consistent(&after).await;
     assert_eq!(after.rows().await, backend.rows().await);
     assert_eq!(after.list_keys("bucket", KeysFrom::Start).await.unwrap().items.len(), 16);
 }
@@ -630,7 +630,7 @@ fn copy_files(from: &std::path::Path, to: &std::path::Path) {
     }
 }
 
-fn refusal(folder: &Folder) -> String {
+fn open_error(folder: &TempFolder) -> String {
     match folder.try_open(Durability::Always) {
         Ok(_) => "opened".to_owned(),
         Err(error) => format!("{error:#}"),
@@ -638,31 +638,34 @@ fn refusal(folder: &Folder) -> String {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_in_use_is_refused_until_it_is_let_go() {
-    let folder = Folder::new();
+async fn a_folder_in_use_is_rejected_until_it_is_released() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     let path = folder.0.display();
     let expected = format!("the store in {path} is in use by another process; stop it, or choose another folder");
-    assert_eq!(refusal(&folder), expected);
+    assert_eq!(open_error(&folder), expected);
     drop(backend.clone());
-    assert_eq!(refusal(&folder), expected);
+    assert_eq!(open_error(&folder), expected);
     drop(backend);
-    assert_eq!(refusal(&folder), "opened");
+    assert_eq!(open_error(&folder), "opened");
 }
 
 #[tokio::test]
-async fn a_folder_that_cannot_be_made_is_refused() {
-    let folder = Folder::new();
+async fn a_folder_that_cannot_be_created_is_rejected() {
+    let folder = TempFolder::new();
     std::fs::write(&folder.0, "a file").unwrap();
-    let inside = Folder(folder.0.join("data"));
-    let expected = format!("cannot make the folder {} for the store; is its place writable?", inside.0.display());
-    assert!(refusal(&inside).starts_with(&expected), "{}", refusal(&inside));
+    let inside = TempFolder(folder.0.join("data"));
+    let expected = format!(
+        "cannot create the folder {} for the store; check that its parent folder is writable",
+        inside.0.display()
+    );
+    assert!(open_error(&inside).starts_with(&expected), "{}", open_error(&inside));
     std::fs::remove_file(&folder.0).unwrap();
 }
 
 #[tokio::test]
-async fn a_damaged_folder_is_refused_with_advice() {
-    let folder = Folder::new();
+async fn a_damaged_folder_is_rejected_with_advice() {
+    let folder = TempFolder::new();
     let backend = folder.open();
     set(&backend, "k", &[7; 100_000]).await.unwrap();
     drop(backend);
@@ -674,14 +677,14 @@ async fn a_damaged_folder_is_refused_with_advice() {
             std::fs::write(path, bytes).unwrap();
         }
     }
-    let told = refusal(&folder);
-    assert!(told.contains("is damaged ("), "{told}");
-    assert!(told.ends_with("; move the folder away to start with an empty one"), "{told}");
+    let error = open_error(&folder);
+    assert!(error.contains("is damaged ("), "{error}");
+    assert!(error.ends_with("; move the folder away to start with an empty one"), "{error}");
 }
 
 #[tokio::test]
-async fn a_folder_of_another_format_is_refused() {
-    let folder = Folder::new();
+async fn a_folder_of_another_format_is_rejected() {
+    let folder = TempFolder::new();
     drop(folder.open());
     ::sled::open(&folder.0).unwrap().insert("format", "jackfield 4").unwrap();
     let path = folder.0.display();
@@ -689,5 +692,5 @@ async fn a_folder_of_another_format_is_refused() {
         "cannot open the store in {path}: its format is \"jackfield 4\", and this version knows \"jackfield 3\"; \
          use the version that wrote it"
     );
-    assert_eq!(refusal(&folder), expected);
+    assert_eq!(open_error(&folder), expected);
 }

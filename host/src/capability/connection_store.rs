@@ -1,4 +1,4 @@
-//! `connection-store`: one row for each connection, found by any of its attributes.
+//! `connection-store`: one row for each connection, which a guest can find by any attribute of the row.
 
 use crate::backend::{self, BackendError};
 use crate::bindings::jackfield::gateway::connection_store::{Host, Page, Row, StoreError};
@@ -8,8 +8,8 @@ use crate::id::ConnectionId;
 
 impl Host for Capabilities {
     async fn get(&mut self, id: String) -> wasmtime::Result<Result<Row, StoreError>> {
-        self.spend_or_trap()?;
-        let row = match parse(&id) {
+        self.count_host_call_or_trap()?;
+        let row = match parse_id(&id) {
             Ok(id) => self.scope.services.backend.row(id).await.map_err(StoreError::from),
             Err(error) => Err(error),
         };
@@ -17,8 +17,8 @@ impl Host for Capabilities {
     }
 
     async fn put(&mut self, id: String, attributes: Vec<Field>) -> wasmtime::Result<Result<(), StoreError>> {
-        self.spend_or_trap()?;
-        let id = match parse(&id) {
+        self.count_host_call_or_trap()?;
+        let id = match parse_id(&id) {
             Ok(id) => id,
             Err(error) => return Ok(Err(error)),
         };
@@ -26,8 +26,8 @@ impl Host for Capabilities {
     }
 
     async fn add(&mut self, id: String, name: String, value: String) -> wasmtime::Result<Result<(), StoreError>> {
-        self.spend_or_trap()?;
-        let id = match parse(&id) {
+        self.count_host_call_or_trap()?;
+        let id = match parse_id(&id) {
             Ok(id) => id,
             Err(error) => return Ok(Err(error)),
         };
@@ -40,8 +40,8 @@ impl Host for Capabilities {
         name: String,
         value: Option<String>,
     ) -> wasmtime::Result<Result<(), StoreError>> {
-        self.spend_or_trap()?;
-        let id = match parse(&id) {
+        self.count_host_call_or_trap()?;
+        let id = match parse_id(&id) {
             Ok(id) => id,
             Err(error) => return Ok(Err(error)),
         };
@@ -54,13 +54,13 @@ impl Host for Capabilities {
         value: String,
         cursor: Option<String>,
     ) -> wasmtime::Result<Result<Page, StoreError>> {
-        self.spend_or_trap()?;
+        self.count_host_call_or_trap()?;
         let page = self.scope.services.backend.query(&self.caller.api.stage, name, value, cursor).await;
         Ok(page.map(Page::from).map_err(StoreError::from))
     }
 
     async fn scan(&mut self, cursor: Option<String>) -> wasmtime::Result<Result<Page, StoreError>> {
-        self.spend_or_trap()?;
+        self.count_host_call_or_trap()?;
         Ok(self
             .scope
             .services
@@ -72,7 +72,8 @@ impl Host for Capabilities {
     }
 }
 
-fn parse(id: &str) -> Result<ConnectionId, StoreError> {
+/// Parses a connection id. An invalid id is reported as one that has no row.
+fn parse_id(id: &str) -> Result<ConnectionId, StoreError> {
     ConnectionId::parse(id).map_err(|_| StoreError::NoSuchConnection)
 }
 

@@ -1,4 +1,4 @@
-//! `current-connection` and `connections`: the connection of the event, and the way to all others.
+//! `current-connection` and `connections`: the connection of the event, and access to all other connections.
 
 use crate::backend::BackendError;
 use crate::bindings::jackfield::gateway as wit;
@@ -14,28 +14,29 @@ impl wit::types::Host for Capabilities {}
 
 impl wit::current_connection::Host for Capabilities {
     fn context(&mut self) -> wasmtime::Result<ConnectionContext> {
-        self.spend_or_trap()?;
+        self.count_host_call_or_trap()?;
         let (api, peer) = (&self.caller.api, &self.caller.connection.peer);
         Ok(ConnectionContext {
             api_id: api.id.clone(),
             stage: (*api.stage).to_owned(),
             domain_name: peer.domain_name.clone(),
             identity: identity(peer),
-            authorizer: authorizer(peer),
+            authorizer: authorizer_context(peer),
             stage_variables: api.stage_variables.clone(),
         })
     }
 }
 
-/// What the authorizer has granted; of a peer that signed, whose access key it was.
-fn authorizer(peer: &Peer) -> Vec<Field> {
+/// Returns the context that the authorizer granted. For a peer that signed its request it begins with `principalId`,
+/// the user of the access key.
+fn authorizer_context(peer: &Peer) -> Vec<Field> {
     let principal = peer.user.iter().map(|user| ("principalId".to_owned(), user.clone()));
     principal.chain(peer.authorizer.iter().cloned()).collect()
 }
 
 impl wit::connections::Host for Capabilities {
     fn post_to_connection(&mut self, id: String, data: PayloadResult) -> wasmtime::Result<Result<(), ConnectionError>> {
-        Ok(self.payload(data).and_then(|payload| self.post(&id, payload)))
+        Ok(self.check_payload(data).and_then(|payload| self.post(&id, payload)))
     }
 
     fn post_to_connections(
@@ -43,7 +44,7 @@ impl wit::connections::Host for Capabilities {
         ids: Vec<String>,
         data: PayloadResult,
     ) -> wasmtime::Result<Vec<Result<(), ConnectionError>>> {
-        Ok(match self.payload(data) {
+        Ok(match self.check_payload(data) {
             Ok(payload) => ids.iter().map(|id| self.post(id, payload.clone())).collect(),
             Err(error) => vec![Err(error); ids.len()],
         })
@@ -56,18 +57,18 @@ impl wit::connections::Host for Capabilities {
         data: PayloadResult,
         except: Option<String>,
     ) -> wasmtime::Result<Result<u32, ConnectionError>> {
-        let payload = match self.payload(data) {
+        let payload = match self.check_payload(data) {
             Ok(payload) => payload,
             Err(error) => return Ok(Err(error)),
         };
-        if !self.spend(1) {
+        if !self.count_host_calls(1) {
             return Ok(Err(ConnectionError::LimitExceeded));
         }
         let services = &self.scope.services;
         let ids = match services.backend.matching(name, value).await {
             Ok(ids) => ids,
             Err(BackendError::Unavailable(error)) => return Err(wasmtime::format_err!("the store failed: {error}")),
-            // A name or a value that no row can have: it matches nobody.
+            // No row can have that name or value, so there is no match.
             Err(_) => return Ok(Ok(0)),
         };
         let (stage, mut queued) = (&*self.caller.api.stage, 0);
@@ -81,11 +82,11 @@ impl wit::connections::Host for Capabilities {
     }
 
     fn get_connection(&mut self, id: String) -> wasmtime::Result<Result<ConnectionInfo, ConnectionError>> {
-        if !self.spend(1) {
+        if !self.count_host_calls(1) {
             return Ok(Err(ConnectionError::LimitExceeded));
         }
         let connection =
-            parse(&id).and_then(|id| Ok(self.scope.services.connections.open(&self.caller.api.stage, &id)?));
+            parse_id(&id).and_then(|id| Ok(self.scope.services.connections.get_open(&self.caller.api.stage, &id)?));
         Ok(connection.map(|connection| ConnectionInfo {
             connected_at: connection.connected_at,
             last_active_at: connection.last_active_at(),
@@ -98,7 +99,7 @@ impl wit::connections::Host for Capabilities {
         id: String,
         frame: Option<WitCloseFrame>,
     ) -> wasmtime::Result<Result<(), ConnectionError>> {
-        if !self.spend(1) {
+        if !self.count_host_calls(1) {
             return Ok(Err(ConnectionError::LimitExceeded));
         }
         let frame = match frame {
@@ -106,12 +107,12 @@ impl wit::connections::Host for Capabilities {
             None => CloseFrame::new(1000, ""),
         };
         let stage = &*self.caller.api.stage;
-        Ok(parse(&id).and_then(|id| Ok(self.scope.services.connections.delete(stage, &id, frame)?)))
+        Ok(parse_id(&id).and_then(|id| Ok(self.scope.services.connections.delete(stage, &id, frame)?)))
     }
 }
 
 impl Capabilities {
-    fn payload(&self, data: PayloadResult) -> Result<Payload, ConnectionError> {
+    fn check_payload(&self, data: PayloadResult) -> Result<Payload, ConnectionError> {
         let payload = Payload::from(data);
         if payload.len() > self.scope.services.message_bytes {
             return Err(ConnectionError::PayloadTooLarge);
@@ -120,15 +121,15 @@ impl Capabilities {
     }
 
     fn post(&mut self, id: &str, payload: Payload) -> Result<(), ConnectionError> {
-        if !self.spend(1) {
+        if !self.count_host_calls(1) {
             return Err(ConnectionError::LimitExceeded);
         }
-        Ok(self.scope.services.connections.post(&self.caller.api.stage, &parse(id)?, payload)?)
+        Ok(self.scope.services.connections.post(&self.caller.api.stage, &parse_id(id)?, payload)?)
     }
 }
 
-/// What is no connection id names no connection.
-fn parse(id: &str) -> Result<ConnectionId, ConnectionError> {
+/// Parses a connection id. An invalid id is reported as one of a connection that is gone.
+fn parse_id(id: &str) -> Result<ConnectionId, ConnectionError> {
     ConnectionId::parse(id).map_err(|_| ConnectionError::Gone)
 }
 

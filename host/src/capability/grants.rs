@@ -1,4 +1,4 @@
-//! What one plugin may do. Nothing is granted that its manifest does not name.
+//! What one plugin may do. A plugin has no grants except those in its manifest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -10,13 +10,13 @@ pub struct Grants {
     pub connections: bool,
     /// `jackfield:gateway/connection-store`
     pub connection_store: bool,
-    /// The buckets of `wasi:keyvalue` that can be opened, by their names.
+    /// Names of the `wasi:keyvalue` buckets that the plugin may open.
     pub buckets: BTreeSet<String>,
-    /// What `wasi:config` tells.
+    /// The values that `wasi:config` returns.
     pub config: BTreeMap<String, String>,
-    /// Where `wasi:http` may send requests.
+    /// Hosts to which `wasi:http` may send requests.
     pub allowed_hosts: Vec<AllowedHost>,
-    /// Folders that `wasi:filesystem` shows.
+    /// Folders that the guest may access through `wasi:filesystem`.
     pub files: Vec<FileGrant>,
     /// Addresses to which `wasi:sockets` may open TCP connections.
     pub sockets: Vec<SocketAddr>,
@@ -27,11 +27,11 @@ pub struct Grants {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedHost {
     pub scheme: Scheme,
-    /// In lower case. `*.example.com` stands for every name below `example.com`.
+    /// In lower case. `*.example.com` matches every name below `example.com`.
     pub host: String,
     pub port: u16,
-    /// Whether addresses that are not public may be dialled for it. The manifest says so by naming
-    /// an address instead of a name, or with `private = true` beside the URL.
+    /// Whether the host may connect to addresses that are not public. The manifest allows this with an address in
+    /// place of a name, or with `private = true` next to the URL.
     pub private: bool,
 }
 

@@ -1,6 +1,6 @@
-//! `wasi:http` outgoing: where a guest's requests may go, and how many at once.
+//! Outgoing `wasi:http`: where a guest may send requests, and how many at the same time.
 //!
-//! The one door between wasmtime's HTTP types and ours: the files below know no guests.
+//! Only this file converts between wasmtime's HTTP types and ours. The modules below do not know guests.
 
 use std::error::Error as StdError;
 use std::io;
@@ -16,54 +16,54 @@ use tracing::{Instrument, debug, warn};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::capability::AllowedHost;
-use crate::limits::{EVENT_HTTP_REQUESTS_MAX, HTTP_BODY_PIECE_BYTES, HTTP_CONNECT_TIMEOUT, PLUGIN_HTTP_REQUESTS_MAX};
+use crate::limits::{EVENT_HTTP_REQUESTS_MAX, HTTP_BODY_CHUNK_BYTES, HTTP_CONNECT_TIMEOUT, PLUGIN_HTTP_REQUESTS_MAX};
 
-mod destination;
-mod refusals;
 mod address;
+mod destination;
 mod dial;
 mod exchange;
+mod refusal_log;
 
-use destination::{Destination, Reach};
+use destination::{AddressScope, Destination};
 use dial::{DialError, Dialer};
 use exchange::{ExchangeError, Timeouts};
-use refusals::Refusals;
+use refusal_log::RefusalLog;
 
 /// The outgoing HTTP of one plugin.
 pub struct Egress {
     plugin: Arc<str>,
-    /// Where the manifest has it.
+    /// The section of the manifest that declares the plugin.
     section: String,
     allowed: Vec<AllowedHost>,
     requests: Arc<Semaphore>,
     dialer: Dialer,
-    refusals: Refusals,
+    refusal_log: RefusalLog,
 }
 
 /// The outgoing HTTP of one event.
 pub struct EgressHooks {
     egress: Arc<Egress>,
-    /// Made for the first request: few events send one.
+    /// Created for the first request, because few events send one.
     requests: Option<Arc<Semaphore>>,
-    /// How many the event may still send, one after the other.
-    left: usize,
+    /// How many more requests the event may send, one after the other.
+    requests_left: usize,
 }
 
-/// A request that may be sent if the addresses of its host allow it.
-struct Admitted {
+/// A request that may be sent if its host has an address within `scope`.
+struct AdmittedRequest {
     destination: Destination,
-    reach: Reach,
-    slot: Slot,
+    scope: AddressScope,
+    permits: RequestPermits,
 }
 
-/// One of the requests that may be under way.
-struct Slot {
-    _of_event: OwnedSemaphorePermit,
-    _of_plugin: OwnedSemaphorePermit,
+/// Counts one request against the limits of its event and its plugin for as long as it is held.
+struct RequestPermits {
+    _event: OwnedSemaphorePermit,
+    _plugin: OwnedSemaphorePermit,
 }
 
-/// A response, and the future that carries its bytes.
-type Sent = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
+/// A response, and the future that drives its connection while the body is read.
+type ResponseAndDriver = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
 impl WasiHttpHooks for EgressHooks {
     fn send_request(
@@ -71,51 +71,51 @@ impl WasiHttpHooks for EgressHooks {
         request: Request<WasiBody>,
         options: Option<RequestOptions>,
         _response_taken: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
+    ) -> Box<dyn Future<Output = Result<ResponseAndDriver, Error>> + Send> {
         let admitted = self.admit(&request);
         let egress = Arc::clone(&self.egress);
-        let sent = async move { egress.send(admitted?, request, options.unwrap_or_default()).await };
-        // The library gives it a task of its own, which ends when the guest drops the response.
-        Box::new(sent.in_current_span())
+        let send = async move { egress.send(admitted?, request, options.unwrap_or_default()).await };
+        // wasmtime-wasi-http spawns a task for the future; the task ends when the guest drops the response.
+        Box::new(send.in_current_span())
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
-        HTTP_BODY_PIECE_BYTES
+        HTTP_BODY_CHUNK_BYTES
     }
 }
 
 impl EgressHooks {
-    /// For an event that may send so many requests.
+    /// Creates the hooks for an event that may send up to `requests_max` requests.
     pub fn new(egress: Arc<Egress>, requests_max: usize) -> Self {
-        Self { egress, requests: None, left: requests_max }
+        Self { egress, requests: None, requests_left: requests_max }
     }
 
-    /// Turns to the next event of a kept instance.
-    pub fn renew(&mut self, requests_max: usize) {
-        self.left = requests_max;
+    /// Prepares for the next event of a kept instance.
+    pub fn begin_event(&mut self, requests_max: usize) {
+        self.requests_left = requests_max;
     }
 
-    /// Checks all that can be checked before a name is looked up.
-    fn admit(&mut self, request: &Request<WasiBody>) -> Result<Admitted, Error> {
-        // A tunnel would lead to wherever the server at its end leads.
+    /// Checks everything that can be checked before the name of the host is looked up.
+    fn admit(&mut self, request: &Request<WasiBody>) -> Result<AdmittedRequest, Error> {
+        // Through a tunnel the guest could reach hosts that are not in the manifest.
         if request.method() == Method::CONNECT {
             return Err(Error::HttpRequestMethodInvalid);
         }
-        let destination = Destination::of(request.uri()).ok_or(Error::HttpRequestUriInvalid)?;
-        let Some(reach) = destination.reach(&self.egress.allowed) else {
-            self.egress.tell_denied(&destination);
+        let destination = Destination::from_uri(request.uri()).ok_or(Error::HttpRequestUriInvalid)?;
+        let Some(scope) = destination.allowed_scope(&self.egress.allowed) else {
+            self.egress.log_denied(&destination);
             return Err(Error::HttpRequestDenied);
         };
-        self.left = self.left.checked_sub(1).ok_or(Error::ConnectionLimitReached)?;
-        let slot = self.slot().ok_or(Error::ConnectionLimitReached)?;
-        Ok(Admitted { destination, reach, slot })
+        self.requests_left = self.requests_left.checked_sub(1).ok_or(Error::ConnectionLimitReached)?;
+        let permits = self.try_acquire_permits().ok_or(Error::ConnectionLimitReached)?;
+        Ok(AdmittedRequest { destination, scope, permits })
     }
 
-    fn slot(&mut self) -> Option<Slot> {
-        let of_event = self.requests.get_or_insert_with(|| Arc::new(Semaphore::new(EVENT_HTTP_REQUESTS_MAX)));
-        Some(Slot {
-            _of_event: Arc::clone(of_event).try_acquire_owned().ok()?,
-            _of_plugin: Arc::clone(&self.egress.requests).try_acquire_owned().ok()?,
+    fn try_acquire_permits(&mut self) -> Option<RequestPermits> {
+        let event_requests = self.requests.get_or_insert_with(|| Arc::new(Semaphore::new(EVENT_HTTP_REQUESTS_MAX)));
+        Some(RequestPermits {
+            _event: Arc::clone(event_requests).try_acquire_owned().ok()?,
+            _plugin: Arc::clone(&self.egress.requests).try_acquire_owned().ok()?,
         })
     }
 }
@@ -128,84 +128,85 @@ impl Egress {
             allowed,
             requests: Arc::new(Semaphore::new(PLUGIN_HTTP_REQUESTS_MAX)),
             dialer: Dialer::new(),
-            refusals: Refusals::default(),
+            refusal_log: RefusalLog::default(),
         }
     }
 
     /// Sends a request and waits for the head of its response.
     ///
-    /// A redirect is a response like any other: the guest may follow it with a request of its own,
-    /// which is checked as this one was.
+    /// Returns a redirect like any other response. The guest may follow it with a new request, which is checked in
+    /// the same way.
+    ///
     /// # Cancel safety
     /// Dropping the future closes the connection.
     async fn send(
         &self,
-        admitted: Admitted,
+        admitted: AdmittedRequest,
         mut request: Request<WasiBody>,
         options: RequestOptions,
-    ) -> Result<Sent, Error> {
-        let Admitted { destination, reach, slot } = admitted;
-        *request.uri_mut() = path_only(request.uri());
+    ) -> Result<ResponseAndDriver, Error> {
+        let AdmittedRequest { destination, scope, permits } = admitted;
+        *request.uri_mut() = path_and_query_only(request.uri());
         let connect_limit = options.connect_timeout.unwrap_or(HTTP_CONNECT_TIMEOUT).min(HTTP_CONNECT_TIMEOUT);
         let timeouts =
             Timeouts { first_byte: options.first_byte_timeout, between_bytes: options.between_bytes_timeout };
 
-        let dialled = self.dialer.dial(&destination, reach, connect_limit).await;
-        let stream = dialled.inspect_err(|error| self.tell_unreached(&destination, error))?;
-        let exchanged = exchange::send(stream, request, timeouts, slot).await;
-        let (response, carry) = exchanged.inspect_err(|error| self.tell_failed(&destination, error))?;
-        let carry = async move {
-            carry.await;
+        let stream = self.dialer.dial(&destination, scope, connect_limit).await;
+        let stream = stream.inspect_err(|error| self.log_dial_error(&destination, error))?;
+        let response = exchange::send(stream, request, timeouts, permits).await;
+        let (response, driver) = response.inspect_err(|error| self.log_failed(&destination, error))?;
+        let driver = async move {
+            driver.await;
             Ok(())
         };
-        Ok((response.map(|body| body.map_err(Error::from).boxed_unsync()), Box::new(carry)))
+        Ok((response.map(|body| body.map_err(Error::from).boxed_unsync()), Box::new(driver)))
     }
 
-    // Path, query and headers of a request stay out of the log: they may hold secrets.
+    // The path, the query and the headers of a request are never logged, because they may contain secrets.
 
-    fn tell_denied(&self, destination: &Destination) {
-        if !self.refusals.tell(destination, Instant::now()) {
+    fn log_denied(&self, destination: &Destination) {
+        if !self.refusal_log.should_log(destination, Instant::now()) {
             return;
         }
         let Self { plugin, section, .. } = self;
         warn!(
             %plugin,
             host = %destination,
-            "refused a request to a host that the manifest does not list; to allow it, add \"{destination}\" to \
+            "rejected request: the manifest does not list the host; to allow it, add \"{destination}\" to \
              allowed_hosts in {section}"
         );
     }
 
-    fn tell_unreached(&self, destination: &Destination, error: &DialError) {
+    fn log_dial_error(&self, destination: &Destination, error: &DialError) {
         if !matches!(error, DialError::NotPublic) {
-            return self.tell_failed(destination, error);
+            return self.log_failed(destination, error);
         }
-        if !self.refusals.tell(destination, Instant::now()) {
+        if !self.refusal_log.should_log(destination, Instant::now()) {
             return;
         }
         let Self { plugin, section, .. } = self;
         warn!(
             %plugin,
             host = %destination,
-            "refused a request to a host without a public address; to allow it, add \
+            "rejected request: the host has no public address; to allow it, add \
              {{ url = \"{destination}\", private = true }} to allowed_hosts in {section}"
         );
     }
 
-    fn tell_failed(&self, destination: &Destination, error: &(dyn StdError + 'static)) {
-        debug!(plugin = %self.plugin, host = %destination, error, "a request failed");
+    fn log_failed(&self, destination: &Destination, error: &(dyn StdError + 'static)) {
+        debug!(plugin = %self.plugin, host = %destination, error, "request failed");
     }
 }
 
-/// What a server that is no proxy expects in the request line.
-fn path_only(uri: &Uri) -> Uri {
+/// Returns the path and the query of a URI: a server that is not a proxy expects only these in the request line.
+fn path_and_query_only(uri: &Uri) -> Uri {
     Uri::from(uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")))
 }
 
 impl From<DialError> for Error {
     fn from(error: DialError) -> Self {
         match error {
-            DialError::LookUpTimedOut => Self::DnsTimeout,
+            DialError::LookupTimedOut => Self::DnsTimeout,
             DialError::NoAddress(_) => {
                 Self::DnsError { rcode: Some("address not available".to_owned()), info_code: None }
             }

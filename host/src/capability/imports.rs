@@ -1,50 +1,53 @@
-//! What a component asks for, held against what it was granted.
+//! Compares the imports of a component with its grants.
 
 use crate::capability::Grants;
 
-/// What must be granted before an import of that name is served.
+/// The grant that an import requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Needs {
+enum RequiredGrant {
     Nothing,
     Connections,
     ConnectionStore,
     Buckets,
     AllowedHosts,
-    /// Nobody serves it.
+    /// The host does not serve the import, whatever the grants are.
     Unknown,
 }
 
-/// The interfaces that are served, by name without version, and what they need. Filesystem,
-/// sockets and environment are linked for every component, since the standard libraries of Rust,
-/// Go and JavaScript import them used or not; without a grant there is nothing in them.
-fn needs(import: &str) -> Needs {
+/// Returns the grant that an import requires. The interfaces that the host serves are listed here.
+///
+/// Filesystem, sockets and environment are linked for every component, because the standard libraries of Rust, Go and
+/// JavaScript import them even if they are not used. Without a grant they are empty.
+fn required_grant(import: &str) -> RequiredGrant {
     let (name, version) = import.split_once('@').unwrap_or((import, ""));
     match name {
-        "jackfield:gateway/types" | "jackfield:gateway/current-connection" if version == "0.1.0" => Needs::Nothing,
-        "jackfield:gateway/connections" if version == "0.1.0" => Needs::Connections,
-        "jackfield:gateway/connection-store" if version == "0.1.0" => Needs::ConnectionStore,
+        "jackfield:gateway/types" | "jackfield:gateway/current-connection" if version == "0.1.0" => {
+            RequiredGrant::Nothing
+        }
+        "jackfield:gateway/connections" if version == "0.1.0" => RequiredGrant::Connections,
+        "jackfield:gateway/connection-store" if version == "0.1.0" => RequiredGrant::ConnectionStore,
         "wasi:keyvalue/store" | "wasi:keyvalue/atomics" | "wasi:keyvalue/batch"
             if matches!(version, "0.2.0-draft" | "0.2.0-draft2") =>
         {
-            Needs::Buckets
+            RequiredGrant::Buckets
         }
-        "wasi:config/store" if version == "0.2.0-rc.1" => Needs::Nothing,
-        "wasi:logging/logging" if version == "0.1.0-draft" => Needs::Nothing,
-        "wasi:http/types" if version.starts_with("0.2.") => Needs::Nothing,
-        "wasi:http/outgoing-handler" if version.starts_with("0.2.") => Needs::AllowedHosts,
+        "wasi:config/store" if version == "0.2.0-rc.1" => RequiredGrant::Nothing,
+        "wasi:logging/logging" if version == "0.1.0-draft" => RequiredGrant::Nothing,
+        "wasi:http/types" if version.starts_with("0.2.") => RequiredGrant::Nothing,
+        "wasi:http/outgoing-handler" if version.starts_with("0.2.") => RequiredGrant::AllowedHosts,
         _ if version.starts_with("0.2.")
             && ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"]
                 .iter()
                 .any(|package| name.starts_with(package)) =>
         {
-            Needs::Nothing
+            RequiredGrant::Nothing
         }
-        _ => Needs::Unknown,
+        _ => RequiredGrant::Unknown,
     }
 }
 
-impl Needs {
-    fn granted(self, grants: &Grants) -> bool {
+impl RequiredGrant {
+    fn is_in(self, grants: &Grants) -> bool {
         match self {
             Self::Nothing => true,
             Self::Connections => grants.connections,
@@ -56,24 +59,25 @@ impl Needs {
     }
 }
 
-/// The lines of `[integrations.NAME]` that grant all of `imports`, beside what `grants` has already.
+/// Returns the lines of `[integrations.NAME]` that grant all of `imports` in addition to `grants`.
 pub fn grant_lines<'a>(imports: impl Iterator<Item = &'a str>, grants: &Grants) -> Vec<String> {
-    let needed: Vec<Needs> = imports.map(needs).filter(|needs| !needs.granted(grants)).collect();
+    let missing: Vec<RequiredGrant> = imports.map(required_grant).filter(|grant| !grant.is_in(grants)).collect();
     let mut lines = Vec::new();
-    let words: Vec<&str> = [
-        (grants.connections || needed.contains(&Needs::Connections)).then_some(r#""connections""#),
-        (grants.connection_store || needed.contains(&Needs::ConnectionStore)).then_some(r#""connection-store""#),
+    let names: Vec<&str> = [
+        (grants.connections || missing.contains(&RequiredGrant::Connections)).then_some(r#""connections""#),
+        (grants.connection_store || missing.contains(&RequiredGrant::ConnectionStore))
+            .then_some(r#""connection-store""#),
     ]
     .into_iter()
     .flatten()
     .collect();
-    if needed.contains(&Needs::Connections) || needed.contains(&Needs::ConnectionStore) {
-        lines.push(format!("grants = [{}]", words.join(", ")));
+    if missing.contains(&RequiredGrant::Connections) || missing.contains(&RequiredGrant::ConnectionStore) {
+        lines.push(format!("grants = [{}]", names.join(", ")));
     }
-    if needed.contains(&Needs::Buckets) {
+    if missing.contains(&RequiredGrant::Buckets) {
         lines.push(r#"buckets = ["NAME"]"#.to_owned());
     }
-    if needed.contains(&Needs::AllowedHosts) {
+    if missing.contains(&RequiredGrant::AllowedHosts) {
         lines.push(r#"allowed_hosts = ["https://HOST"]"#.to_owned());
     }
     lines
@@ -81,28 +85,28 @@ pub fn grant_lines<'a>(imports: impl Iterator<Item = &'a str>, grants: &Grants) 
 
 /// Whether any grant would make the host serve an import.
 pub fn is_served(import: &str) -> bool {
-    needs(import) != Needs::Unknown
+    required_grant(import) != RequiredGrant::Unknown
 }
 
-/// Checks every import of a component. The error names each one that is refused, and the lines to
-/// add to its section of the manifest.
+/// Checks every import of a component. The error names each import that is not allowed, and the lines to add to the
+/// component's section of the manifest.
 pub fn check_imports(section: &str, imports: &[String], grants: &Grants) -> Result<(), String> {
-    let (unknown, refused): (Vec<&str>, Vec<&str>) = imports
+    let (unknown, ungranted): (Vec<&str>, Vec<&str>) = imports
         .iter()
         .map(String::as_str)
-        .filter(|import| !needs(import).granted(grants))
+        .filter(|import| !required_grant(import).is_in(grants))
         .partition(|import| !is_served(import));
     let mut problems = Vec::new();
     for import in unknown {
         problems.push(format!("it imports {import}, which this host does not serve"));
     }
-    for import in &refused {
+    for import in &ungranted {
         problems.push(format!("it imports {import}, which is not granted"));
     }
     if problems.is_empty() {
         return Ok(());
     }
-    let lines = grant_lines(refused.into_iter(), grants);
+    let lines = grant_lines(ungranted.into_iter(), grants);
     if !lines.is_empty() {
         problems.push(format!("to grant it, write in {section}: {}", lines.join(" and ")));
     }

@@ -1,29 +1,18 @@
-//! `wasi:keyvalue`, in both drafts that are in use: named buckets that outlive the event.
+//! `wasi:keyvalue`, in both drafts that are in use: named buckets whose content outlives the event.
 //!
-//! A bucket is a name that the manifest granted; what is in it belongs to the backend.
+//! A bucket resource is only a name that the manifest grants. The backend stores the keys and values.
 
 use std::sync::Arc;
 
 use wasmtime::component::Resource;
 
-use crate::backend::{BackendError, KeysFrom};
+use crate::backend::{BackendError, KeysFrom, Page};
 use crate::bindings::wasi::keyvalue0_2_0_draft as draft;
 use crate::bindings::wasi::keyvalue0_2_0_draft2 as draft2;
+use crate::bindings::{Bucket, Cas};
 use crate::capability::Capabilities;
 
-/// A bucket that the guest has opened.
-pub struct Bucket {
-    name: Arc<str>,
-}
-
-/// What a key held when the guest looked: the guest's `swap` writes only over that.
-pub struct Cas {
-    bucket: Arc<str>,
-    key: String,
-    seen: Option<Vec<u8>>,
-}
-
-/// Why a bucket cannot be opened, in neither draft's words yet.
+/// Why a bucket cannot be opened. Both drafts convert it to their own error type.
 enum OpenError {
     NoSuchStore,
     Full(String),
@@ -36,8 +25,9 @@ impl Capabilities {
         self.table.push(bucket).map_err(|error| OpenError::Full(error.to_string()))
     }
 
-    fn bucket(&mut self, bucket: &Resource<Bucket>) -> wasmtime::Result<Arc<str>> {
-        self.spend_or_trap()?;
+    /// Counts one host call and returns the name of the bucket.
+    fn bucket_name(&mut self, bucket: &Resource<Bucket>) -> wasmtime::Result<Arc<str>> {
+        self.count_host_call_or_trap()?;
         Ok(Arc::clone(&self.table.get(bucket)?.name))
     }
 
@@ -46,15 +36,16 @@ impl Capabilities {
     }
 }
 
-/// What both drafts have in common, but for the type of a cursor.
+/// Implements what both drafts have in common. They differ in the type of a cursor: `$start` converts the guest's
+/// cursor to the start of a page, and `$next` returns the cursor of the next page.
 macro_rules! implement {
-    ($draft:ident, $cursor:ty, $from:expr, $next:expr) => {
+    ($draft:ident, $cursor:ty, $start:path, $next:path) => {
         impl $draft::store::Host for Capabilities {
             async fn open(
                 &mut self,
                 identifier: String,
             ) -> wasmtime::Result<Result<Resource<Bucket>, $draft::store::Error>> {
-                self.spend_or_trap()?;
+                self.count_host_call_or_trap()?;
                 Ok(self.open_bucket(&identifier).map_err(|error| match error {
                     OpenError::NoSuchStore => $draft::store::Error::NoSuchStore,
                     OpenError::Full(text) => $draft::store::Error::Other(text),
@@ -68,7 +59,7 @@ macro_rules! implement {
                 bucket: Resource<Bucket>,
                 key: String,
             ) -> wasmtime::Result<Result<Option<Vec<u8>>, $draft::store::Error>> {
-                let name = self.bucket(&bucket)?;
+                let name = self.bucket_name(&bucket)?;
                 Ok(self.scope.services.backend.get(&name, key).await.map_err(Into::into))
             }
 
@@ -78,7 +69,7 @@ macro_rules! implement {
                 key: String,
                 value: Vec<u8>,
             ) -> wasmtime::Result<Result<(), $draft::store::Error>> {
-                let name = self.bucket(&bucket)?;
+                let name = self.bucket_name(&bucket)?;
                 Ok(self.scope.services.backend.set(&name, key, value).await.map_err(Into::into))
             }
 
@@ -87,7 +78,7 @@ macro_rules! implement {
                 bucket: Resource<Bucket>,
                 key: String,
             ) -> wasmtime::Result<Result<(), $draft::store::Error>> {
-                let name = self.bucket(&bucket)?;
+                let name = self.bucket_name(&bucket)?;
                 Ok(self.scope.services.backend.delete(&name, key).await.map_err(Into::into))
             }
 
@@ -96,7 +87,7 @@ macro_rules! implement {
                 bucket: Resource<Bucket>,
                 key: String,
             ) -> wasmtime::Result<Result<bool, $draft::store::Error>> {
-                let name = self.bucket(&bucket)?;
+                let name = self.bucket_name(&bucket)?;
                 Ok(self.scope.services.backend.exists(&name, key).await.map_err(Into::into))
             }
 
@@ -105,9 +96,9 @@ macro_rules! implement {
                 bucket: Resource<Bucket>,
                 cursor: Option<$cursor>,
             ) -> wasmtime::Result<Result<$draft::store::KeyResponse, $draft::store::Error>> {
-                let name = self.bucket(&bucket)?;
-                let from: KeysFrom = $from(&cursor);
-                let page = self.scope.services.backend.list_keys(&name, from).await;
+                let name = self.bucket_name(&bucket)?;
+                let start = $start(cursor.as_ref());
+                let page = self.scope.services.backend.list_keys(&name, start).await;
                 Ok(page
                     .map(|page| {
                         let cursor = $next(cursor, &page);
@@ -128,7 +119,7 @@ macro_rules! implement {
                 bucket: Resource<Bucket>,
                 keys: Vec<String>,
             ) -> wasmtime::Result<Result<Vec<Option<(String, Vec<u8>)>>, $draft::store::Error>> {
-                let name = self.bucket(&bucket)?;
+                let name = self.bucket_name(&bucket)?;
                 let values = self.scope.services.backend.get_many(&name, keys.clone()).await;
                 Ok(values
                     .map(|values| keys.into_iter().zip(values).map(|(key, value)| Some((key, value?))).collect())
@@ -140,7 +131,7 @@ macro_rules! implement {
                 bucket: Resource<Bucket>,
                 pairs: Vec<(String, Vec<u8>)>,
             ) -> wasmtime::Result<Result<(), $draft::store::Error>> {
-                let name = self.bucket(&bucket)?;
+                let name = self.bucket_name(&bucket)?;
                 Ok(self.scope.services.backend.set_many(&name, pairs).await.map_err(Into::into))
             }
 
@@ -149,7 +140,7 @@ macro_rules! implement {
                 bucket: Resource<Bucket>,
                 keys: Vec<String>,
             ) -> wasmtime::Result<Result<(), $draft::store::Error>> {
-                let name = self.bucket(&bucket)?;
+                let name = self.bucket_name(&bucket)?;
                 Ok(self.scope.services.backend.delete_many(&name, keys).await.map_err(Into::into))
             }
         }
@@ -162,20 +153,26 @@ macro_rules! implement {
     };
 }
 
-// The first draft's cursor is a number: how many keys have been told already.
-implement!(draft, u64, |cursor: &Option<u64>| KeysFrom::Skip(cursor.unwrap_or(0)), |cursor: Option<u64>,
-                                                                                    page: &crate::backend::Page<
-    String,
->| {
+implement!(draft, u64, start_after_count, next_count);
+implement!(draft2, String, start_after_key, next_key);
+
+/// The first draft's cursor is a number: how many keys the earlier pages had.
+fn start_after_count(cursor: Option<&u64>) -> KeysFrom {
+    KeysFrom::Skip(cursor.copied().unwrap_or(0))
+}
+
+fn next_count(cursor: Option<u64>, page: &Page<String>) -> Option<u64> {
     page.cursor.as_ref().map(|_| cursor.unwrap_or(0) + page.items.len() as u64)
-});
-// The second one's is a text: the last key that has been told.
-implement!(
-    draft2,
-    String,
-    |cursor: &Option<String>| cursor.clone().map_or(KeysFrom::Start, KeysFrom::Cursor),
-    |_, page: &crate::backend::Page<String>| page.cursor.clone()
-);
+}
+
+/// The second draft's cursor is a text: the last key of the page before.
+fn start_after_key(cursor: Option<&String>) -> KeysFrom {
+    cursor.cloned().map_or(KeysFrom::Start, KeysFrom::Cursor)
+}
+
+fn next_key(_cursor: Option<String>, page: &Page<String>) -> Option<String> {
+    page.cursor.clone()
+}
 
 impl draft::atomics::Host for Capabilities {
     async fn increment(
@@ -184,7 +181,7 @@ impl draft::atomics::Host for Capabilities {
         key: String,
         delta: u64,
     ) -> wasmtime::Result<Result<u64, draft::store::Error>> {
-        let name = self.bucket(&bucket)?;
+        let name = self.bucket_name(&bucket)?;
         let Ok(delta) = i64::try_from(delta) else {
             return Ok(Err(draft::store::Error::Other(format!("{delta} is too large to add: at most {}", i64::MAX))));
         };
@@ -204,7 +201,7 @@ impl draft2::atomics::Host for Capabilities {
         key: String,
         delta: i64,
     ) -> wasmtime::Result<Result<i64, draft2::store::Error>> {
-        let name = self.bucket(&bucket)?;
+        let name = self.bucket_name(&bucket)?;
         Ok(self.scope.services.backend.increment(&name, key, delta).await.map_err(Into::into))
     }
 
@@ -213,15 +210,15 @@ impl draft2::atomics::Host for Capabilities {
         cas: Resource<Cas>,
         value: Vec<u8>,
     ) -> wasmtime::Result<Result<(), draft2::atomics::CasError>> {
-        self.spend_or_trap()?;
-        let Cas { bucket, key, seen } = self.table.delete(cas)?;
+        self.count_host_call_or_trap()?;
+        let Cas { bucket, key, value: expected } = self.table.delete(cas)?;
         let backend = &self.scope.services.backend;
-        let now = match backend.compare_and_swap(&bucket, key.clone(), seen, value).await {
+        let current = match backend.compare_and_swap(&bucket, key.clone(), expected, value).await {
             Ok(Ok(())) => return Ok(Ok(())),
-            Ok(Err(now)) => now,
+            Ok(Err(current)) => current,
             Err(error) => return Ok(Err(draft2::atomics::CasError::StoreError(error.into()))),
         };
-        Ok(Err(match self.push_cas(Cas { bucket, key, seen: now }) {
+        Ok(Err(match self.push_cas(Cas { bucket, key, value: current }) {
             Ok(cas) => draft2::atomics::CasError::CasFailed(cas),
             Err(error) => draft2::atomics::CasError::StoreError(error),
         }))
@@ -234,17 +231,17 @@ impl draft2::atomics::HostCas for Capabilities {
         bucket: Resource<Bucket>,
         key: String,
     ) -> wasmtime::Result<Result<Resource<Cas>, draft2::store::Error>> {
-        let bucket = self.bucket(&bucket)?;
-        let seen = match self.scope.services.backend.get(&bucket, key.clone()).await {
-            Ok(seen) => seen,
+        let bucket = self.bucket_name(&bucket)?;
+        let value = match self.scope.services.backend.get(&bucket, key.clone()).await {
+            Ok(value) => value,
             Err(error) => return Ok(Err(error.into())),
         };
-        Ok(self.push_cas(Cas { bucket, key, seen }))
+        Ok(self.push_cas(Cas { bucket, key, value }))
     }
 
     async fn current(&mut self, cas: Resource<Cas>) -> wasmtime::Result<Result<Option<Vec<u8>>, draft2::store::Error>> {
-        self.spend_or_trap()?;
-        Ok(Ok(self.table.get(&cas)?.seen.clone()))
+        self.count_host_call_or_trap()?;
+        Ok(Ok(self.table.get(&cas)?.value.clone()))
     }
 
     async fn drop(&mut self, cas: Resource<Cas>) -> wasmtime::Result<()> {

@@ -1,17 +1,17 @@
-//! What a guest says: `wasi:logging`, stdout and stderr, line by line into the host's log.
+//! Writes a guest's output to the host's log, line by line: `wasi:logging`, stdout and stderr.
 //!
-//! A line carries who said it. Control characters are escaped, so that no guest can forge a line
-//! of the host's, and an event may say so many bytes and no more.
+//! Each line has fields for the plugin, the route, the connection and the request. Control characters are escaped, so
+//! that no guest can forge a line of the host. The number of bytes per event is limited.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::bindings::wasi::logging::logging::{Host, Level};
 use crate::capability::{Caller, Capabilities};
 use crate::id::{ConnectionId, RequestId};
-use crate::limits::{LOG_LINE_BYTES, LOG_LINE_BYTES_MAX};
+use crate::limits::{LOG_LINE_BYTES_MAX, LOG_LINE_OVERHEAD_BYTES};
 use crate::printable::printable;
 
-/// Where the lines of one event go. A kept instance has one for all of its events, turned to each.
+/// Writes the lines of one event. A kept instance has one `GuestLog` for all of its events, one after the other.
 pub struct GuestLog {
     plugin: Arc<str>,
     bytes_max: usize,
@@ -23,18 +23,19 @@ struct LoggedEvent {
     connection_id: ConnectionId,
     request_id: RequestId,
     bytes_left: usize,
-    cut: bool,
-    /// What was written to stdout and stderr since their last line ended.
-    begun: [Vec<u8>; 2],
+    /// Whether the limit was reached, so that no more lines are logged.
+    truncated: bool,
+    /// The unfinished lines of stdout and stderr.
+    unfinished: [Vec<u8>; 2],
 }
 
 #[derive(Clone, Copy, Debug)]
-pub enum Stream {
+pub enum StdStream {
     Stdout,
     Stderr,
 }
 
-impl Stream {
+impl StdStream {
     fn level(self) -> Level {
         match self {
             Self::Stdout => Level::Info,
@@ -48,26 +49,26 @@ impl GuestLog {
         Self { plugin, bytes_max, event: Mutex::new(LoggedEvent::new(caller, bytes_max)) }
     }
 
-    /// What is said from here on belongs to the next event.
-    pub fn turn_to(&self, caller: &Caller) {
+    /// Ends the lines of the current event; further output belongs to the next event.
+    pub fn begin_event(&self, caller: &Caller) {
         let mut event = self.lock();
         self.end_lines(&mut event);
         *event = LoggedEvent::new(caller, self.bytes_max);
     }
 
-    /// Bytes as a guest wrote them, cut into lines.
-    pub fn write(&self, stream: Stream, mut bytes: &[u8]) {
+    /// Logs the bytes that a guest wrote to a stream, split into lines.
+    pub fn write(&self, stream: StdStream, mut bytes: &[u8]) {
         let mut event = self.lock();
-        if event.cut {
+        if event.truncated {
             return;
         }
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-            event.begun[stream as usize].extend_from_slice(&bytes[..end]);
+            event.unfinished[stream as usize].extend_from_slice(&bytes[..end]);
             self.end_line(&mut event, stream);
             bytes = &bytes[end + 1..];
         }
-        event.begun[stream as usize].extend_from_slice(bytes);
-        if event.begun[stream as usize].len() > LOG_LINE_BYTES_MAX {
+        event.unfinished[stream as usize].extend_from_slice(bytes);
+        if event.unfinished[stream as usize].len() > LOG_LINE_BYTES_MAX {
             self.end_line(&mut event, stream);
         }
     }
@@ -75,43 +76,43 @@ impl GuestLog {
     fn log(&self, level: Level, context: &str, text: &str) {
         let mut event = self.lock();
         for line in text.lines() {
-            self.line(&mut event, level, context, line);
+            self.log_line(&mut event, level, context, line);
         }
     }
 
     fn end_lines(&self, event: &mut LoggedEvent) {
-        self.end_line(event, Stream::Stdout);
-        self.end_line(event, Stream::Stderr);
+        self.end_line(event, StdStream::Stdout);
+        self.end_line(event, StdStream::Stderr);
     }
 
-    fn end_line(&self, event: &mut LoggedEvent, stream: Stream) {
-        let line = std::mem::take(&mut event.begun[stream as usize]);
-        self.line(event, stream.level(), "", &String::from_utf8_lossy(&line));
+    fn end_line(&self, event: &mut LoggedEvent, stream: StdStream) {
+        let line = std::mem::take(&mut event.unfinished[stream as usize]);
+        self.log_line(event, stream.level(), "", &String::from_utf8_lossy(&line));
     }
 
-    /// Says a line, or as much of it as the event may still say.
-    fn line(&self, event: &mut LoggedEvent, level: Level, context: &str, line: &str) {
-        if line.is_empty() || event.cut {
+    /// Logs a line, or as much of it as the limit of the event allows.
+    fn log_line(&self, event: &mut LoggedEvent, level: Level, context: &str, line: &str) {
+        if line.is_empty() || event.truncated {
             return;
         }
-        let said = event.bytes_left.checked_sub(LOG_LINE_BYTES + context.len()).map(|left| {
-            let said = &line[..line.floor_char_boundary(left)];
-            event.bytes_left = left - said.len();
-            said
+        let allowed = event.bytes_left.checked_sub(LOG_LINE_OVERHEAD_BYTES + context.len()).map(|left| {
+            let allowed = &line[..line.floor_char_boundary(left)];
+            event.bytes_left = left - allowed.len();
+            allowed
         });
-        if let Some(said) = said {
-            self.emit(event, level, &printable(context), &printable(said));
+        if let Some(allowed) = allowed {
+            self.emit(event, level, &printable(context), &printable(allowed));
         }
-        if said != Some(line) {
-            event.cut = true;
+        if allowed != Some(line) {
+            event.truncated = true;
             let max = self.bytes_max;
-            let cut = format!("the log of this event is cut at {max} bytes (log_size in the manifest)");
-            self.emit(event, Level::Warn, "", &cut);
+            let notice = format!("the log of this event is cut at {max} bytes (log_size in the manifest)");
+            self.emit(event, Level::Warn, "", &notice);
         }
     }
 
     fn emit(&self, event: &LoggedEvent, level: Level, context: &str, line: &str) {
-        macro_rules! say {
+        macro_rules! log {
             ($level:ident) => {
                 tracing::$level!(
                     target: "guest",
@@ -125,11 +126,11 @@ impl GuestLog {
             };
         }
         match level {
-            Level::Trace => say!(trace),
-            Level::Debug => say!(debug),
-            Level::Info => say!(info),
-            Level::Warn => say!(warn),
-            Level::Error | Level::Critical => say!(error),
+            Level::Trace => log!(trace),
+            Level::Debug => log!(debug),
+            Level::Info => log!(info),
+            Level::Warn => log!(warn),
+            Level::Error | Level::Critical => log!(error),
         }
     }
 
@@ -139,7 +140,7 @@ impl GuestLog {
 }
 
 impl Drop for GuestLog {
-    /// What was begun is said too.
+    /// Logs the unfinished lines.
     fn drop(&mut self) {
         if let Ok(mut event) = self.event.lock() {
             self.end_lines(&mut event);
@@ -154,8 +155,8 @@ impl LoggedEvent {
             connection_id: caller.connection.id,
             request_id: caller.request_id,
             bytes_left,
-            cut: false,
-            begun: [Vec::new(), Vec::new()],
+            truncated: false,
+            unfinished: [Vec::new(), Vec::new()],
         }
     }
 }

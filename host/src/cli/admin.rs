@@ -1,4 +1,4 @@
-//! The token of the admin listener: made at the start, read by whoever asks from the same manifest.
+//! The token of the admin listener: the server creates it at its start, and the other verbs read it.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -10,22 +10,22 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::config::{Admin, Backend, Config};
-use crate::reload::shown;
+use crate::reload::display_path;
 
-/// Shorter ones can be guessed.
+/// Shortest accepted token; shorter ones can be guessed.
 const TOKEN_BYTES_MIN: usize = 16;
 
-/// The token of the environment, or a new one in a file that only the owner can read.
+/// Returns the token from the environment, or else creates one in a file that only the owner can read.
 pub fn make_token(config: &Config, admin: &Admin) -> anyhow::Result<String> {
     if let Some(token) = token_of_environment(admin)? {
         return Ok(token);
     }
     let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("cannot get random bytes from the system: {error}"))?;
     let token = BASE64_URL_SAFE_NO_PAD.encode(bytes);
     let path = token_file(config);
     let write = || {
-        // One that is there already may have been opened to others.
+        // An existing file may be readable by others.
         match fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -33,18 +33,21 @@ pub fn make_token(config: &Config, admin: &Admin) -> anyhow::Result<String> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         file.write_all(token.as_bytes())
     };
-    write().with_context(|| format!("cannot write the admin listener's token to {}", shown(&path)))?;
+    write().with_context(|| format!("cannot write the admin listener's token to {}", display_path(&path)))?;
     Ok(token)
 }
 
-/// The token with which a running server of this manifest is asked.
+/// Returns the token for requests to a running server of this manifest.
 pub fn read_token(config: &Config, admin: &Admin) -> anyhow::Result<String> {
     if let Some(token) = token_of_environment(admin)? {
         return Ok(token);
     }
     let path = token_file(config);
     fs::read_to_string(&path).with_context(|| {
-        format!("cannot read the token in {}, which a server makes when it starts; does one run?", shown(&path))
+        format!(
+            "cannot read the token in {}, which a server creates when it starts; is a server running?",
+            display_path(&path)
+        )
     })
 }
 

@@ -1,18 +1,18 @@
-//! `check`: every problem of a manifest and its components at once.
+//! `check`: reports all problems of a manifest and its components at once.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use crate::cli::sandbox::Sandbox;
-use crate::cli::{ManifestArg, answer, counted, missing, told};
-use crate::config::{Authorizer, AuthorizerType, Config, Examined, Integration};
-use crate::reload::{Loaded, shown};
-use crate::telemetry::say_warning;
+use crate::cli::{ManifestArg, combine_problems, format_count, missing_page_warning, print_output};
+use crate::config::{Authorizer, AuthorizerType, CheckedManifest, Config, Integration};
+use crate::reload::{LoadedPlugin, display_path};
+use crate::telemetry::report_warning;
 
-/// Check a manifest and load every component of it, without serving
+/// Check a manifest and load all its components, without serving
 ///
-/// Tells every problem at once, with its line and what to do.
+/// Reports all problems at once, each with its line and how to fix it.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment, after_help = "Example:\n  jackfield check chat/jackfield.toml")]
 pub struct Check {
@@ -22,23 +22,23 @@ pub struct Check {
 
 impl Check {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let Examined { config, errors, sound } = Config::examine(&self.manifest.manifest);
-        // Each with its line, by which they are told.
+        let CheckedManifest { config, errors, valid } = Config::check(&self.manifest.manifest);
+        // Each problem with its line; they are reported in the order of the lines.
         let mut problems: Vec<_> = errors.iter().map(|error| (error.line, error.to_string())).collect();
-        let Some(config) = config else { return Err(all_of(problems)) };
-        config.warnings.iter().for_each(|warning| say_warning(&warning.to_string()));
-        missing(&config).iter().for_each(|warning| say_warning(warning));
+        let Some(config) = config else { return Err(problems_error(problems)) };
+        config.warnings.iter().for_each(|warning| report_warning(&warning.to_string()));
+        missing_page_warning(&config).iter().for_each(|warning| report_warning(warning));
 
         let sandbox = Sandbox::new(&config)?;
         let mut all = Vec::new();
         for (name, integration) in &config.components {
             let line = Some(integration.component_line);
-            if sound.contains(name) {
+            if valid.contains(name) {
                 match sandbox.loader.load(&config, integration, &[]).await {
                     Ok(loaded) => all.push(loaded),
                     Err(error) => problems.push((line, error.to_string())),
                 }
-            // What it may do is not known, but what it is can be told.
+            // The integration is invalid, so the component cannot be loaded, but its file can be checked.
             } else if !integration.component.as_os_str().is_empty()
                 && let Err(error) = sandbox.loader.check_file(&config, integration).await
             {
@@ -51,61 +51,62 @@ impl Check {
             }
         }
         for (path, file) in &config.ca_files {
-            if let Err(error) = sandbox.loader.load_trust(&config, path, None).await {
+            if let Err(error) = sandbox.loader.load_ca_transport(&config, path, None).await {
                 problems.push((Some(file.line), error.to_string()));
             }
         }
         if !problems.is_empty() {
-            return Err(all_of(problems));
+            return Err(problems_error(problems));
         }
-        answer(&summary(&config, &all))?;
+        print_output(&summary(&config, &all))?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn all_of(mut problems: Vec<(Option<u32>, String)>) -> anyhow::Error {
+fn problems_error(mut problems: Vec<(Option<u32>, String)>) -> anyhow::Error {
     problems.sort_by_key(|(line, _)| *line);
-    told("there are", problems.into_iter().map(|(_, text)| text))
+    combine_problems("there are", problems.into_iter().map(|(_, text)| text))
 }
 
-fn summary(config: &Config, all: &[Loaded]) -> String {
-    let manifest = shown(&config.manifest);
+fn summary(config: &Config, all: &[LoadedPlugin]) -> String {
+    let manifest = display_path(&config.manifest);
     let routes: BTreeSet<_> = config.stages.values().flat_map(|stage| stage.routes.keys()).collect();
-    let (routes, integrations) = (counted(routes.len(), "route"), counted(config.integrations.len(), "integration"));
+    let (routes, integrations) =
+        (format_count(routes.len(), "route"), format_count(config.integrations.len(), "integration"));
     let mut text = format!("{manifest} is fine: {routes}, {integrations}");
     if !config.authorizers.is_empty() {
-        let _ = write!(text, ", {}", counted(config.authorizers.len(), "authorizer"));
+        let _ = write!(text, ", {}", format_count(config.authorizers.len(), "authorizer"));
     }
     text.push('\n');
     let names = || config.integrations.keys().chain(config.authorizers.keys());
     let longest = names().map(String::len).max().unwrap_or(0);
     for (name, integration) in &config.integrations {
-        let _ = writeln!(text, "  {name:longest$}  {}", described(name, integration, all));
+        let _ = writeln!(text, "  {name:longest$}  {}", describe_integration(name, integration, all));
     }
     for (name, authorizer) in &config.authorizers {
-        let _ = writeln!(text, "  {name:longest$}  {}", authorizer_described(name, authorizer, all));
+        let _ = writeln!(text, "  {name:longest$}  {}", describe_authorizer(name, authorizer, all));
     }
     text
 }
 
-fn component(name: &str, all: &[Loaded]) -> String {
+fn describe_component(name: &str, all: &[LoadedPlugin]) -> String {
     let loaded = all.iter().find(|loaded| loaded.integration.name == name).expect("every component was loaded");
-    format!("version {}  {}", loaded.plugin.version(), shown(&loaded.integration.component))
+    format!("version {}  {}", loaded.plugin.version(), display_path(&loaded.integration.component))
 }
 
-fn authorizer_described(name: &str, authorizer: &Authorizer, all: &[Loaded]) -> String {
-    match &authorizer.by {
-        AuthorizerType::Component => component(name, all),
+fn describe_authorizer(name: &str, authorizer: &Authorizer, all: &[LoadedPlugin]) -> String {
+    match &authorizer.kind {
+        AuthorizerType::Component => describe_component(name, all),
         AuthorizerType::Lambda(settings) => format!("lambda  {}", settings.url),
         AuthorizerType::Jwt(settings) => format!("jwt  {}", settings.issuer),
         AuthorizerType::Iam => "iam".to_owned(),
     }
 }
 
-/// An integration in a line: which version of a component, or what a request is sent to.
-fn described(name: &str, integration: &Integration, all: &[Loaded]) -> String {
+/// Describes an integration in one line: the version of a component, or the target of requests.
+fn describe_integration(name: &str, integration: &Integration, all: &[LoadedPlugin]) -> String {
     match integration {
-        Integration::Component => component(name, all),
+        Integration::Component => describe_component(name, all),
         Integration::Http(settings) => format!("http  {} {}", settings.method, settings.url),
         Integration::Lambda(settings) => format!("lambda  {}", settings.url),
         Integration::Mock(answer) => format!("mock  {}", answer.status.unwrap_or(200)),

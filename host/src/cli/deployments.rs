@@ -1,4 +1,4 @@
-//! `deployments`: what a running server served last, and the way back.
+//! `deployments`: lists the last deployments of a running server, and rolls back to one of them.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -13,18 +13,20 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 
-use crate::cli::{ManifestArg, admin, answer, load_manifest};
+use crate::cli::{ManifestArg, admin, load_manifest, print_output};
 use crate::config;
-use crate::gateway::Record;
+use crate::gateway::DeploymentRecord;
 use crate::server;
 
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// Longest wait for the response of the server.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest response that is read.
+const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 
-/// List what a running server served last, or roll back to one of them
+/// List the last deployments of a running server, or roll back to one of them
 ///
-/// Every reload that is accepted is a deployment with a number; the last ten are kept. A roll-back
-/// is one too: no connection is dropped, and what it brings back is served until a file changes.
+/// Every successful reload is a deployment with a number; the last ten are kept. A rollback is a
+/// deployment too: no connection is dropped, and it is served until a file changes.
 /// The server must have an admin listener: [admin] in the manifest.
 #[derive(clap::Args)]
 #[command(
@@ -37,7 +39,7 @@ pub struct Deployments {
     /// Serve this deployment again
     #[arg(long, value_name = "NUMBER")]
     rollback: Option<u64>,
-    /// Where the admin listener is, whatever the manifest says
+    /// Address of the admin listener; overrides the manifest
     #[arg(long, value_name = "ADDRESS", value_parser = config::listen_address)]
     admin: Option<SocketAddr>,
 }
@@ -46,40 +48,46 @@ impl Deployments {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let config = load_manifest(&self.manifest.manifest)?;
         let Some(admin) = &config.admin else {
-            bail!("the manifest has no admin listener; add [admin], and below it listen = \"127.0.0.1:3002\"");
+            bail!("the manifest has no admin listener; add [admin] with listen = \"127.0.0.1:3002\"");
         };
         let token = admin::read_token(&config, admin)?;
         let address = self.admin.unwrap_or(admin.listen);
         let text = match self.rollback {
             Some(number) => {
                 let path = format!("/deployments/{number}/rollback");
-                let server::RolledBack { deployment } = ask(address, Method::POST, &path, &token).await?;
+                let server::RolledBack { deployment } = send_request(address, Method::POST, &path, &token).await?;
                 format!("rolled back to {number}; it is served as deployment {deployment}\n")
             }
             None => {
-                let server::Deployments { deployments } = ask(address, Method::GET, "/deployments", &token).await?;
+                let server::Deployments { deployments } =
+                    send_request(address, Method::GET, "/deployments", &token).await?;
                 let last = deployments.last().map(|last| last.number);
-                deployments.iter().rev().map(|record| line(record, Some(record.number) == last)).collect()
+                deployments.iter().rev().map(|record| format_record(record, Some(record.number) == last)).collect()
             }
         };
-        answer(&text)?;
+        print_output(&text)?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn line(record: &Record, served: bool) -> String {
+fn format_record(record: &DeploymentRecord, is_served: bool) -> String {
     let at = std::time::UNIX_EPOCH + Duration::from_millis(record.deployed_at);
     let at = humantime::format_rfc3339_seconds(at);
-    let mark = if served { '*' } else { ' ' };
+    let mark = if is_served { '*' } else { ' ' };
     let restores = record.restores.map(|number| format!("  restores {number}")).unwrap_or_default();
     let plugins: String = record.plugins.iter().map(|(name, version)| format!("  {name} {version}")).collect();
     format!("{mark} {:>4}  {at}  {}{restores}{plugins}\n", record.number, record.content)
 }
 
-async fn ask<T: DeserializeOwned>(address: SocketAddr, method: Method, path: &str, token: &str) -> anyhow::Result<T> {
-    let asked = async {
+async fn send_request<T: DeserializeOwned>(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    token: &str,
+) -> anyhow::Result<T> {
+    let exchange = async {
         let stream = TcpStream::connect(address).await;
-        let stream = stream.with_context(|| format!("nobody listens on {address}; does the server run?"))?;
+        let stream = stream.with_context(|| format!("cannot connect to {address}; is the server running?"))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let request = Request::builder()
@@ -88,22 +96,22 @@ async fn ask<T: DeserializeOwned>(address: SocketAddr, method: Method, path: &st
             .header(header::HOST, address.to_string())
             .header(header::AUTHORIZATION, format!("Bearer {token}"))
             .body(Body::empty())
-            .context("the token cannot stand in a header")?;
+            .context("the token is not valid in an HTTP header")?;
         let response = sender.send_request(request).await?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-        Ok((status, body.map_err(|error| anyhow::anyhow!("the answer cannot be read: {error}"))?.to_bytes()))
+        let body = Limited::new(response.into_body(), RESPONSE_BYTES_MAX).collect().await;
+        Ok((status, body.map_err(|error| anyhow::anyhow!("cannot read the response: {error}"))?.to_bytes()))
     };
-    let (status, body) = tokio::time::timeout(ANSWER_TIMEOUT, asked)
+    let (status, body) = tokio::time::timeout(RESPONSE_TIMEOUT, exchange)
         .await
-        .unwrap_or_else(|_| Err(anyhow::anyhow!("{address} did not answer within {ANSWER_TIMEOUT:?}")))?;
+        .unwrap_or_else(|_| Err(anyhow::anyhow!("{address} did not respond within {RESPONSE_TIMEOUT:?}")))?;
     match status {
-        StatusCode::OK => serde_json::from_slice(&body).context("the answer is none of an admin listener"),
-        StatusCode::UNAUTHORIZED => bail!("the server does not know the token; is it one of another manifest?"),
+        StatusCode::OK => serde_json::from_slice(&body).context("the response is not from an admin listener"),
+        StatusCode::UNAUTHORIZED => bail!("the server rejected the token; does it belong to another manifest?"),
         _ => {
-            let told: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
-            let message = told.as_ref().and_then(|told| told["message"].as_str()).unwrap_or("no message");
-            bail!("the server answered {status}: {message}")
+            let error: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
+            let message = error.as_ref().and_then(|error| error["message"].as_str()).unwrap_or("no message");
+            bail!("the server responded with {status}: {message}")
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `invoke`: one event into a component, with no server.
+//! `invoke`: runs one event through the handler of a route, without a server.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -12,21 +12,22 @@ use cpu_time::ThreadTime;
 use crate::backend::Row;
 use crate::capability::Caller;
 use crate::cli::sandbox::Sandbox;
-use crate::cli::{answer, counted, load_manifest, size};
+use crate::cli::{format_count, format_size, load_manifest, print_output};
 use crate::config::{self, Config, MANIFEST_NAME};
 use crate::connections::{Connection, Peer, Presence};
 use crate::event::{Disconnect, Event, Field, now};
 use crate::gateway::{EventJson, Integration, RouteKey};
 use crate::id::{ConnectionId, NodeId, RequestId};
 use crate::payload::Payload;
-use crate::reload::{Extras, Plugins, api_info, shown};
+use crate::reload::{Plugins, Resources, api_info, display_path};
 use crate::runtime::Invocation;
 
-/// Run one event through the handler of a route, with no server
+/// Run one event through the handler of a route, without a server
 ///
-/// Prints the response, what was posted to whom, and what it took; the handler's log is on stderr.
-/// The store is empty but for the rows that --row and --other give. The exit code is 1 if the
-/// handler fails. With --print-event nothing runs: the event is printed as a Lambda function gets it.
+/// Prints the response, the posted messages, and the time and memory used; the handler's log is on
+/// stderr. The store is empty, except for the rows that --row and --other set. The exit code is 1 if
+/// the handler fails. With --print-event nothing runs: the event is printed as a Lambda function
+/// receives it.
 #[derive(clap::Args)]
 #[command(
     verbatim_doc_comment,
@@ -38,7 +39,7 @@ Examples:
   jackfield invoke '$disconnect' --code 1001 --print-event"
 )]
 pub struct Invoke {
-    /// The key of a route of the manifest, such as join or '$default' (a shell wants the quotes)
+    /// The key of a route of the manifest, such as join or '$default' (quoted for the shell)
     route: String,
     /// The manifest to read
     #[arg(long, value_name = "MANIFEST", default_value = MANIFEST_NAME)]
@@ -52,19 +53,19 @@ pub struct Invoke {
     /// For $connect: a header; can be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = field)]
     header: Vec<Field>,
-    /// What an authorizer has granted, such as principalId=A; can be given several times
+    /// A value of the authorizer context, such as principalId=A; can be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = field)]
     authorizer: Vec<Field>,
     /// For $disconnect: the status code
     #[arg(long, default_value_t = 1000)]
     code: u16,
-    /// An attribute that the connection's row has already; can be given several times
+    /// An attribute of the connection's row before the event; can be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = field)]
     row: Vec<Field>,
     /// Another open connection, whose row has this attribute; can be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = field)]
     other: Vec<Field>,
-    /// The stage of the event, where the manifest has several
+    /// The stage of the event, if the manifest has several
     #[arg(long)]
     stage: Option<String>,
     /// Print the event as API Gateway's JSON and run nothing
@@ -80,7 +81,7 @@ fn field(text: &str) -> Result<Field, String> {
 impl Invoke {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let config = load_manifest(&self.manifest)?;
-        let manifest = shown(&config.manifest);
+        let manifest = display_path(&config.manifest);
         let (stage_name, stage) = self.stage(&config)?;
         let known: Vec<&str> = stage.routes.keys().map(RouteKey::as_str).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
@@ -89,26 +90,28 @@ impl Invoke {
             bail!("{manifest} has no route {:?}; its routes are: {known}", self.route);
         };
         if self.print_event {
-            return self.print(&config, stage_name, key);
+            return self.print_event_json(&config, stage_name, key);
         }
         let sandbox = Sandbox::new(&config)?;
         let mut plugins = Plugins::new();
         if let Some(component) = config.components.get(&route.integration) {
             plugins.insert(component.name.clone(), sandbox.loader.load(&config, component, &[]).await?);
         }
-        let mut extras = Extras::default();
+        let mut resources = Resources::default();
         if let Some(file) = config.integrations[&route.integration].ca_file() {
-            extras.trusts.insert(file.to_owned(), sandbox.loader.load_trust(&config, file, None).await?);
+            resources
+                .ca_transports
+                .insert(file.to_owned(), sandbox.loader.load_ca_transport(&config, file, None).await?);
         }
-        let integration = sandbox.loader.integration(&config, &plugins, &extras, &route.integration);
+        let integration = sandbox.loader.integration(&config, &plugins, &resources, &route.integration);
 
-        let own = self.enter(&sandbox, &config, stage_name, &self.row).await?;
+        let own = self.open_connection(&sandbox, &config, stage_name, &self.row).await?;
         if *key != RouteKey::Connect {
             own.outbox.open();
         }
         let mut others = Vec::new();
         for attribute in &self.other {
-            let other = self.enter(&sandbox, &config, stage_name, std::slice::from_ref(attribute)).await?;
+            let other = self.open_connection(&sandbox, &config, stage_name, std::slice::from_ref(attribute)).await?;
             other.outbox.open();
             others.push((other, format!("{}={}", attribute.0, attribute.1)));
         }
@@ -117,32 +120,35 @@ impl Invoke {
         }
         let caller = caller(&config, stage_name, key, Arc::clone(&own));
         let event = self.event(&config, key);
-        // The guest runs on this thread: nothing else does while it is awaited.
+        // The guest runs on this thread, and nothing else runs on it until the guest is done, so the thread's CPU
+        // time is that of the guest.
         let before = ThreadTime::now();
         let invocation = integration.invoke(&caller, &event).await;
         let cpu = before.elapsed();
-        let mut report = Report::default();
-        report.answer(&invocation, key, route.route_response);
-        report.posts(&own, "its own connection");
+        let mut output = Output::default();
+        output.response(&invocation, key, route.route_response);
+        output.posts(&own, "its own connection");
         for (other, attribute) in &others {
-            report.posts(other, attribute);
+            output.posts(other, attribute);
         }
         if let Ok(row) = sandbox.loader.services.backend.row(own.id).await {
-            let told: Vec<String> = row.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            report.line("row", if told.is_empty() { "no attributes".to_owned() } else { told.join(" ") });
+            let attributes: Vec<String> =
+                row.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let text = if attributes.is_empty() { "no attributes".to_owned() } else { attributes.join(" ") };
+            output.line("row", text);
         }
-        report.cost(&integration, &invocation, cpu);
-        answer(&report.0)?;
+        output.cost(&integration, &invocation, cpu);
+        print_output(&output.0)?;
         Ok(if invocation.result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    fn print(&self, config: &Config, stage: &str, key: &RouteKey) -> anyhow::Result<ExitCode> {
+    fn print_event_json(&self, config: &Config, stage: &str, key: &RouteKey) -> anyhow::Result<ExitCode> {
         let id = ConnectionId::random(NodeId(0));
-        let connection = Arc::new(Connection::left_behind(id, stage.into(), now(), self.peer(config)));
+        let connection = Arc::new(Connection::detached(id, stage.into(), now(), self.peer(config)));
         let caller = caller(config, stage, key, connection);
         let event = self.event(config, key);
         let json = EventJson { caller: &caller, event: &event };
-        answer(&format!("{}\n", serde_json::to_string_pretty(&json)?))?;
+        print_output(&format!("{}\n", serde_json::to_string_pretty(&json)?))?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -151,15 +157,15 @@ impl Invoke {
         let found = match &self.stage {
             Some(name) => config.stages.get_key_value(name),
             None if config.stages.len() == 1 => config.stages.first_key_value(),
-            None => bail!("the manifest has several stages; say which: --stage with one of {known}"),
+            None => bail!("the manifest has several stages; select one with --stage: {known}"),
         };
         let (name, stage) =
             found.with_context(|| format!("the manifest has no such stage; its stages are: {known}"))?;
         Ok((name, stage))
     }
 
-    /// A connection with its row.
-    async fn enter(
+    /// Registers a connection and stores its row.
+    async fn open_connection(
         &self,
         sandbox: &Sandbox,
         config: &Config,
@@ -169,7 +175,8 @@ impl Invoke {
         let services = &sandbox.loader.services;
         let peer = self.peer(config);
         let id = ConnectionId::random(NodeId(0));
-        let presence = services.connections.enter(Connection::new(id, stage.into(), peer.clone(), &config.connection));
+        let presence =
+            services.connections.register(Connection::new(id, stage.into(), peer.clone(), &config.connection));
         let row = Row {
             id,
             stage: stage.to_owned(),
@@ -178,12 +185,12 @@ impl Invoke {
             peer,
             attributes: Vec::new(),
         };
-        services.backend.open_row(row).await?;
+        services.backend.insert_row(row).await?;
         services.backend.put(id, attributes.to_vec()).await.context("--row and --other")?;
         Ok(presence)
     }
 
-    /// Who sends the event.
+    /// Returns the peer that sends the event.
     fn peer(&self, config: &Config) -> Peer {
         Peer {
             source_ip: "127.0.0.1".to_owned(),
@@ -222,16 +229,16 @@ fn caller(config: &Config, stage: &str, key: &RouteKey, connection: Arc<Connecti
     }
 }
 
-/// What is printed: a word, and in a column of its own what there is to say of it.
+/// The printed text: each line is a label, followed by its value in a second column.
 #[derive(Default)]
-struct Report(String);
+struct Output(String);
 
-impl Report {
-    fn line(&mut self, what: &str, text: String) {
-        let _ = writeln!(self.0, "{what:<9} {text}");
+impl Output {
+    fn line(&mut self, label: &str, text: String) {
+        let _ = writeln!(self.0, "{label:<9} {text}");
     }
 
-    fn answer(&mut self, invocation: &Invocation, key: &RouteKey, route_response: bool) {
+    fn response(&mut self, invocation: &Invocation, key: &RouteKey, route_response: bool) {
         let response = match &invocation.result {
             Ok(response) => response,
             Err(error) => {
@@ -245,35 +252,35 @@ impl Report {
         }
         let Some(body) = &response.body else { return };
         let note = match key {
-            RouteKey::Connect => " (not sent: the peer is told the status)",
-            RouteKey::Disconnect => " (not sent: the peer is gone)",
+            RouteKey::Connect => " (not sent: the peer only receives the status)",
+            RouteKey::Disconnect => " (not sent: the peer is disconnected)",
             _ if !route_response => " (not sent: the route has no route_response)",
             _ => "",
         };
         self.line("body", format!("{}{note}", text(body)));
     }
 
-    /// What it took: of a component its sandbox too.
+    /// Adds the time, and for a component also the time of its sandbox, the CPU time and the memory.
     fn cost(&mut self, integration: &Integration, invocation: &Invocation, cpu: Duration) {
         let (total, instantiate) = (invocation.total, invocation.instantiate);
         let Integration::Component(_) = integration else { return self.line("time", format!("{total:.1?}")) };
-        self.line("time", format!("{total:.1?}, {instantiate:.1?} of it to make the sandbox"));
+        self.line("time", format!("{total:.1?}, {instantiate:.1?} of it to create the sandbox"));
         self.line("cpu time", format!("{cpu:.1?}"));
         self.line(
             "memory",
             match invocation.memory_bytes {
-                0 => "not known: the handler was cut off".to_owned(),
-                bytes => size(bytes),
+                0 => "unknown: the handler was aborted".to_owned(),
+                bytes => format_size(bytes),
             },
         );
     }
 
-    fn posts(&mut self, connection: &Connection, who: &str) {
+    fn posts(&mut self, connection: &Connection, recipient: &str) {
         while let Some(payload) = connection.outbox.take() {
-            self.line("post", format!("to {who}: {}", text(&payload)));
+            self.line("post", format!("to {recipient}: {}", text(&payload)));
         }
         if let Some(frame) = connection.outbox.closing() {
-            self.line("close", format!("{who}: {} {}", frame.code, frame.reason));
+            self.line("close", format!("{recipient}: {} {}", frame.code, frame.reason));
         }
     }
 }
@@ -281,6 +288,6 @@ impl Report {
 fn text(payload: &Payload) -> String {
     match payload {
         Payload::Text(text) => text.to_string(),
-        Payload::Binary(bytes) => format!("{}, binary", counted(bytes.len(), "byte")),
+        Payload::Binary(bytes) => format!("{}, binary", format_count(bytes.len(), "byte")),
     }
 }

@@ -1,4 +1,4 @@
-//! `new`: a folder with a handler, its test and a manifest that work.
+//! `new`: creates a project folder with a working handler, test and manifest.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
 
-use crate::cli::answer;
-use crate::config::{LISTEN, STAGE};
+use crate::cli::print_output;
+use crate::config::{DEFAULT_LISTEN, DEFAULT_STAGE};
 
-/// Make a folder with a handler, its test and a manifest that work
+/// Create a project folder with a working handler, test and manifest
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  jackfield new rust chat")]
 pub struct New {
@@ -24,7 +24,7 @@ enum Language {
     Rust {
         /// The name of the folder, the crate and the integration: a-z 0-9 - _
         name: String,
-        /// The folder of the SDK, where it is not to come from crates.io
+        /// Use the SDK in this folder instead of the one from crates.io
         #[arg(long, value_name = "FOLDER")]
         sdk: Option<PathBuf>,
     },
@@ -33,13 +33,13 @@ enum Language {
 impl New {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let Language::Rust { name, sdk } = self.language;
-        let folder = rust(&name, Path::new(""), &SdkSource::find(sdk.as_deref())?)?;
-        answer(&next_steps(&folder))?;
+        let folder = create_rust_project(&name, Path::new(""), &SdkSource::find(sdk.as_deref())?)?;
+        print_output(&next_steps(&folder))?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Where the handler gets its SDK from.
+/// The source of the handler's SDK.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum SdkSource {
     /// crates.io
@@ -49,22 +49,25 @@ enum SdkSource {
 }
 
 impl SdkSource {
-    /// The folder that was asked for, or else the one beside the source of this program where that
-    /// is still there, or else crates.io.
-    fn find(asked_for: Option<&Path>) -> anyhow::Result<Self> {
-        let beside = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../sdk/rust"));
-        match asked_for {
+    /// Selects the source: the requested folder, else the folder in the source tree of this program if it still
+    /// exists, else crates.io.
+    fn find(requested: Option<&Path>) -> anyhow::Result<Self> {
+        let in_source_tree = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../sdk/rust"));
+        match requested {
             Some(folder) => {
                 let found = is_sdk(folder);
                 ensure!(found, "{} is not the SDK: expected a folder with the crate {SDK_NAME}", folder.display());
                 Ok(Self::Folder(fs::canonicalize(folder)?))
             }
-            None if is_sdk(beside) => Ok(Self::Folder(fs::canonicalize(beside)?)),
+            None if is_sdk(in_source_tree) => Ok(Self::Folder(fs::canonicalize(in_source_tree)?)),
             None => Ok(Self::Published),
         }
     }
 
-    /// The line of the dependency in a Cargo.toml.
+    /// Returns the line of the dependency in a Cargo.toml.
+    ///
+    /// # Errors
+    /// If the path of the folder cannot be written there.
     fn dependency(&self) -> anyhow::Result<String> {
         let Self::Folder(folder) = self else { return Ok(format!("{SDK_NAME} = \"{SDK_VERSION}\"")) };
         let writable = folder.to_str().filter(|path| !path.contains(|c: char| c == '\'' || c.is_control()));
@@ -74,10 +77,11 @@ impl SdkSource {
 }
 
 const SDK_NAME: &str = "jackfield-sdk";
-/// The SDK is released with the host.
+/// Version of the SDK, which is released together with the host.
 const SDK_VERSION: &str = concat!(env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR"));
 
-const RUST: &[(&str, &str)] = &[
+/// The files of a Rust project: path and template.
+const RUST_FILES: &[(&str, &str)] = &[
     ("Cargo.toml", include_str!("new/rust/Cargo.toml.template")),
     (".cargo/config.toml", include_str!("new/rust/cargo-config.toml.template")),
     ("src/lib.rs", include_str!("new/rust/lib.rs.template")),
@@ -87,50 +91,51 @@ const RUST: &[(&str, &str)] = &[
     (".gitignore", include_str!("new/rust/gitignore.template")),
 ];
 
-/// Writes a handler in Rust to a new folder `name` in `parent`, and returns that folder.
+/// Creates a Rust project in a new folder `name` in `parent`, and returns that folder.
 ///
 /// # Errors
-/// Nothing is left behind where the name cannot be a crate's, where the folder is there already,
-/// or where it cannot be written.
-fn rust(name: &str, parent: &Path, sdk: &SdkSource) -> anyhow::Result<PathBuf> {
+/// If the name is not a valid crate name, if the folder exists, or if it cannot be written. No files are left behind
+/// then.
+fn create_rust_project(name: &str, parent: &Path, sdk: &SdkSource) -> anyhow::Result<PathBuf> {
     check_crate_name(name)?;
     let dependency = sdk.dependency()?;
-    let filled_in = |template: &str| {
+    let fill_in = |template: &str| {
         template.replace("{{name}}", name).replace("{{crate}}", &name.replace('-', "_")).replace("{{sdk}}", &dependency)
     };
     let folder = parent.join(name);
     if folder.symlink_metadata().is_ok() {
-        bail!("{} is there already; take another name, or move it away", folder.display());
+        bail!("{} already exists; choose another name, or move it away", folder.display());
     }
-    fs::create_dir(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    let written = RUST.iter().try_for_each(|(path, template)| write(&folder.join(path), &filled_in(template)));
+    fs::create_dir(&folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    let written = RUST_FILES.iter().try_for_each(|(path, template)| write(&folder.join(path), &fill_in(template)));
     if written.is_err() {
-        // It was made above, so there is nothing of the user's in it.
+        // The folder was created above, so it contains no files of the user.
         let _ = fs::remove_dir_all(&folder);
     }
     written.map(|()| folder)
 }
 
-/// What to do next, for whoever has just made `folder`.
+/// Returns the text that explains how to continue in the new folder.
 fn next_steps(folder: &Path) -> String {
     let folder = folder.display();
     format!(
         "\
-{folder} is made. Next:
+created {folder}. Next:
 
   cd {folder}
   rustup target add wasm32-wasip2   # once
-  jackfield dev                     # builds and serves it, and again whenever it is saved
+  jackfield dev                     # builds and serves it, again after every change
 
 In another terminal:
 
-  npx wscat -c ws://{LISTEN}/{STAGE}
+  npx wscat -c ws://{DEFAULT_LISTEN}/{DEFAULT_STAGE}
 
 The handler is {folder}/src/lib.rs.
 "
     )
 }
 
+/// Whether a folder contains the crate of the SDK.
 fn is_sdk(folder: &Path) -> bool {
     let manifest = fs::read_to_string(folder.join("Cargo.toml")).ok();
     let manifest = manifest.and_then(|text| text.parse::<toml::Table>().ok());
@@ -139,13 +144,13 @@ fn is_sdk(folder: &Path) -> bool {
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    let folder = path.parent().expect("a file of the project is in its folder");
+    let folder = path.parent().expect("the path of a project file has a parent");
     fs::create_dir_all(folder)
         .and_then(|()| fs::write(path, text))
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Whether a crate, a folder, an integration and a Rust path can all have the name.
+/// Checks that a name is valid for a crate, a folder, an integration and a Rust path.
 fn check_crate_name(name: &str) -> anyhow::Result<()> {
     const LENGTH_MAX: usize = 64;
     let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
@@ -153,26 +158,26 @@ fn check_crate_name(name: &str) -> anyhow::Result<()> {
         && name.len() <= LENGTH_MAX
         && name.bytes().all(is_inner);
     if !well_formed {
-        let like = name.to_lowercase().replace(|c: char| !c.is_ascii() || !is_inner(c as u8), "-");
-        let like = like.trim_matches(|c: char| !c.is_ascii_lowercase());
-        let advice = if (1..=LENGTH_MAX).contains(&like.len()) && check_crate_name(like).is_ok() {
-            format!("; {like:?} would do")
+        let similar = name.to_lowercase().replace(|c: char| !c.is_ascii() || !is_inner(c as u8), "-");
+        let similar = similar.trim_matches(|c: char| !c.is_ascii_lowercase());
+        let advice = if (1..=LENGTH_MAX).contains(&similar.len()) && check_crate_name(similar).is_ok() {
+            format!("; for example {similar:?}")
         } else {
             String::new()
         };
         bail!(
-            "{name:?} cannot name a crate: expected a lower-case letter, then letters, digits, - and _, \
-             {LENGTH_MAX} at most{advice}"
+            "{name:?} is not a valid crate name: expected a lower-case letter, followed by lower-case letters, digits, \
+             - and _, at most {LENGTH_MAX} characters{advice}"
         );
     }
-    if TAKEN_NAMES.contains(&&*name.replace('-', "_")) {
-        bail!("{name:?} cannot name a crate: Rust or the SDK has that name; \"my-{name}\" would do");
+    if RESERVED_NAMES.contains(&&*name.replace('-', "_")) {
+        bail!("{name:?} is not a valid crate name: it is reserved by Rust or the SDK; for example \"my-{name}\"");
     }
     Ok(())
 }
 
-/// Keywords, crates that every crate sees, and the SDK; with `_` for `-`.
-const TAKEN_NAMES: &[&str] = &[
+/// Rust's keywords, crates that are always in scope, and the SDK; with `_` in place of `-`.
+const RESERVED_NAMES: &[&str] = &[
     "abstract",
     "alloc",
     "as",
@@ -237,7 +242,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    /// A folder that goes with the test.
+    /// A temporary folder that is deleted after the test.
     struct Scratch(PathBuf);
 
     impl Scratch {
@@ -260,9 +265,9 @@ mod tests {
     }
 
     #[test]
-    fn a_new_project_has_a_manifest_without_a_problem() {
+    fn a_new_project_has_a_valid_manifest() {
         let scratch = Scratch::new("manifest");
-        let folder = rust("my-chat_2", &scratch.0, &SdkSource::Published).unwrap();
+        let folder = create_rust_project("my-chat_2", &scratch.0, &SdkSource::Published).unwrap();
         assert_eq!(folder, scratch.0.join("my-chat_2"));
 
         let config = Config::load(&folder.join("jackfield.toml")).unwrap();
@@ -273,10 +278,10 @@ mod tests {
     }
 
     #[test]
-    fn every_gap_of_a_template_is_filled() {
-        let scratch = Scratch::new("gaps");
-        let folder = rust("chat", &scratch.0, &SdkSource::Published).unwrap();
-        for (path, _) in RUST {
+    fn every_placeholder_of_a_template_is_replaced() {
+        let scratch = Scratch::new("placeholders");
+        let folder = create_rust_project("chat", &scratch.0, &SdkSource::Published).unwrap();
+        for (path, _) in RUST_FILES {
             let text = fs::read_to_string(folder.join(path)).unwrap();
             assert!(!text.contains("{{") && text.ends_with('\n'), "{path}: {text}");
         }
@@ -287,23 +292,23 @@ mod tests {
     fn the_sdk_is_the_released_one_or_a_folder() {
         let scratch = Scratch::new("sdk");
         let manifest = |name: &str, sdk: &SdkSource| {
-            fs::read_to_string(rust(name, &scratch.0, sdk).unwrap().join("Cargo.toml")).unwrap()
+            fs::read_to_string(create_rust_project(name, &scratch.0, sdk).unwrap().join("Cargo.toml")).unwrap()
         };
         assert!(manifest("released", &SdkSource::Published).contains("\njackfield-sdk = \"0.1\"\n"));
         let folder = SdkSource::Folder("/a folder/sdk".into());
         assert!(manifest("folder", &folder).contains("\njackfield-sdk = { path = '/a folder/sdk' }\n"));
         let quoted = SdkSource::Folder("/it's/sdk".into());
-        let error = rust("quoted", &scratch.0, &quoted).unwrap_err();
+        let error = create_rust_project("quoted", &scratch.0, &quoted).unwrap_err();
         assert_eq!(error.to_string(), "/it's/sdk cannot be written into a Cargo.toml");
         assert!(!scratch.names().contains(&"quoted".to_owned()));
     }
 
     #[test]
-    fn a_folder_that_is_not_the_sdk_is_refused() {
+    fn a_folder_that_is_not_the_sdk_is_rejected() {
         let scratch = Scratch::new("not-sdk");
-        let told = SdkSource::find(Some(&scratch.0)).unwrap_err().to_string();
+        let error = SdkSource::find(Some(&scratch.0)).unwrap_err().to_string();
         let expected = "is not the SDK: expected a folder with the crate jackfield-sdk";
-        assert_eq!(told, format!("{} {expected}", scratch.0.display()));
+        assert_eq!(error, format!("{} {expected}", scratch.0.display()));
 
         let other = "[package]\nname = \"other\"\ndescription = \"like jackfield-sdk\"";
         fs::write(scratch.0.join("Cargo.toml"), other).unwrap();
@@ -313,8 +318,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_already_is_not_touched() {
-        let scratch = Scratch::new("there");
+    fn an_existing_file_or_folder_is_not_changed() {
+        let scratch = Scratch::new("existing");
         for name in ["folder", "file", "link"] {
             let path = scratch.0.join(name);
             match name {
@@ -322,8 +327,8 @@ mod tests {
                 "file" => fs::write(&path, "mine").unwrap(),
                 _ => std::os::unix::fs::symlink("nowhere", &path).unwrap(),
             }
-            let error = rust(name, &scratch.0, &SdkSource::Published).unwrap_err();
-            let expected = format!("{} is there already; take another name, or move it away", path.display());
+            let error = create_rust_project(name, &scratch.0, &SdkSource::Published).unwrap_err();
+            let expected = format!("{} already exists; choose another name, or move it away", path.display());
             assert_eq!(error.to_string(), expected);
         }
         assert_eq!(fs::read_dir(scratch.0.join("folder")).unwrap().count(), 0);
@@ -331,37 +336,40 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_no_crate_can_have_is_refused_with_one_that_would_do() {
-        let rule = "expected a lower-case letter, then letters, digits, - and _, 64 at most";
+    fn an_invalid_crate_name_is_rejected_with_a_valid_example() {
+        let rule =
+            "expected a lower-case letter, followed by lower-case letters, digits, - and _, at most 64 characters";
         for (name, advice) in [
             ("", ""),
             ("-", ""),
             ("42", ""),
-            ("My Chat", "; \"my-chat\" would do"),
-            ("2chat", "; \"chat\" would do"),
-            ("../chat", "; \"chat\" would do"),
-            ("chat.rs", "; \"chat-rs\" would do"),
-            ("größe", "; \"gr--e\" would do"),
+            ("My Chat", "; for example \"my-chat\""),
+            ("2chat", "; for example \"chat\""),
+            ("../chat", "; for example \"chat\""),
+            ("chat.rs", "; for example \"chat-rs\""),
+            ("größe", "; for example \"gr--e\""),
             ("Self", ""),
         ] {
             let error = check_crate_name(name).unwrap_err();
-            assert_eq!(error.to_string(), format!("{name:?} cannot name a crate: {rule}{advice}"));
+            assert_eq!(error.to_string(), format!("{name:?} is not a valid crate name: {rule}{advice}"));
         }
         for name in ["async", "test", "std", "proc-macro", "jackfield-sdk"] {
             let error = check_crate_name(name).unwrap_err();
-            let why = "Rust or the SDK has that name";
-            assert_eq!(error.to_string(), format!("{name:?} cannot name a crate: {why}; \"my-{name}\" would do"));
+            let expected = format!(
+                "{name:?} is not a valid crate name: it is reserved by Rust or the SDK; for example \"my-{name}\""
+            );
+            assert_eq!(error.to_string(), expected);
         }
-        for (name, good) in [("a".repeat(64), true), ("a".repeat(65), false), ("a-1_b".to_owned(), true)] {
-            assert_eq!(check_crate_name(&name).is_ok(), good, "{name}");
+        for (name, is_valid) in [("a".repeat(64), true), ("a".repeat(65), false), ("a-1_b".to_owned(), true)] {
+            assert_eq!(check_crate_name(&name).is_ok(), is_valid, "{name}");
         }
     }
 
     #[test]
-    fn nothing_is_left_where_the_parent_is_not_there() {
+    fn nothing_is_created_if_the_parent_folder_is_missing() {
         let scratch = Scratch::new("parent");
-        let error = rust("chat", &scratch.0.join("nowhere"), &SdkSource::Published).unwrap_err();
-        let expected = format!("cannot make the folder {}", scratch.0.join("nowhere/chat").display());
+        let error = create_rust_project("chat", &scratch.0.join("nowhere"), &SdkSource::Published).unwrap_err();
+        let expected = format!("cannot create the folder {}", scratch.0.join("nowhere/chat").display());
         assert_eq!(error.to_string(), expected);
         assert_eq!(scratch.names(), [] as [String; 0]);
     }

@@ -1,28 +1,28 @@
-//! How many files the process may have open: each connection is one.
+//! The limit of open files of the process. Each connection is an open file.
 
 use tracing::{debug, info, warn};
 
 use crate::limits::{CONNECTIONS_MAX, OTHER_FILES_MAX};
 
-/// Asks the system for as many as it grants, and says where that is fewer than the connections need.
+/// Raises the limit as far as the system allows, and logs if that is not enough for `connections_max`.
 pub fn raise(connections_max: usize) {
     let files = match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(files) => files,
         Err(error) => {
-            warn!(%error, "the limit of open files cannot be raised: with many connections no further one is accepted");
+            warn!(%error, "cannot raise the limit of open files: new connections fail when it is reached");
             return;
         }
     };
     let connections = files.saturating_sub(OTHER_FILES_MAX);
     if connections >= connections_max as u64 {
-        debug!(files, "open files");
+        debug!(files, "limit of open files");
         return;
     }
     let text = format!(
-        "the system lets this process open {files} files, which is enough for {connections} connections and not for \
-         {connections_max} (connections_max in [server]); for more, raise the hard limit of open files: ulimit -Hn, \
-         or LimitNOFILE= of systemd"
+        "the system limits this process to {files} open files, which is enough for {connections} connections, but not \
+         for {connections_max} (connections_max in [server]); to allow more, raise the hard limit of open files: \
+         ulimit -Hn, or LimitNOFILE= of systemd"
     );
-    // Who has not asked for so many hardly misses them.
+    // If the operator kept the default of connections_max, the lower limit is probably no problem.
     if connections_max == CONNECTIONS_MAX { info!("{text}") } else { warn!("{text}") }
 }

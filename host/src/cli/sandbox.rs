@@ -1,4 +1,4 @@
-//! What `check` and `invoke` run a component in: everything real, nothing of it kept.
+//! The environment in which `check` and `invoke` run a component: the real host, with a temporary store.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::backend::{Backend, Durability, SledOptions};
 use crate::capability::Services;
-use crate::cli::runtime;
+use crate::cli::new_runtime;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::gateway::Transport;
@@ -18,14 +18,14 @@ use crate::reload::Loader;
 
 pub struct Sandbox {
     pub loader: Loader,
-    /// The store's folder, which goes with this.
+    /// The folder of the store; dropping it deletes the folder.
     _folder: TempDir,
 }
 
 impl Sandbox {
-    /// A loader with a store of its own: a server may have the manifest's open.
+    /// Creates a loader with a store of its own, because a running server may have locked the manifest's store.
     pub fn new(config: &Config) -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
         let options =
             SledOptions { folder: folder.path().join("store"), durability: Durability::Interval(FLUSH_INTERVAL) };
         let services = Services {
@@ -33,7 +33,7 @@ impl Sandbox {
             backend: Backend::open_sled(&options)?,
             message_bytes: config.connection.message_bytes,
         };
-        let runtime = runtime(&config.server)?;
+        let runtime = new_runtime(&config.server)?;
         let loader = Loader {
             runtime,
             services,

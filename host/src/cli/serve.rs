@@ -1,4 +1,4 @@
-//! `serve` and `dev`: the server, from the manifest to the last `$disconnect`.
+//! `serve` and `dev`: run the server, from loading the manifest to the last `$disconnect`.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -15,53 +15,58 @@ use tracing::{error, info, warn};
 
 use crate::backend::Backend;
 use crate::capability::Services;
-use crate::cli::{ManifestArg, admin, answer, load_manifest, missing, open_files, runtime, told};
+use crate::cli::{
+    ManifestArg, admin, combine_problems, load_manifest, missing_page_warning, new_runtime, open_files, print_output,
+};
 use crate::config;
 use crate::connections::Connections;
 use crate::gateway::{Gateway, Transport};
 use crate::metrics::Metrics;
-use crate::reload::{Build, Builds, Extras, Files, Live, LoadError, Loader, WatchMode, compile_time};
+use crate::reload::{
+    Build, BuildQueue, DeploymentParts, LoadError, Loader, Reloader, Resources, ServeMode, WatchMode, WatchedFiles,
+    format_compile_time,
+};
 use crate::server::{Server, ServerOptions, serve_admin, serve_metrics};
 
-/// A look at every file costs something, and a change should be seen the same day.
+/// Accepted intervals of `--poll`: reading all files has a cost, and changes should be noticed soon.
 const POLL_INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60 * 60);
 
-/// Serve the API of a manifest, and follow its files
+/// Serve the API of a manifest, and reload its files when they change
 ///
-/// A component that changes is live for the next event; a manifest that changes is checked as a
-/// whole and swapped as a whole. No connection is dropped. What does not load leaves the old
-/// version serving. SIGHUP has everything looked at again; ctrl-c and SIGTERM stop.
+/// A changed component handles the next event; a changed manifest is checked and swapped as a
+/// whole. No connection is dropped. If something does not load, the old version keeps serving.
+/// SIGHUP reloads all files; ctrl-c and SIGTERM stop the server.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment, after_help = "Example:\n  jackfield serve chat/jackfield.toml")]
 pub struct Serve {
     #[command(flatten)]
     manifest: ManifestArg,
     #[command(flatten)]
-    options: Options,
+    options: ServeOptions,
 }
 
-/// Serve, and build what changes
+/// Serve, and rebuild components when their sources change
 ///
-/// Does what serve does, and runs the `build` command of each integration: at the start, and again
-/// when something in its `watch` has changed. A build that fails leaves the old version serving.
+/// Like serve, but also runs the `build` command of each integration: at the start, and whenever a
+/// file in its `watch` changes. If a build fails, the old version keeps serving.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment, after_help = "Example:\n  jackfield dev chat/jackfield.toml")]
 pub struct Dev {
     #[command(flatten)]
     manifest: ManifestArg,
     #[command(flatten)]
-    options: Options,
+    options: ServeOptions,
 }
 
 #[derive(clap::Args)]
-struct Options {
-    /// Listen here, whatever the manifest says; port 0 takes any free port
+struct ServeOptions {
+    /// Address to listen on; overrides the manifest; port 0 selects a free port
     #[arg(long, value_name = "ADDRESS", value_parser = config::listen_address)]
     listen: Option<SocketAddr>,
-    /// Look at the files so often, where their system does not tell of changes: 500ms
+    /// Poll the files at this interval, such as 500ms, if the file system does not report changes
     #[arg(long, value_name = "INTERVAL", value_parser = interval)]
     poll: Option<Duration>,
-    /// Open @connections, unsigned, on an address that others can reach
+    /// Accept unsigned @connections requests on an address that others can reach
     #[arg(long)]
     insecure_management: bool,
 }
@@ -74,31 +79,29 @@ fn interval(text: &str) -> Result<Duration, String> {
 
 impl Serve {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        run(&self.manifest, &self.options, false).await
+        run(&self.manifest, &self.options, ServeMode::Serve).await
     }
 }
 
 impl Dev {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        run(&self.manifest, &self.options, true).await
+        run(&self.manifest, &self.options, ServeMode::Dev).await
     }
 }
 
-async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow::Result<ExitCode> {
+async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMode) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
     let hangup = signals(stop.clone())?;
     let config = load_manifest(&manifest.manifest)?;
-    let warnings = config.warnings.iter().map(ToString::to_string).chain(missing(&config));
+    let warnings = config.warnings.iter().map(ToString::to_string).chain(missing_page_warning(&config));
     warnings.for_each(|warning| warn!("{warning}"));
-    // Before anything that it names is read, so that no change goes unnoticed.
+    // Watch the files before they are read, so that no change is missed.
     let mode = options.poll.map_or(WatchMode::Notify, WatchMode::Poll);
-    let files = Files::watch(mode, &config, develop)?;
-    let mut builds = develop.then(|| Builds::new(&config.folder));
+    let files = WatchedFiles::watch(mode, &config, serve_mode)?;
+    let mut builds = (serve_mode == ServeMode::Dev).then(|| BuildQueue::new(&config.folder));
     if let Some(builds) = &mut builds {
         if Build::all(&config).is_empty() {
-            warn!(
-                "no integration says how to build it: this is serve, and nothing more (build and watch in the manifest)"
-            );
+            warn!("no integration has a build command, so dev only serves (set build and watch in the manifest)");
         }
         let built = stop.run_until_cancelled(builds.build_all(Build::all(&config))).await;
         let Some(built) = built else { return Ok(ExitCode::SUCCESS) };
@@ -117,7 +120,7 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
         backend: backend.clone(),
         message_bytes: config.connection.message_bytes,
     };
-    let runtime = runtime(&config.server)?;
+    let runtime = new_runtime(&config.server)?;
     let loader = Loader {
         runtime,
         services,
@@ -127,14 +130,16 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
         serving: false,
     };
     let plugins = loader.load_all(&config).await;
-    let plugins = plugins.map_err(|problems| told("the components have", problems.iter().map(LoadError::to_string)))?;
+    let plugins = plugins
+        .map_err(|problems| combine_problems("the components have", problems.iter().map(LoadError::to_string)))?;
     for (name, loaded) in &plugins {
-        let compile = compile_time(&loaded.artifact);
+        let compile = format_compile_time(&loaded.artifact);
         info!(plugin = %name, version = %loaded.plugin.version(), %compile, "loaded");
     }
-    let extras = loader.load_extras(&config, &Extras::default()).await;
-    let extras = extras.map_err(|problems| told("there are", problems.iter().map(LoadError::to_string)))?;
-    let deployment = loader.deployment(&config, &plugins, &extras);
+    let resources = loader.load_resources(&config, &Resources::default()).await;
+    let resources =
+        resources.map_err(|problems| combine_problems("there are", problems.iter().map(LoadError::to_string)))?;
+    let deployment = loader.deployment(&config, &plugins, &resources);
     let gateway = Gateway::new(connections, backend.clone(), deployment, Arc::clone(&metrics));
 
     open_files::raise(config.server.connections_max);
@@ -158,45 +163,46 @@ async fn run(manifest: &ManifestArg, options: &Options, develop: bool) -> anyhow
         let address = serve_admin(admin.listen, &token, Arc::clone(&gateway), roll_back, stop.clone()).await?;
         info!("admin on http://{address}/deployments");
     }
-    let left_behind = backend.rows().await.context("cannot read the connections that were left behind")?;
+    let orphans = backend.rows().await.context("cannot read the connections that an earlier process left behind")?;
     let tasks = TaskTracker::new();
-    if !left_behind.is_empty() {
+    if !orphans.is_empty() {
         let (gateway, stop) = (Arc::clone(&gateway), stop.clone());
         tasks.spawn(async move {
-            // What a stop cuts off, the next start finds again.
-            if let Some(count @ 1..) = stop.run_until_cancelled(gateway.bury(left_behind)).await {
-                info!("{count} connections that an earlier process left behind got their $disconnect (1006)");
+            // Connections that are left when the server stops are handled by the next start.
+            if let Some(count @ 1..) = stop.run_until_cancelled(gateway.disconnect_orphans(orphans)).await {
+                info!("ran $disconnect (1006) for {count} connections that an earlier process left behind");
             }
         });
     }
 
     announce(&server, &config)?;
-    let following = Live::new(config, plugins, extras, files, builds, loader, Arc::clone(&gateway));
-    let following = following.follow(hangup, roll_backs, stop.clone());
+    let parts = DeploymentParts { config, plugins, resources };
+    let reloader = Reloader::new(parts, files, builds, loader, Arc::clone(&gateway));
+    let reloading = reloader.follow(hangup, roll_backs, stop.clone());
     tasks.spawn(async move {
-        if let Err(error) = following.await {
-            error!("changes of files are not followed: {error:#}");
+        if let Err(error) = reloading.await {
+            error!("file changes are no longer detected: {error:#}");
         }
     });
     server.run(stop).await;
     tasks.close();
     tasks.wait().await;
     backend.flush().await.context("the last flush failed")?;
-    // The last `$disconnect` has its line by now.
+    // All `$disconnect` handlers have run, so all their lines were queued.
     tokio::task::block_in_place(|| gateway.close_access_logs());
     info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says on stdout, in a line that a program can read, that connections are accepted.
+/// Prints the addresses on stdout, in lines that programs can parse: connections are accepted from now on.
 fn announce(server: &Server, config: &config::Config) -> anyhow::Result<()> {
     let address = server.address();
     let stages: String = config.stages.keys().map(|stage| format!("listening on ws://{address}/{stage}\n")).collect();
     let page = config.server.page.iter().map(|_| format!("page on http://{address}/\n"));
-    answer(&format!("{stages}{}", page.collect::<String>()))
+    print_output(&format!("{stages}{}", page.collect::<String>()))
 }
 
-/// SIGTERM and ctrl-c stop, a second one at once; SIGHUP asks for a reload.
+/// Listens for signals: SIGTERM and ctrl-c stop the server, a second one immediately; SIGHUP requests a reload.
 fn signals(stop: CancellationToken) -> anyhow::Result<mpsc::Receiver<()>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for ctrl-c")?;
@@ -208,13 +214,13 @@ fn signals(stop: CancellationToken) -> anyhow::Result<mpsc::Receiver<()>> {
                 Some(()) = terminate.recv() => {}
                 Some(()) = interrupt.recv() => {}
                 Some(()) = hangup.recv() => {
-                    // One that waits already will do for both.
+                    // If the channel is full, a reload is already pending.
                     let _ = reload.try_send(());
                     continue;
                 }
             }
             if stop.is_cancelled() {
-                warn!("stopped at once: handlers that still ran were cut off");
+                warn!("stopped immediately: running handlers were aborted");
                 std::process::exit(1);
             }
             stop.cancel();

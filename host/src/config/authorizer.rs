@@ -1,34 +1,37 @@
-//! `[authorizers]`: who says whether a peer is let in, type by type.
+//! `[authorizers]`: the authorizers of `$connect`, of every type.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use toml::de::DeValue;
 
-use super::check::{self, NAME_LENGTH_MAX};
-use super::integration::{Around, CaFile, lambda};
-use super::other_names::nearest;
+use super::component::{Component, component};
+use super::context::ManifestContext;
+use super::integration::{CaFile, lambda};
+use super::management::AccessKey;
 use super::section::{Entry, Section};
-use super::value::{self, Wrong};
-use super::{Component, Stage};
+use super::stage::Stage;
+use super::suggestion::nearest;
+use super::value::{self, InvalidValue, NAME_LENGTH_MAX};
 use crate::gateway::{IdentitySource, JwtSettings, LambdaSettings, RouteKey, Source};
 use crate::world::World;
 
 mod jwt;
 
-/// Where a token stands, if nothing is said of it.
-const TOKEN: &str = "route.request.header.Authorization";
-const SOURCES: &str = "route.request.header.NAME, route.request.querystring.NAME, context.NAME or stageVariables.NAME";
+/// Where a token is if the manifest has no `identity_sources`.
+const DEFAULT_TOKEN_SOURCE: &str = "route.request.header.Authorization";
+const EXPECTED_SOURCE: &str =
+    "route.request.header.NAME, route.request.querystring.NAME, context.NAME or stageVariables.NAME";
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Authorizer {
     pub identity_sources: Vec<IdentitySource>,
-    pub by: Type,
+    pub kind: AuthorizerType,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Type {
-    /// What it has is among the components, under the same name.
+pub enum AuthorizerType {
+    /// The component has the same name in `Config::components`.
     Component,
     Lambda(LambdaSettings),
     Jwt(JwtSettings),
@@ -37,134 +40,145 @@ pub enum Type {
 
 const TYPES: [&str; 4] = ["component", "lambda", "jwt", "iam"];
 
-/// All of them by their names.
+/// The authorizers, and what else their sections contribute to the configuration.
 #[derive(Default)]
 pub struct Authorizers {
-    pub all: BTreeMap<String, Authorizer>,
+    pub by_name: BTreeMap<String, Authorizer>,
     pub components: BTreeMap<String, Component>,
     pub ca_files: BTreeMap<PathBuf, CaFile>,
-    /// The names of those in whose sections nothing is wrong.
-    pub sound: BTreeSet<String>,
+    /// The names of the authorizers whose sections have no errors.
+    pub valid: BTreeSet<String>,
 }
 
 impl Authorizers {
-    /// `integrations` have names that no authorizer can have: the log tells of both.
-    pub fn read(section: &Section<'_>, integrations: &Section<'_>, around: Around<'_>) -> Self {
+    /// Reads `[authorizers]`. An authorizer cannot have the name of one of `integrations`, because the log
+    /// identifies both by name.
+    pub fn read(section: &Section<'_>, integrations: &Section<'_>, context: ManifestContext<'_>) -> Self {
         let mut authorizers = Self::default();
         for entry in section.entries() {
-            let errors_before = section.problems.errors();
+            let errors_before = section.problems.error_count();
             let name = entry.key;
-            if let Err(wrong) = value::name(NAME_LENGTH_MAX)(name) {
-                section.wrong_key(&entry, wrong);
+            if let Err(invalid) = value::check_name(NAME_LENGTH_MAX)(name) {
+                section.report_name(&entry, invalid);
             }
-            if integrations.is_written(name) {
+            if integrations.contains(name) {
                 let problem = format!("{}: found the name of an integration", section.name_of(name));
                 section.problems.error(
                     entry.key_span.clone(),
                     problem,
-                    "take another one: the log tells of both by name",
+                    "use another name: the log identifies both by name",
                 );
-            } else if let Some(authorizer) = authorizers.one(section, entry, around) {
-                authorizers.all.insert(name.to_owned(), authorizer);
+            } else if let Some(authorizer) = authorizers.read_entry(section, entry, context) {
+                authorizers.by_name.insert(name.to_owned(), authorizer);
             }
-            if section.problems.errors() == errors_before {
-                authorizers.sound.insert(name.to_owned());
+            if section.problems.error_count() == errors_before {
+                authorizers.valid.insert(name.to_owned());
             }
         }
         authorizers
     }
 
-    fn one(&mut self, section: &Section<'_>, entry: Entry<'_>, around: Around<'_>) -> Option<Authorizer> {
+    fn read_entry(
+        &mut self,
+        section: &Section<'_>,
+        entry: Entry<'_>,
+        context: ManifestContext<'_>,
+    ) -> Option<Authorizer> {
         let name = section.name_of(entry.key);
         let advice = format!("write [{name}] on a line of its own, and below it component = \"FILE.wasm\"");
-        let wrong = Wrong::new("a table", advice);
-        let mut section = section.table(&name, entry.key_span, entry.value, wrong)?;
-        let kind = if section.is_written("type") { section.read("type", known_type)? } else { "component" };
-        let mut identity_sources = section.read_items("identity_sources", identity_source);
-        let by = match kind {
-            "lambda" => lambda::function_alone(&mut section, around).map(Type::Lambda),
-            "jwt" => jwt::jwt(&mut section, around.folder).map(Type::Jwt),
-            "iam" => Some(Type::Iam),
+        let invalid = InvalidValue::new("a table", advice);
+        let mut section = section.table(&name, entry.key_span, entry.value, invalid)?;
+        let type_name = if section.contains("type") { section.read("type", type_name)? } else { "component" };
+        let mut identity_sources = section.read_list("identity_sources", identity_source);
+        let kind = match type_name {
+            "lambda" => lambda::function(&mut section, context).map(AuthorizerType::Lambda),
+            "jwt" => jwt::jwt(&mut section, context.folder).map(AuthorizerType::Jwt),
+            "iam" => Some(AuthorizerType::Iam),
             _ => {
-                let component = check::component(World::RequestAuthorizer, entry.key, &mut section, around.folder);
+                let component = component(World::RequestAuthorizer, entry.key, &mut section, context.folder);
                 self.components.insert(entry.key.to_owned(), component);
-                Some(Type::Component)
+                Some(AuthorizerType::Component)
             }
         };
-        if let Some(Type::Lambda(LambdaSettings { ca_file: Some(file), .. })) = &by {
+        if let Some(AuthorizerType::Lambda(LambdaSettings { ca_file: Some(file), .. })) = &kind {
             let line = section.problems.line(section.span_of("ca_file"));
             self.ca_files.entry(file.clone()).or_insert(CaFile { section: name, line });
         }
-        if matches!(by, Some(Type::Jwt(_))) {
-            one_token(&section, &mut identity_sources);
+        if matches!(kind, Some(AuthorizerType::Jwt(_))) {
+            check_token_source(&section, &mut identity_sources);
         }
         section.finish();
-        Some(Authorizer { identity_sources, by: by? })
+        Some(Authorizer { identity_sources, kind: kind? })
     }
 }
 
-/// A token stands in one place.
-fn one_token(section: &Section<'_>, sources: &mut Vec<IdentitySource>) {
+/// Reports more than one source of a token, and adds the default source if there is none.
+fn check_token_source(section: &Section<'_>, sources: &mut Vec<IdentitySource>) {
     if sources.len() > 1 {
         let problem = format!("{}: found {}, expected one", section.name_of("identity_sources"), sources.len());
-        section.problems.error(section.span_of("identity_sources"), problem, "name the one in which the token stands");
+        section.problems.error(section.span_of("identity_sources"), problem, "name the one that contains the token");
     }
     if sources.is_empty() {
-        let source = Source::parse(TOKEN).expect("the default is good");
-        sources.push(IdentitySource { text: TOKEN.into(), source });
+        let source = Source::parse(DEFAULT_TOKEN_SOURCE).expect("the default is valid");
+        sources.push(IdentitySource { text: DEFAULT_TOKEN_SOURCE.into(), source });
     }
 }
 
-fn known_type<'m>(value: &'m DeValue<'m>) -> Result<&'m str, Wrong> {
-    let text = value::text(value)?;
+fn type_name<'m>(value: &'m DeValue<'m>) -> Result<&'m str, InvalidValue> {
+    let text = value::string(value)?;
     if TYPES.contains(&text) {
         return Ok(text);
     }
     let advice = match text.to_ascii_uppercase().as_str() {
         "REQUEST" | "CUSTOM" => "write \"lambda\" for a function, \"component\" for a component".to_owned(),
         "AWS_IAM" => "write \"iam\"".to_owned(),
-        "TOKEN" => "write \"lambda\": it is told the whole request; or \"jwt\"".to_owned(),
+        "TOKEN" => "write \"lambda\" (it receives the whole request) or \"jwt\"".to_owned(),
         _ => nearest(text, TYPES.into_iter()).map_or(String::new(), |name| format!("did you mean {name:?}?")),
     };
-    Err(Wrong::new(format!("one of {}", TYPES.map(|name| format!("{name:?}")).join(", ")), advice))
+    Err(InvalidValue::new(format!("one of {}", TYPES.map(|name| format!("{name:?}")).join(", ")), advice))
 }
 
-fn identity_source(value: &DeValue<'_>) -> Result<IdentitySource, Wrong> {
-    let text = value::text(value)?;
-    let wrong = |advice: String| Wrong::new(SOURCES, advice);
-    let source = Source::parse(text).map_err(|bad| wrong(bad.advice))?;
+fn identity_source(value: &DeValue<'_>) -> Result<IdentitySource, InvalidValue> {
+    let text = value::string(value)?;
+    let invalid = |advice: String| InvalidValue::new(EXPECTED_SOURCE, advice);
+    let source = Source::parse(text).map_err(|bad| invalid(bad.advice))?;
     match source {
         Source::Header { all: false, .. }
         | Source::QueryString { all: false, .. }
         | Source::StageVariable(_)
         | Source::Context(_) => Ok(IdentitySource { text: text.into(), source }),
         Source::Header { .. } | Source::QueryString { .. } | Source::Body(_) | Source::Literal(_) => {
-            Err(wrong(String::new()))
+            Err(invalid(String::new()))
         }
     }
 }
 
-/// Tells the authorizers that no route uses.
-pub fn unused(section: &Section<'_>, stages: &BTreeMap<String, Stage>) {
+/// Warns about authorizers that no route uses.
+pub fn warn_about_unused(section: &Section<'_>, stages: &BTreeMap<String, Stage>) {
     let connects = || stages.values().filter_map(|stage| stage.routes.get(&RouteKey::Connect));
     for entry in section.entries() {
         if !connects().any(|route| route.authorizer.as_deref() == Some(entry.key)) {
-            let problem = format!(
-                "[{}]: found no route that uses it, so it lets nobody in and keeps nobody out",
-                section.name_of(entry.key)
-            );
-            let advice = format!("write \"$connect\" = {{ integration = \"NAME\", authorizer = {:?} }}", entry.key);
+            let problem =
+                format!("[{}]: found no route that uses it, so it authorizes nothing", section.name_of(entry.key));
+            let advice = format!("add \"$connect\" = {{ integration = \"NAME\", authorizer = {:?} }}", entry.key);
             section.problems.warning(entry.key_span, problem, advice);
         }
     }
 }
 
-/// Warns of signatures that nobody can make.
-pub fn tell_of_no_users(section: &Section<'_>, all: &BTreeMap<String, Authorizer>, users: bool) {
-    for entry in section.entries().filter(|_| !users) {
-        if all.get(entry.key).is_some_and(|authorizer| authorizer.by == Type::Iam) {
+/// Warns about authorizers of type "iam" if no access key can sign a handshake.
+pub fn warn_about_missing_access_keys(
+    section: &Section<'_>,
+    authorizers: &BTreeMap<String, Authorizer>,
+    access_keys: &BTreeMap<String, AccessKey>,
+) {
+    if access_keys.values().any(|key| key.may_invoke) {
+        return;
+    }
+    for entry in section.entries() {
+        if authorizers.get(entry.key).is_some_and(|authorizer| authorizer.kind == AuthorizerType::Iam) {
             let problem = format!(
-                "[{}]: found no access key that may sign a handshake, so nobody is let in",
+                "[{}]: found no access key that can sign a handshake, so every connection is rejected",
                 section.name_of(entry.key)
             );
             let advice = "add [access_keys.ID] with actions = [\"execute-api:Invoke\"]";

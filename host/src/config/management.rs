@@ -1,4 +1,4 @@
-//! `[management]` and `[access_keys]`: who may call `@connections`, and how often.
+//! `[management]` and `[access_keys]`: which callers can use `@connections`, and at which rate.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -6,45 +6,46 @@ use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
 
-use super::check;
 use super::section::{Entry, Section};
-use super::value::{self, Wrong};
+use super::value::{self, HIDDEN, InvalidValue};
 use crate::gateway::Signatures;
 use crate::sigv4::{AccessKeys, Secret};
 use crate::throttle::Rate;
 
-/// AWS's bound of an access key's id.
+/// AWS's limit for the id of an access key.
 const ACCESS_KEY_LENGTH_MAX: usize = 128;
-/// Nobody guesses a random secret of so many characters from a signature; AWS's have 40.
+/// Shortest secret without a warning: a random one of this length cannot be guessed from a signature.
+///
+/// The secrets of AWS have 40 characters.
 const SECRET_LENGTH_SAFE: usize = 20;
-/// One call in a minute and a half, to more than one process answers.
+/// From one call in 100 seconds to more calls than one process can handle.
 const RATES: RangeInclusive<f64> = 0.01..=1_000_000.0;
 const BURSTS: RangeInclusive<usize> = 1..=1_000_000;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Management {
     pub signatures: Signatures,
-    /// Of each caller; `None`: as many as come.
+    /// Limits the calls of each caller; `None`: no limit.
     pub throttle: Option<Rate>,
-    /// By their ids.
+    /// Access keys by their ids.
     pub access_keys: BTreeMap<String, AccessKey>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccessKey {
     pub secret: Secret,
-    /// Whose it is.
+    /// The user that the key belongs to.
     pub user: String,
-    /// Whether it may sign calls of `@connections`.
+    /// Whether the key can sign `@connections` calls.
     pub may_manage: bool,
-    /// Whether it may sign a handshake.
+    /// Whether the key can sign a handshake.
     pub may_invoke: bool,
 }
 
 impl Management {
-    /// Those that may do something.
-    pub fn keys(&self, may: impl Fn(&AccessKey) -> bool) -> AccessKeys {
-        let keys = self.access_keys.iter().filter(|(_, key)| may(key));
+    /// Returns the access keys that `is_allowed` selects.
+    pub fn keys(&self, is_allowed: impl Fn(&AccessKey) -> bool) -> AccessKeys {
+        let keys = self.access_keys.iter().filter(|(_, key)| is_allowed(key));
         keys.map(|(id, key)| (id.clone(), key.secret.clone())).collect()
     }
 }
@@ -56,53 +57,54 @@ pub fn management(mut section: Section<'_>, access_keys: &Section<'_>) -> Manage
         access_keys: self::access_keys(access_keys),
     };
     if management.signatures == Signatures::Required && !management.access_keys.values().any(|key| key.may_manage) {
-        let problem = "management.signatures: found \"required\" without an access key, so every call is refused";
+        let problem = "management.signatures: found \"required\" without an access key, so every call is rejected";
         section.problems.warning(section.span_of("signatures"), problem.to_owned(), "add [access_keys.NAME]");
     }
     section.finish();
     management
 }
 
-fn signatures(value: &DeValue<'_>) -> Result<Signatures, Wrong> {
+fn signatures(value: &DeValue<'_>) -> Result<Signatures, InvalidValue> {
     match value.as_str() {
         Some("auto") => Ok(Signatures::Auto),
         Some("required") => Ok(Signatures::Required),
         Some("off") => Ok(Signatures::Off),
-        _ => Err(Wrong::new("\"auto\", \"required\" or \"off\"", "")),
+        _ => Err(InvalidValue::new("\"auto\", \"required\" or \"off\"", "")),
     }
 }
 
-/// `{ rate = 100, burst = 200 }` or `"none"`.
+/// Reads `{ rate = 100, burst = 200 }` or `"none"`.
 fn throttle(section: &mut Section<'_>) -> Option<Rate> {
     let entry = section.entry("throttle")?;
     if entry.value.get_ref().as_str() == Some("none") {
         return None;
     }
     let name = section.name_of(entry.key);
-    let wrong = Wrong::new("{ rate = 100, burst = 100 } or \"none\"", "");
-    let mut table = section.table(&name, entry.key_span, entry.value, wrong)?;
-    let rate = table.read_needed("rate", rate);
-    let burst = table.read_needed("burst", value::count(BURSTS));
+    let invalid = InvalidValue::new("{ rate = 100, burst = 100 } or \"none\"", "");
+    let mut table = section.table(&name, entry.key_span, entry.value, invalid)?;
+    let rate = table.read_required("rate", rate);
+    let burst = table.read_required("burst", value::count(BURSTS));
     table.finish();
     Rate::new(rate?, u32::try_from(burst?).ok()?)
 }
 
-fn rate(value: &DeValue<'_>) -> Result<f64, Wrong> {
+fn rate(value: &DeValue<'_>) -> Result<f64, InvalidValue> {
     let number = match value {
         DeValue::Integer(number) => number.as_str().parse().ok().filter(|_| number.radix() == 10),
         DeValue::Float(number) => number.as_str().parse().ok(),
         _ => None,
     };
-    let wrong =
-        || Wrong::new(format!("a number from {} to {}", RATES.start(), RATES.end()), "it counts calls a second");
-    number.filter(|rate| RATES.contains(rate)).ok_or_else(wrong)
+    let invalid = || {
+        InvalidValue::new(format!("a number from {} to {}", RATES.start(), RATES.end()), "it is in calls per second")
+    };
+    number.filter(|rate| RATES.contains(rate)).ok_or_else(invalid)
 }
 
 fn access_keys(section: &Section<'_>) -> BTreeMap<String, AccessKey> {
     let mut keys = BTreeMap::new();
     for entry in section.entries() {
-        if let Err(wrong) = value::name(ACCESS_KEY_LENGTH_MAX)(entry.key) {
-            section.wrong_key(&entry, wrong);
+        if let Err(invalid) = value::check_name(ACCESS_KEY_LENGTH_MAX)(entry.key) {
+            section.report_name(&entry, invalid);
         } else if let Some(key) = access_key(section, &entry) {
             keys.insert(entry.key.to_owned(), key);
         }
@@ -112,35 +114,36 @@ fn access_keys(section: &Section<'_>) -> BTreeMap<String, AccessKey> {
 
 fn access_key(section: &Section<'_>, entry: &Entry<'_>) -> Option<AccessKey> {
     let name = section.name_of(entry.key);
-    // What stands there instead may be the secret.
-    let wrong = Wrong {
-        found: Some("something else".to_owned()),
+    // An error does not show the value, because a user may have written the secret itself.
+    let invalid = InvalidValue {
+        found: Some(HIDDEN.to_owned()),
         expected: "a table".to_owned(),
         advice: format!("write [{name}] on a line of its own, and below it secret_env = \"VARIABLE\""),
     };
-    let mut section = section.table(&name, entry.key_span.clone(), entry.value, wrong)?;
+    let mut section = section.table(&name, entry.key_span.clone(), entry.value, invalid)?;
     let written = section.read("secret", written_secret);
-    let of_environment = section.read("secret_env", secret_of_environment);
-    let (is_written, is_named) = (section.is_written("secret"), section.is_written("secret_env"));
-    if is_written && is_named {
+    let from_environment = section.read("secret_env", secret_from_environment);
+    let (has_secret, has_secret_env) = (section.contains("secret"), section.contains("secret_env"));
+    if has_secret && has_secret_env {
         let problem = format!("{name}: found secret and secret_env, expected one of them");
-        section.problems.error(section.span_of("secret_env"), problem, "leave one of the two out");
-    } else if !is_written && !is_named {
+        section.problems.error(section.span_of("secret_env"), problem, "remove one of the two");
+    } else if !has_secret && !has_secret_env {
         let problem = format!("{name}: found no secret");
-        let advice = "add secret_env = \"VARIABLE\", or secret = \"...\" where the manifest is kept secret";
+        let advice = "add secret_env = \"VARIABLE\", or secret = \"...\" if the manifest itself is kept secret";
         section.problems.error(section.span(), problem, advice);
     }
-    let secret = written.or(of_environment);
+    let secret = written.or(from_environment);
     if secret.as_ref().is_some_and(|secret| secret.chars().count() < SECRET_LENGTH_SAFE) {
-        let problem = format!("{name}: found a secret of less than {SECRET_LENGTH_SAFE} characters");
-        let advice = "whoever sees a signature could guess it: take 40 random ones, as AWS does";
+        let problem = format!("{name}: found a secret with fewer than {SECRET_LENGTH_SAFE} characters");
+        let advice = "it could be guessed from a signature: use 40 random characters, as AWS does";
         section.problems.warning(section.span(), problem, advice);
     }
-    let user = section.read("user", |user| check::named(user, ACCESS_KEY_LENGTH_MAX)).unwrap_or(entry.key);
-    let actions = section.read_items("actions", action);
-    // Whoever may sign a handshake is not thereby one who may post to everybody.
+    let user = section.read("user", |user| value::name(user, ACCESS_KEY_LENGTH_MAX)).unwrap_or(entry.key);
+    let actions = section.read_list("actions", action);
+    // A key that can sign handshakes can post to connections only if `actions` has that action too. Without
+    // `actions` a key can only manage connections.
     let may = |action| actions.contains(&action);
-    let may_manage = may(Action::ManageConnections) || !section.is_written("actions");
+    let may_manage = may(Action::ManageConnections) || !section.contains("actions");
     let key = AccessKey {
         secret: Secret::new(secret.clone().unwrap_or_default()),
         user: user.to_owned(),
@@ -151,41 +154,40 @@ fn access_key(section: &Section<'_>, entry: &Entry<'_>) -> Option<AccessKey> {
     secret.map(|_| key)
 }
 
-/// What an access key may be good for, as IAM calls it.
+/// What an access key can sign, with the names of IAM.
 #[derive(Clone, Copy, PartialEq)]
 enum Action {
     Invoke,
     ManageConnections,
 }
 
-fn action(value: &DeValue<'_>) -> Result<Action, Wrong> {
-    match value::text(value)? {
+fn action(value: &DeValue<'_>) -> Result<Action, InvalidValue> {
+    match value::string(value)? {
         "execute-api:Invoke" => Ok(Action::Invoke),
         "execute-api:ManageConnections" => Ok(Action::ManageConnections),
-        _ => Err(Wrong::new("\"execute-api:Invoke\" (a handshake) or \"execute-api:ManageConnections\"", "")),
+        _ => Err(InvalidValue::new("\"execute-api:Invoke\" (a handshake) or \"execute-api:ManageConnections\"", "")),
     }
 }
 
-fn written_secret(value: &DeValue<'_>) -> Result<String, Wrong> {
-    let wrong = |found: &str| Wrong {
+fn written_secret(value: &DeValue<'_>) -> Result<String, InvalidValue> {
+    let invalid = |found: &str| InvalidValue {
         found: Some(found.to_owned()),
-        expected: "a text that is not empty".to_owned(),
+        expected: "a string that is not empty".to_owned(),
         advice: "put it in quotes".to_owned(),
     };
     match value.as_str() {
-        Some("") => Err(wrong("an empty text")),
+        Some("") => Err(invalid("an empty string")),
         Some(secret) => Ok(secret.to_owned()),
-        // Not shown: it may be the secret, without its quotes.
-        None => Err(wrong("something else")),
+        // An error does not show the value, because it can be the secret without its quotes.
+        None => Err(invalid(HIDDEN)),
     }
 }
 
-fn secret_of_environment(value: &DeValue<'_>) -> Result<String, Wrong> {
-    let variable = value::text(value)?;
-    value::variable_name(variable)?;
-    env::var(variable).ok().filter(|secret| !secret.is_empty()).ok_or_else(|| Wrong {
+fn secret_from_environment(value: &DeValue<'_>) -> Result<String, InvalidValue> {
+    let variable = value::environment_variable(value)?;
+    env::var(&variable).ok().filter(|secret| !secret.is_empty()).ok_or_else(|| InvalidValue {
         found: Some(format!("{variable:?}, which is not set in the environment")),
-        expected: "a variable that holds the secret".to_owned(),
+        expected: "a variable with the secret".to_owned(),
         advice: "set it before the start".to_owned(),
     })
 }
@@ -197,24 +199,24 @@ mod tests {
     use super::super::Config;
     use super::*;
 
-    /// A manifest with a secret of 40 characters in it, as nothing may show it.
-    fn examined(text: &str) -> (Option<Management>, Vec<String>, Vec<String>) {
-        let examined = Config::examine_text(text, Path::new("/project/jackfield.toml"));
-        let errors = examined.errors.iter().map(ToString::to_string).collect();
-        let config = examined.config.expect("this is TOML");
-        let own = |text: &String| text.contains("access_keys") || text.contains("management");
-        let warnings = config.warnings.iter().map(ToString::to_string).filter(own).collect();
+    /// The `[management]` and `[access_keys]` of a manifest, and the errors and warnings about them.
+    fn examine(text: &str) -> (Option<Management>, Vec<String>, Vec<String>) {
+        let checked = Config::check_text(text, Path::new("/project/jackfield.toml"));
+        let errors = checked.errors.iter().map(ToString::to_string).collect();
+        let config = checked.config.expect("this is TOML");
+        let is_own = |text: &String| text.contains("access_keys") || text.contains("management");
+        let warnings = config.warnings.iter().map(ToString::to_string).filter(is_own).collect();
         (Some(config.management), errors, warnings)
     }
 
     fn management(text: &str) -> Management {
-        let (management, errors, warnings) = examined(text);
+        let (management, errors, warnings) = examine(text);
         assert_eq!((errors, warnings), (Vec::new(), Vec::new()), "{text}");
         management.unwrap()
     }
 
     fn error(text: &str) -> String {
-        let (_, mut errors, _) = examined(text);
+        let (_, mut errors, _) = examine(text);
         assert_eq!(errors.len(), 1, "{text}: {errors:?}");
         errors.remove(0).split_once("jackfield.toml:").unwrap().1.to_owned()
     }
@@ -222,13 +224,13 @@ mod tests {
     const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 
     #[test]
-    fn nothing_written_is_auto_without_keys_and_without_a_throttle() {
+    fn the_default_is_auto_without_keys_and_without_a_throttle() {
         assert_eq!(management(""), Management::default());
         assert_eq!(management("[management]\nsignatures = \"auto\"\nthrottle = \"none\""), Management::default());
     }
 
     #[test]
-    fn what_is_written_is_true() {
+    fn every_key_of_the_manifest_is_in_the_config() {
         let written = management(&format!(
             "[management]\nsignatures = \"off\"\nthrottle = {{ rate = 0.5, burst = 3 }}\n\
              [access_keys.AKIDEXAMPLE]\nsecret = \"{SECRET}\"\n[access_keys.other-key_2]\nsecret = \"{SECRET}\""
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_good_for_its_actions_alone_and_belongs_to_its_user() {
+    fn a_key_can_do_only_its_actions_and_belongs_to_its_user() {
         for (actions, may_manage, may_invoke) in [
             ("", true, false),
             ("actions = []", false, false),
@@ -257,24 +259,28 @@ mod tests {
             assert_eq!((key.may_manage, key.may_invoke, &*key.user), (may_manage, may_invoke, "alice"), "{actions}");
         }
         assert_eq!(management(&format!("[access_keys.AKID]\nsecret = \"{SECRET}\"")).access_keys["AKID"].user, "AKID");
-        let told = error(&format!("[access_keys.A]\nsecret = \"{SECRET}\"\nactions = [\"execute-api:*\"]"));
+        let message = error(&format!("[access_keys.A]\nsecret = \"{SECRET}\"\nactions = [\"execute-api:*\"]"));
         assert!(
-            told.starts_with("3: access_keys.A.actions[0]: found \"execute-api:*\", expected \"execute-api:Invoke\""),
-            "{told}"
+            message
+                .starts_with("3: access_keys.A.actions[0]: found \"execute-api:*\", expected \"execute-api:Invoke\""),
+            "{message}"
         );
     }
 
     #[test]
-    fn what_is_wrong_is_told_and_no_secret_with_it() {
+    fn errors_do_not_show_secrets() {
         for (text, expected) in [
-            ("access_keys = { A = \"S3CRET\" }", "1: access_keys.A: found something else, expected a table"),
+            (
+                "access_keys = { A = \"S3CRET\" }",
+                "1: access_keys.A: found another value (hidden, as it may be a secret), expected a table",
+            ),
             (
                 "access_keys = { A = { secret = 53237 } }",
-                "1: access_keys.A.secret: found something else, expected a text",
+                "1: access_keys.A.secret: found another value (hidden, as it may be a secret), expected a string",
             ),
             (
                 "access_keys = { A = { secret = \"\" } }",
-                "1: access_keys.A.secret: found an empty text, expected a text",
+                "1: access_keys.A.secret: found an empty string, expected a string",
             ),
             ("access_keys = { A = {} }", "1: access_keys.A: found no secret; add secret_env = \"VARIABLE\""),
             (
@@ -307,19 +313,19 @@ mod tests {
             ("[management]\nthrottle = { rate = nan, burst = 1 }", "2: management.throttle.rate: found nan, expected"),
             ("[management]\nthrottle = { rate = 1, burst = 0 }", "2: management.throttle.burst: found 0, expected"),
         ] {
-            let told = error(text);
-            assert!(told.starts_with(expected), "{told}");
-            assert!(!told.contains("S3CRET") && !told.contains("53237"), "{told}");
+            let message = error(text);
+            assert!(message.starts_with(expected), "{message}");
+            assert!(!message.contains("S3CRET") && !message.contains("53237"), "{message}");
         }
     }
 
     #[test]
-    fn what_is_hardly_meant_is_a_warning() {
-        let (_, errors, warnings) = examined("access_keys = { A = { secret = \"0123456789012345678\" } }");
+    fn a_short_secret_and_required_signatures_without_a_key_are_warnings() {
+        let (_, errors, warnings) = examine("access_keys = { A = { secret = \"0123456789012345678\" } }");
         assert_eq!((errors.len(), warnings.len()), (0, 1), "{warnings:?}");
-        assert!(warnings[0].contains("access_keys.A: found a secret of less than 20 characters"), "{warnings:?}");
-        assert!(examined("access_keys = { A = { secret = \"01234567890123456789\" } }").2.is_empty());
-        let (_, _, warnings) = examined("management = { signatures = \"required\" }");
+        assert!(warnings[0].contains("access_keys.A: found a secret with fewer than 20 characters"), "{warnings:?}");
+        assert!(examine("access_keys = { A = { secret = \"01234567890123456789\" } }").2.is_empty());
+        let (_, _, warnings) = examine("management = { signatures = \"required\" }");
         assert!(warnings[0].contains("\"required\" without an access key"), "{warnings:?}");
     }
 }

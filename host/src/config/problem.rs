@@ -1,19 +1,19 @@
-//! What is wrong with a manifest, and where.
+//! Errors and warnings about a manifest, each with its line.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// One problem: where, what was found instead of what, and what to do.
+/// One error or warning: where it is, what was found, what was expected, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError {
-    /// As it was named by the user.
+    /// The path as the user gave it.
     pub file: PathBuf,
-    /// From 1; `None` when it is the file as a whole.
+    /// Starts at 1; `None` if the problem concerns the whole file.
     pub line: Option<u32>,
     pub problem: String,
-    /// Empty where the problem says it all.
+    /// What to do; may be empty.
     pub advice: String,
 }
 
@@ -28,7 +28,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Collects the problems of one manifest while it is read.
+/// Collects the problems of one manifest while it is parsed.
 pub struct Problems<'m> {
     file: &'m Path,
     text: &'m str,
@@ -37,32 +37,32 @@ pub struct Problems<'m> {
 }
 
 impl<'m> Problems<'m> {
-    pub fn of(file: &'m Path, text: &'m str) -> Self {
+    pub fn new(file: &'m Path, text: &'m str) -> Self {
         Self { file, text, errors: RefCell::default(), warnings: RefCell::default() }
     }
 
-    /// What keeps the manifest from being used. `at` is a span of its text.
-    pub fn error(&self, at: Range<usize>, problem: String, advice: impl Into<String>) {
-        self.errors.borrow_mut().push(self.problem(at, problem, advice.into()));
+    /// Adds a problem that makes the manifest unusable. `span` is a range of bytes of its text.
+    pub fn error(&self, span: Range<usize>, problem: String, advice: impl Into<String>) {
+        self.errors.borrow_mut().push(self.problem(span, problem, advice.into()));
     }
 
-    /// What is allowed, but is hardly meant.
-    pub fn warning(&self, at: Range<usize>, problem: String, advice: impl Into<String>) {
-        self.warnings.borrow_mut().push(self.problem(at, problem, advice.into()));
+    /// Adds a problem with something that is allowed but probably not intended.
+    pub fn warning(&self, span: Range<usize>, problem: String, advice: impl Into<String>) {
+        self.warnings.borrow_mut().push(self.problem(span, problem, advice.into()));
     }
 
-    /// The number of the line in which a span begins.
-    pub fn line(&self, at: Range<usize>) -> u32 {
-        let before = &self.text.as_bytes()[..at.start.min(self.text.len())];
+    /// Returns the number of the line in which `span` begins; the first line is 1.
+    pub fn line(&self, span: Range<usize>) -> u32 {
+        let before = &self.text.as_bytes()[..span.start.min(self.text.len())];
         u32::try_from(before.iter().filter(|byte| **byte == b'\n').count() + 1).unwrap_or(u32::MAX)
     }
 
-    /// How many errors there are so far.
-    pub fn errors(&self) -> usize {
+    /// Returns the number of errors added until now.
+    pub fn error_count(&self) -> usize {
         self.errors.borrow().len()
     }
 
-    /// The errors and the warnings, both in the order of their lines.
+    /// Returns the errors and the warnings, each sorted by line.
     pub fn finish(self) -> (Vec<ConfigError>, Vec<ConfigError>) {
         let (mut errors, mut warnings) = (self.errors.into_inner(), self.warnings.into_inner());
         errors.sort_by_key(|error| error.line);
@@ -70,7 +70,7 @@ impl<'m> Problems<'m> {
         (errors, warnings)
     }
 
-    fn problem(&self, at: Range<usize>, problem: String, advice: String) -> ConfigError {
-        ConfigError { file: self.file.to_owned(), line: Some(self.line(at)), problem, advice }
+    fn problem(&self, span: Range<usize>, problem: String, advice: String) -> ConfigError {
+        ConfigError { file: self.file.to_owned(), line: Some(self.line(span)), problem, advice }
     }
 }

@@ -1,4 +1,4 @@
-//! `profile`: whose figures stand in for what is not written, and what of the rest is beyond them.
+//! `profile`: the defaults of missing keys, and warnings about values above the quotas of API Gateway.
 
 use std::time::Duration;
 
@@ -6,29 +6,30 @@ use toml::de::DeValue;
 
 use super::section::Section;
 use super::throttle::Throttles;
-use super::value::{self, Wrong};
+use super::value::{self, InvalidValue};
 use crate::gateway::Ordering;
 use crate::limits::{
-    AWS_ACCOUNT, AWS_AUTHORIZERS_MAX, AWS_CONNECTIONS, AWS_INTEGRATIONS_MAX, AWS_ROUTES_MAX, AWS_STAGE, AWS_STAGES_MAX,
-    CONNECTION_DURATION_MAX, ConnectionLimits, EVENT_TIMEOUT, FRAME_BYTES_MAX, IDLE_TIMEOUT, MESSAGE_BYTES_MAX,
+    AWS_ACCOUNT_THROTTLE, AWS_AUTHORIZERS_MAX, AWS_CONNECTIONS_THROTTLE, AWS_INTEGRATIONS_MAX, AWS_ROUTES_MAX,
+    AWS_STAGE_THROTTLE, AWS_STAGES_MAX, CONNECTION_DURATION_MAX, ConnectionLimits, EVENT_TIMEOUT, FRAME_BYTES_MAX,
+    IDLE_TIMEOUT, MESSAGE_BYTES_MAX,
 };
 use crate::throttle::Rate;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Profile {
-    /// What serves best where nobody shares the server.
+    /// Defaults for a server that only its owner uses: no throttles.
     #[default]
     Local,
-    /// What a new API on API Gateway has.
+    /// The throttles and quotas of a new API on API Gateway.
     Aws,
 }
 
 impl Profile {
-    pub fn parse(value: &DeValue<'_>) -> Result<Self, Wrong> {
+    pub fn parse(value: &DeValue<'_>) -> Result<Self, InvalidValue> {
         match value.as_str() {
             Some("local") => Ok(Self::Local),
             Some("aws") => Ok(Self::Aws),
-            _ => Err(Wrong::new("\"local\" or \"aws\" (the throttles and quotas of API Gateway)", "")),
+            _ => Err(InvalidValue::new("\"local\" or \"aws\" (the throttles and quotas of API Gateway)", "")),
         }
     }
 
@@ -37,9 +38,9 @@ impl Profile {
         match self {
             Self::Local => Throttles::default(),
             Self::Aws => Throttles {
-                account: rate(AWS_ACCOUNT),
-                connections: rate(AWS_CONNECTIONS),
-                stage: rate(AWS_STAGE),
+                account: rate(AWS_ACCOUNT_THROTTLE),
+                connections: rate(AWS_CONNECTIONS_THROTTLE),
+                stage: rate(AWS_STAGE_THROTTLE),
                 ..Throttles::default()
             },
         }
@@ -48,7 +49,7 @@ impl Profile {
     pub fn connection(self) -> ConnectionLimits {
         match self {
             Self::Local => ConnectionLimits::default(),
-            // It sends no pings: a peer that is cut off is noticed when the connection is idle for too long.
+            // API Gateway sends no pings: it notices a lost peer by the idle timeout.
             Self::Aws => ConnectionLimits { ping_interval: None, ..ConnectionLimits::default() },
         }
     }
@@ -64,73 +65,75 @@ impl Profile {
         }
     }
 
-    /// Warns of what `[connection]` allows and API Gateway does not.
-    pub fn tell_of_connection(self, section: &Section<'_>, limits: &ConnectionLimits) {
+    /// Warns about limits in `[connection]` above the quotas of API Gateway.
+    pub fn check_connection_quotas(self, section: &Section<'_>, limits: &ConnectionLimits) {
         if self != Self::Aws {
             return;
         }
-        for (key, found, most) in [
+        for (key, found, quota) in [
             ("message_size", limits.message_bytes, MESSAGE_BYTES_MAX),
             ("frame_size", limits.frame_bytes, FRAME_BYTES_MAX),
         ] {
-            if found > most {
-                tell(section, key, &value::written_size(found), &value::written_size(most));
+            if found > quota {
+                warn(section, key, &value::format_size(found), &value::format_size(quota));
             }
         }
-        for (key, found, most) in [
+        for (key, found, quota) in [
             ("idle_timeout", limits.idle_timeout, IDLE_TIMEOUT),
             ("duration", limits.duration, CONNECTION_DURATION_MAX),
         ] {
-            if found.is_none_or(|found| found > most) {
-                tell(section, key, &found.map_or("\"none\"".to_owned(), written), &written(most));
+            if found.is_none_or(|found| found > quota) {
+                warn(section, key, &found.map_or("\"none\"".to_owned(), format_duration), &format_duration(quota));
             }
         }
     }
 
-    /// Warns of integrations that may take longer than any there, and of more than an API has there.
-    pub fn tell_of_integrations(self, section: &Section<'_>, timeout: impl Fn(&str) -> Option<Duration>) {
+    /// Warns about timeouts of integrations above API Gateway's, and about too many integrations.
+    ///
+    /// `timeout` returns the timeout of the integration with the given name.
+    pub fn check_integration_quotas(self, section: &Section<'_>, timeout: impl Fn(&str) -> Option<Duration>) {
         if self != Self::Aws {
             return;
         }
-        self.tell_of_count(section, "integrations", AWS_INTEGRATIONS_MAX);
+        self.check_count(section, "integrations", AWS_INTEGRATIONS_MAX);
         for entry in section.entries() {
             let Some(found) = timeout(entry.key).filter(|timeout| *timeout > EVENT_TIMEOUT) else { continue };
             let name = section.name_of(entry.key);
-            if let Some(section) = section.table(&name, entry.key_span, entry.value, Wrong::new("", "")) {
-                tell(&section, "timeout", &written(found), &written(EVENT_TIMEOUT));
+            if let Some(section) = section.table(&name, entry.key_span, entry.value, InvalidValue::new("", "")) {
+                warn(&section, "timeout", &format_duration(found), &format_duration(EVENT_TIMEOUT));
             }
         }
     }
 
-    pub fn tell_of_routes(self, section: &Section<'_>) {
-        self.tell_of_count(section, "routes", AWS_ROUTES_MAX);
+    pub fn check_route_quota(self, section: &Section<'_>) {
+        self.check_count(section, "routes", AWS_ROUTES_MAX);
     }
 
-    pub fn tell_of_stages(self, section: &Section<'_>) {
-        self.tell_of_count(section, "stages", AWS_STAGES_MAX);
+    pub fn check_stage_quota(self, section: &Section<'_>) {
+        self.check_count(section, "stages", AWS_STAGES_MAX);
     }
 
-    pub fn tell_of_authorizers(self, section: &Section<'_>) {
-        self.tell_of_count(section, "authorizers", AWS_AUTHORIZERS_MAX);
+    pub fn check_authorizer_quota(self, section: &Section<'_>) {
+        self.check_count(section, "authorizers", AWS_AUTHORIZERS_MAX);
     }
 
-    fn tell_of_count(self, section: &Section<'_>, name: &str, most: usize) {
+    fn check_count(self, section: &Section<'_>, name: &str, quota: usize) {
         let count = section.entries().count();
-        if self == Self::Aws && count > most {
-            let problem = format!("[{name}]: found {count}, more than the {most} of an API on API Gateway");
+        if self == Self::Aws && count > quota {
+            let problem = format!("[{name}]: found {count}, more than API Gateway's quota of {quota}");
             section.problems.warning(section.span(), problem, ADVICE);
         }
     }
 }
 
-const ADVICE: &str = "profile = \"aws\" in [api] is for what shall run there";
+const ADVICE: &str = "profile = \"aws\" in [api] is for APIs that will run on API Gateway";
 
-fn tell(section: &Section<'_>, key: &str, found: &str, most: &str) {
-    let problem = format!("{}: found {found}, more than API Gateway's {most}", section.name_of(key));
+fn warn(section: &Section<'_>, key: &str, found: &str, quota: &str) {
+    let problem = format!("{}: found {found}, more than API Gateway's {quota}", section.name_of(key));
     section.problems.warning(section.span_of(key), problem, ADVICE);
 }
 
-fn written(duration: Duration) -> String {
+fn format_duration(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 
@@ -155,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_profile_of_api_gateway_has_its_figures() {
+    fn the_aws_profile_has_the_throttles_and_quotas_of_api_gateway() {
         let config = config("[api]\nprofile = \"aws\"");
         let throttles = Throttles {
             account: rate(10_000.0, 5000),
@@ -180,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn without_it_nothing_is_throttled() {
+    fn the_local_profile_is_the_default_and_throttles_nothing() {
         for text in ["", "[api]\nprofile = \"local\""] {
             let config = config(text);
             assert_eq!((config.throttle, config.api.ordering), (Throttles::default(), Ordering::Connection));
@@ -217,8 +220,8 @@ ping_interval = "25s"
     }
 
     #[test]
-    fn what_is_beyond_api_gateway_is_warned_of_under_its_profile_alone() {
-        let beyond = r#"
+    fn limits_above_those_of_api_gateway_are_warnings_in_the_aws_profile_only() {
+        let above = r#"
 [connection]
 message_size = "256KiB"
 frame_size = "33KiB"
@@ -230,7 +233,7 @@ timeout = "30s"
 [routes]
 x = "chat"
 "#;
-        let advice = "profile = \"aws\" in [api] is for what shall run there";
+        let advice = "profile = \"aws\" in [api] is for APIs that will run on API Gateway";
         let expected = [
             "4: connection.message_size: found 256KiB, more than API Gateway's 128KiB",
             "5: connection.frame_size: found 33KiB, more than API Gateway's 32KiB",
@@ -239,34 +242,34 @@ x = "chat"
             "10: integrations.chat.timeout: found 30s, more than API Gateway's 29s",
         ];
         let expected = expected.map(|line| format!("jackfield.toml:{line}; {advice}"));
-        assert_eq!(warnings(&format!("[api]\nprofile = \"aws\"{beyond}")), expected.join("\n"));
-        assert_eq!(warnings(beyond), "");
-        let within = beyond.replace("256KiB", "128KiB").replace("33KiB", "32KiB").replace("none", "10min");
+        assert_eq!(warnings(&format!("[api]\nprofile = \"aws\"{above}")), expected.join("\n"));
+        assert_eq!(warnings(above), "");
+        let within = above.replace("256KiB", "128KiB").replace("33KiB", "32KiB").replace("none", "10min");
         let within = within.replace("3h", "2h").replace("30s", "29s");
         assert_eq!(warnings(&format!("[api]\nprofile = \"aws\"{within}")), "");
     }
 
     #[test]
-    fn so_many_authorizers_has_an_api_on_api_gateway_and_no_more() {
-        let told = |count: usize| {
+    fn more_authorizers_than_the_quota_of_api_gateway_are_a_warning() {
+        let warnings = |count: usize| {
             let authorizers: String =
                 (0..count).map(|number| format!("[authorizers.a{number}]\ntype = \"iam\"\n")).collect();
             warnings(&format!("[api]\nprofile = \"aws\"\n{authorizers}"))
         };
-        let expected = "[authorizers]: found 11, more than the 10 of an API on API Gateway";
-        assert_eq!((told(10).contains(expected), told(11).contains(expected)), (false, true));
+        let expected = "[authorizers]: found 11, more than API Gateway's quota of 10";
+        assert_eq!((warnings(10).contains(expected), warnings(11).contains(expected)), (false, true));
     }
 
     #[test]
-    fn so_many_routes_and_stages_has_an_api_on_api_gateway_and_no_more() {
+    fn more_routes_and_stages_than_the_quotas_of_api_gateway_are_a_warning() {
         let manifest = |stages: usize, routes: usize| {
             let stages = (0..stages).map(|number| format!("[stages.s{number}]\n")).collect::<String>();
             let routes = (0..routes).map(|number| format!("r{number} = \"chat\"\n")).collect::<String>();
             format!("[api]\nprofile = \"aws\"\n[integrations.chat]\ncomponent = \"x.wasm\"\n{stages}[routes]\n{routes}")
         };
         assert_eq!(warnings(&manifest(10, 300)), "");
-        let told = warnings(&manifest(11, 301));
-        assert!(told.contains("[stages]: found 11, more than the 10 of an API on API Gateway"), "{told}");
-        assert!(told.contains("[routes]: found 301, more than the 300 of an API on API Gateway"), "{told}");
+        let warnings = warnings(&manifest(11, 301));
+        assert!(warnings.contains("[stages]: found 11, more than API Gateway's quota of 10"), "{warnings}");
+        assert!(warnings.contains("[routes]: found 301, more than API Gateway's quota of 300"), "{warnings}");
     }
 }

@@ -1,15 +1,18 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::backend::Durability;
-use crate::capability::{AllowedHost, FileGrant, Scheme};
+use crate::capability::{AllowedHost, FileGrant, Grants, Scheme};
+use crate::gateway::RouteKey;
+use crate::limits::EventLimits;
 use crate::world::World;
 
 const PATH: &str = "/project/jackfield.toml";
 
-/// Uses every key.
+/// A manifest with the keys of most sections.
 const WHOLE: &str = r#"
 [api]
 id = "chat"
@@ -76,31 +79,32 @@ fn lines(errors: &[ConfigError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// Every line that is told of a manifest, errors or else warnings.
-fn told(text: &str) -> String {
+/// The errors of a manifest, or its warnings if it has no errors, one in each line.
+fn problems(text: &str) -> String {
     match Config::parse(text, Path::new("jackfield.toml")) {
         Ok(config) => lines(&config.warnings),
         Err(errors) => lines(&errors),
     }
 }
 
-/// Checks what is told of `text` in an integration that is whole but for it.
+/// Asserts the problem of an integration with the keys `text`; empty: it has none.
 #[track_caller]
-fn assert_told_of_integration(text: &str, expected: &str) {
+fn assert_integration_problem(text: &str, expected: &str) {
     let manifest = format!("[routes]\nx = \"chat\"\n[integrations.chat]\ncomponent = \"x.wasm\"\n{text}");
     let expected = if expected.is_empty() { String::new() } else { format!("jackfield.toml:5: {expected}") };
-    assert_eq!(told(&manifest), expected);
+    assert_eq!(problems(&manifest), expected);
 }
 
+/// Asserts the problem of a manifest that begins with `text`; empty: it has none.
 #[track_caller]
-fn assert_told(text: &str, expected: &str) {
-    // With a route there is no warning.
+fn assert_problem(text: &str, expected: &str) {
+    // Without a route there would be a warning.
     let manifest = format!("{text}\n[integrations.chat]\ncomponent = \"x.wasm\"\n[routes]\nx = \"chat\"");
-    assert_eq!(told(&manifest), expected);
+    assert_eq!(problems(&manifest), expected);
 }
 
 #[test]
-fn every_key_that_is_written_comes_true() {
+fn every_key_of_the_manifest_is_in_the_config() {
     let config = config(WHOLE);
     assert_eq!(config.warnings, []);
     assert_eq!(config.manifest, Path::new(PATH));
@@ -193,7 +197,7 @@ fn every_key_that_is_written_comes_true() {
 }
 
 #[test]
-fn an_empty_manifest_is_one_with_every_default() {
+fn an_empty_manifest_has_every_default() {
     let config = config("");
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:3001");
     assert_eq!(config.connection, ConnectionLimits::default());
@@ -204,24 +208,33 @@ fn an_empty_manifest_is_one_with_every_default() {
 
 fn documentation() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/manifest.md");
-    std::fs::read_to_string(path).expect("the manifest's documentation is beside the host")
+    std::fs::read_to_string(path).expect("the manifest's documentation is next to the host")
 }
 
 #[test]
-fn the_defaults_are_those_that_the_documentation_writes_out() {
+fn the_defaults_are_those_of_the_documentation() {
     let documentation = documentation();
     let (_, written) = documentation.split_once("## Every default, written out\n\n```toml\n").unwrap();
     let written = config(written.strip_suffix("```\n").unwrap());
     let component = "[integrations.handler]\ncomponent = \"handler.wasm\"\n[routes]\n\"$default\" = \"handler\"";
     let mut default = config(component);
-    // The only thing that is told of the text and not of what it means.
+    // The line and the hash depend on the text, not on its meaning.
     default.components.get_mut("handler").unwrap().component_line = written.components["handler"].component_line;
     default.content = written.content;
     assert_eq!(written, default);
 }
 
 #[test]
-fn the_documentation_has_the_keys_that_are_known_and_no_others() {
+fn the_complete_example_of_the_documentation_is_a_valid_manifest() {
+    let documentation = documentation();
+    let (_, example) = documentation.split_once("## A complete example\n\n```toml\n").unwrap();
+    let (example, _) = example.split_once("```\n").unwrap();
+    let example = config(example);
+    assert!(example.warnings.is_empty(), "{:?}", example.warnings);
+}
+
+#[test]
+fn the_documentation_has_exactly_the_known_keys() {
     let documentation = documentation();
     let sections = documentation.split("\n## ").filter(|section| section.starts_with('['));
     for section in sections {
@@ -237,58 +250,56 @@ fn the_documentation_has_the_keys_that_are_known_and_no_others() {
     }
 }
 
-/// The keys of the first table of keys.
+/// The keys in the first table of keys in `text`.
 fn keys(text: &str) -> Vec<&str> {
     let rows = text.lines().skip_while(|row| !row.starts_with("| key |")).take_while(|row| row.starts_with('|'));
     let cells = rows.filter_map(|row| row.strip_prefix("| `")?.split_once("` |")).map(|(cell, _)| cell);
     cells.flat_map(|cell| cell.split("`, `")).collect()
 }
 
+/// Asserts that the known keys of the section with this header are `keys`.
 fn check_keys(header: &str, mut keys: Vec<&str>) {
     keys.sort_unstable();
-    // An unknown key that is like no other is answered with all that are known.
-    let told = told(&format!("{header}\nqqqqqqqq = 1"));
-    let known = format!("has no key \"qqqqqqqq\"; what can stand here: {}", keys.join(", "));
-    assert!(told.lines().any(|line| line.ends_with(&known)), "{header}: {keys:?}\n{told}");
+    // The error for a key that is similar to no other lists all known keys.
+    let problems = problems(&format!("{header}\nqqqqqqqq = 1"));
+    let known = format!("has no key \"qqqqqqqq\"; the known keys are {}", keys.join(", "));
+    assert!(problems.lines().any(|line| line.ends_with(&known)), "{header}: {keys:?}\n{problems}");
 }
 
 #[test]
-fn all_problems_are_told_at_once_in_the_order_of_their_lines() {
-    let told = told(concat!(
+fn all_problems_are_reported_together_in_the_order_of_their_lines() {
+    let problems = problems(concat!(
         "[routes]\nsendmessage = \"caht\"\n\n",
         "[integrations.chat]\ntimeout = 29\n\n",
         "[server]\nlisten = \"localhost:3001\"\nport = 3001\n",
     ));
     let expected = [
-        r#"jackfield.toml:2: routes.sendmessage: found "caht", expected an integration that is there; did you mean "chat"?"#,
-        r#"jackfield.toml:4: integrations.chat: found no component, which has no default; add component = ..."#,
+        r#"jackfield.toml:2: routes.sendmessage: found "caht", expected an existing integration; did you mean "chat"?"#,
+        r#"jackfield.toml:4: integrations.chat: found no component, which is required; add component = ..."#,
         r#"jackfield.toml:5: integrations.chat.timeout: found 29, expected a duration from "50ms" to "15m"; put it in quotes, with its unit: "29s" or "29ms""#,
         r#"jackfield.toml:8: server.listen: found "localhost:3001", expected an address and a port such as "127.0.0.1:3001"; localhost is a name: write "127.0.0.1:3001""#,
         r#"jackfield.toml:9: [server] has no key "port"; write it in [server] as listen = "127.0.0.1:3001""#,
     ];
-    assert_eq!(told, expected.join("\n"));
+    assert_eq!(problems, expected.join("\n"));
 }
 
 #[test]
-fn an_unknown_key_is_refused_at_every_level_with_what_it_may_have_meant() {
-    for (text, told) in [
-        ("sever = 1", r#"1: a manifest has no key "sever"; did you mean server?"#),
-        ("listen = 1", r#"1: a manifest has no key "listen"; write it in [server] as listen = "127.0.0.1:3001""#),
-        ("[integration.x]", r#"1: a manifest has no key "integration"; did you mean integrations?"#),
+fn an_unknown_key_is_an_error_at_every_level_with_a_suggestion() {
+    for (text, expected) in [
+        ("sever = 1", r#"1: the manifest has no key "sever"; did you mean server?"#),
+        ("listen = 1", r#"1: the manifest has no key "listen"; write it in [server] as listen = "127.0.0.1:3001""#),
+        ("[integration.x]", r#"1: the manifest has no key "integration"; did you mean integrations?"#),
         (
             "[api]\nrouteSelectionExpression = 1",
-            r#"2: [api] has no key "routeSelectionExpression"; it is written route_selection_expression"#,
+            r#"2: [api] has no key "routeSelectionExpression"; write it as route_selection_expression"#,
         ),
-        ("[api]\nstage-variables = 1", r#"2: [api] has no key "stage-variables"; it is written stage_variables"#),
+        ("[api]\nstage-variables = 1", r#"2: [api] has no key "stage-variables"; write it as stage_variables"#),
         ("[connection]\nidle_timout = 1", r#"2: [connection] has no key "idle_timout"; did you mean idle_timeout?"#),
-        (
-            "[backend]\nxyz = 1",
-            r#"2: [backend] has no key "xyz"; what can stand here: durability, flush_interval, url"#,
-        ),
+        ("[backend]\nxyz = 1", r#"2: [backend] has no key "xyz"; the known keys are durability, flush_interval, url"#),
     ] {
-        assert_told(text, &format!("jackfield.toml:{told}"));
+        assert_problem(text, &format!("jackfield.toml:{expected}"));
     }
-    for (text, told) in [
+    for (text, expected) in [
         (
             "timeoutInMillis = 1",
             r#"[integrations.chat] has no key "timeoutInMillis"; write it in [integrations.NAME] as timeout = "29s", with its unit"#,
@@ -306,18 +317,18 @@ fn an_unknown_key_is_refused_at_every_level_with_what_it_may_have_meant() {
             r#"[integrations.chat.allowed_hosts[0]] has no key "privat"; did you mean private?"#,
         ),
     ] {
-        assert_told_of_integration(text, told);
+        assert_integration_problem(text, expected);
     }
     let routes =
         "[integrations.chat]\ncomponent = \"x\"\n[routes]\nx = { integration = \"chat\", routeResponse = true }";
     assert_eq!(
-        told(routes),
-        r#"jackfield.toml:4: [routes.x] has no key "routeResponse"; it is written route_response"#
+        problems(routes),
+        r#"jackfield.toml:4: [routes.x] has no key "routeResponse"; write it as route_response"#
     );
 }
 
 #[test]
-fn a_duration_has_a_unit_and_its_bounds() {
+fn a_duration_has_a_unit_and_is_within_its_range() {
     let expected = r#"expected a duration from "10ms" to "30days" or "none""#;
     for (value, found, advice) in [
         ("600", "600", r#"; put it in quotes, with its unit: "600s" or "600ms""#),
@@ -329,22 +340,23 @@ fn a_duration_has_a_unit_and_its_bounds() {
         ("1.5", "1.5", ""),
         ("[]", "a list", ""),
     ] {
-        let told = format!("jackfield.toml:2: connection.idle_timeout: found {found}, {expected}{advice}");
-        assert_told(&format!("[connection]\nidle_timeout = {value}"), &told);
+        let expected = format!("jackfield.toml:2: connection.idle_timeout: found {found}, {expected}{advice}");
+        assert_problem(&format!("[connection]\nidle_timeout = {value}"), &expected);
     }
     for value in ["10ms", "30days", "none"] {
-        assert_told(&format!("[connection]\nidle_timeout = \"{value}\""), "");
+        assert_problem(&format!("[connection]\nidle_timeout = \"{value}\""), "");
     }
     for (value, good) in [("49ms", false), ("50ms", true), ("15min", true), ("15min 1ms", false)] {
-        let told = format!(r#"integrations.chat.timeout: found "{value}", expected a duration from "50ms" to "15m""#);
-        assert_told_of_integration(&format!("timeout = \"{value}\""), if good { "" } else { &told });
+        let expected =
+            format!(r#"integrations.chat.timeout: found "{value}", expected a duration from "50ms" to "15m""#);
+        assert_integration_problem(&format!("timeout = \"{value}\""), if good { "" } else { &expected });
     }
-    let lifted = r#"integrations.chat.timeout: found "none", expected a duration from "50ms" to "15m"; this limit cannot be lifted"#;
-    assert_told_of_integration("timeout = \"none\"", lifted);
+    let without_limit = r#"integrations.chat.timeout: found "none", expected a duration from "50ms" to "15m"; this limit cannot be disabled"#;
+    assert_integration_problem("timeout = \"none\"", without_limit);
 }
 
 #[test]
-fn a_size_has_a_unit_and_its_bounds() {
+fn a_size_has_a_unit_and_is_within_its_range() {
     let expected = r#"expected a size from "64KiB" to "4GiB", in B, KiB, MiB or GiB"#;
     for (value, advice) in [
         ("67108864", r#"; write "64MiB""#),
@@ -359,42 +371,49 @@ fn a_size_has_a_unit_and_its_bounds() {
         ("\"GiB\"", ""),
         ("\"-1GiB\"", ""),
     ] {
-        let told = format!("integrations.chat.memory: found {value}, {expected}{advice}");
-        assert_told_of_integration(&format!("memory = {value}"), &told);
+        let expected = format!("integrations.chat.memory: found {value}, {expected}{advice}");
+        assert_integration_problem(&format!("memory = {value}"), &expected);
     }
     for value in ["65536B", "64KiB", "4GiB", "4096MiB"] {
-        assert_told_of_integration(&format!("memory = \"{value}\""), "");
+        assert_integration_problem(&format!("memory = \"{value}\""), "");
     }
 }
 
 #[test]
-fn a_count_is_a_number_within_bounds() {
+fn a_count_is_a_number_within_its_range() {
     for (value, good) in
         [("0", false), ("1", true), ("1_000_000", true), ("1000001", false), ("-1", false), ("\"5\"", false)]
     {
-        let told =
+        let expected =
             format!("jackfield.toml:2: server.connections_max: found {}, expected a number from 1 to 1000000", value);
-        assert_told(&format!("[server]\nconnections_max = {value}"), if good { "" } else { &told });
+        assert_problem(&format!("[server]\nconnections_max = {value}"), if good { "" } else { &expected });
     }
 }
 
 #[test]
-fn sizes_that_do_not_fit_each_other_are_told() {
-    assert_told(
+fn sizes_that_contradict_each_other_are_errors() {
+    assert_problem(
         "[connection]\nframe_size = \"129KiB\"",
-        "jackfield.toml:2: connection.frame_size: found 129KiB, expected at most message_size, 128KiB; lower it, or raise message_size",
+        "jackfield.toml:2: connection.frame_size: found 129KiB, expected at most message_size (128KiB); lower it, or \
+         raise message_size",
     );
-    assert_told(
+    assert_problem(
         "[connection]\nmessage_size = \"2MiB\"\noutbox_size = \"1MiB\"",
-        "jackfield.toml:3: connection.outbox_size: found 1MiB, expected at least message_size, 2MiB; raise it: no such message could be sent",
+        "jackfield.toml:3: connection.outbox_size: found 1MiB, expected at least message_size (2MiB); raise it, \
+         because the largest message would not fit",
     );
     for (message, expected) in [("", 128 * 1024), ("message_size = \"2MiB\"", 2 * 1024 * 1024)] {
-        let lifted = config(&format!("[connection]\nframe_size = \"none\"\n{message}")).connection;
-        assert_eq!((lifted.frame_bytes, lifted.message_bytes), (expected, expected), "a frame of a whole message");
+        let without_limit = config(&format!("[connection]\nframe_size = \"none\"\n{message}")).connection;
+        assert_eq!(
+            (without_limit.frame_bytes, without_limit.message_bytes),
+            (expected, expected),
+            "a frame of a whole message"
+        );
     }
-    assert_told(
+    assert_problem(
         "[connection]\nmessage_size = \"none\"",
-        "jackfield.toml:2: connection.message_size: found \"none\", expected a size from \"1B\" to \"16MiB\", in B, KiB, MiB or GiB; this limit cannot be lifted",
+        "jackfield.toml:2: connection.message_size: found \"none\", expected a size from \"1B\" to \"16MiB\", in B, \
+         KiB, MiB or GiB; this limit cannot be disabled",
     );
     let small = config("[connection]\nmessage_size = \"1KiB\"").connection;
     assert_eq!((small.frame_bytes, small.outbox_bytes), (1024, 1024 * 1024));
@@ -403,11 +422,11 @@ fn sizes_that_do_not_fit_each_other_are_told() {
 }
 
 #[test]
-fn a_bad_expression_is_told_with_its_place() {
-    assert_told(
+fn an_error_in_an_expression_has_the_position_of_the_character() {
+    assert_problem(
         "[api]\nroute_selection_expression = '$request.body..action'",
         "jackfield.toml:2: api.route_selection_expression: found .. (a search at every depth) at character 14, \
-         expected a step that names one place: .name, ['name'] or [0]",
+         expected a step to a single value: .name, ['name'] or [0]",
     );
     assert_eq!(
         config("[api]\nroute_selection_expression = '\\$default'").api.route_selection_expression.as_str(),
@@ -416,45 +435,46 @@ fn a_bad_expression_is_told_with_its_place() {
 }
 
 #[test]
-fn a_stage_is_a_part_of_a_path() {
+fn the_name_of_a_stage_is_valid_in_a_path() {
     for (stage, good) in
         [("a".repeat(128), true), ("a".repeat(129), false), ("v1_x-Y".to_owned(), true), (String::new(), false)]
     {
-        assert_eq!(told(&format!("[api]\nstage = \"{stage}\"")).contains("api.stage"), !good, "{stage}");
+        assert_eq!(problems(&format!("[api]\nstage = \"{stage}\"")).contains("api.stage"), !good, "{stage}");
     }
-    let told_of = "jackfield.toml:2: api.stage: found \"a/b\", expected 1 to 128 characters of A-Z a-z 0-9 _ -";
-    assert_told("[api]\nstage = \"a/b\"", told_of);
+    let expected = "jackfield.toml:2: api.stage: found \"a/b\", expected 1 to 128 characters of A-Z a-z 0-9 _ -";
+    assert_problem("[api]\nstage = \"a/b\"", expected);
 }
 
 #[test]
-fn an_address_that_is_not_one_is_told_how_to_become_one() {
+fn an_invalid_address_is_an_error_with_what_to_write() {
     for (value, advice) in [
         ("\"localhost:80\"", r#"; localhost is a name: write "127.0.0.1:80""#),
-        ("\":80\"", r#"; every address of this machine is "0.0.0.0:80""#),
-        ("\"example.com:80\"", "; names are not looked up here"),
+        ("\":80\"", r#"; for all addresses of this machine write "0.0.0.0:80""#),
+        ("\"example.com:80\"", "; host names are not resolved here: write an IP address"),
         ("\"127.0.0.1\"", "; add the port"),
         ("\"127.0.0.1:65536\"", ""),
-        ("80", r#"; with that port: "127.0.0.1:80""#),
+        ("80", r#"; write "127.0.0.1:80""#),
     ] {
         let expected = "expected an address and a port such as \"127.0.0.1:3001\"";
-        let told = format!("jackfield.toml:2: server.listen: found {value}, {expected}{advice}");
-        assert_told(&format!("[server]\nlisten = {value}"), &told);
+        let expected = format!("jackfield.toml:2: server.listen: found {value}, {expected}{advice}");
+        assert_problem(&format!("[server]\nlisten = {value}"), &expected);
     }
-    assert_told(
+    assert_problem(
         "[server]\nmetrics = \"127.0.0.1:3001\"",
-        "jackfield.toml:2: server.metrics: found 127.0.0.1:3001, expected another address than that of listen; take another port",
+        "jackfield.toml:2: server.metrics: found 127.0.0.1:3001, expected an address other than listen; use another \
+         port",
     );
-    let told = r#"integrations.chat.sockets[0]: found "127.0.0.1:0", expected a port from 1 to 65535"#;
-    assert_told_of_integration("sockets = [\"127.0.0.1:0\"]", told);
+    let expected = r#"integrations.chat.sockets[0]: found "127.0.0.1:0", expected a port from 1 to 65535"#;
+    assert_integration_problem("sockets = [\"127.0.0.1:0\"]", expected);
 }
 
 #[test]
 fn an_allowed_host_is_a_scheme_a_host_and_a_port() {
-    let every = "not every host can be granted: write one entry for each";
-    let scheme = "it begins with https:// or http://";
-    let behind = "leave out what follows the host: it is granted whole";
+    let every = "there is no grant for all hosts: write one entry for each";
+    let scheme = "it must begin with https:// or http://";
+    let after_host = "remove everything after the host: a grant covers the whole host";
     let address = "write an address in full, as in \"http://127.0.0.1:8080\"";
-    let star = "a * stands for every name below another: \"https://*.example.com\"";
+    let star = "a * matches every subdomain: \"https://*.example.com\"";
     let port = "a port is a number from 1 to 65535";
     for (url, advice) in [
         ("*", every),
@@ -463,11 +483,11 @@ fn an_allowed_host_is_a_scheme_a_host_and_a_port() {
         ("api.example.com", scheme),
         ("HTTPS://example.com", scheme),
         ("ws://example.com", scheme),
-        ("https://example.com/path", behind),
-        ("https://example.com?x", behind),
-        ("https://example.com//", behind),
-        ("https://example.com#x", behind),
-        ("https://me@example.com", "leave out the user"),
+        ("https://example.com/path", after_host),
+        ("https://example.com?x", after_host),
+        ("https://example.com//", after_host),
+        ("https://example.com#x", after_host),
+        ("https://me@example.com", "remove the user"),
         ("https://127.1", address),
         ("https://2130706433", address),
         ("https://0x7f000001", address),
@@ -479,21 +499,18 @@ fn an_allowed_host_is_a_scheme_a_host_and_a_port() {
         ("https://example.com:", port),
         (
             "http://localhost:8080",
-            "localhost is private: name its address, 127.0.0.1, or write { url = ..., private = true }",
+            "localhost is private: write its address 127.0.0.1, or { url = ..., private = true }",
         ),
-        (
-            "http://app.localhost",
-            "localhost is private: name its address, 127.0.0.1, or write { url = ..., private = true }",
-        ),
+        ("http://app.localhost", "localhost is private: write its address 127.0.0.1, or { url = ..., private = true }"),
         ("https://", ""),
         ("https://example..com", ""),
         ("https://exämple.com", ""),
         ("https://[::1", ""),
     ] {
         let name = "integrations.chat.allowed_hosts[0]";
-        let told = format!("{name}: found {url:?}, expected a URL such as \"https://api.example.com\"");
+        let expected = format!("{name}: found {url:?}, expected a URL such as \"https://api.example.com\"");
         let advice = if advice.is_empty() { String::new() } else { format!("; {advice}") };
-        assert_told_of_integration(&format!("allowed_hosts = [{url:?}]"), &format!("{told}{advice}"));
+        assert_integration_problem(&format!("allowed_hosts = [{url:?}]"), &format!("{expected}{advice}"));
     }
     for (url, host, port, private) in [
         ("\"https://a.example.com\"", "a.example.com", 443, false),
@@ -511,185 +528,189 @@ fn an_allowed_host_is_a_scheme_a_host_and_a_port() {
 }
 
 #[test]
-fn a_grant_that_is_not_one_is_told_what_to_write_instead() {
+fn an_invalid_grant_is_an_error_with_what_to_write_instead() {
     for (grant, advice) in [
         ("connection", "; did you mean \"connections\"?"),
         ("connection_store", "; did you mean \"connection-store\"?"),
-        ("logging", "; leave it out: every component has it"),
+        ("logging", "; remove it: every component has it"),
         ("keyvalue", "; name the buckets instead: buckets = [\"NAME\"]"),
         ("http", "; name the hosts instead: allowed_hosts = [\"https://api.example.com\"]"),
         ("everything", ""),
     ] {
         let expected = "expected \"connections\" or \"connection-store\"";
-        let told = format!("integrations.chat.grants[0]: found {grant:?}, {expected}{advice}");
-        assert_told_of_integration(&format!("grants = [{grant:?}]"), &told);
+        let expected = format!("integrations.chat.grants[0]: found {grant:?}, {expected}{advice}");
+        assert_integration_problem(&format!("grants = [{grant:?}]"), &expected);
     }
-    let told = "integrations.chat.grants: found \"connections\", expected a list; write grants = [...]";
-    assert_told_of_integration("grants = \"connections\"", told);
+    let expected = "integrations.chat.grants: found \"connections\", expected a list; write grants = [...]";
+    assert_integration_problem("grants = \"connections\"", expected);
 }
 
 #[test]
 fn a_guest_sees_a_folder_at_an_absolute_path_of_its_own() {
     let expected = "expected an absolute path such as \"/data\", without . and ..";
     for guest in ["data", "", "/a/../b", "/./a", "//", "/a//b"] {
-        let told = format!("integrations.chat.files[0].guest: found {guest:?}, {expected}");
-        assert_told_of_integration(&format!("files = [{{ host = \"x\", guest = {guest:?} }}]"), &told);
+        let expected = format!("integrations.chat.files[0].guest: found {guest:?}, {expected}");
+        assert_integration_problem(&format!("files = [{{ host = \"x\", guest = {guest:?} }}]"), &expected);
     }
-    assert_told_of_integration(
+    assert_integration_problem(
         r#"files = [{ host = "x", guest = "/a" }, { host = "y", guest = "/a/" }]"#,
-        "integrations.chat.files[1]: found \"/a\" a second time, expected a guest path of its own",
+        "integrations.chat.files[1]: found \"/a\" a second time, expected a guest path that no other entry has",
     );
-    assert_told_of_integration(
+    assert_integration_problem(
         r#"files = [{ guest = "/a" }]"#,
-        "integrations.chat.files[0]: found no host, which has no default; add host = ...",
+        "integrations.chat.files[0]: found no host, which is required; add host = ...",
     );
-    assert_told_of_integration(
+    assert_integration_problem(
         r#"files = ["data"]"#,
         "integrations.chat.files[0]: found \"data\", expected { host = \"data\", guest = \"/data\" }",
     );
 }
 
 #[test]
-fn a_value_of_config_or_environment_is_a_text() {
-    let told = "integrations.chat.config.max: found 5, expected a text; put it in quotes: \"5\"";
-    assert_told_of_integration("config = { max = 5 }", told);
-    let told = "integrations.chat.env: found the name \"A=B\", expected a name without = in it";
-    assert_told_of_integration("env = { \"A=B\" = \"c\" }", told);
+fn a_value_of_config_or_environment_is_a_string() {
+    let expected = "integrations.chat.config.max: found 5, expected a string; put it in quotes: \"5\"";
+    assert_integration_problem("config = { max = 5 }", expected);
+    let expected = "integrations.chat.env: found the name \"A=B\", expected a name without =";
+    assert_integration_problem("env = { \"A=B\" = \"c\" }", expected);
 }
 
 #[test]
 fn the_backend_is_a_folder_of_sled() {
     for (url, advice) in [
-        ("redis://127.0.0.1:6379", "; Redis is not there yet"),
-        ("sled://data", "; leave out the slashes: \"sled:data\""),
+        ("redis://127.0.0.1:6379", "; Redis is not supported yet"),
+        ("sled://data", "; remove the slashes: \"sled:data\""),
         ("data", "; for a folder write \"sled:data\""),
         ("sled:", ""),
         ("postgres:x", ""),
     ] {
-        let told = format!("jackfield.toml:2: backend.url: found {url:?}, expected \"sled:FOLDER\"{advice}");
-        assert_told(&format!("[backend]\nurl = {url:?}"), &told);
+        let expected = format!("jackfield.toml:2: backend.url: found {url:?}, expected \"sled:FOLDER\"{advice}");
+        assert_problem(&format!("[backend]\nurl = {url:?}"), &expected);
     }
-    assert_told(
+    assert_problem(
         "[backend]\ndurability = \"never\"",
         "jackfield.toml:2: backend.durability: found \"never\", \
-         expected \"always\" (flush, then answer) or \"interval\" (answer, flush at flush_interval)",
+         expected \"always\" (flush before a write returns) or \"interval\" (flush once per flush_interval)",
     );
-    assert_told(
+    assert_problem(
         "[backend]\ndurability = \"always\"\nflush_interval = \"1s\"",
-        "jackfield.toml:3: backend.flush_interval: found beside durability = \"always\", \
-         which flushes before each answer; leave one of the two out",
+        "jackfield.toml:3: backend.flush_interval: found together with durability = \"always\", \
+         which flushes every write; remove one of the two",
     );
 }
 
 #[test]
 fn a_route_has_a_key_and_an_integration() {
-    for (route, told) in [
+    for (route, expected) in [
         (
             "\"$conect\" = \"chat\"",
-            "routes: found the name \"$conect\", expected $connect, $disconnect, $default, or a key that does not begin with $ and is not empty; did you mean $connect?",
+            "routes: found the name \"$conect\", expected $connect, $disconnect, $default, or a key that does not \
+             begin with $ and is not empty; did you mean $connect?",
         ),
         (
             "a.b = \"chat\"",
-            "routes.a: found a table of routes, expected an integration; a route key with a dot stands in quotes: \"a.b\"",
+            "routes.a: found a table of routes, expected an integration; a route key with a dot needs quotes: \"a.b\"",
         ),
-        ("x = \"other\"", "routes.x: found \"other\", expected an integration that is there; add [integrations.other]"),
+        ("x = \"other\"", "routes.x: found \"other\", expected an existing integration; add [integrations.other]"),
         (
             "x = 5",
-            "routes.x: found 5, expected the name of an integration, or { integration = \"NAME\", route_response = true }",
+            "routes.x: found 5, expected the name of an integration, or { integration = \"NAME\", route_response = \
+             true }",
         ),
-        (
-            "x = { route_response = true }",
-            "routes.x: found no integration, which has no default; add integration = ...",
-        ),
-        ("x = {}", "routes.x: found no integration, which has no default; add integration = ..."),
+        ("x = { route_response = true }", "routes.x: found no integration, which is required; add integration = ..."),
+        ("x = {}", "routes.x: found no integration, which is required; add integration = ..."),
         (
             "\"$connect\" = { integration = \"chat\", route_response = true }",
-            "routes.$connect: found route_response = true, which only a message can have; leave it out",
+            "routes.$connect: found route_response = true, which only applies to messages; remove it",
         ),
     ] {
         let text = format!("[integrations.chat]\ncomponent = \"x.wasm\"\n[routes]\n{route}\ny = \"chat\"");
-        assert_eq!(self::told(&text), format!("jackfield.toml:4: {told}"));
+        assert_eq!(problems(&text), format!("jackfield.toml:4: {expected}"));
     }
 }
 
 #[test]
-fn a_broken_integration_is_no_reason_to_refuse_its_routes() {
-    let told = told("[integrations]\nchat = 5\n[routes]\nx = \"chat\"");
+fn routes_to_an_invalid_integration_are_no_errors() {
+    let problems = problems("[integrations]\nchat = 5\n[routes]\nx = \"chat\"");
     let advice = "write [integrations.chat] on a line of its own, and below it component = \"FILE.wasm\"";
-    assert_eq!(told, format!("jackfield.toml:2: integrations.chat: found 5, expected a table; {advice}"));
+    assert_eq!(problems, format!("jackfield.toml:2: integrations.chat: found 5, expected a table; {advice}"));
 }
 
 #[test]
-fn what_is_hardly_meant_is_a_warning() {
-    let no_route = "jackfield.toml:1: found no route, so every message is answered with Forbidden; \
+fn something_that_is_probably_not_intended_is_a_warning() {
+    let no_route = "jackfield.toml:1: found no routes, so every message gets the error Forbidden; \
                     add [routes], and below it \"$default\" = \"INTEGRATION\"";
-    assert_eq!(told(""), no_route);
+    assert_eq!(problems(""), no_route);
     assert_eq!(
-        told("[routes]\nx = \"a\"\n[integrations]\na.component = \"a\"\nb.component = \"b\""),
-        "jackfield.toml:5: [integrations.b]: found no route that uses it; add one to [routes], such as \"$default\" = \"b\"",
+        problems("[routes]\nx = \"a\"\n[integrations]\na.component = \"a\"\nb.component = \"b\""),
+        "jackfield.toml:5: [integrations.b]: found no route that uses it; add one to [routes], such as \"$default\" \
+         = \"b\"",
     );
-    assert_told_of_integration(
+    assert_integration_problem(
         "build = \"make\"",
         "integrations.chat.build: found without watch, so `jackfield dev` never builds; add watch = [\"src\"]",
     );
-    assert_told_of_integration(
+    assert_integration_problem(
         "watch = [\"src\"]",
-        "integrations.chat.watch: found without build, so `jackfield dev` never builds; add build = \"cargo build --release\"",
+        "integrations.chat.watch: found without build, so `jackfield dev` never builds; add build = \"cargo build \
+         --release\"",
     );
-    assert_told_of_integration(
+    assert_integration_problem(
         "cpu_time = \"30s\"",
-        "integrations.chat.cpu_time: found 30s, more than timeout, 29s; the timeout comes first",
+        "integrations.chat.cpu_time: found 30s, more than timeout (29s); lower it, or raise timeout, which ends the \
+         event first",
     );
 }
 
 #[test]
-fn broken_toml_is_told_with_its_line() {
-    for (text, told) in [
+fn a_toml_syntax_error_has_its_line() {
+    for (text, expected) in [
         (
             "[routes]\n$default = \"x\"",
-            "2: invalid unquoted key, expected letters, numbers, `-`, `_`; a key with a $ stands in quotes: \"$default\" = ...",
+            "2: invalid unquoted key, expected letters, numbers, `-`, `_`; a key with a $ needs quotes: \"$default\" \
+             = ...",
         ),
         (
             "[api]\nroute_selection_expression = \"\\$default\"",
-            "2: missing escaped value, expected `b`, `e`, `f`, `n`, `r`, `\\`, `\"`, `x`, `u`, `U`; between double quotes a backslash is written \\\\; between single quotes it is itself: '\\$'",
+            "2: missing escaped value, expected `b`, `e`, `f`, `n`, `r`, `\\`, `\"`, `x`, `u`, `U`; in double quotes \
+             write \\\\ for a backslash, or use single quotes: '\\$'",
         ),
         ("[api]\nid = \"a\"\nid = \"b\"", "3: duplicate key"),
         ("[api", "1: unclosed table, expected `]`"),
     ] {
-        assert_eq!(self::told(text), format!("jackfield.toml:{told}"));
+        assert_eq!(problems(text), format!("jackfield.toml:{expected}"));
     }
 }
 
 #[test]
-fn a_manifest_that_cannot_be_read_is_told_by_its_name() {
+fn a_manifest_that_cannot_be_read_is_an_error_with_its_path() {
     let folder = std::env::temp_dir().join(format!("jackfield-config-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join(MANIFEST_NAME);
-    let told = || lines(&Config::load(&path).unwrap_err()).replace(&format!("{}:", path.display()), "manifest:");
+    let problems = || lines(&Config::load(&path).unwrap_err()).replace(&format!("{}:", path.display()), "manifest:");
 
     assert_eq!(
-        told(),
-        "manifest: the manifest is not there; \
-         name one that is, or make a folder with one that works: jackfield new rust NAME",
+        problems(),
+        "manifest: the manifest does not exist; \
+         give the path of an existing one, or create a project: jackfield new rust NAME",
     );
-    let of_folder = Config::load(&folder).unwrap_err().remove(0);
-    assert_eq!(of_folder.problem, "cannot read the manifest: Is a directory (os error 21)");
-    assert_eq!(of_folder.advice, format!("name the manifest in it: {}", path.display()));
+    let folder_error = Config::load(&folder).unwrap_err().remove(0);
+    assert_eq!(folder_error.problem, "cannot read the manifest: Is a directory (os error 21)");
+    assert_eq!(folder_error.advice, format!("give the path of the manifest in it: {}", path.display()));
     std::fs::write(&path, b"# \xff").unwrap();
-    assert_eq!(told(), "manifest: found bytes that are not UTF-8, expected a manifest");
+    assert_eq!(problems(), "manifest: found bytes that are not UTF-8, expected a manifest");
     std::fs::write(&path, "#".repeat(1024 * 1024 + 1)).unwrap();
-    assert_eq!(told(), "manifest: found more than 1048576 bytes, expected a manifest");
+    assert_eq!(problems(), "manifest: found more than 1048576 bytes, expected a manifest");
     std::fs::write(&path, "#".repeat(1024 * 1024)).unwrap();
     assert_eq!(Config::load(&path).unwrap().folder, folder);
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
-/// A change to a manifest, as a slip of the pen or of a program makes it.
+/// A change to a manifest, as a typing mistake or a faulty program makes it.
 #[derive(Clone, Debug)]
 enum Change {
     Delete(prop::sample::Index, usize),
     Insert(prop::sample::Index, String),
-    /// Puts another value behind the `=` of a line.
+    /// Replaces the value after the `=` of a line.
     Value(prop::sample::Index, String),
     Swap(prop::sample::Index, prop::sample::Index),
 }
@@ -753,9 +774,9 @@ fn changed(text: &str, change: &Change) -> String {
 
 proptest! {
     #[test]
-    fn a_changed_manifest_is_taken_or_each_problem_has_a_line(changes in prop::collection::vec(change(), 1..4)) {
+    fn a_changed_manifest_is_accepted_or_each_problem_has_a_line(changes in prop::collection::vec(change(), 1..4)) {
         let text = changes.iter().fold(WHOLE.to_owned(), |text, change| changed(&text, change));
-        let told = match Config::parse(&text, Path::new(PATH)) {
+        let problems = match Config::parse(&text, Path::new(PATH)) {
             Ok(config) => config.warnings,
             Err(errors) => {
                 prop_assert!(!errors.is_empty());
@@ -763,49 +784,56 @@ proptest! {
             }
         };
         let lines = text.split('\n').count();
-        for problem in told {
+        for problem in problems {
             prop_assert!(problem.line.is_some_and(|line| (1..=lines).contains(&(line as usize))), "{problem}");
             prop_assert!(!problem.problem.is_empty() && !problem.problem.contains('\n'), "{problem}");
         }
     }
 
     #[test]
-    fn any_text_is_taken_or_refused(text in r#"([\[\]{}="'.,\n$ ]|api|routes|integrations|url|\PC){0,40}"#) {
+    fn any_text_is_accepted_or_rejected_without_a_panic(text in r#"([\[\]{}="'.,\n$ ]|api|routes|integrations|url|\PC){0,40}"#) {
         let _ = Config::parse(&text, Path::new(PATH));
     }
 }
 
 #[test]
-fn stages_have_their_own_variables_and_what_differs_from_the_routes() {
+fn stages_have_their_own_variables_and_can_override_routes() {
     let config = config(
         "[integrations.a]\ncomponent = \"a.wasm\"\n[integrations.b]\ncomponent = \"b.wasm\"\n\
          [routes]\nx = \"a\"\n\"$default\" = \"a\"\n\
          [stages.dev]\n[stages.prod]\nvariables = { table = \"users\" }\nbase_path = \"chat/v1\"\nroutes.x = \"b\"\n",
     );
-    let of = |stage: &str, key: &str| config.stages[stage].routes[&RouteKey::parse(key).unwrap()].integration.clone();
+    let target =
+        |stage: &str, key: &str| config.stages[stage].routes[&RouteKey::parse(key).unwrap()].integration.clone();
     assert_eq!(config.stages.keys().collect::<Vec<_>>(), ["dev", "prod"]);
-    assert_eq!([of("dev", "x"), of("prod", "x"), of("prod", "$default")], ["a", "b", "a"]);
+    assert_eq!([target("dev", "x"), target("prod", "x"), target("prod", "$default")], ["a", "b", "a"]);
     assert_eq!(config.stages["prod"].variables["table"], "users");
     assert_eq!(config.stages["prod"].base_path.as_deref(), Some("chat/v1"));
     assert_eq!(config.warnings, []);
 }
 
 #[test]
-fn what_cannot_be_a_stage_is_told() {
-    assert_told(
+fn an_invalid_stage_is_an_error() {
+    assert_problem(
         "[api]\nstage = \"x\"\n[stages.dev]",
-        "jackfield.toml:2: api.stage: found beside [stages], which has all stages; \
-         write it into a section of its own: [stages.NAME]",
+        "jackfield.toml:2: api.stage: found together with [stages], which has all stages; \
+         move it to the section of a stage: [stages.NAME]",
     );
     for path in ["/chat", "chat/", "a//b", "@connections", "a b"] {
-        let told = told(&format!("[stages.dev]\nbase_path = {path:?}"));
+        let problems = problems(&format!("[stages.dev]\nbase_path = {path:?}"));
         assert!(
-            told.starts_with(&format!("jackfield.toml:2: stages.dev.base_path: found {path:?}, expected")),
-            "{told}"
+            problems.starts_with(&format!("jackfield.toml:2: stages.dev.base_path: found {path:?}, expected")),
+            "{problems}"
         );
     }
-    let told =
-        told("[stages.dev]\nbase_path = \"x\"\n[stages.prod]\nbase_path = \"x\"\n[stages.y]\nbase_path = \"dev\"");
-    assert!(told.contains("stages.prod.base_path: found \"x\", which [stages.dev] has; give each"), "{told}");
-    assert!(told.contains("stages.y.base_path: found \"dev\", the name of another stage; take another path"), "{told}");
+    let problems =
+        problems("[stages.dev]\nbase_path = \"x\"\n[stages.prod]\nbase_path = \"x\"\n[stages.y]\nbase_path = \"dev\"");
+    assert!(
+        problems.contains("stages.prod.base_path: found \"x\", which [stages.dev] already has; give each"),
+        "{problems}"
+    );
+    assert!(
+        problems.contains("stages.y.base_path: found \"dev\", the name of another stage; use another path"),
+        "{problems}"
+    );
 }

@@ -1,29 +1,29 @@
-//! Rates: `[throttle]`, and `throttle` wherever else it may stand.
+//! `[throttle]`, and the `throttle` of stages, routes and API keys.
 
 use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
 
 use super::section::{Entry, Section};
-use super::value::{self, Wrong};
+use super::value::{self, InvalidValue};
 use crate::throttle::Rate;
 
-/// One in a quarter of an hour, to one in a microsecond.
+/// From one event in 1,000 seconds to one in a microsecond.
 const RATES: RangeInclusive<f64> = 0.001..=1_000_000.0;
 const BURSTS: RangeInclusive<usize> = 1..=1_000_000;
 
-/// `[throttle]`. `None` is a limit that is lifted.
+/// The rates of `[throttle]`; `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Throttles {
     pub account: Option<Rate>,
     pub connections: Option<Rate>,
     pub connection: Option<Rate>,
     pub source: Option<Rate>,
-    /// Of each stage that has none of its own.
+    /// Applies to each stage without a throttle of its own.
     pub stage: Option<Rate>,
 }
 
-/// What is not written is as in `default`.
+/// Reads `[throttle]`; a missing key has the rate of `default`.
 pub fn throttles(mut section: Section<'_>, default: Throttles) -> Throttles {
     let throttles = Throttles {
         account: rate(&mut section, "account").unwrap_or(default.account),
@@ -36,27 +36,28 @@ pub fn throttles(mut section: Section<'_>, default: Throttles) -> Throttles {
     throttles
 }
 
-/// `{ rate = 100, burst = 50 }`, or `"none"` for a limit that is lifted. `None` if nothing is written,
-/// or something wrong.
+/// Reads `{ rate = 100, burst = 50 }`, or `"none"` for no limit, which is `Some(None)`.
+///
+/// Returns `None` if `key` is missing, or if its value is invalid, which is reported.
 pub fn rate(section: &mut Section<'_>, key: &'static str) -> Option<Option<Rate>> {
     let Entry { key_span, value, .. } = section.entry(key)?;
     let name = section.name_of(key);
     if value.get_ref().as_str() == Some("none") {
         return Some(None);
     }
-    let wrong = Wrong::new("{ rate = 100, burst = 50 } or \"none\"", "");
-    let mut table = section.table(&name, key_span, value, wrong)?;
-    let per_second = table.read_needed("rate", per_second);
+    let invalid = InvalidValue::new("{ rate = 100, burst = 50 } or \"none\"", "");
+    let mut table = section.table(&name, key_span, value, invalid)?;
+    let per_second = table.read_required("rate", per_second);
     let burst = table.read("burst", value::count(BURSTS));
-    let wrong_burst = burst.is_none() && table.is_written("burst");
+    let is_burst_invalid = burst.is_none() && table.contains("burst");
     table.finish();
-    let per_second = per_second.filter(|_| !wrong_burst)?;
-    // A second's worth, where nothing is said.
+    let per_second = per_second.filter(|_| !is_burst_invalid)?;
+    // The default burst is what the rate allows in one second.
     let burst = burst.unwrap_or((per_second.ceil() as usize).max(1));
     Rate::new(per_second, u32::try_from(burst).ok()?).map(Some)
 }
 
-fn per_second(value: &DeValue<'_>) -> Result<f64, Wrong> {
+fn per_second(value: &DeValue<'_>) -> Result<f64, InvalidValue> {
     let number = match value {
         DeValue::Integer(number) => {
             i64::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number as f64)
@@ -65,11 +66,11 @@ fn per_second(value: &DeValue<'_>) -> Result<f64, Wrong> {
         _ => None,
     };
     let advice = match number {
-        Some(0.0) => "nothing would pass: for no limit write \"none\", and a route that nobody may use leave out",
+        Some(0.0) => "it would allow nothing: write \"none\" for no limit, or remove the route",
         _ => "",
     };
-    let wrong = || Wrong::new(format!("a number a second from {} to {}", RATES.start(), RATES.end()), advice);
-    number.filter(|number| RATES.contains(number)).ok_or_else(wrong)
+    let invalid = || InvalidValue::new(format!("a rate per second from {} to {}", RATES.start(), RATES.end()), advice);
+    number.filter(|number| RATES.contains(number)).ok_or_else(invalid)
 }
 
 #[cfg(test)]
@@ -87,7 +88,7 @@ mod tests {
     }
 
     fn config(text: &str) -> Config {
-        parse(text).unwrap_or_else(|told| panic!("{told}"))
+        parse(text).unwrap_or_else(|errors| panic!("{errors}"))
     }
 
     fn rate(per_second: f64, burst: u32) -> Option<Rate> {
@@ -108,7 +109,7 @@ stage = "none"
 throttle = { rate = 100, burst = 50 }
 [stages.free]
 throttle = "none"
-[stages.as_all]
+[stages.default]
 [routes]
 "$connect" = { integration = "chat", throttle = { rate = 0.01 } }
 x = { integration = "chat", throttle = "none", ordering = "none" }
@@ -124,7 +125,7 @@ x = { integration = "chat", throttle = "none", ordering = "none" }
                 stage: None,
             }
         );
-        let stages = ["prod", "free", "as_all"].map(|name| config.stages[name].throttle);
+        let stages = ["prod", "free", "default"].map(|name| config.stages[name].throttle);
         assert_eq!(stages, [Some(rate(100.0, 50)), Some(None), None]);
         let routes = &config.stages["prod"].routes;
         assert_eq!(routes[&RouteKey::Connect].throttle, rate(0.01, 1));
@@ -133,33 +134,34 @@ x = { integration = "chat", throttle = "none", ordering = "none" }
     }
 
     #[test]
-    fn what_only_a_message_has_is_warned_of_elsewhere() {
+    fn a_setting_of_messages_on_connect_or_disconnect_is_a_warning() {
         let config = config(
             "[routes]\n\"$connect\" = { integration = \"chat\", throttle = { rate = 1 }, ordering = \"none\" }\n\
              \"$disconnect\" = { integration = \"chat\", throttle = { rate = 1 } }",
         );
-        let told = config.warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        let warnings = config.warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         let expected = [
-            "jackfield.toml:2: routes.$connect: found ordering, which only a message can have; leave it out",
-            "jackfield.toml:3: routes.$disconnect: found throttle, but the end of a connection is never refused; leave it out",
+            "jackfield.toml:2: routes.$connect: found ordering, which only applies to messages; remove it",
+            "jackfield.toml:3: routes.$disconnect: found throttle, but the end of a connection is never throttled; \
+             remove it",
         ];
-        assert_eq!(told, expected.join("\n"));
+        assert_eq!(warnings, expected.join("\n"));
     }
 
     #[test]
-    fn an_ordering_is_one_of_two() {
-        let expected = "expected \"connection\" (in their order) or \"none\" (side by side)";
-        let told = parse("[api]\nordering = \"strict\"").unwrap_err();
-        assert_eq!(told, format!("jackfield.toml:2: api.ordering: found \"strict\", {expected}"));
-        let told = parse("[api]\nprofile = \"gcp\"").unwrap_err();
+    fn an_unknown_ordering_or_profile_is_an_error_with_the_known_ones() {
+        let expected = "expected \"connection\" (messages of a connection in order) or \"none\" (messages in parallel)";
+        let errors = parse("[api]\nordering = \"strict\"").unwrap_err();
+        assert_eq!(errors, format!("jackfield.toml:2: api.ordering: found \"strict\", {expected}"));
+        let errors = parse("[api]\nprofile = \"gcp\"").unwrap_err();
         let expected = "expected \"local\" or \"aws\" (the throttles and quotas of API Gateway)";
-        assert_eq!(told, format!("jackfield.toml:2: api.profile: found \"gcp\", {expected}"));
+        assert_eq!(errors, format!("jackfield.toml:2: api.profile: found \"gcp\", {expected}"));
     }
 
     #[test]
-    fn a_rate_that_is_wrong_is_told_with_what_to_write() {
-        let expected = "expected a number a second from 0.001 to 1000000";
-        for (value, told) in [
+    fn an_invalid_rate_is_an_error_with_what_to_write() {
+        let expected = "expected a rate per second from 0.001 to 1000000";
+        for (value, problem) in [
             ("{ rate = 1_000_001 }", format!("throttle.account.rate: found 1000001, {expected}")),
             ("{ rate = 0.0009 }", format!("throttle.account.rate: found 0.0009, {expected}")),
             ("{ rate = nan }", format!("throttle.account.rate: found nan, {expected}")),
@@ -167,12 +169,12 @@ x = { integration = "chat", throttle = "none", ordering = "none" }
             (
                 "{ rate = 0 }",
                 format!(
-                    "throttle.account.rate: found 0, {expected}; nothing would pass: for no limit write \"none\", and \
-                     a route that nobody may use leave out"
+                    "throttle.account.rate: found 0, {expected}; it would allow nothing: write \"none\" for no \
+                     limit, or remove the route"
                 ),
             ),
             ("{ rate = \"10\" }", format!("throttle.account.rate: found \"10\", {expected}")),
-            ("{ burst = 1 }", "throttle.account: found no rate, which has no default; add rate = ...".to_owned()),
+            ("{ burst = 1 }", "throttle.account: found no rate, which is required; add rate = ...".to_owned()),
             (
                 "{ rate = 1, burst = 0 }",
                 "throttle.account.burst: found 0, expected a number from 1 to 1000000".to_owned(),
@@ -181,7 +183,7 @@ x = { integration = "chat", throttle = "none", ordering = "none" }
             ("100", "throttle.account: found 100, expected { rate = 100, burst = 50 } or \"none\"".to_owned()),
         ] {
             let errors = parse(&format!("[throttle]\naccount = {value}")).unwrap_err();
-            assert_eq!(errors, format!("jackfield.toml:2: {told}"));
+            assert_eq!(errors, format!("jackfield.toml:2: {problem}"));
         }
         for value in ["0.001", "1000000", "0x10", "1e3"] {
             parse(&format!("[throttle]\naccount = {{ rate = {value}, burst = 1_000_000 }}")).unwrap();

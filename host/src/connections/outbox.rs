@@ -1,6 +1,6 @@
-//! What waits for one peer: a bounded queue, and the close frame that ends it.
+//! The messages that wait to be sent to one peer: a bounded queue, and the close frame that ends it.
 //!
-//! Many post, one socket takes. An empty outbox holds no memory beyond itself.
+//! Many senders post; the task of one socket takes. An empty outbox allocates no memory.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
@@ -19,11 +19,11 @@ impl CloseFrame {
         Self { code, reason: reason.to_owned() }
     }
 
-    /// One that somebody asked for.
+    /// Creates a close frame from the code and the reason that a guest or an HTTP client requested.
     ///
     /// # Errors
-    /// What is wrong with it by RFC 6455, sections 5.5 and 7.4: which codes may be sent, and how long a
-    /// reason may be. The socket library sends 1002 in place of 1014, which was registered later.
+    /// Describes the violation of RFC 6455: a code that may not be sent (section 7.4) or a reason that is too long
+    /// (section 5.5). Rejects 1014, which was registered later, because the socket library would send 1002 instead.
     pub fn checked(code: u16, reason: &str) -> Result<Self, String> {
         if !matches!(code, 1000..=1003 | 1007..=1013 | 3000..=4999) {
             return Err(format!(
@@ -40,7 +40,7 @@ impl CloseFrame {
     }
 }
 
-/// RFC 6455, section 5.5: 125 bytes of a control frame, less the code.
+/// Longest close reason: a control frame has at most 125 bytes (RFC 6455, section 5.5), and the code takes two.
 const CLOSE_REASON_BYTES_MAX: usize = 123;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,10 +66,10 @@ struct Inner {
 
 #[derive(PartialEq)]
 enum State {
-    /// `$connect` has not answered yet.
+    /// `$connect` has not returned yet.
     Connecting,
     Open,
-    /// What is queued still goes out, then the frame.
+    /// The queued messages are still sent, and then the close frame.
     Closing(CloseFrame),
     Shut,
 }
@@ -80,7 +80,7 @@ impl Outbox {
         Self { messages_max, bytes_max, inner: Mutex::new(inner) }
     }
 
-    /// From here on posts are taken.
+    /// Accepts posts from now on.
     pub fn open(&self) {
         let mut inner = self.lock();
         if inner.state == State::Connecting {
@@ -92,14 +92,14 @@ impl Outbox {
         self.lock().state == State::Open
     }
 
-    /// Queues a payload, or says at once why not.
+    /// Queues a payload. Returns an error at once if that is not possible.
     pub fn post(&self, payload: Payload) -> Result<(), PostError> {
         let mut inner = self.lock();
         if inner.state != State::Open {
             return Err(PostError::Gone);
         }
         let bytes = inner.bytes + payload.len();
-        // A payload that alone is larger than the outbox still goes to a peer that has read all.
+        // An empty outbox accepts a payload that is larger than `bytes_max`; otherwise it could never be sent.
         let full = inner.queue.len() >= self.messages_max || (bytes > self.bytes_max && !inner.queue.is_empty());
         if full {
             return Err(PostError::LimitExceeded);
@@ -110,10 +110,11 @@ impl Outbox {
         Ok(())
     }
 
-    /// Queues an answer behind the posts that came before it; gives it back where there are none.
+    /// Queues the response of a handler behind the earlier posts. Returns it instead if the queue is empty, so that the
+    /// caller can send it at once.
     ///
-    /// No limit refuses it: a connection has few answers at a time.
-    pub fn answer(&self, payload: Payload) -> Option<Payload> {
+    /// The limits do not apply, because a connection has few responses at a time.
+    pub fn queue_response(&self, payload: Payload) -> Option<Payload> {
         let mut inner = self.lock();
         if inner.queue.is_empty() {
             return Some(payload);
@@ -123,8 +124,8 @@ impl Outbox {
         None
     }
 
-    /// Ends the connection with `frame`, once what is queued has gone out. Only the first close
-    /// counts; says whether this was it.
+    /// Ends the connection with `frame` after the queued messages are sent. Only the first close has an effect; returns
+    /// whether this was the first.
     pub fn close(&self, frame: CloseFrame) -> bool {
         let mut inner = self.lock();
         if inner.state != State::Open {
@@ -135,7 +136,7 @@ impl Outbox {
         true
     }
 
-    /// Nothing is taken any more and what is queued is dropped.
+    /// Rejects all further posts and drops the queued messages.
     pub fn shut(&self) {
         let mut inner = self.lock();
         inner.state = State::Shut;
@@ -144,7 +145,7 @@ impl Outbox {
         inner.reader = None;
     }
 
-    /// Ready when `take` has something to give.
+    /// Ready when `take` or `closing` returns a value.
     pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut inner = self.lock();
         if !inner.queue.is_empty() || matches!(inner.state, State::Closing(_)) {
@@ -156,19 +157,19 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// The next payload; `None` when the queue is empty.
+    /// Removes and returns the next payload; `None` if the queue is empty.
     pub fn take(&self) -> Option<Payload> {
         let mut inner = self.lock();
         let payload = inner.queue.pop_front()?;
         inner.bytes -= payload.len();
         if inner.queue.is_empty() {
-            // A burst is over: give its memory back.
+            // Release the memory that a burst of messages needed.
             inner.queue = VecDeque::new();
         }
         Some(payload)
     }
 
-    /// The frame to close with, once the queue is empty.
+    /// Returns the frame to close the connection with, if there is one and the queue is empty.
     pub fn closing(&self) -> Option<CloseFrame> {
         let inner = self.lock();
         match &inner.state {
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outbox_takes_what_its_limits_allow_and_no_more() {
+    fn an_outbox_accepts_no_more_than_its_limits_allow() {
         let outbox = open(2, 10);
         assert_eq!(outbox.post("12345".to_owned().into()), Ok(()));
         assert_eq!(outbox.post("123456".to_owned().into()), Err(PostError::LimitExceeded));
@@ -212,18 +213,18 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_larger_than_the_outbox_goes_to_a_peer_that_has_read_all() {
+    fn an_empty_outbox_accepts_a_payload_larger_than_its_limit() {
         let outbox = open(2, 10);
         assert_eq!(outbox.post("larger than ten bytes".to_owned().into()), Ok(()));
         assert_eq!(outbox.post("x".to_owned().into()), Err(PostError::LimitExceeded));
     }
 
     #[test]
-    fn an_answer_comes_behind_what_is_queued_and_is_never_refused() {
+    fn a_response_is_queued_behind_posts_and_never_rejected() {
         let outbox = open(1, 10);
-        assert_eq!(outbox.answer("first".to_owned().into()), Some("first".to_owned().into()));
+        assert_eq!(outbox.queue_response("first".to_owned().into()), Some("first".to_owned().into()));
         outbox.post("1234567890".to_owned().into()).unwrap();
-        assert_eq!(outbox.answer("second".to_owned().into()), None);
+        assert_eq!(outbox.queue_response("second".to_owned().into()), None);
         assert_eq!(outbox.post(String::new().into()), Err(PostError::LimitExceeded));
         assert_eq!(outbox.take(), Some("1234567890".to_owned().into()));
         assert_eq!(outbox.take(), Some("second".to_owned().into()));
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_queued_goes_out_before_the_close_frame() {
+    fn queued_messages_are_sent_before_the_close_frame() {
         let outbox = open(2, 10);
         outbox.post("last".to_owned().into()).unwrap();
         assert!(outbox.close(CloseFrame::new(1000, "")));
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn before_the_peer_is_admitted_posts_answer_gone() {
+    fn posts_before_the_peer_is_admitted_return_gone() {
         let outbox = Outbox::new(2, 10);
         assert_eq!(outbox.post("x".to_owned().into()), Err(PostError::Gone));
     }

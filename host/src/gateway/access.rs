@@ -1,6 +1,6 @@
-//! Who has access: callers of `@connections`, users and API keys, as the manifest says now.
+//! Access settings of the current manifest: callers of `@connections`, users and API keys.
 //!
-//! It is no part of a deployment: one that is rolled back to brings no key back that was taken away.
+//! They are not part of a deployment, so a roll-back does not make a removed key valid again.
 
 use std::sync::Arc;
 

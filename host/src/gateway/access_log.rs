@@ -1,6 +1,6 @@
-//! The access log: one line for each event, in the words of the manifest.
+//! The access log: one line for each event, in the format of the manifest.
 //!
-//! Knows events and what came of them. Never a message, nor an answer.
+//! Knows events and their outcomes. Never logs the content of a message or of a response.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,97 +8,97 @@ use std::time::Duration;
 
 use crate::capability::Caller;
 use crate::event::Event;
-use crate::gateway::guard::Authorized;
+use crate::gateway::connect_auth::AuthorizerOutcome;
 use crate::limits::ACCESS_LOG_VALUE_BYTES_MAX;
 use crate::printable::is_printable;
 
-mod format; // what a line looks like
-mod sink; // where lines go
-mod variable; // what a line can tell
-
-pub use format::{BadFormat, Format};
-pub use sink::{Rotate, Sink, Target};
-pub use variable::{Told, Variable};
+mod format;
+mod sink;
+mod variable;
 
 use format::Part;
 
-/// What a variable is that has no value, as on API Gateway.
-const NO_VALUE: &str = "-";
-/// Ends a value that was cut.
-const CUT: &str = "...";
+pub use format::{BadFormat, Format};
+pub use sink::{LogTarget, Rotate, Sink};
+pub use variable::{OutcomeVariable, Variable};
 
-/// The lines of an API, and where they go.
+/// Written in place of a variable that has no value, as API Gateway does.
+const NO_VALUE: &str = "-";
+/// Marks the end of a value that was truncated.
+const TRUNCATED: &str = "...";
+
+/// The access log of one API: the format of its lines and where they are written.
 pub struct AccessLog {
     pub format: Format,
     pub sink: Arc<Sink>,
 }
 
-/// What came of an event.
+/// Outcome of an event.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// Of the handshake, or as a request over HTTP would have had it.
+    /// HTTP status of the handshake; for a message, the status that an HTTP API would have returned.
     pub status: u16,
-    pub error: Option<Failure>,
-    /// What is wrong with a message, where its model says so.
+    pub error: Option<ErrorResponse>,
+    /// Why the message does not match the model of its route.
     pub validation_error: Option<String>,
-    pub integration: Option<Invoked>,
-    /// Of a handshake whose route has an authorizer.
-    pub authorized: Option<Authorized>,
+    pub integration: Option<IntegrationOutcome>,
+    /// Only for a handshake whose route has an authorizer.
+    pub authorizer: Option<AuthorizerOutcome>,
 }
 
-/// What the peer was told instead of an answer.
+/// The error that the peer received in place of the handler's response.
 #[derive(Clone, Copy, Debug)]
-pub struct Failure {
+pub struct ErrorResponse {
     pub message: &'static str,
-    /// API Gateway's name for it.
+    /// API Gateway's name for the error.
     pub response_type: &'static str,
 }
 
-/// How the integration did.
+/// Outcome of the call of the integration.
 #[derive(Clone, Debug)]
-pub struct Invoked {
+pub struct IntegrationOutcome {
     pub latency: Duration,
-    /// What it answered.
+    /// Status of the response; `None` if the call failed.
     pub status: Option<u16>,
-    /// Why it did not.
+    /// Why the call failed; `None` if it succeeded.
     pub error: Option<String>,
 }
 
 impl AccessLog {
     /// Queues the line of an event; never waits.
     pub fn write(&self, caller: &Caller, event: &Event, outcome: &Outcome) {
-        let line = line(&self.format, |variable| match variable {
+        let line = format_line(&self.format, |variable| match variable {
             Variable::Event(variable) => variable.value(caller, event),
-            Variable::Outcome(told) => outcome.value(*told),
+            Variable::Outcome(variable) => outcome.value(*variable),
         });
         self.sink.write(line.as_bytes());
     }
 }
 
 impl Outcome {
-    fn value(&self, told: Told) -> Option<Cow<'_, str>> {
+    fn value(&self, variable: OutcomeVariable) -> Option<Cow<'_, str>> {
         let number = |number: u128| Some(Cow::Owned(number.to_string()));
-        let (integration, authorized) = (self.integration.as_ref(), self.authorized.as_ref());
-        match told {
-            Told::Status => number(self.status.into()),
-            Told::ErrorMessage | Told::ErrorMessageString => Some(self.error?.message.into()),
-            Told::ErrorResponseType => Some(self.error?.response_type.into()),
-            Told::ErrorValidationErrorString => self.validation_error.as_deref().map(Cow::Borrowed),
-            Told::IntegrationLatency => number(integration?.latency.as_millis()),
-            Told::IntegrationStatus => number(integration?.status?.into()),
-            Told::IntegrationError => integration?.error.as_deref().map(Cow::Borrowed),
-            // A handler that answered could be called.
-            Told::ServiceStatus => integration?.status.map(|_| "200".into()),
-            Told::AuthorizerError => authorized?.error.as_deref().map(Cow::Borrowed),
-            Told::AuthorizerLatency => number(authorized?.latency.as_millis()),
-            Told::AuthorizerStatus => number(authorized?.status.into()),
-            Told::Nothing => None,
+        let (integration, authorizer) = (self.integration.as_ref(), self.authorizer.as_ref());
+        match variable {
+            OutcomeVariable::Status => number(self.status.into()),
+            OutcomeVariable::ErrorMessage | OutcomeVariable::ErrorMessageString => Some(self.error?.message.into()),
+            OutcomeVariable::ErrorResponseType => Some(self.error?.response_type.into()),
+            OutcomeVariable::ErrorValidationErrorString => self.validation_error.as_deref().map(Cow::Borrowed),
+            OutcomeVariable::IntegrationLatency => number(integration?.latency.as_millis()),
+            OutcomeVariable::IntegrationStatus => number(integration?.status?.into()),
+            OutcomeVariable::IntegrationError => integration?.error.as_deref().map(Cow::Borrowed),
+            // The handler returned a response, so the service that runs it could call it.
+            OutcomeVariable::ServiceStatus => integration?.status.map(|_| "200".into()),
+            OutcomeVariable::AuthorizerError => authorizer?.error.as_deref().map(Cow::Borrowed),
+            OutcomeVariable::AuthorizerLatency => number(authorizer?.latency.as_millis()),
+            OutcomeVariable::AuthorizerStatus => number(authorizer?.status.into()),
+            OutcomeVariable::Unsupported => None,
         }
     }
 }
 
-/// One line, with its line feed: whatever the values are, they end no line and no JSON string.
-fn line<'v>(format: &Format, value: impl Fn(&Variable) -> Option<Cow<'v, str>>) -> String {
+/// Formats one line, including its line feed. Values are escaped, so no value can end the line or a JSON string.
+fn format_line<'v>(format: &Format, value: impl Fn(&Variable) -> Option<Cow<'v, str>>) -> String {
     let mut line = String::with_capacity(512);
     for part in format.parts() {
         let variable = match part {
@@ -108,7 +108,7 @@ fn line<'v>(format: &Format, value: impl Fn(&Variable) -> Option<Cow<'v, str>>) 
             }
             Part::Variable(variable) => variable,
         };
-        let quote = if *variable == Variable::Outcome(Told::ErrorMessageString) { "\"" } else { "" };
+        let quote = if *variable == Variable::Outcome(OutcomeVariable::ErrorMessageString) { "\"" } else { "" };
         match value(variable) {
             Some(value) => {
                 line.push_str(quote);
@@ -122,7 +122,8 @@ fn line<'v>(format: &Format, value: impl Fn(&Variable) -> Option<Cow<'v, str>>) 
     line
 }
 
-/// As in a JSON string, whatever the format; so do API Gateway and the web servers.
+/// Appends a value, escaped as in a JSON string whatever the format is, as API Gateway and web servers do.
+/// A value longer than [`ACCESS_LOG_VALUE_BYTES_MAX`] is truncated.
 fn escape(value: &str, line: &mut String) {
     let end = line.len() + ACCESS_LOG_VALUE_BYTES_MAX;
     for character in value.chars() {
@@ -143,7 +144,7 @@ fn escape(value: &str, line: &mut String) {
         }
         if line.len() > end {
             line.truncate(before);
-            line.push_str(CUT);
+            line.push_str(TRUNCATED);
             return;
         }
     }
@@ -153,49 +154,52 @@ fn escape(value: &str, line: &mut String) {
 mod tests {
     use super::*;
 
-    fn told(format: &str, outcome: &Outcome) -> String {
+    fn formatted(format: &str, outcome: &Outcome) -> String {
         let format = Format::parse(format).unwrap();
-        line(&format, |variable| match variable {
+        format_line(&format, |variable| match variable {
             Variable::Event(_) => Some("x".into()),
-            Variable::Outcome(told) => outcome.value(*told),
+            Variable::Outcome(variable) => outcome.value(*variable),
         })
     }
 
     #[test]
-    fn a_line_has_the_values_in_their_places() {
+    fn variables_in_the_format_are_replaced_by_their_values() {
         let outcome = Outcome {
             status: 500,
-            error: Some(Failure { message: "Internal server error", response_type: "INTEGRATION_FAILURE" }),
+            error: Some(ErrorResponse { message: "Internal server error", response_type: "INTEGRATION_FAILURE" }),
             validation_error: None,
-            integration: Some(Invoked {
+            integration: Some(IntegrationOutcome {
                 latency: Duration::from_micros(2900),
                 status: None,
                 error: Some("it said \"no\"\n".to_owned()),
             }),
-            authorized: Some(Authorized { latency: Duration::from_millis(7), status: 401, error: None }),
+            authorizer: Some(AuthorizerOutcome { latency: Duration::from_millis(7), status: 401, error: None }),
         };
         assert_eq!(
-            told(
+            formatted(
                 "$context.requestId $context.status $context.integrationLatency $context.integration.latency",
                 &outcome
             ),
             "x 500 2 2\n"
         );
         assert_eq!(
-            told(r#"$context.requestId {"m":$context.error.messageString,"e":"$context.integration.error"}"#, &outcome),
+            formatted(
+                r#"$context.requestId {"m":$context.error.messageString,"e":"$context.integration.error"}"#,
+                &outcome
+            ),
             "x {\"m\":\"Internal server error\",\"e\":\"it said \\\"no\\\"\\n\"}\n"
         );
         assert_eq!(
-            told("$context.requestId $context.integration.integrationStatus $context.waf.status", &outcome),
+            formatted("$context.requestId $context.integration.integrationStatus $context.waf.status", &outcome),
             "x - -\n"
         );
         let authorizer = "$context.requestId $context.authorizer.status $context.authorizer.latency \
             $context.authorizer.integrationStatus $context.authorizer.error";
-        assert_eq!(told(authorizer, &outcome), "x 401 7 401 -\n");
+        assert_eq!(formatted(authorizer, &outcome), "x 401 7 401 -\n");
     }
 
     #[test]
-    fn no_value_ends_the_line_or_the_string_that_it_stands_in() {
+    fn a_value_cannot_end_the_line_or_the_json_string_around_it() {
         let hostile = "a\"b\\c\nd\re\tf\u{1b}[31m\u{2028}\u{202e}\u{85}ü\u{1f600}";
         let mut escaped = String::new();
         escape(hostile, &mut escaped);
@@ -205,16 +209,17 @@ mod tests {
     }
 
     #[test]
-    fn a_long_value_is_cut_between_characters_and_says_so() {
+    fn a_long_value_is_truncated_between_characters_and_marked() {
         for (value, length) in [("x", 1024), ("\n", 512), ("ü", 512)] {
-            let cut = |count: usize| {
+            let escaped = |count: usize| {
                 let mut line = "before ".to_owned();
                 escape(&value.repeat(count), &mut line);
                 line
             };
-            assert!(!cut(length).ends_with(CUT), "{value:?}");
-            let more = cut(length + 1);
-            assert!(more.ends_with(CUT) && more.len() <= "before ".len() + 1024 + CUT.len(), "{value:?}");
+            assert!(!escaped(length).ends_with(TRUNCATED), "{value:?}");
+            let longer = escaped(length + 1);
+            assert!(longer.ends_with(TRUNCATED), "{value:?}");
+            assert!(longer.len() <= "before ".len() + 1024 + TRUNCATED.len(), "{value:?}");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! API keys: which of the manifest's keys a peer brings, and how often it may come with it.
+//! API keys: finds the manifest's key that a peer sends, and counts its use against the quota.
 //!
-//! A key is known by its hash alone, so whoever reads the manifest or the memory of it cannot come in.
+//! The manifest and this process contain only the hash of each key, so reading them does not reveal a key.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -12,24 +12,24 @@ use crate::event::{EpochMillis, calendar_month};
 use crate::limits::API_KEY_BYTES_MAX;
 use crate::throttle::Throttle;
 
-/// No manifest can grant a bucket of this name: a name has no control characters.
+/// Key-value bucket of the counts. No manifest can grant it to a guest, because names have no control characters.
 const QUOTAS_BUCKET: &str = "\u{1}api-key-quotas";
-/// How often a count that somebody else moved meanwhile is tried again.
-const TRIES_MAX: usize = 64;
+/// Attempts to increment a count that other tasks change at the same time.
+const ATTEMPTS_MAX: usize = 64;
 const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
 
-/// SHA-256 of a key.
+/// SHA-256 hash of an API key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ApiKeyHash(pub [u8; digest::SHA256_OUTPUT_LEN]);
 
 impl ApiKeyHash {
     pub fn of(key: &str) -> Self {
         let digest = digest::digest(&digest::SHA256, key.as_bytes());
-        Self(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+        Self(digest.as_ref().try_into().expect("a SHA-256 hash has 32 bytes"))
     }
 }
 
-/// Where a peer's key stands: the API key selection expression.
+/// Where a peer's key is taken from; API Gateway's API key selection expression.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ApiKeySource {
     /// `$request.header.x-api-key`
@@ -47,22 +47,22 @@ pub struct ApiKeys {
 }
 
 pub struct ApiKey {
-    /// The manifest's name of it.
+    /// The key's name in the manifest.
     pub id: Arc<str>,
-    /// Where it is good; `None`: in every stage.
+    /// The stages in which the key is valid; `None`: all of them.
     pub stages: Option<BTreeSet<String>>,
     pub throttle: Option<Arc<Throttle>>,
     pub quota: Option<Quota>,
 }
 
-/// So many handshakes in each day, week or month.
+/// Largest number of handshakes per day, week or month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     pub limit: u64,
     pub period: Period,
 }
 
-/// As UTC has them; a week begins with its Monday.
+/// Periods in UTC; a week begins on Monday.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Period {
     Day,
@@ -71,12 +71,12 @@ pub enum Period {
 }
 
 impl Period {
-    /// The number of the one in which a time is.
+    /// The number of the period that contains a time.
     fn number(self, at: EpochMillis) -> u64 {
         let days = at / DAY_MILLIS;
         match self {
             Self::Day => days,
-            // The epoch began on a Thursday.
+            // The Unix epoch began on a Thursday.
             Self::Week => (days + 3) / 7,
             Self::Month => calendar_month(at),
         }
@@ -96,8 +96,8 @@ impl ApiKeys {
         Self { source, by_hash: keys.into_iter().collect() }
     }
 
-    /// The key that a peer of this stage brings. It is found by its hash, so that how long that takes
-    /// tells nothing of a key.
+    /// Finds the key that a peer of this stage sends. The search is by hash, so its duration reveals nothing about a
+    /// key.
     pub fn find(&self, key: &str, stage: &str) -> Option<&ApiKey> {
         if key.len() > API_KEY_BYTES_MAX {
             return None;
@@ -108,17 +108,17 @@ impl ApiKeys {
 }
 
 impl ApiKey {
-    /// Counts one more handshake against the quota; says whether it held.
+    /// Counts one handshake against the quota; returns `false` if the quota is exceeded.
     ///
     /// # Cancel safety
-    /// Dropping the future may or may not have counted.
+    /// If the future is dropped, the handshake may or may not have been counted.
     pub async fn count(&self, backend: &Backend, now: EpochMillis) -> Result<bool, BackendError> {
         let Some(Quota { limit, period }) = self.quota else { return Ok(true) };
         let key = format!("{} {}", self.id, period.name());
         let number = period.number(now);
         let mut before = backend.get(QUOTAS_BUCKET, key.clone()).await?;
-        for _ in 0..TRIES_MAX {
-            let count = before.as_deref().and_then(|record| counted(record, number)).unwrap_or(0);
+        for _ in 0..ATTEMPTS_MAX {
+            let count = before.as_deref().and_then(|record| count_in_period(record, number)).unwrap_or(0);
             if count >= limit {
                 return Ok(false);
             }
@@ -128,15 +128,15 @@ impl ApiKey {
                 Err(found) => before = found,
             }
         }
-        // So many come at once that they are too many.
+        // Many other handshakes with this key are being counted at the same time. They are treated as too many.
         Ok(false)
     }
 }
 
-/// What was counted in the period of that number.
-fn counted(record: &[u8], number: u64) -> Option<u64> {
-    let (of, count) = str::from_utf8(record).ok()?.split_once(' ')?;
-    if of.parse() == Ok(number) { count.parse().ok() } else { None }
+/// The count in a record, if the record is of the period with this number.
+fn count_in_period(record: &[u8], number: u64) -> Option<u64> {
+    let (period, count) = str::from_utf8(record).ok()?.split_once(' ')?;
+    if period.parse() == Ok(number) { count.parse().ok() } else { None }
 }
 
 #[cfg(test)]
@@ -152,7 +152,7 @@ mod tests {
         ApiKey { id: "team".into(), stages: None, throttle: None, quota }
     }
 
-    /// With its folder, which goes with the test.
+    /// A backend and its folder, which is deleted at the end of the test.
     fn backend() -> (TempDir, Backend) {
         let folder = tempfile::tempdir().unwrap();
         let durability = Durability::Interval(Duration::from_millis(10));
@@ -161,31 +161,31 @@ mod tests {
         (folder, backend)
     }
 
-    /// 2026-11-27, a Friday.
+    /// Friday, 2026-11-27.
     const NOW: EpochMillis = 1_795_737_600_000;
 
     #[test]
-    fn a_key_is_found_by_its_hash_and_in_its_stages() {
+    fn a_key_is_found_by_its_hash_and_only_in_its_stages() {
         let hash = ApiKeyHash::of("the key");
-        let only = |stages: Option<&[&str]>| {
+        let valid_in = |stages: Option<&[&str]>| {
             let stages = stages.map(|stages| stages.iter().map(|stage| (*stage).to_owned()).collect());
             ApiKeys::new(ApiKeySource::Header, [(hash, ApiKey { stages, ..key(None) })])
         };
         for (keys, sent, found) in [
-            (only(None), "the key", true),
-            (only(None), "the kez", false),
-            (only(None), "", false),
-            (only(None), "THE KEY", false),
-            (only(Some(&["prod"])), "the key", false),
-            (only(Some(&["prod", "dev"])), "the key", true),
+            (valid_in(None), "the key", true),
+            (valid_in(None), "the kez", false),
+            (valid_in(None), "", false),
+            (valid_in(None), "THE KEY", false),
+            (valid_in(Some(&["prod"])), "the key", false),
+            (valid_in(Some(&["prod", "dev"])), "the key", true),
         ] {
             assert_eq!(keys.find(sent, "dev").is_some(), found, "{sent}");
         }
-        assert!(only(None).find(&"x".repeat(API_KEY_BYTES_MAX + 1), "dev").is_none());
+        assert!(valid_in(None).find(&"x".repeat(API_KEY_BYTES_MAX + 1), "dev").is_none());
     }
 
     #[test]
-    fn days_weeks_and_months_begin_when_they_do() {
+    fn days_begin_at_midnight_weeks_on_monday_and_months_on_their_first_day() {
         let next = |period: Period, at| period.number(at) + 1;
         let midnight = NOW + DAY_MILLIS;
         assert_eq!(Period::Day.number(midnight - 1), Period::Day.number(NOW));
@@ -201,32 +201,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_quota_counts_to_its_limit_and_begins_anew_with_its_period() {
+    async fn a_quota_admits_up_to_its_limit_and_starts_again_with_each_period() {
         let (_folder, backend) = backend();
         let key = key(Some(Quota { limit: 2, period: Period::Day }));
-        let mut counted = Vec::new();
+        let mut admitted = Vec::new();
         for at in [NOW, NOW + 1, NOW + 2, NOW + DAY_MILLIS, NOW + DAY_MILLIS, NOW + DAY_MILLIS] {
-            counted.push(key.count(&backend, at).await.unwrap());
+            admitted.push(key.count(&backend, at).await.unwrap());
         }
-        assert_eq!(counted, [true, true, false, true, true, false]);
-        // A larger one goes on from what was counted.
-        let more = super::tests::key(Some(Quota { limit: 3, period: Period::Day }));
-        assert!(more.count(&backend, NOW + DAY_MILLIS).await.unwrap());
-        assert!(!more.count(&backend, NOW + DAY_MILLIS).await.unwrap());
+        assert_eq!(admitted, [true, true, false, true, true, false]);
+        // A larger quota continues with the existing count.
+        let larger = super::tests::key(Some(Quota { limit: 3, period: Period::Day }));
+        assert!(larger.count(&backend, NOW + DAY_MILLIS).await.unwrap());
+        assert!(!larger.count(&backend, NOW + DAY_MILLIS).await.unwrap());
     }
 
     #[tokio::test]
-    async fn those_who_come_at_once_are_counted_each() {
+    async fn concurrent_handshakes_are_all_counted() {
         let (_folder, backend) = backend();
         let key = Arc::new(key(Some(Quota { limit: 5, period: Period::Month })));
         let all = (0..8).map(|_| {
             let (key, backend) = (Arc::clone(&key), backend.clone());
             tokio::spawn(async move { key.count(&backend, NOW).await.unwrap() })
         });
-        let mut held = 0;
+        let mut admitted = 0;
         for one in all.collect::<Vec<_>>() {
-            held += usize::from(one.await.unwrap());
+            admitted += usize::from(one.await.unwrap());
         }
-        assert_eq!(held, 5);
+        assert_eq!(admitted, 5);
     }
 }

@@ -1,7 +1,7 @@
-//! Who is let in: what is asked of an upgrade request before its `$connect`.
+//! Authorizers: decide about an upgrade request before its `$connect`.
 //!
-//! An authorizer says yes or no, and under whose name; why it said no is for the log. Does not know
-//! sockets, nor where a grant is kept.
+//! An authorizer returns the identity of the peer, or an error whose reason is only logged. Does not know sockets, or
+//! where the identity is stored.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,157 +20,164 @@ use crate::printable::{printable, shortened};
 use crate::runtime::{InvokeError, Plugin};
 use crate::sigv4;
 
-mod answer; // what a function says
-mod jwt; // tokens that somebody else has signed
-mod policy; // what a policy document allows
+mod jwt;
+mod lambda_response;
+mod policy;
 
 pub use jwt::{Jwt, JwtError, JwtSettings, KeySource};
 
-/// Where a grant names the API key that its peer is counted under.
+/// The context entry with which a component names the API key of the peer.
 const USAGE_IDENTIFIER_KEY: &str = "usageIdentifierKey";
 const PRINCIPAL_ID: &str = "principalId";
-/// Of what of a function's own words gets into the log.
-const WORDS_BYTES_MAX: usize = 1024;
+/// Longest part of a function's own error message that is logged.
+const LOGGED_ERROR_BYTES_MAX: usize = 1024;
 
 pub struct Authorizer {
     pub name: Arc<str>,
-    /// Each must be there and not empty; else nobody is asked.
+    /// If one of them is missing or empty, the request is rejected without a call of the authorizer.
     pub identity_sources: Vec<IdentitySource>,
-    pub by: By,
+    pub kind: AuthorizerKind,
     pub metrics: AuthorizerMetrics,
 }
 
-/// Something of an upgrade request by which its peer may be known.
+/// A part of an upgrade request that identifies its peer, such as a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentitySource {
-    /// As it is written.
+    /// The expression as it is written in the manifest.
     pub text: Box<str>,
     pub source: Source,
 }
 
-/// Who decides.
-pub enum By {
+/// How an authorizer decides.
+pub enum AuthorizerKind {
     Component(Arc<Plugin>),
-    Lambda(Lambda),
-    /// The token that stands in the first identity source.
+    Lambda(Box<Lambda>),
+    /// Verifies the token in the first identity source.
     Jwt(Arc<Jwt>),
-    /// The signature of the request, by one of the manifest's users.
+    /// Verifies the signature of the request, made with the access key of one of the manifest's users.
     Iam,
 }
 
-/// An upgrade request, as it is looked at.
+/// An upgrade request that is to be authorized.
 #[derive(Clone, Copy)]
-pub struct Asking<'a> {
+pub struct AuthorizationRequest<'a> {
     pub caller: &'a Caller,
-    /// Of `$connect`.
+    /// The `$connect` event.
     pub event: &'a Event,
-    /// Path and query, as they were sent.
+    /// Path and query as they were sent.
     pub target: &'a Uri,
 }
 
-/// What a peer is let in with.
+/// What is known about an authorized peer.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Granted {
-    /// Told with every later event of the connection.
+pub struct PeerIdentity {
+    /// The principal id and the context; part of every later event of the connection.
     pub authorizer: Vec<Field>,
-    /// Whose access key signed.
+    /// The user whose access key signed the request.
     pub user: Option<String>,
-    /// The API key that the authorizer names.
+    /// The API key that the authorizer returned for the peer.
     pub usage_identifier_key: Option<String>,
 }
 
-/// Why a peer is not let in. For the log: the peer learns a status.
+/// Why a handshake is rejected. The text is for the log; the peer receives only the status.
 #[derive(Debug, thiserror::Error)]
-pub enum NotGranted {
-    #[error("its identity source {0} is not there or empty")]
+pub enum AuthorizationError {
+    #[error("identity source {0} is missing or empty")]
     NoIdentity(Box<str>),
-    #[error("the authorizer does not know it")]
+    #[error("the authorizer returned \"unauthorized\"")]
     Unauthorized,
-    #[error("the authorizer denies it")]
+    #[error("the authorizer denied access")]
     Denied,
-    #[error("its signature is not believed: {0}")]
-    Unsigned(#[from] sigv4::Refused),
+    #[error("invalid signature: {0}")]
+    Unsigned(#[from] sigv4::SignatureError),
     #[error("{0}")]
     Token(#[from] JwtError),
     #[error("{0}")]
     ApiKey(&'static str),
-    #[error("the API key {0} is used more often than its {1} allows")]
-    OverUsed(Arc<str>, &'static str),
-    #[error("its API key cannot be counted: {0}")]
-    Uncounted(#[from] BackendError),
-    /// The authorizer's own failure.
+    /// The id of the API key, and which of its limits is exceeded.
+    #[error("API key {0} exceeds its {1}")]
+    LimitExceeded(Arc<str>, &'static str),
+    #[error("cannot count the use of the API key: {0}")]
+    NotCounted(#[from] BackendError),
+    /// The authorizer itself failed.
     #[error("the authorizer failed: {}", .0.explain())]
     Failed(InvokeError),
 }
 
-impl NotGranted {
-    /// What the peer is told.
+impl AuthorizationError {
+    /// The HTTP status that the peer receives.
     pub fn status(&self) -> u16 {
         match self {
             Self::NoIdentity(_) | Self::Unauthorized => 401,
             Self::Denied | Self::Unsigned(_) | Self::ApiKey(_) => 403,
             Self::Token(error) => error.status(),
-            Self::OverUsed(..) | Self::Failed(InvokeError::Overloaded(_)) => 429,
-            Self::Uncounted(_) | Self::Failed(_) => 500,
+            Self::LimitExceeded(..) | Self::Failed(InvokeError::Overloaded(_)) => 429,
+            Self::NotCounted(_) | Self::Failed(_) => 500,
         }
     }
-}
-
-/// What came of asking, and how long that took.
-pub struct Asked {
-    pub result: Result<Granted, NotGranted>,
-    pub latency: Duration,
 }
 
 impl Authorizer {
-    /// Asks whether the peer may come in.
+    /// Decides about a request, and returns the result and how long it took. Records both in the metrics.
     ///
     /// # Cancel safety
-    /// As of `Plugin::invoke` and `Lambda::call`: what was asked may go on unheard.
-    pub async fn ask(&self, asking: Asking<'_>, users: &Users) -> Asked {
+    /// As for `Plugin::invoke` and `Lambda::call`: the call of the component or function may continue, and its result
+    /// is discarded.
+    pub async fn authorize(
+        &self,
+        request: AuthorizationRequest<'_>,
+        users: &Users,
+    ) -> (Result<PeerIdentity, AuthorizationError>, Duration) {
         let started = Instant::now();
-        let result = self.decide(asking, users).await;
+        let result = self.decide(request, users).await;
         let latency = started.elapsed();
-        self.metrics.record(result.as_ref().err().map(NotGranted::status), latency);
-        Asked { result, latency }
+        self.metrics.record(result.as_ref().err().map(AuthorizationError::status), latency);
+        (result, latency)
     }
 
-    async fn decide(&self, asking: Asking<'_>, users: &Users) -> Result<Granted, NotGranted> {
-        let Asking { caller, event, target } = asking;
+    async fn decide(
+        &self,
+        request: AuthorizationRequest<'_>,
+        users: &Users,
+    ) -> Result<PeerIdentity, AuthorizationError> {
+        let AuthorizationRequest { caller, event, target } = request;
         let mut identity = None;
         for IdentitySource { text, source } in &self.identity_sources {
             let value = source.values(caller, event).into_iter().next().filter(|value| !value.is_empty());
-            let value = value.ok_or_else(|| NotGranted::NoIdentity(text.clone()))?;
+            let value = value.ok_or_else(|| AuthorizationError::NoIdentity(text.clone()))?;
             identity.get_or_insert(value);
         }
-        let Event::Connect { headers, query_string } = event else { return Err(NotGranted::Denied) };
-        match &self.by {
-            By::Component(plugin) => {
+        let Event::Connect { headers, query_string } = event else { return Err(AuthorizationError::Denied) };
+        match &self.kind {
+            AuthorizerKind::Component(plugin) => {
                 let invocation = plugin.authorize(caller, headers, query_string).await;
-                granted(invocation.result.map_err(NotGranted::Failed)?, None)
+                identity_from(invocation.result.map_err(AuthorizationError::Failed)?, None)
             }
-            By::Lambda(lambda) => {
+            AuthorizerKind::Lambda(lambda) => {
                 let method_arn = method_arn(caller);
                 let event = AuthorizerEventJson { caller, method_arn: &method_arn, headers, query_string };
-                let payload = serde_json::to_vec(&event).expect("an event has nothing that JSON has not");
-                let answer = Box::pin(lambda.call(caller, payload.into())).await.map_err(NotGranted::Failed)?;
-                let (decision, key) = read(answer.body(), &method_arn).map_err(NotGranted::Failed)?;
-                granted(decision, key)
+                let payload = serde_json::to_vec(&event).expect("every event can be written as JSON");
+                let response =
+                    Box::pin(lambda.call(caller, payload.into())).await.map_err(AuthorizationError::Failed)?;
+                let (decision, key) =
+                    parse_response(response.body(), &method_arn).map_err(AuthorizationError::Failed)?;
+                identity_from(decision, key)
             }
-            By::Jwt(jwt) => {
+            AuthorizerKind::Jwt(jwt) => {
                 let token = identity.as_deref().unwrap_or_default();
                 let claims = jwt.verify(token).await?;
-                granted(Decision::Allow(Grant { principal_id: claims.principal_id, context: claims.context }), None)
+                let grant = Grant { principal_id: claims.principal_id, context: claims.context };
+                identity_from(Decision::Allow(grant), None)
             }
-            By::Iam => {
+            AuthorizerKind::Iam => {
                 let request = sigv4::Request {
                     method: "GET",
                     path: target.path(),
                     query: target.query().unwrap_or_default(),
                     headers,
                 };
-                let user = users.signed(&request, caller.request_time)?;
-                Ok(Granted { user: Some(user), ..Granted::default() })
+                let user = users.verify(&request, caller.request_time)?;
+                Ok(PeerIdentity { user: Some(user), ..PeerIdentity::default() })
             }
         }
     }
@@ -182,40 +189,44 @@ fn method_arn(caller: &Caller) -> String {
     format!("arn:aws:execute-api:{}:{}:{}/{}/{}", api.region, api.account_id, api.id, api.stage, caller.route_key)
 }
 
-fn read(answer: &Bytes, method_arn: &str) -> Result<(Decision, Option<String>), InvokeError> {
-    if answer.len() > AUTHORIZER_RESULT_BYTES_MAX * 2 {
-        return Err(too_large(answer.len()));
+fn parse_response(response: &Bytes, method_arn: &str) -> Result<(Decision, Option<String>), InvokeError> {
+    if response.len() > AUTHORIZER_RESULT_BYTES_MAX * 2 {
+        return Err(too_large(response.len()));
     }
-    let words = |text: String| InvokeError::Failed(shortened(&printable(&text), WORDS_BYTES_MAX).into_owned());
-    answer::read(answer, method_arn).map_err(words)
+    let failed =
+        |error: String| InvokeError::Failed(shortened(&printable(&error), LOGGED_ERROR_BYTES_MAX).into_owned());
+    lambda_response::parse(response, method_arn).map_err(failed)
 }
 
-/// What a decision comes to, where its grant is not larger than one may be.
-fn granted(decision: Decision, usage_identifier_key: Option<String>) -> Result<Granted, NotGranted> {
+/// Returns the identity that a decision grants.
+///
+/// # Errors
+/// If the decision does not allow access, or if the grant is larger than [`AUTHORIZER_RESULT_BYTES_MAX`].
+fn identity_from(decision: Decision, usage_identifier_key: Option<String>) -> Result<PeerIdentity, AuthorizationError> {
     let Grant { principal_id, context } = match decision {
         Decision::Allow(grant) => grant,
-        Decision::Deny => return Err(NotGranted::Denied),
-        Decision::Unauthorized => return Err(NotGranted::Unauthorized),
+        Decision::Deny => return Err(AuthorizationError::Denied),
+        Decision::Unauthorized => return Err(AuthorizationError::Unauthorized),
     };
-    let mut granted = Granted { usage_identifier_key, ..Granted::default() };
-    granted.authorizer.push((PRINCIPAL_ID.to_owned(), principal_id));
+    let mut identity = PeerIdentity { usage_identifier_key, ..PeerIdentity::default() };
+    identity.authorizer.push((PRINCIPAL_ID.to_owned(), principal_id));
     for (name, value) in context {
         match &*name {
-            // A component names it among the rest.
-            USAGE_IDENTIFIER_KEY => granted.usage_identifier_key = Some(value),
+            // A component returns the API key as an entry of the context.
+            USAGE_IDENTIFIER_KEY => identity.usage_identifier_key = Some(value),
             PRINCIPAL_ID => {}
-            _ => granted.authorizer.push((name, value)),
+            _ => identity.authorizer.push((name, value)),
         }
     }
-    let bytes = granted.authorizer.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let bytes = identity.authorizer.iter().map(|(name, value)| name.len() + value.len()).sum();
     if bytes > AUTHORIZER_RESULT_BYTES_MAX {
-        return Err(NotGranted::Failed(too_large(bytes)));
+        return Err(AuthorizationError::Failed(too_large(bytes)));
     }
-    Ok(granted)
+    Ok(identity)
 }
 
 fn too_large(bytes: usize) -> InvokeError {
-    InvokeError::Malformed(format!("a grant of {bytes} bytes, at most {AUTHORIZER_RESULT_BYTES_MAX} are kept"))
+    InvokeError::Malformed(format!("a grant of {bytes} bytes; the maximum is {AUTHORIZER_RESULT_BYTES_MAX}"))
 }
 
 #[cfg(test)]
@@ -227,27 +238,27 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_is_its_principal_and_then_its_context() {
+    fn a_grant_becomes_the_principal_id_followed_by_the_context() {
         let context = vec![field("room", "a"), field("principalId", "other"), field("usageIdentifierKey", "k")];
         let allowed = Decision::Allow(Grant { principal_id: "me".to_owned(), context });
-        let expected = Granted {
+        let expected = PeerIdentity {
             authorizer: vec![field("principalId", "me"), field("room", "a")],
             user: None,
             usage_identifier_key: Some("k".to_owned()),
         };
-        assert_eq!(granted(allowed, None).unwrap(), expected);
+        assert_eq!(identity_from(allowed, None).unwrap(), expected);
         for (decision, status) in [(Decision::Deny, 403), (Decision::Unauthorized, 401)] {
-            assert_eq!(granted(decision, None).unwrap_err().status(), status);
+            assert_eq!(identity_from(decision, None).unwrap_err().status(), status);
         }
     }
 
     #[test]
-    fn a_grant_has_8_kib_and_no_more() {
-        let of = |bytes: usize| {
+    fn a_grant_of_more_than_8_kib_is_rejected() {
+        let with_size = |bytes: usize| {
             let context = vec![field("a", &"x".repeat(bytes - "principalIdmea".len()))];
-            granted(Decision::Allow(Grant { principal_id: "me".to_owned(), context }), None)
+            identity_from(Decision::Allow(Grant { principal_id: "me".to_owned(), context }), None)
         };
-        assert!(of(8192).is_ok());
-        assert_eq!(of(8193).unwrap_err().status(), 500);
+        assert!(with_size(8192).is_ok());
+        assert_eq!(with_size(8193).unwrap_err().status(), 500);
     }
 }

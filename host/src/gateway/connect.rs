@@ -1,4 +1,4 @@
-//! `$connect`: what a peer that waits outside goes through until it is let in.
+//! `$connect`: authorizes an upgrade request and runs the handler that accepts or rejects it.
 
 use std::sync::Arc;
 
@@ -9,50 +9,50 @@ use crate::backend::Row;
 use crate::capability::Caller;
 use crate::connections::{Connection, Peer, Presence};
 use crate::event::{Event, Field, Response, now};
-use crate::gateway::access_log::{Failure, Outcome};
-use crate::gateway::authorizer::Asking;
-use crate::gateway::guard::Authorized;
-use crate::gateway::{Gateway, Ran, Route, RouteKey, Stage};
+use crate::gateway::access_log::{ErrorResponse, Outcome};
+use crate::gateway::authorizer::AuthorizationRequest;
+use crate::gateway::connect_auth::AuthorizerOutcome;
+use crate::gateway::{Gateway, IntegrationResult, Route, RouteKey, Stage};
 use crate::id::{ConnectionId, NodeId};
 use crate::runtime::InvokeError;
 
-/// An upgrade request, as `$connect` is told.
+/// An upgrade request, as `$connect` receives it.
 pub struct Upgrade {
     pub peer: Peer,
-    /// Path and query, as they were sent.
+    /// Path and query as they were sent.
     pub target: Uri,
     pub headers: Vec<Field>,
     pub query_string: Vec<Field>,
 }
 
-/// A peer that `$connect` let in.
+/// A connection that `$connect` accepted.
 pub struct Admitted {
     pub presence: Presence,
-    /// What the handler chose of the protocols that the peer offered.
+    /// The subprotocol that the handler selected from those that the peer offered.
     pub subprotocol: Option<String>,
 }
 
-/// A peer that stays outside, and the status that tells it so.
+/// A rejected handshake, and the HTTP status that the peer receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub status: u16,
 }
 
-/// How far a peer came.
+/// The steps of a handshake that have been done so far.
 #[derive(Default)]
 struct Progress {
-    /// What the authorizer came to, where one was asked.
-    authorized: Option<Authorized>,
-    /// What the handler came to, where it was asked.
-    ran: Option<Ran>,
+    /// `None` if no authorizer was called.
+    authorizer: Option<AuthorizerOutcome>,
+    /// `None` if the handler was not called.
+    handler: Option<IntegrationResult>,
 }
 
 impl Gateway {
-    /// Runs `$connect` of a stage for a peer that waits outside. Without such a route everybody is
-    /// let in.
+    /// Runs `$connect` of a stage while the upgrade request is held open. A stage without such a route accepts
+    /// every peer.
     ///
     /// # Cancel safety
-    /// None: dropping the future leaves the connection's row behind. Give it a task of its own.
+    /// Not cancel safe: dropping the future leaves the connection's row in the store. Run it in a task of its own.
     pub async fn connect(&self, stage: Arc<Stage>, upgrade: Upgrade) -> Result<Admitted, Refusal> {
         let Upgrade { peer, target, headers, query_string } = upgrade;
         let id = ConnectionId::random(NodeId(0));
@@ -61,26 +61,28 @@ impl Gateway {
         let event = Event::Connect { headers, query_string };
         let mut caller = stage.caller(&Arc::new(connection), RouteKey::Connect.as_str().into(), now());
         let mut progress = Progress::default();
-        let decided = match self.pass_guards(&stage, &mut caller, &event, &target, &mut progress).await {
+        let decision = match self.authorize_upgrade(&stage, &mut caller, &event, &target, &mut progress).await {
             Ok(()) => self.decide(&stage, &caller, &event, &mut progress).await,
             Err(refusal) => Err(refusal),
         };
-        if let Err(refusal) = &decided
-            && progress.ran.is_none()
+        if let Err(refusal) = &decision
+            && progress.handler.is_none()
             && (400..500).contains(&refusal.status)
         {
             let route = stage.routes.connect.as_ref();
-            route.map_or(&stage.metrics, |route| &route.metrics.watched).client_error.increment(1);
+            route.map_or(&stage.metrics, |route| &route.metrics.cloudwatch).client_error.increment(1);
         }
         if let Some(log) = &stage.access_log {
-            log.write(&caller, &event, &outcome(decided.as_ref().err(), progress));
+            log.write(&caller, &event, &outcome(decision.as_ref().err(), progress));
         }
-        decided
+        decision
     }
 
-    /// Asks the throttles, then whatever stands before `$connect`: nobody who does not pass them leaves a
-    /// trace in the store. The caller is from then on who that found it to be.
-    async fn pass_guards(
+    /// Checks the throttles, then the authorizer and the API key of `$connect`, and replaces the connection of
+    /// `caller` by one with the authorized peer.
+    ///
+    /// This happens before the connection's row is written, so a rejected peer cannot make the store write.
+    async fn authorize_upgrade(
         &self,
         stage: &Stage,
         caller: &mut Caller,
@@ -89,25 +91,25 @@ impl Gateway {
         progress: &mut Progress,
     ) -> Result<(), Refusal> {
         let route = stage.routes.connect.as_ref();
-        if let Err(limit) = stage.throttles.upgrade(&caller.connection.peer, route) {
-            self.refused.count(limit, Some(&caller.connection.peer));
+        if let Err(limit) = stage.throttles.check_upgrade(&caller.connection.peer, route) {
+            self.throttle_rejections.count(limit, Some(&caller.connection.peer));
             return Err(Refusal { status: 429 });
         }
-        let Some(guard) = route.and_then(|route| route.guard.as_ref()) else { return Ok(()) };
-        let asking = Asking { caller, event, target };
-        match Box::pin(self.pass(stage, guard, asking, &mut progress.authorized)).await {
+        let Some(auth) = route.and_then(|route| route.connect_auth.as_ref()) else { return Ok(()) };
+        let request = AuthorizationRequest { caller, event, target };
+        match Box::pin(self.authorize(stage, auth, request, &mut progress.authorizer)).await {
             Ok(peer) => {
-                caller.connection = Arc::new(caller.connection.of_peer(peer, &stage.connection));
+                caller.connection = Arc::new(caller.connection.with_peer(peer, &stage.connection));
                 Ok(())
             }
-            Err(refused) => {
-                self.tell_of_refusal(guard, asking, &refused);
-                Err(Refusal { status: refused.status() })
+            Err(error) => {
+                self.log_rejected_handshake(auth, request, &error);
+                Err(Refusal { status: error.status() })
             }
         }
     }
 
-    /// Whether the handler lets the peer in.
+    /// Writes the connection's row, runs the handler, and opens the connection if the handler accepts it.
     async fn decide(
         &self,
         stage: &Stage,
@@ -115,34 +117,34 @@ impl Gateway {
         event: &Event,
         progress: &mut Progress,
     ) -> Result<Admitted, Refusal> {
-        let presence = self.connections.enter(Arc::clone(&caller.connection));
+        let presence = self.connections.register(Arc::clone(&caller.connection));
         let id = presence.id;
-        self.remember(&presence).await?;
-        let admitted = match &stage.routes.connect {
-            Some(route) => self.admit(stage, route, caller, event, progress).await,
+        self.insert_row(&presence).await?;
+        let decision = match &stage.routes.connect {
+            Some(route) => self.run_connect(stage, route, caller, event, progress).await,
             None => Ok(None),
         };
-        let admitted = match admitted {
+        let decision = match decision {
             Ok(subprotocol) => match self.backend.admit_row(id).await {
                 Ok(()) => Ok(subprotocol),
-                Err(error) => Err(unwritten(id, &error)),
+                Err(error) => Err(row_not_written(id, &error)),
             },
             Err(refusal) => Err(refusal),
         };
-        match admitted {
+        match decision {
             Ok(subprotocol) => {
                 presence.outbox.open();
                 Ok(Admitted { presence, subprotocol })
             }
             Err(refusal) => {
-                self.forget(id).await;
+                self.delete_row(id).await;
                 Err(refusal)
             }
         }
     }
 
-    /// Makes the connection's row, in which its `$connect` may write already.
-    async fn remember(&self, connection: &Connection) -> Result<(), Refusal> {
+    /// Writes the connection's row before `$connect` runs, because its handler may already set attributes in it.
+    async fn insert_row(&self, connection: &Connection) -> Result<(), Refusal> {
         let row = Row {
             id: connection.id,
             stage: (*connection.stage).to_owned(),
@@ -151,10 +153,11 @@ impl Gateway {
             peer: connection.peer.clone(),
             attributes: Vec::new(),
         };
-        self.backend.open_row(row).await.map_err(|error| unwritten(connection.id, &error))
+        self.backend.insert_row(row).await.map_err(|error| row_not_written(connection.id, &error))
     }
 
-    async fn admit(
+    /// Runs the handler of `$connect`; returns the subprotocol that it selected.
+    async fn run_connect(
         &self,
         stage: &Stage,
         route: &Route,
@@ -162,8 +165,8 @@ impl Gateway {
         event: &Event,
         progress: &mut Progress,
     ) -> Result<Option<String>, Refusal> {
-        route.metrics.watched.connect_count.increment(1);
-        match &progress.ran.insert(self.run(stage, route, caller, event).await).result {
+        route.metrics.cloudwatch.connect_count.increment(1);
+        match &progress.handler.insert(self.run(stage, route, caller, event).await).result {
             Ok(response) if response.is_success() => Ok(subprotocol(response)),
             Ok(response) => Err(Refusal { status: response.status_code }),
             Err(InvokeError::TimedOut(_)) => Err(Refusal { status: 504 }),
@@ -173,33 +176,33 @@ impl Gateway {
     }
 }
 
-fn unwritten(id: ConnectionId, error: &crate::backend::BackendError) -> Refusal {
-    warn!(connection_id = %id, %error, "a connection is refused: its row cannot be written");
+fn row_not_written(id: ConnectionId, error: &crate::backend::BackendError) -> Refusal {
+    warn!(connection_id = %id, %error, "rejected handshake: cannot write the row of the connection");
     Refusal { status: 500 }
 }
 
-/// The one header of a `$connect` answer that goes into the 101.
+/// The value of the only header of a `$connect` response that is copied into the 101 response.
 fn subprotocol(response: &Response) -> Option<String> {
     let chosen = response.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"));
     chosen.map(|(_, value)| value.clone())
 }
 
-/// What the access log tells of a handshake.
+/// The outcome of a handshake for the access log.
 fn outcome(refusal: Option<&Refusal>, progress: Progress) -> Outcome {
-    let Progress { authorized, ran } = progress;
-    let answered = ran.as_ref().and_then(|ran| ran.result.as_ref().ok()).map(|response| response.status_code);
+    let Progress { authorizer, handler } = progress;
+    let returned = handler.as_ref().and_then(|call| call.result.as_ref().ok()).map(|response| response.status_code);
     let (status, error) = match refusal {
-        None => (answered.unwrap_or(200), None),
-        // The handler's own word.
-        Some(refusal) if answered == Some(refusal.status) => (refusal.status, None),
-        Some(refusal) => (refusal.status, Some(failure(refusal.status))),
+        None => (returned.unwrap_or(200), None),
+        // The handler itself returned this status, so it is not an error of the gateway.
+        Some(refusal) if returned == Some(refusal.status) => (refusal.status, None),
+        Some(refusal) => (refusal.status, Some(error_response(refusal.status))),
     };
-    let integration = ran.as_ref().map(Into::into);
-    Outcome { status, error, integration, authorized, ..Outcome::default() }
+    let integration = handler.as_ref().map(Into::into);
+    Outcome { status, error, integration, authorizer, ..Outcome::default() }
 }
 
-/// What API Gateway calls a refusal of that status.
-fn failure(status: u16) -> Failure {
+/// API Gateway's message and response type for a rejection with this status.
+fn error_response(status: u16) -> ErrorResponse {
     let (message, response_type) = match status {
         400 => ("Bad Request", "BAD_REQUEST_PARAMETERS"),
         401 => ("Unauthorized", "UNAUTHORIZED"),
@@ -207,8 +210,8 @@ fn failure(status: u16) -> Failure {
         429 => ("Too Many Requests", "THROTTLED"),
         502 => ("Bad Gateway", "INTEGRATION_FAILURE"),
         504 => ("Gateway Timeout", "INTEGRATION_TIMEOUT"),
-        400..500 => ("Refused", "DEFAULT_4XX"),
+        _ if (400..500).contains(&status) => ("Refused", "DEFAULT_4XX"),
         _ => ("Internal Server Error", "DEFAULT_5XX"),
     };
-    Failure { message, response_type }
+    ErrorResponse { message, response_type }
 }

@@ -1,7 +1,7 @@
-//! The `$context` variables: what API Gateway tells of one event under a name.
+//! The `$context` variables: named properties of an event, as in API Gateway.
 //!
-//! The one place where they are looked up: mapping, templates and access logs ask here. What came of
-//! an event is not known here: a log adds that itself.
+//! Mappings, templates and access logs all look variables up here. The outcome of an event is not known here; the
+//! access log adds it.
 
 use std::borrow::Cow;
 
@@ -9,11 +9,11 @@ use crate::capability::Caller;
 use crate::event::{Event, clf_time};
 use crate::gateway::event_json::user_arn;
 
-/// One variable, made of its name once.
+/// One variable, parsed once from its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContextVariable {
     ApiId,
-    /// What the authorizer put under this name; `principalId` is one of them.
+    /// The entry with this name in the authorizer's context, such as `principalId`.
     Authorizer(Box<str>),
     ConnectedAt,
     ConnectionId,
@@ -29,18 +29,18 @@ pub enum ContextVariable {
     SourceIp,
     Stage,
     UserAgent,
-    /// Of a peer that came with an API key.
+    /// Only for a peer that sent an API key.
     ApiKeyId,
-    /// Of a peer that signed, as the three after it.
+    /// Only for a peer that signed its request; so are `Caller`, `User` and `UserArn`.
     AccountId,
     Caller,
     User,
     UserArn,
-    /// API Gateway has it, and no event here ever does; `identity.apiKey` is a secret.
+    /// Exists in API Gateway but never has a value here; `identity.apiKey` has none because it is a secret.
     Absent,
 }
 
-/// The names that have a value here. What an authorizer says has names of its own.
+/// The names of the variables that can have a value here, except those that an authorizer defines.
 pub const NAMES: [&str; 22] = [
     "apiId",
     "authorizer.principalId",
@@ -67,7 +67,7 @@ pub const NAMES: [&str; 22] = [
 ];
 
 impl ContextVariable {
-    /// The variable that is called `name`, without its `$context.`; `None` where API Gateway has none.
+    /// Parses a name without its `$context.` prefix; `None` if API Gateway has no such variable.
     pub fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "apiId" => Self::ApiId,
@@ -78,7 +78,7 @@ impl ContextVariable {
             "domainName" => Self::DomainName,
             "eventType" => Self::EventType,
             "messageId" => Self::MessageId,
-            // API Gateway gives a WebSocket event one id under both names.
+            // In a WebSocket event of API Gateway both names have the same value.
             "requestId" | "extendedRequestId" => Self::RequestId,
             "requestTime" => Self::RequestTime,
             "requestTimeEpoch" => Self::RequestTimeEpoch,
@@ -91,7 +91,7 @@ impl ContextVariable {
             "identity.caller" => Self::Caller,
             "identity.user" => Self::User,
             "identity.userArn" => Self::UserArn,
-            // What comes of an event is not known while it is handled; an access log knows it.
+            // The outcome of an event is not known while it is handled; only the access log has these.
             "error.message"
             | "error.messageString"
             | "error.responseType"
@@ -110,7 +110,7 @@ impl ContextVariable {
         })
     }
 
-    /// What it stands for in this event; `None` where the event has no such thing.
+    /// The value of the variable for this event; `None` if the event has none.
     pub fn value<'a>(&self, caller: &'a Caller, event: &Event) -> Option<Cow<'a, str>> {
         let connection = &*caller.connection;
         let peer = &connection.peer;
@@ -177,7 +177,7 @@ mod tests {
         let id = ConnectionId::parse("L0SM9cOFvHcCIhw=").unwrap();
         Caller {
             api: Arc::new(ApiInfo { id: "chat".to_owned(), stage: "prod".into(), ..ApiInfo::default() }),
-            connection: Arc::new(Connection::left_behind(id, "prod".into(), 1_707_502_303_419, peer)),
+            connection: Arc::new(Connection::detached(id, "prod".into(), 1_707_502_303_419, peer)),
             route_key: "join".into(),
             request_id: RequestId::next(),
             request_time: 1_707_502_303_420,
@@ -185,12 +185,12 @@ mod tests {
     }
 
     fn value(name: &str, event: &Event) -> Option<String> {
-        let variable = ContextVariable::parse(name).unwrap_or_else(|| panic!("{name} is not known"));
+        let variable = ContextVariable::parse(name).unwrap_or_else(|| panic!("unknown variable {name}"));
         variable.value(&caller(), event).map(Cow::into_owned)
     }
 
     #[test]
-    fn a_variable_is_what_the_event_has_under_its_name() {
+    fn each_variable_has_the_value_of_the_event() {
         let message = Event::Message { message_id: RequestId::next(), body: String::new().into() };
         for (name, expected) in [
             ("apiId", "chat"),
@@ -212,13 +212,13 @@ mod tests {
         assert_eq!(value("messageId", &message).as_deref(), Some(message_id.as_str()));
         let caller = caller();
         for name in ["requestId", "extendedRequestId"] {
-            let told = ContextVariable::parse(name).unwrap().value(&caller, &message);
-            assert_eq!(told.as_deref(), Some(caller.request_id.as_str()));
+            let value = ContextVariable::parse(name).unwrap().value(&caller, &message);
+            assert_eq!(value.as_deref(), Some(caller.request_id.as_str()));
         }
     }
 
     #[test]
-    fn what_an_event_does_not_have_is_no_value() {
+    fn a_variable_has_no_value_if_the_event_lacks_the_property() {
         let connect = Event::Connect { headers: Vec::new(), query_string: Vec::new() };
         for name in ["messageId", "identity.userAgent", "identity.user", "authorizer.other", "disconnectReason"] {
             assert_eq!(value(name, &connect), None, "{name}");
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn only_names_that_api_gateway_has_are_variables() {
+    fn only_names_of_api_gateway_are_variables() {
         for name in ["", "connectionid", "connectionId.x", "identity", "authorizer", "authorizer.", "httpMethod"] {
             assert_eq!(ContextVariable::parse(name), None, "{name}");
         }

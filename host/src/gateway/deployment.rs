@@ -1,4 +1,4 @@
-//! What is served: an immutable snapshot, made whole and swapped whole.
+//! A deployment: an immutable snapshot of all stages and routes, which a reload replaces as a whole.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,43 +11,44 @@ use crate::gateway::throttles::Throttles;
 use crate::gateway::{Access, RouteTable};
 use crate::id::RequestId;
 use crate::limits::ConnectionLimits;
-use crate::metrics::Watched;
+use crate::metrics::CloudWatchMetrics;
 
 pub struct Deployment {
     pub version: Version,
     stages: BTreeMap<Arc<str>, Arc<Stage>>,
-    /// The parts of the base paths that lead to a stage without its name; the longest first.
+    /// The segments of each base path and its stage, longest path first.
     base_paths: Vec<(Vec<String>, Arc<Stage>)>,
     access: Access,
-    /// Whether every message of every stage waits for those before it.
+    /// Whether in all stages every message waits for the previous messages of its connection.
     is_in_order: bool,
 }
 
-/// What a deployment was made of.
+/// The inputs from which a deployment was built.
 #[derive(Default)]
 pub struct Version {
-    /// The beginning of the hash of the manifest, of all components and of all models.
+    /// The first characters of the hash of the manifest, all components and all models.
     pub content: String,
-    /// Their names, and the version of each.
+    /// Name and version of each plugin.
     pub plugins: Vec<(String, String)>,
 }
 
-/// One stage of the API: its name, its variables, its routes.
+/// One stage of the API, with its name, variables and routes.
 pub struct Stage {
     pub api: Arc<ApiInfo>,
-    /// In place of its name, as the API mapping of a custom domain has it: `chat/v1`, or the empty path.
+    /// A path that leads to the stage in addition to its name, like the API mapping of a custom domain: `chat/v1`, or
+    /// the empty path.
     pub base_path: Option<String>,
     pub routes: RouteTable,
     pub throttles: Throttles,
     pub connection: Arc<ConnectionLimits>,
-    /// `None`: no line is written for any event.
+    /// `None`: the stage has no access log.
     pub access_log: Option<Arc<AccessLog>>,
-    /// What is counted of events that have no route.
-    pub metrics: Watched,
+    /// Metrics of the events that match no route.
+    pub metrics: CloudWatchMetrics,
 }
 
 impl Stage {
-    /// Whose event it is: a new one, of a route that handlers are told as `route_key`.
+    /// The caller of a new event, with a new request id; `route_key` is the key that the handler receives.
     pub fn caller(&self, connection: &Arc<Connection>, route_key: Arc<str>, request_time: EpochMillis) -> Caller {
         Caller {
             api: Arc::clone(&self.api),
@@ -63,15 +64,17 @@ impl Deployment {
     pub fn new(version: Version, stages: impl IntoIterator<Item = Stage>) -> Self {
         let stages = stages.into_iter().map(|stage| (Arc::clone(&stage.api.stage), Arc::new(stage)));
         let stages: BTreeMap<_, _> = stages.collect();
-        let mut base_paths: Vec<_> =
-            stages.values().filter_map(|stage| Some((parts(stage.base_path.as_deref()?), Arc::clone(stage)))).collect();
-        base_paths.sort_by_key(|(parts, _)| std::cmp::Reverse(parts.len()));
+        let mut base_paths: Vec<_> = stages
+            .values()
+            .filter_map(|stage| Some((segments(stage.base_path.as_deref()?), Arc::clone(stage))))
+            .collect();
+        base_paths.sort_by_key(|(segments, _)| std::cmp::Reverse(segments.len()));
         let is_in_order = stages.values().all(|stage| stage.routes.is_in_order());
         Self { version, stages, base_paths, access: Access::default(), is_in_order }
     }
 
-    /// The same with what its manifest says of who has access.
-    pub fn accessed(self, access: Access) -> Self {
+    /// Sets the access settings of the manifest.
+    pub fn with_access(self, access: Access) -> Self {
         Self { access, ..self }
     }
 
@@ -79,7 +82,8 @@ impl Deployment {
         &self.access
     }
 
-    /// Known without a look at a message, nor at its stage.
+    /// Returns whether in all stages every message waits for the previous messages of its connection. Computed once, so
+    /// that the ordering of a message is usually known without looking at the message or its stage.
     pub fn is_in_order(&self) -> bool {
         self.is_in_order
     }
@@ -88,7 +92,7 @@ impl Deployment {
         self.stages.get(name)
     }
 
-    /// Each path at which a stage is.
+    /// All paths that lead to a stage.
     pub fn paths(&self) -> impl Iterator<Item = String> {
         let names = self.stages.keys().map(|name| format!("/{name}"));
         names.chain(self.base_paths.iter().map(|(base, _)| format!("/{}", base.join("/"))))
@@ -98,11 +102,11 @@ impl Deployment {
         self.stages.values().filter_map(|stage| stage.access_log.as_ref()).for_each(|log| log.sink.close());
     }
 
-    /// The stage that a path begins with, by a base path or by its name, and what follows.
+    /// Finds the stage whose base path or name is at the start of a path; returns it with the remaining segments.
     pub fn resolve<'p, 'r>(&self, path: &'p [&'r str]) -> Option<(&Arc<Stage>, &'p [&'r str])> {
         let mapped = self.base_paths.iter().find_map(|(base, stage)| {
             let (first, rest) = path.split_at_checked(base.len())?;
-            (first == base.as_slice() && is_of_a_stage(rest)).then_some((stage, rest))
+            (first == base.as_slice() && may_follow_base_path(rest)).then_some((stage, rest))
         });
         mapped.or_else(|| {
             let (name, rest) = path.split_first()?;
@@ -111,13 +115,14 @@ impl Deployment {
     }
 }
 
-/// The parts of a path between its slashes.
-fn parts(path: &str) -> Vec<String> {
-    path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+/// The segments of a path between its slashes.
+fn segments(path: &str) -> Vec<String> {
+    path.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect()
 }
 
-/// What follows a stage: nothing, or a name of ours. Else the empty base path would swallow all others.
-fn is_of_a_stage(rest: &[&str]) -> bool {
+/// Returns whether segments may follow a base path: either none, or a resource such as `@connections`. Without this
+/// check the empty base path would match every path.
+fn may_follow_base_path(rest: &[&str]) -> bool {
     rest.first().is_none_or(|first| first.starts_with('@') || first.starts_with("%40"))
 }
 
@@ -134,16 +139,17 @@ mod tests {
             throttles: Throttles::default(),
             connection: Arc::default(),
             access_log: None,
-            metrics: Watched::default(),
+            metrics: CloudWatchMetrics::default(),
         });
         Deployment::new(Version::default(), stages)
     }
 
     #[test]
-    fn a_stage_is_found_by_its_name_and_by_its_base_path_and_the_longest_one_wins() {
-        let served =
+    fn a_stage_is_found_by_its_name_or_base_path_and_the_longest_base_path_wins() {
+        let deployment =
             deployment(&[("dev", None), ("prod", Some("chat")), ("beta", Some("chat/dev")), ("root", Some(""))]);
-        let found = |path: &[&str]| served.resolve(path).map(|(stage, rest)| (stage.api.stage.to_string(), rest.len()));
+        let found =
+            |path: &[&str]| deployment.resolve(path).map(|(stage, rest)| (stage.api.stage.to_string(), rest.len()));
         for (path, stage, rest) in [
             (&["dev"][..], "dev", 0),
             (&["dev", "@connections", "x"], "dev", 2),

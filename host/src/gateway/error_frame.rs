@@ -1,6 +1,6 @@
-//! What a peer is told when its message got no answer: API Gateway's frames, to the byte.
+//! The frames that a peer receives if its message fails; byte for byte those of API Gateway.
 
-use crate::gateway::access_log::{Failure, Outcome};
+use crate::gateway::access_log::{ErrorResponse, Outcome};
 use crate::id::{ConnectionId, RequestId};
 use crate::payload::Payload;
 use crate::runtime::InvokeError;
@@ -12,7 +12,7 @@ pub enum ErrorFrame {
     InternalServerError,
     EndpointRequestTimedOut,
     TooManyRequests,
-    /// The message of this id is not as its model wants it.
+    /// The message with this id does not match the model of its route.
     BadRequestBody(RequestId),
 }
 
@@ -27,7 +27,7 @@ impl ErrorFrame {
         }
     }
 
-    /// The status that an HTTP API would have answered, and API Gateway's name for what went wrong.
+    /// The status that an HTTP API would return, and API Gateway's response type for the error.
     fn status(self) -> (u16, &'static str) {
         match self {
             Self::Forbidden => (403, "ACCESS_DENIED"),
@@ -40,7 +40,7 @@ impl ErrorFrame {
 
     pub fn payload(self, connection_id: ConnectionId, request_id: RequestId) -> Payload {
         let message = self.message();
-        // The spaces are where API Gateway puts them.
+        // The spaces are exactly those of API Gateway.
         if let Self::BadRequestBody(message_id) = self {
             let text = format!(
                 r#"{{"message" : "{message}", "connectionId": "{connection_id}", "messageId": "{message_id}"}}"#
@@ -51,11 +51,11 @@ impl ErrorFrame {
     }
 }
 
-/// What the access log tells of it.
+/// The access log entry of a message that was answered with an error frame.
 impl From<ErrorFrame> for Outcome {
     fn from(frame: ErrorFrame) -> Self {
         let (status, response_type) = frame.status();
-        Self { status, error: Some(Failure { message: frame.message(), response_type }), ..Self::default() }
+        Self { status, error: Some(ErrorResponse { message: frame.message(), response_type }), ..Self::default() }
     }
 }
 
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_is_api_gateways_to_the_byte() {
+    fn a_frame_equals_api_gateways_byte_for_byte() {
         let connection_id = ConnectionId::parse("XDmENcnwIE0CFEQ=").unwrap();
         let request_id = RequestId::next();
         assert_eq!(

@@ -1,6 +1,6 @@
-//! An event as API Gateway's JSON, to the byte: what Lambda functions are called with.
+//! Formats an event as JSON, byte for byte as API Gateway does; this is the payload of Lambda functions.
 //!
-//! Pure: ids and times come with the caller. The order of the keys is that of captured events.
+//! Pure: ids and times are those of the caller. The order of the keys is that of captured events.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,13 +16,13 @@ mod fields;
 
 use fields::{AllValues, Fields, LastValues};
 
-/// What a Lambda function is told of an event.
+/// The JSON of an event for a Lambda function.
 pub struct EventJson<'a> {
     pub caller: &'a Caller,
     pub event: &'a Event,
 }
 
-/// What a REQUEST authorizer is told of an upgrade request.
+/// The JSON of an upgrade request for a REQUEST authorizer.
 pub struct AuthorizerEventJson<'a> {
     pub caller: &'a Caller,
     /// `arn:aws:execute-api:{region}:{account}:{api}/{stage}/$connect`
@@ -37,19 +37,19 @@ impl Serialize for EventJson<'_> {
         let mut json = serializer.serialize_map(None)?;
         match event {
             Event::Connect { headers, query_string } => {
-                entries(&mut json, HEADERS, &connect_headers(caller, headers))?;
+                serialize_fields(&mut json, HEADERS, &connect_headers(caller, headers))?;
                 if !query_string.is_empty() {
-                    entries(&mut json, QUERY_STRING, &Fields::in_order(query_string))?;
+                    serialize_fields(&mut json, QUERY_STRING, &Fields::case_sensitive(query_string))?;
                 }
             }
             Event::Message { .. } => {}
-            Event::Disconnect(_) => entries(&mut json, HEADERS, &disconnect_headers(&caller.connection.peer))?,
+            Event::Disconnect(_) => serialize_fields(&mut json, HEADERS, &disconnect_headers(&caller.connection.peer))?,
         }
         let stage_variables = &caller.api.stage_variables;
         if !stage_variables.is_empty() {
-            json.serialize_entry("stageVariables", &LastValues(&Fields::in_order(stage_variables)))?;
+            json.serialize_entry("stageVariables", &LastValues(&Fields::case_sensitive(stage_variables)))?;
         }
-        json.serialize_entry("requestContext", &RequestContext { caller, of: (*event).into() })?;
+        json.serialize_entry("requestContext", &RequestContext { caller, details: (*event).into() })?;
         let mut is_base64_encoded = false;
         if let Event::Message { body, .. } = event {
             match body {
@@ -66,17 +66,17 @@ impl Serialize for EventJson<'_> {
 }
 
 impl Serialize for AuthorizerEventJson<'_> {
-    /// Unlike the event of `$connect` it has the headers of the upgrade itself, and what is empty
-    /// stands there as an empty object.
+    /// Unlike the event of `$connect`, it includes the headers of the upgrade itself, and empty properties are empty
+    /// objects instead of being left out.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { caller, method_arn, headers, query_string } = self;
         let mut json = serializer.serialize_map(None)?;
         json.serialize_entry("type", "REQUEST")?;
         json.serialize_entry("methodArn", method_arn)?;
-        entries(&mut json, HEADERS, &upgrade_headers(caller, headers))?;
-        entries(&mut json, QUERY_STRING, &Fields::in_order(query_string))?;
-        json.serialize_entry("stageVariables", &LastValues(&Fields::in_order(&caller.api.stage_variables)))?;
-        json.serialize_entry("requestContext", &RequestContext { caller, of: About::Connect })?;
+        serialize_fields(&mut json, HEADERS, &upgrade_headers(caller, headers))?;
+        serialize_fields(&mut json, QUERY_STRING, &Fields::case_sensitive(query_string))?;
+        json.serialize_entry("stageVariables", &LastValues(&Fields::case_sensitive(&caller.api.stage_variables)))?;
+        json.serialize_entry("requestContext", &RequestContext { caller, details: EventDetails::Connect })?;
         json.end()
     }
 }
@@ -86,89 +86,94 @@ impl Serialize for AuthorizerEventJson<'_> {
 const HEADERS: [&str; 2] = ["headers", "multiValueHeaders"];
 const QUERY_STRING: [&str; 2] = ["queryStringParameters", "multiValueQueryStringParameters"];
 
-fn entries<M: SerializeMap>(json: &mut M, [last, all]: [&'static str; 2], fields: &Fields<'_>) -> Result<(), M::Error> {
+/// Writes fields under two keys: with the last value of each name, and with all values.
+fn serialize_fields<M: SerializeMap>(
+    json: &mut M,
+    [last, all]: [&'static str; 2],
+    fields: &Fields<'_>,
+) -> Result<(), M::Error> {
     json.serialize_entry(last, &LastValues(fields))?;
     json.serialize_entry(all, &AllValues(fields))
 }
 
-/// What `$connect` is told of an upgrade request's headers.
+/// The headers of an upgrade request as the event of `$connect` contains them.
 pub fn connect_headers<'a>(caller: &Caller, headers: &'a [Field]) -> Fields<'a> {
-    let mut told = Fields::case_insensitive(headers);
+    let mut fields = Fields::case_insensitive(headers);
     for name in ["Connection", "Upgrade", "content-length"] {
-        told.remove(name);
+        fields.remove(name);
     }
-    forwarded(&mut told, caller);
-    told.sort();
-    told
+    set_forwarding_headers(&mut fields, caller);
+    fields.sort();
+    fields
 }
 
-/// The same with the headers of the upgrade itself, as an authorizer is told it.
+/// The headers of an upgrade request as the event of an authorizer contains them: with those of the upgrade itself.
 fn upgrade_headers<'a>(caller: &Caller, headers: &'a [Field]) -> Fields<'a> {
-    let mut told = Fields::case_insensitive(headers);
-    told.set("Connection", "upgrade");
-    told.set("Upgrade", "websocket");
-    told.set("content-length", "0");
-    forwarded(&mut told, caller);
-    told.sort();
-    told
+    let mut fields = Fields::case_insensitive(headers);
+    fields.set("Connection", "upgrade");
+    fields.set("Upgrade", "websocket");
+    fields.set("content-length", "0");
+    set_forwarding_headers(&mut fields, caller);
+    fields.sort();
+    fields
 }
 
-/// The headers that API Gateway adds. Behind a proxy, what it says of its client holds; in front
-/// of everybody, the peer came over plain HTTP to the port that it names in `Host`.
-fn forwarded(told: &mut Fields<'_>, caller: &Caller) {
+/// Sets the headers that API Gateway adds. The values that a proxy in front of this server has sent are kept; without a
+/// proxy, the peer is assumed to use plain HTTP and the port in its `Host` header.
+fn set_forwarding_headers(fields: &mut Fields<'_>, caller: &Caller) {
     let peer = &caller.connection.peer;
-    let trace_id = told.last("X-Amzn-Trace-Id").map(str::to_owned);
-    told.set("X-Amzn-Trace-Id", trace_id.unwrap_or_else(|| new_trace_id(caller.request_id, caller.request_time)));
+    let trace_id = fields.last("X-Amzn-Trace-Id").map(str::to_owned);
+    fields.set("X-Amzn-Trace-Id", trace_id.unwrap_or_else(|| new_trace_id(caller.request_id, caller.request_time)));
 
-    let before = told.all("X-Forwarded-For").join(", ");
+    let before = fields.all("X-Forwarded-For").join(", ");
     let forwarded_for =
         if before.is_empty() { peer.source_ip.clone() } else { format!("{before}, {}", peer.source_ip) };
-    told.set("X-Forwarded-For", forwarded_for);
+    fields.set("X-Forwarded-For", forwarded_for);
 
-    let proto = told.last("X-Forwarded-Proto").unwrap_or("http").to_owned();
-    let port = told.last("X-Forwarded-Port").map_or_else(|| port(&peer.domain_name, &proto), str::to_owned);
-    told.set("X-Forwarded-Port", port);
-    told.set("X-Forwarded-Proto", proto);
+    let proto = fields.last("X-Forwarded-Proto").unwrap_or("http").to_owned();
+    let port = fields.last("X-Forwarded-Port").map_or_else(|| port(&peer.domain_name, &proto), str::to_owned);
+    fields.set("X-Forwarded-Port", port);
+    fields.set("X-Forwarded-Proto", proto);
 }
 
-/// The port that a `Host` header names, else that of the scheme.
+/// The port in a `Host` header; if it has none, the default port of the scheme.
 fn port(host: &str, proto: &str) -> String {
     let named = host.rsplit_once(':').map(|(_, port)| port);
     let named = named.filter(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()));
     named.unwrap_or(if proto.eq_ignore_ascii_case("https") { "443" } else { "80" }).to_owned()
 }
 
-/// X-Ray's form: a version, the time in seconds and 96 bits that nobody else has.
+/// A trace id in the format of X-Ray: a version, the time in seconds, and 96 unique bits.
 fn new_trace_id(request_id: RequestId, request_time: EpochMillis) -> String {
     let unique = blake3::hash(request_id.as_str().as_bytes()).to_hex();
     format!("Root=1-{:08x}-{}", request_time / 1000, &unique[..24])
 }
 
-/// Of a connection that is gone only these four are told.
+/// The event of `$disconnect` has only these four headers.
 fn disconnect_headers(peer: &Peer) -> Fields<'_> {
-    let mut told = Fields::default();
+    let mut fields = Fields::default();
     for (name, value) in [("Host", &*peer.domain_name), ("x-api-key", ""), ("X-Forwarded-For", ""), ("x-restapi", "")] {
-        told.set(name, value);
+        fields.set(name, value);
     }
-    told
+    fields
 }
 
 // ---- requestContext ------------------------------------------------------------------------
 
 struct RequestContext<'a> {
     caller: &'a Caller,
-    of: About<'a>,
+    details: EventDetails<'a>,
 }
 
-/// What differs from event type to event type.
+/// The properties of the request context that depend on the event type.
 #[derive(Clone, Copy)]
-enum About<'a> {
+enum EventDetails<'a> {
     Connect,
     Message { message_id: RequestId },
     Disconnect(&'a Disconnect),
 }
 
-impl<'a> From<&'a Event> for About<'a> {
+impl<'a> From<&'a Event> for EventDetails<'a> {
     fn from(event: &'a Event) -> Self {
         match event {
             Event::Connect { .. } => Self::Connect,
@@ -185,15 +190,15 @@ impl Serialize for RequestContext<'_> {
         let mut json = serializer.serialize_map(None)?;
         json.serialize_entry("routeKey", &**route_key)?;
         if !peer.authorizer.is_empty() {
-            json.serialize_entry("authorizer", &LastValues(&Fields::in_order(&peer.authorizer)))?;
+            json.serialize_entry("authorizer", &LastValues(&Fields::case_sensitive(&peer.authorizer)))?;
         }
-        let event_type = match self.of {
-            About::Connect => "CONNECT",
-            About::Message { message_id } => {
+        let event_type = match self.details {
+            EventDetails::Connect => "CONNECT",
+            EventDetails::Message { message_id } => {
                 json.serialize_entry("messageId", message_id.as_str())?;
                 "MESSAGE"
             }
-            About::Disconnect(end) => {
+            EventDetails::Disconnect(end) => {
                 json.serialize_entry("disconnectStatusCode", &end.status_code)?;
                 "DISCONNECT"
             }
@@ -202,7 +207,7 @@ impl Serialize for RequestContext<'_> {
         json.serialize_entry("extendedRequestId", request_id.as_str())?;
         json.serialize_entry("requestTime", &clf_time(*request_time))?;
         json.serialize_entry("messageDirection", "IN")?;
-        if let About::Disconnect(end) = self.of {
+        if let EventDetails::Disconnect(end) = self.details {
             json.serialize_entry("disconnectReason", &end.reason)?;
         }
         json.serialize_entry("stage", &*api.stage)?;
@@ -246,7 +251,7 @@ impl Serialize for Identity<'_> {
     }
 }
 
-/// How IAM names a user.
+/// The ARN of an IAM user.
 pub fn user_arn(account_id: &str, user: &str) -> String {
     format!("arn:aws:iam::{account_id}:user/{user}")
 }

@@ -1,4 +1,4 @@
-//! The deployments that were served last, by their numbers.
+//! The last deployments, by their numbers.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,34 +10,34 @@ use crate::event::{EpochMillis, now};
 use crate::gateway::Deployment;
 use crate::limits::DEPLOYMENTS_KEPT;
 
-/// One accepted version of all that is served, as it is told to an operator.
+/// One accepted deployment, as the admin listener reports it to an operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Record {
-    /// The start is 1; each reload that is accepted, and each roll-back, is one more.
+pub struct DeploymentRecord {
+    /// 1 at the start of the process; each accepted reload and each roll-back increments it.
     pub number: u64,
-    /// The beginning of the hash of the manifest, of all components and of all models.
+    /// The first characters of the hash of the manifest, all components and all models.
     pub content: String,
     pub deployed_at: EpochMillis,
-    /// The integrations that are components, and the version of each.
+    /// Name and version of each integration that is a component.
     pub plugins: Vec<(String, String)>,
-    /// The deployment that this one brought back.
+    /// The number of the older deployment that a roll-back restored with this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restores: Option<u64>,
 }
 
-/// Asks whoever follows the files to serve an older deployment; the answer is the new number.
+/// Requests a roll-back from the task that follows the files; `answer` receives the number of the new deployment.
 pub struct RollBack {
     pub number: u64,
-    pub answer: oneshot::Sender<Result<u64, NotKept>>,
+    pub answer: oneshot::Sender<Result<u64, DeploymentNotKept>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("deployment {0} is not kept: the last {DEPLOYMENTS_KEPT} are")]
-pub struct NotKept(pub u64);
+pub struct DeploymentNotKept(pub u64);
 
 pub struct History {
-    kept: VecDeque<(Record, Arc<Deployment>)>,
+    kept: VecDeque<(DeploymentRecord, Arc<Deployment>)>,
 }
 
 impl History {
@@ -47,10 +47,10 @@ impl History {
         history
     }
 
-    /// Says its number.
+    /// Adds a deployment, drops the oldest one if there are too many, and returns the number of the new one.
     pub fn push(&mut self, deployment: Arc<Deployment>, restores: Option<u64>) -> u64 {
         let number = self.kept.back().map_or(1, |(last, _)| last.number + 1);
-        let record = Record {
+        let record = DeploymentRecord {
             number,
             content: deployment.version.content.clone(),
             deployed_at: now(),
@@ -64,17 +64,17 @@ impl History {
         number
     }
 
-    pub fn get(&self, number: u64) -> Result<Arc<Deployment>, NotKept> {
+    pub fn get(&self, number: u64) -> Result<Arc<Deployment>, DeploymentNotKept> {
         let found = self.kept.iter().find(|(record, _)| record.number == number);
-        found.map(|(_, deployment)| Arc::clone(deployment)).ok_or(NotKept(number))
+        found.map(|(_, deployment)| Arc::clone(deployment)).ok_or(DeploymentNotKept(number))
     }
 
     pub fn deployments(&self) -> impl Iterator<Item = &Deployment> {
         self.kept.iter().map(|(_, deployment)| &**deployment)
     }
 
-    /// The oldest first; the last one is served.
-    pub fn records(&self) -> Vec<Record> {
+    /// The kept deployments, oldest first; the last one is the current one.
+    pub fn records(&self) -> Vec<DeploymentRecord> {
         self.kept.iter().map(|(record, _)| record.clone()).collect()
     }
 }

@@ -5,22 +5,19 @@ use std::time::{Duration, Instant};
 
 use crate::capability::Caller;
 use crate::event::{Event, Response};
-use crate::metrics::Asked;
+use crate::metrics::CallTarget;
 use crate::runtime::{Invocation, InvokeError, Plugin};
 
-mod http; // a server that is sent each event
-mod lambda; // a function that is called with each event
-mod mock; // an answer that stands in the manifest
-
-// What goes out and what comes back.
+mod authorities;
+mod client;
+mod http;
+mod lambda;
 mod mapping;
+mod mock;
 mod proxy_response;
 mod responses;
 mod template;
 mod url;
-
-mod authorities; // whom a request over TLS believes
-mod client; // how a request over HTTP is sent
 
 pub use authorities::Authorities;
 pub use client::{Client, Transport};
@@ -28,12 +25,12 @@ pub use http::{Http, HttpSettings};
 pub use lambda::{Lambda, LambdaSettings};
 pub use mapping::{BadMapping, RequestParameter, Source, Target};
 pub use mock::Mock;
-pub(in crate::gateway) use proxy_response::{failure as function_failure, kind as json_kind};
+pub(in crate::gateway) use proxy_response::{function_failure, json_kind};
 pub use responses::{IntegrationResponse, ResponseKey, ResponseParameter, ResponseSource, Responses};
 pub use template::{Kind as TemplateKind, Template};
 pub use url::UrlTemplate;
 
-/// The set is closed, so a `match` tells of every place that a new one touches.
+/// What serves a route. An enum, so that the compiler finds every `match` that a new kind has to change.
 #[derive(Clone)]
 pub enum Integration {
     Component(Arc<Plugin>),
@@ -46,23 +43,23 @@ impl Integration {
     pub async fn invoke(&self, caller: &Caller, event: &Event) -> Invocation {
         match self {
             Self::Component(plugin) => plugin.invoke(caller, event).await,
-            // Boxed: the exchange is large, and an event of a component would carry its size.
+            // Boxed because these futures are large, and an event of a component would otherwise carry their size.
             Self::Http(http) => without_sandbox(Box::pin(http.invoke(caller, event))).await,
             Self::Lambda(lambda) => without_sandbox(Box::pin(lambda.invoke(caller, event))).await,
             Self::Mock(mock) => without_sandbox(async { mock.invoke(caller, event) }).await,
         }
     }
 
-    /// Who it asks.
-    pub fn asked(&self) -> Asked {
+    /// What an invocation calls, as the metrics distinguish it.
+    pub fn call_target(&self) -> CallTarget {
         match self {
-            Self::Component(_) | Self::Lambda(_) => Asked::Handler,
-            Self::Http(_) => Asked::Server,
-            Self::Mock(_) => Asked::Nobody,
+            Self::Component(_) | Self::Lambda(_) => CallTarget::Handler,
+            Self::Http(_) => CallTarget::HttpServer,
+            Self::Mock(_) => CallTarget::None,
         }
     }
 
-    /// As the manifest calls it.
+    /// Its name in the manifest.
     pub fn name(&self) -> &str {
         match self {
             Self::Component(plugin) => plugin.name(),
@@ -72,7 +69,7 @@ impl Integration {
         }
     }
 
-    /// Which version of it runs, where it has versions.
+    /// The version of the component that runs; `None` for the kinds that have no versions.
     pub fn version(&self) -> Option<String> {
         match self {
             Self::Component(plugin) => Some(plugin.version()),
@@ -81,8 +78,9 @@ impl Integration {
     }
 }
 
-async fn without_sandbox(answer: impl Future<Output = Result<Response, InvokeError>>) -> Invocation {
-    let arrived = Instant::now();
-    let result = answer.await;
-    Invocation { result, instantiate: Duration::ZERO, total: arrived.elapsed(), memory_bytes: 0 }
+/// Awaits an integration that runs no guest, and measures how long it takes.
+async fn without_sandbox(response: impl Future<Output = Result<Response, InvokeError>>) -> Invocation {
+    let started = Instant::now();
+    let result = response.await;
+    Invocation { result, instantiate: Duration::ZERO, total: started.elapsed(), memory_bytes: 0 }
 }

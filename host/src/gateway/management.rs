@@ -1,4 +1,4 @@
-//! Who may call `@connections`, and how often.
+//! Access rules of `@connections`: whether calls must be signed, and how often each caller may call.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,61 +9,62 @@ use crate::throttle::{KeyedThrottle, network};
 /// When a call must be signed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Signatures {
-    /// Where others can reach the listener, or where there are access keys.
+    /// If other machines can reach the listener, or if the manifest has access keys.
     #[default]
     Auto,
     Required,
     Off,
 }
 
-/// Who can reach the listener, and what was said of it on the command line.
+/// Whether other machines can reach the listener, and whether the command line allows unsigned calls anyway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exposure {
-    /// It is not a loopback address.
+    /// The listener's address is not a loopback address.
     pub reachable: bool,
-    /// `--insecure-management`
-    pub insisted: bool,
+    /// `--insecure-management` was given.
+    pub insecure: bool,
 }
 
-/// Whose calls are counted together.
+/// A caller of `@connections`, as far as throttles are concerned: all its calls share one bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Caller {
-    /// The id of the access key that signed.
+pub enum ManagementCaller {
+    /// The id of the access key that signed the call.
     Key(String),
-    /// Where a call came from that nobody signed.
+    /// The source address of an unsigned call.
     Address(IpAddr),
 }
 
-/// What a manifest says of `@connections`.
+/// The manifest's settings for `@connections`.
 #[derive(Default)]
 pub struct Management {
     signatures: Signatures,
     keys: Arc<AccessKeys>,
-    callers: Option<Callers>,
+    callers: Option<CallerThrottles>,
 }
 
-/// A bucket for each caller. Those of keys are as many as there are keys; addresses nobody counts.
-pub struct Callers {
+/// One bucket for each caller. The number of keys is bounded by the manifest, that of addresses by
+/// `MANAGEMENT_CALLERS_MAX`.
+pub struct CallerThrottles {
     pub keys: Arc<KeyedThrottle<String>>,
     pub addresses: Arc<KeyedThrottle<IpAddr>>,
 }
 
 impl Signatures {
-    /// Whether calls must be signed.
+    /// Returns whether calls must be signed.
     ///
-    /// No reload opens a listener that others can reach: only the command line does.
+    /// A reload can never allow unsigned calls to a listener that other machines can reach; only the command line can.
     pub fn required(self, keys: &AccessKeys, exposure: Exposure) -> bool {
-        let Exposure { reachable, insisted } = exposure;
+        let Exposure { reachable, insecure } = exposure;
         match self {
             Self::Required => true,
-            Self::Auto => !insisted && (reachable || !keys.is_empty()),
-            Self::Off => !insisted && reachable,
+            Self::Auto => !insecure && (reachable || !keys.is_empty()),
+            Self::Off => !insecure && reachable,
         }
     }
 }
 
 impl Management {
-    pub fn new(signatures: Signatures, keys: Arc<AccessKeys>, callers: Option<Callers>) -> Self {
+    pub fn new(signatures: Signatures, keys: Arc<AccessKeys>, callers: Option<CallerThrottles>) -> Self {
         Self { signatures, keys, callers }
     }
 
@@ -75,11 +76,11 @@ impl Management {
         &self.keys
     }
 
-    /// Whether this caller may call now. Each question counts.
-    pub fn admits(&self, caller: Caller) -> bool {
+    /// Returns whether the throttle of this caller admits one more call, and counts the call.
+    pub fn admits(&self, caller: ManagementCaller) -> bool {
         self.callers.as_ref().is_none_or(|callers| match caller {
-            Caller::Key(key) => callers.keys.allows(key),
-            Caller::Address(address) => callers.addresses.allows(network(address)),
+            ManagementCaller::Key(key) => callers.keys.allows(key),
+            ManagementCaller::Address(address) => callers.addresses.allows(network(address)),
         })
     }
 }
@@ -92,31 +93,32 @@ mod tests {
     use crate::throttle::Rate;
 
     #[test]
-    fn calls_are_signed_where_others_can_reach_them_or_keys_are_written_unless_it_is_insisted() {
+    fn signatures_are_required_on_a_reachable_listener_or_with_access_keys_unless_insecure_is_set() {
         let none = AccessKeys::new();
         let some = AccessKeys::from([("AKID".to_owned(), Secret::new("secret".to_owned()))]);
-        let loopback = Exposure { reachable: false, insisted: false };
-        let reachable = Exposure { reachable: true, insisted: false };
-        let insisted = Exposure { reachable: true, insisted: true };
+        let loopback = Exposure { reachable: false, insecure: false };
+        let reachable = Exposure { reachable: true, insecure: false };
+        let insecure = Exposure { reachable: true, insecure: true };
         for (signatures, keys, exposure, required) in [
             (Signatures::Auto, &none, loopback, false),
             (Signatures::Auto, &some, loopback, true),
             (Signatures::Auto, &none, reachable, true),
             (Signatures::Auto, &some, reachable, true),
-            (Signatures::Auto, &some, insisted, false),
+            (Signatures::Auto, &some, insecure, false),
             (Signatures::Required, &none, loopback, true),
-            (Signatures::Required, &some, insisted, true),
+            (Signatures::Required, &some, insecure, true),
             (Signatures::Off, &some, loopback, false),
             (Signatures::Off, &some, reachable, true),
-            (Signatures::Off, &some, insisted, false),
+            (Signatures::Off, &some, insecure, false),
         ] {
             assert_eq!(signatures.required(keys, exposure), required, "{signatures:?} {keys:?} {exposure:?}");
         }
     }
 
-    fn three_at_once() -> Management {
+    /// Each caller may call three times.
+    fn management_with_three_calls() -> Management {
         let rate = Rate::new(0.001, 3).unwrap();
-        let callers = Callers {
+        let callers = CallerThrottles {
             keys: Arc::new(KeyedThrottle::new(rate, MANAGEMENT_CALLERS_MAX)),
             addresses: Arc::new(KeyedThrottle::new(rate, MANAGEMENT_CALLERS_MAX)),
         };
@@ -124,12 +126,12 @@ mod tests {
     }
 
     #[test]
-    fn each_caller_has_a_bucket_of_its_own_and_an_ipv6_network_one() {
-        let management = three_at_once();
-        let admitted = |caller: &Caller| (0..5).filter(|_| management.admits(caller.clone())).count();
-        let address = |text: &str| Caller::Address(text.parse().unwrap());
-        assert_eq!(admitted(&Caller::Key("AKID".to_owned())), 3);
-        assert_eq!(admitted(&Caller::Key("OTHER".to_owned())), 3);
+    fn each_caller_has_its_own_bucket_and_an_ipv6_network_shares_one() {
+        let management = management_with_three_calls();
+        let admitted = |caller: &ManagementCaller| (0..5).filter(|_| management.admits(caller.clone())).count();
+        let address = |text: &str| ManagementCaller::Address(text.parse().unwrap());
+        assert_eq!(admitted(&ManagementCaller::Key("AKID".to_owned())), 3);
+        assert_eq!(admitted(&ManagementCaller::Key("OTHER".to_owned())), 3);
         assert_eq!(admitted(&address("192.0.2.1")), 3);
         assert_eq!(admitted(&address("192.0.2.2")), 3);
         assert_eq!(admitted(&address("2001:db8::1")), 3);
@@ -138,14 +140,14 @@ mod tests {
     }
 
     #[test]
-    fn more_addresses_than_are_counted_share_one_bucket_and_a_key_never_does() {
-        let management = three_at_once();
+    fn addresses_beyond_the_maximum_share_one_bucket_and_a_key_never_shares_it() {
+        let management = management_with_three_calls();
         for number in 0..MANAGEMENT_CALLERS_MAX {
             let address = std::net::Ipv4Addr::from_bits(u32::try_from(number).unwrap());
-            assert!(management.admits(Caller::Address(address.into())), "{number}");
+            assert!(management.admits(ManagementCaller::Address(address.into())), "{number}");
         }
-        let late = (0..9).filter(|n| management.admits(Caller::Address([203, 0, 113, *n].into()))).count();
+        let late = (0..9).filter(|n| management.admits(ManagementCaller::Address([203, 0, 113, *n].into()))).count();
         assert_eq!(late, 3);
-        assert!(management.admits(Caller::Key("AKID".to_owned())));
+        assert!(management.admits(ManagementCaller::Key("AKID".to_owned())));
     }
 }

@@ -1,4 +1,4 @@
-//! A message: its route, and what comes back of it.
+//! Handles a message: selects its route, runs the integration, and returns the payload for the peer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,19 +10,19 @@ use crate::connections::Connection;
 use crate::event::{Event, now};
 use crate::gateway::access_log::Outcome;
 use crate::gateway::error_frame::ErrorFrame;
-use crate::gateway::{Gateway, Ordering, Ran, Route, Stage};
+use crate::gateway::{Gateway, IntegrationResult, Ordering, Route, Stage};
 use crate::id::RequestId;
 use crate::payload::Payload;
 
-/// What a message came to.
-enum Ending {
-    /// Nobody was asked; and why, where the frame does not say it all.
-    Refused(ErrorFrame, Option<String>),
-    Ran(Ran),
+/// How the handling of a message ended.
+enum MessageOutcome {
+    /// No integration was invoked. The text is the reason, if the frame does not contain it.
+    Rejected(ErrorFrame, Option<String>),
+    Invoked(IntegrationResult),
 }
 
 impl Gateway {
-    /// What a message of that connection waits for.
+    /// Which earlier messages of its connection a message waits for.
     pub fn ordering(&self, connection: &Connection, body: &Payload) -> Ordering {
         let deployment = self.deployment.load();
         if deployment.is_in_order() {
@@ -31,102 +31,105 @@ impl Gateway {
         deployment.stage(&connection.stage).map_or(Ordering::Connection, |stage| stage.routes.ordering(body))
     }
 
-    /// Runs the route that a message selects; what comes back is for the peer.
+    /// Runs the route that a message selects. Returns the payload to send to the peer, if there is one.
     pub async fn message(&self, connection: &Arc<Connection>, body: Payload) -> Option<Payload> {
         let received = now();
         connection.touch(received);
         let stage = self.deployment.load().stage(&connection.stage).cloned();
         let Some(stage) = stage else {
-            // A reload has taken it away, and its access log with it.
+            // A reload has removed the stage together with its access log.
             self.metrics.no_route();
             let request_id = RequestId::next();
-            let why = format_args!("its stage {} is in the manifest no longer", connection.stage);
-            self.tell_of_no_route(connection, request_id, why);
+            let reason = format_args!("its stage {} is no longer in the manifest", connection.stage);
+            self.log_no_route(connection, request_id, reason);
             return Some(ErrorFrame::Forbidden.payload(connection.id, request_id));
         };
         let route = stage.routes.select(&body);
-        let watched = route.map_or(&stage.metrics, |route| &route.metrics.watched);
-        watched.message_count.increment(1);
+        let cloudwatch = route.map_or(&stage.metrics, |route| &route.metrics.cloudwatch);
+        cloudwatch.message_count.increment(1);
         let event = Event::Message { message_id: RequestId::next(), body };
         let name = route.map_or_else(|| "-".into(), |route| Arc::clone(&route.name));
         let caller = stage.caller(connection, name, received);
-        let ending = match self.handled_by(&stage, route, &caller, &event) {
-            Ok(route) => Ending::Ran(self.run(&stage, route, &caller, &event).await),
-            Err(refused) => refused,
+        let outcome = match self.accept(&stage, route, &caller, &event) {
+            Ok(route) => MessageOutcome::Invoked(self.run(&stage, route, &caller, &event).await),
+            Err(rejected) => rejected,
         };
         if let Some(log) = &stage.access_log {
-            log.write(&caller, &event, &ending.outcome());
+            log.write(&caller, &event, &outcome.for_access_log());
         }
-        let answer = match ending {
-            Ending::Refused(frame, _) => {
-                watched.client_error.increment(1);
+        let reply = match outcome {
+            MessageOutcome::Rejected(frame, _) => {
+                cloudwatch.client_error.increment(1);
                 Some(frame.payload(connection.id, caller.request_id))
             }
-            Ending::Ran(Ran { result: Ok(response), .. }) => {
+            MessageOutcome::Invoked(IntegrationResult { result: Ok(response), .. }) => {
                 response.body.filter(|_| route.is_some_and(|route| route.route_response))
             }
-            Ending::Ran(Ran { result: Err(error), .. }) => {
+            MessageOutcome::Invoked(IntegrationResult { result: Err(error), .. }) => {
                 Some(ErrorFrame::from(&error).payload(connection.id, caller.request_id))
             }
         };
-        watched.message_count.increment(answer.is_some().into());
-        answer
+        cloudwatch.message_count.increment(reply.is_some().into());
+        reply
     }
 
-    /// The message is not told: its contents are nobody's but its handler's.
-    fn tell_of_no_route(&self, connection: &Connection, request_id: RequestId, why: fmt::Arguments<'_>) {
+    /// Logs a message that has no route. Its content is not logged, because only its handler may see it.
+    fn log_no_route(&self, connection: &Connection, request_id: RequestId, reason: fmt::Arguments<'_>) {
         let (connection_id, stage) = (connection.id, &connection.stage);
-        self.telling.tell(|untold| {
-            info!(%stage, %connection_id, %request_id, untold, "a message is answered with Forbidden: {why}");
+        self.message_log.log(|suppressed| {
+            info!(%stage, %connection_id, %request_id, suppressed, "rejected message with Forbidden: {reason}");
         });
     }
 
-    /// The route that handles a message; where something stands before it, what the message comes to.
-    fn handled_by<'r>(
+    /// Checks the throttles, the route and its models. Returns the route that handles the message, or the rejection.
+    fn accept<'r>(
         &self,
         stage: &Stage,
         route: Option<&'r Route>,
         caller: &Caller,
         event: &Event,
-    ) -> Result<&'r Route, Ending> {
+    ) -> Result<&'r Route, MessageOutcome> {
         let (connection, request_id) = (&*caller.connection, caller.request_id);
-        if let Err(limit) = stage.throttles.message(connection, route) {
-            self.refused.count(limit, Some(&connection.peer));
-            return Err(Ending::Refused(ErrorFrame::TooManyRequests, None));
+        if let Err(limit) = stage.throttles.check_message(connection, route) {
+            self.throttle_rejections.count(limit, Some(&connection.peer));
+            return Err(MessageOutcome::Rejected(ErrorFrame::TooManyRequests, None));
         }
         let Some(route) = route else {
             self.metrics.no_route();
             let expression = stage.routes.expression().as_str();
-            let why = format_args!(
-                "no route has the key that {expression} makes of it, and there is no $default; add one to [routes]"
+            let reason = format_args!(
+                "no route has the key that {expression} selects, and there is no $default; add one to [routes]"
             );
-            self.tell_of_no_route(connection, request_id, why);
-            return Err(Ending::Refused(ErrorFrame::Forbidden, None));
+            self.log_no_route(connection, request_id, reason);
+            return Err(MessageOutcome::Rejected(ErrorFrame::Forbidden, None));
         };
         if let (Some(models), Event::Message { message_id, body }) = (&route.models, event)
-            && let Err(why) = models.check(body)
+            && let Err(reason) = models.check(body)
         {
-            self.telling.tell(|untold| {
+            self.message_log.log(|suppressed| {
                 let (route, connection_id) = (&route.key, connection.id);
-                info!(%route, %connection_id, %request_id, untold, "a message is refused with Bad request body: {why}");
+                info!(
+                    %route, %connection_id, %request_id, suppressed,
+                    "rejected message with Bad request body: {reason}"
+                );
             });
-            return Err(Ending::Refused(ErrorFrame::BadRequestBody(*message_id), Some(why)));
+            return Err(MessageOutcome::Rejected(ErrorFrame::BadRequestBody(*message_id), Some(reason)));
         }
         Ok(route)
     }
 }
 
-impl Ending {
-    /// What the access log tells of it.
-    fn outcome(&self) -> Outcome {
+impl MessageOutcome {
+    /// The values for the access log.
+    fn for_access_log(&self) -> Outcome {
         match self {
-            Self::Refused(frame, why) => Outcome { validation_error: why.clone(), ..(*frame).into() },
-            Self::Ran(ran) => {
-                let outcome = match &ran.result {
+            Self::Rejected(frame, reason) => Outcome { validation_error: reason.clone(), ..(*frame).into() },
+            Self::Invoked(invoked) => {
+                let outcome = match &invoked.result {
                     Ok(response) => Outcome { status: response.status_code, ..Outcome::default() },
                     Err(error) => ErrorFrame::from(error).into(),
                 };
-                Outcome { integration: Some(ran.into()), ..outcome }
+                Outcome { integration: Some(invoked.into()), ..outcome }
             }
         }
     }

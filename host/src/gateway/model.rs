@@ -1,7 +1,7 @@
-//! Models: what the body of a message must look like, as a JSON Schema says it.
+//! Models: JSON Schemas that the body of a message must match.
 //!
-//! Knows JSON and schemas. Does not know files, routes or frames. What it says of a body holds
-//! nothing of that body: neither values nor the names of its properties.
+//! Knows JSON and schemas. Does not know files, routes or frames. An error about a body contains nothing
+//! of that body: neither its values nor the names of its properties.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,20 +11,22 @@ use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
 use crate::gateway::RouteSelectionExpression;
-use crate::limits::{MODEL_ERROR_BYTES_MAX, MODEL_REGEX_BACKTRACKS_MAX, MODEL_REGEX_BYTES_MAX, VALIDATION_ASIDE_BYTES};
+use crate::limits::{
+    BLOCKING_VALIDATION_BYTES_MIN, MODEL_ERROR_BYTES_MAX, MODEL_REGEX_BACKTRACKS_MAX, MODEL_REGEX_BYTES_MAX,
+};
 use crate::payload::Payload;
 use crate::printable::{printable, shortened};
 
-/// The model of a key that has none of its own.
+/// The key of the model for messages whose own key has no model.
 const DEFAULT: &str = "$default";
 
-/// One schema, compiled.
+/// A compiled schema.
 pub struct Model {
     pub name: Arc<str>,
     validator: Validator,
 }
 
-/// The models of a route, and how a message chooses among them.
+/// The models of a route, and the expression that selects one for a message.
 pub struct RequestModels {
     /// `None`: every message has the key `$default`.
     pub expression: Option<RouteSelectionExpression>,
@@ -32,16 +34,16 @@ pub struct RequestModels {
 }
 
 impl Model {
-    /// Compiles a schema: draft-04, as API Gateway's models are, unless its `$schema` says another.
-    /// Its references stay inside of it.
+    /// Compiles a schema: draft-04, as for API Gateway's models, unless its `$schema` names another draft.
+    /// References to other documents are not allowed.
     ///
     /// # Errors
-    /// What is wrong in it, and what to do.
+    /// What is wrong in the schema, and what to do.
     pub fn compile(name: &str, schema: &[u8]) -> Result<Self, String> {
         let schema: Value = serde_json::from_slice(schema).map_err(|error| format!("it is not JSON: {error}"))?;
         if !schema.is_object() {
             return Err(
-                "found JSON that is no object, expected a JSON Schema such as {\"type\": \"object\"}".to_owned()
+                "found JSON that is not an object, expected a JSON Schema such as {\"type\": \"object\"}".to_owned()
             );
         }
         let draft = Draft::Draft4.detect(&schema);
@@ -58,74 +60,74 @@ impl Model {
             .size_limit(MODEL_REGEX_BYTES_MAX)
             .dfa_size_limit(MODEL_REGEX_BYTES_MAX);
         let options = jsonschema::options().with_draft(draft).offline().with_pattern_options(patterns);
-        let validator = options.build(&schema).map_err(|error| unusable(&error))?;
+        let validator = options.build(&schema).map_err(|error| describe_schema_error(&error))?;
         Ok(Self { name: name.into(), validator })
     }
 
     fn check(&self, body: &Value) -> Result<(), String> {
         self.validator.validate(body).map_err(|error| {
-            let (name, at, why) = (&self.name, error.schema_path(), violated(&error));
-            shortened(&printable(&format!("model {name}, #{at}: {why}")), MODEL_ERROR_BYTES_MAX).into_owned()
+            let (name, at, reason) = (&self.name, error.schema_path(), describe_violation(&error));
+            shortened(&printable(&format!("model {name}, #{at}: {reason}")), MODEL_ERROR_BYTES_MAX).into_owned()
         })
     }
 }
 
 impl RequestModels {
-    /// Whether the body is as the model of its key wants it.
+    /// Checks a body against the model that it selects.
     ///
     /// # Errors
-    /// Why not, in a line with nothing of the body in it.
+    /// Why it does not match, in one line that contains nothing of the body.
     pub fn check(&self, body: &Payload) -> Result<(), String> {
         let Payload::Text(text) = body else {
-            return Err("the message is binary, and its model wants JSON".to_owned());
+            return Err("the message is binary, but its model requires JSON".to_owned());
         };
-        if text.len() < VALIDATION_ASIDE_BYTES {
+        if text.len() < BLOCKING_VALIDATION_BYTES_MIN {
             return self.check_text(text);
         }
-        // Whatever else this thread has to do goes on elsewhere.
+        // A large body takes long, so the runtime first moves the other tasks of this thread to another thread.
         tokio::task::block_in_place(|| self.check_text(text))
     }
 
     fn check_text(&self, text: &str) -> Result<(), String> {
-        let not_json = "the message is not JSON, and its model wants JSON";
+        let not_json = "the message is not JSON, but its model requires JSON";
         let key = match &self.expression {
             Some(expression) => expression.evaluate(text).ok_or(not_json)?,
             None => DEFAULT.into(),
         };
         let model = self.by_key.get(&*key).or_else(|| self.by_key.get(DEFAULT));
         let model = model.ok_or("the message selects no model, and the route has no model for $default")?;
-        // What serde says of the place would be harmless, but it names what it found there.
+        // The error of serde is dropped, because it quotes what it found in the body.
         let body: Value = serde_json::from_str(text).map_err(|_| not_json)?;
         model.check(&body)
     }
 }
 
-/// Why a schema cannot be used. It is the operator's own: it may be quoted.
-fn unusable(error: &ValidationError<'_>) -> String {
+/// Describes why a schema cannot be compiled. It may quote the schema, because the schema is the operator's own.
+fn describe_schema_error(error: &ValidationError<'_>) -> String {
     let at = error.instance_path();
-    let (why, advice) = match error.kind() {
+    let (reason, advice) = match error.kind() {
         ValidationErrorKind::Referencing(jsonschema::ReferencingError::Unretrievable { uri, .. }) => (
-            format!("the reference {uri} leads out of the file, and nothing is fetched"),
-            "; put what it names under \"definitions\", and refer to it as \"#/definitions/NAME\"",
+            format!("the reference {uri} leads out of the file, and other documents are not fetched"),
+            "; put the schema under \"definitions\", and refer to it as \"#/definitions/NAME\"",
         ),
-        ValidationErrorKind::Format { format } if format == "regex" => (error.to_string(), "; mend the pattern"),
+        ValidationErrorKind::Format { format } if format == "regex" => (error.to_string(), "; fix the pattern"),
         _ => (error.to_string(), ""),
     };
-    let why = shortened(&printable(&why), MODEL_ERROR_BYTES_MAX).into_owned();
-    format!("at #{at}: {why}{advice}")
+    let reason = shortened(&printable(&reason), MODEL_ERROR_BYTES_MAX).into_owned();
+    format!("at #{at}: {reason}{advice}")
 }
 
-/// What a body lacks or has too much of, without a word of the body.
-fn violated(error: &ValidationError<'_>) -> String {
+/// Describes how a body violates a schema, without quoting the body.
+fn describe_violation(error: &ValidationError<'_>) -> String {
     match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
             let count = unexpected.len();
-            format!("found {count} properties that it does not name")
+            format!("found {count} properties that the schema does not define")
         }
         ValidationErrorKind::PropertyNames { .. } => "found a property whose name is not allowed".to_owned(),
         ValidationErrorKind::BacktrackLimitExceeded { .. } => {
-            format!("the pattern took more than {MODEL_REGEX_BACKTRACKS_MAX} steps back on the value")
+            format!("the pattern took more than {MODEL_REGEX_BACKTRACKS_MAX} backtracking steps on the value")
         }
         _ => error.masked_with("the value").to_string(),
     }
@@ -141,7 +143,7 @@ mod tests {
         Model::compile("send", schema.to_string().as_bytes()).unwrap()
     }
 
-    fn refused(schema: &str) -> String {
+    fn compile_error(schema: &str) -> String {
         Model::compile("send", schema.as_bytes()).err().unwrap_or_else(|| panic!("{schema} compiles"))
     }
 
@@ -156,27 +158,28 @@ mod tests {
     }
 
     #[test]
-    fn without_a_word_on_it_a_schema_is_of_draft_4_and_with_one_of_that_draft() {
-        // In draft 4 exclusiveMinimum is a flag beside minimum, and const is not there yet.
+    fn a_schema_is_of_draft_4_unless_it_names_another_draft() {
+        // In draft 4 exclusiveMinimum is a boolean that modifies minimum, and const does not exist yet.
         let four = model(json!({ "minimum": 3, "exclusiveMinimum": true, "const": 9 }));
         assert!(four.check(&json!(3)).is_err() && four.check(&json!(4)).is_ok());
         let seven = json!({ "$schema": "http://json-schema.org/draft-07/schema#", "const": 9 });
         assert!(model(seven.clone()).check(&json!(4)).is_err());
         let mixed = json!({ "$schema": seven["$schema"], "minimum": 3, "exclusiveMinimum": true });
-        assert!(refused(&mixed.to_string()).contains("exclusiveMinimum"), "{}", refused(&mixed.to_string()));
-        let unknown = refused(r#"{"$schema":"https://example.com/mine"}"#);
+        let mixed = compile_error(&mixed.to_string());
+        assert!(mixed.contains("exclusiveMinimum"), "{mixed}");
+        let unknown = compile_error(r#"{"$schema":"https://example.com/mine"}"#);
         assert!(unknown.contains("$schema: found \"https://example.com/mine\", expected draft 4"), "{unknown}");
     }
 
     #[test]
-    fn a_schema_that_cannot_be_used_says_where_and_why() {
-        for (schema, words) in [
+    fn the_error_for_an_unusable_schema_names_the_place_and_the_reason() {
+        for (schema, expected) in [
             ("", "it is not JSON: EOF"),
             ("{", "line 1 column 1"),
-            ("true", "found JSON that is no object"),
+            ("true", "found JSON that is not an object"),
             (r#"{"properties":{"a":{"type":"strin"}}}"#, "at #/properties/a/type: \"strin\" is not valid"),
             (r#"{"properties":{"a":{"pattern":"("}}}"#, "at #/properties/a/pattern"),
-            (r##"{"$ref":"#/definitions/nobody"}"##, "/definitions/nobody"),
+            (r##"{"$ref":"#/definitions/missing"}"##, "/definitions/missing"),
             (
                 r#"{"$ref":"https://example.com/a.json"}"#,
                 "the reference https://example.com/a.json leads out of the file",
@@ -184,39 +187,39 @@ mod tests {
             (r#"{"$ref":"other.json"}"#, "other.json leads out of the file"),
             (r#"{"$ref":"file:///etc/passwd"}"#, "file:///etc/passwd leads out of the file"),
         ] {
-            let refused = refused(schema);
-            assert!(refused.contains(words), "{schema}: {refused}");
+            let error = compile_error(schema);
+            assert!(error.contains(expected), "{schema}: {error}");
         }
     }
 
     #[test]
-    fn what_is_said_of_a_body_has_nothing_of_the_body() {
+    fn the_error_about_a_body_contains_nothing_of_the_body() {
         let schema = json!({
             "$schema": "http://json-schema.org/draft-07/schema#",
             "properties": { "text": { "type": "string", "maxLength": 3, "pattern": "^[a-z]*$" }, "n": { "enum": [1] } },
             "required": ["text"], "additionalProperties": false, "propertyNames": { "maxLength": 9 },
         });
         let model = model(schema);
-        for (body, words) in [
+        for (body, expected) in [
             (json!({ "text": "ok" }), ""),
             (json!({}), r#"model send, #/required: "text" is a required property"#),
             (json!({ "text": 12345 }), r#"#/properties/text/type: the value is not of type "string""#),
             (json!({ "text": "secret" }), "#/properties/text/maxLength: the value is longer than 3 characters"),
             (json!({ "text": "A" }), r#"#/properties/text/pattern: the value does not match "^[a-z]*$""#),
             (json!({ "text": "a", "n": "secret" }), "#/properties/n/enum: the value is not one of"),
-            (json!({ "text": "a", "secret": 1 }), "#/additionalProperties: found 1 properties that it does not name"),
+            (json!({ "text": "a", "secret": 1 }), "#/additionalProperties: found 1 properties that the schema"),
             (json!({ "text": "a", "very secret": 1 }), "#/"),
         ] {
-            let told = model.check(&body).err().unwrap_or_default();
-            assert!(told.contains(words) && told.is_empty() == words.is_empty(), "{body}: {told}");
-            assert!(!told.contains("secret") && !told.contains("12345"), "{told}");
+            let error = model.check(&body).err().unwrap_or_default();
+            assert!(error.contains(expected) && error.is_empty() == expected.is_empty(), "{body}: {error}");
+            assert!(!error.contains("secret") && !error.contains("12345"), "{error}");
         }
         let long = self::model(json!({ "enum": ["x".repeat(20_000)] })).check(&json!(1)).unwrap_err();
         assert!(long.len() < MODEL_ERROR_BYTES_MAX + 100, "{}", long.len());
     }
 
     #[test]
-    fn the_key_selects_a_model_else_the_default_and_with_neither_nothing_passes() {
+    fn a_message_is_checked_by_the_model_of_its_key_or_the_default_and_rejected_if_there_is_neither() {
         let (string, number) = (json!({ "required": ["s"] }), json!({ "required": ["n"] }));
         let both = request(Some("$request.body.kind"), &[("string", string.clone()), ("$default", number.clone())]);
         assert_eq!(both.check(&text(r#"{"kind":"string","s":1}"#)), Ok(()));
@@ -233,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_fails_where_a_model_is_demanded() {
+    fn a_message_that_is_not_json_is_rejected_if_the_route_has_models() {
         for expression in [None, Some("$request.body.kind"), Some("static")] {
             let any = request(expression, &[("$default", json!({}))]);
             for body in ["", "hello", "{", r#"{"a":1} x"#] {
@@ -249,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_goes_back_and_back_is_cut_off() {
+    fn a_pattern_that_backtracks_too_much_is_stopped() {
         let model = model(json!({ "pattern": "^(?=(a+)+b)(a|aa)+$\\1?" }));
         let started = std::time::Instant::now();
         assert!(model.check(&json!("a".repeat(20_000))).is_err());
@@ -257,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn references_in_a_circle_end() {
+    fn cyclic_references_do_not_loop_forever() {
         let circle = json!({
             "$ref": "#/definitions/a",
             "definitions": {

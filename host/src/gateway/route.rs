@@ -1,50 +1,50 @@
-//! Routes, and the table in which a message finds its own.
+//! Routes, and the table that selects the route of a message.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::gateway::{Guard, Integration, RequestModels, RouteKey, RouteSelectionExpression};
+use crate::gateway::{ConnectAuth, Integration, RequestModels, RouteKey, RouteSelectionExpression};
 use crate::metrics::RouteMetrics;
 use crate::payload::Payload;
 use crate::throttle::Throttle;
 
-/// What a message waits for.
+/// Which earlier messages a message waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ordering {
-    /// The messages of its connection that came before it, but for those without an order.
+    /// It waits for the earlier messages of its connection, except those with [`Ordering::None`].
     #[default]
     Connection,
-    /// None.
+    /// It waits for no other message.
     None,
 }
 
 pub struct Route {
     pub key: RouteKey,
-    /// The key as handlers are told it.
+    /// The key as text, as handlers receive it.
     pub name: Arc<str>,
     pub integration: Integration,
-    /// Whether the handler's body goes back to the peer.
+    /// Whether the body of the handler's response is sent to the peer.
     pub route_response: bool,
     pub throttle: Option<Arc<Throttle>>,
     pub ordering: Ordering,
-    /// What its messages must look like; `None`: anything.
+    /// The models that its messages must match; `None`: every message is valid.
     pub models: Option<RequestModels>,
-    /// What stands before it; of `$connect` alone.
-    pub guard: Option<Guard>,
+    /// The authorization of a new connection. Only `$connect` has one.
+    pub connect_auth: Option<ConnectAuth>,
     pub metrics: RouteMetrics,
 }
 
-/// All routes of an API. It does not change: a change makes a new one.
+/// All routes of an API. It is immutable: a reload creates a new table.
 pub struct RouteTable {
     pub connect: Option<Route>,
     pub disconnect: Option<Route>,
     default: Option<Route>,
-    /// Few, so that a comparison or two take less than a hash.
+    /// A tree instead of a hash map: with few routes some comparisons cost less than a hash.
     custom: BTreeMap<Box<str>, Route>,
     expression: RouteSelectionExpression,
-    /// Of a message without a route.
+    /// The ordering of messages that have no route.
     ordering: Ordering,
-    /// Whether that of a message is known only with its route.
+    /// Whether some route has another ordering, so that a message's ordering depends on its route.
     orderings_differ: bool,
 }
 
@@ -83,20 +83,21 @@ impl RouteTable {
         &self.expression
     }
 
-    /// Whether every message waits for those before it.
+    /// Whether every message waits for the earlier messages of its connection.
     pub fn is_in_order(&self) -> bool {
         self.ordering == Ordering::Connection && !self.orderings_differ
     }
 
-    /// What a message waits for. Where all wait for the same, it is not looked at.
+    /// The ordering of a message. The message is parsed only if its ordering depends on its route.
     pub fn ordering(&self, body: &Payload) -> Ordering {
-        match self.orderings_differ {
-            true => self.select(body).map_or(self.ordering, |route| route.ordering),
-            false => self.ordering,
+        if self.orderings_differ {
+            self.select(body).map_or(self.ordering, |route| route.ordering)
+        } else {
+            self.ordering
         }
     }
 
-    /// The route of a message: the one whose key is what the expression says, else `$default`.
+    /// The route of a message: the one whose key equals the value of the expression, else `$default`.
     pub fn select(&self, body: &Payload) -> Option<&Route> {
         let custom = match body {
             Payload::Text(text) if !self.custom.is_empty() => {

@@ -1,8 +1,8 @@
-//! The name of a route.
+//! Route keys.
 
 use std::fmt;
 
-/// `$connect`, `$disconnect`, `$default`, or what a message can select.
+/// `$connect`, `$disconnect`, `$default`, or a key that a message can select.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RouteKey {
     Connect,
@@ -14,7 +14,8 @@ pub enum RouteKey {
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{found:?} is no route key: expected $connect, $disconnect, $default, or a key that does not begin with $ and is not empty"
+    "{found:?} is not a route key: expected $connect, $disconnect, $default, or a key that is not empty and does not \
+     begin with $"
 )]
 pub struct BadRouteKey {
     found: String,

@@ -1,6 +1,6 @@
-//! How a payload names its route: `$request.body.action`, parsed once, evaluated for each payload.
+//! Route selection expressions such as `$request.body.action`: parsed once, evaluated for each payload.
 //!
-//! Knows JSON. Does not know routes, and has no IO and no clock.
+//! Knows JSON. Does not know routes, and uses no IO and no clock.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,8 +8,7 @@ use std::fmt;
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-mod json_path; // one variable by itself
-
+mod json_path;
 #[cfg(test)]
 mod tests;
 
@@ -17,10 +16,10 @@ pub use json_path::JsonPath;
 
 /// API Gateway's route selection expression.
 ///
-/// A text with any number of variables. `${request.body.a}` is delimited; `$request.body.a` goes
-/// on for as long as a path does: a `.` belongs to it when a name follows, a `-` when it stands
-/// inside a name. A path has steps `.name`, `['name']` and `[0]`. `\$` stands for a dollar; any
-/// other backslash stands for itself. What a variable stands for is not looked at again.
+/// A text with any number of variables. Braces delimit a variable such as `${request.body.a}`. Without them,
+/// as in `$request.body.a`, it ends where the path ends: a `.` is part of the path if a name follows, and a
+/// `-` if it is inside a name. The steps of a path are `.name`, `['name']` and `[0]`. `\$` is a plain dollar;
+/// any other backslash is plain text. The value of a variable is not evaluated again.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RouteSelectionExpression {
     source: Box<str>,
@@ -30,7 +29,7 @@ pub struct RouteSelectionExpression {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Text(Box<str>),
-    /// Where in the body; no steps stand for the whole of it.
+    /// A path into the body; without steps, the whole body.
     Variable(Box<[Step]>),
 }
 
@@ -43,7 +42,7 @@ enum Step {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("at character {position}: found {found}, expected {expected}")]
 pub struct BadExpression {
-    /// In characters, from 1.
+    /// The position in characters, from 1.
     pub position: usize,
     pub found: String,
     pub expected: String,
@@ -59,9 +58,9 @@ impl RouteSelectionExpression {
         Ok(Self { source: text.into(), parts: parts.into() })
     }
 
-    /// The route key that `body` names.
+    /// Returns the route key that `body` selects.
     ///
-    /// What the body lacks is the empty string. `None` if the body is not JSON.
+    /// A variable that the body does not contain is the empty string. `None` if the body is not JSON.
     pub fn evaluate<'a>(&'a self, body: &'a str) -> Option<Cow<'a, str>> {
         match &*self.parts {
             [Part::Variable(path)] => find(path, body).map(Option::unwrap_or_default),
@@ -71,7 +70,7 @@ impl RouteSelectionExpression {
                 for part in parts {
                     match part {
                         Part::Text(text) => key.push_str(text),
-                        // Each variable walks the body anew: an expression has two or three.
+                        // Each variable parses the body again. That is fine for the two or three of an expression.
                         Part::Variable(path) => key.push_str(&find(path, body)?.unwrap_or_default()),
                     }
                 }
@@ -101,7 +100,7 @@ impl fmt::Debug for RouteSelectionExpression {
 
 struct Parser<'t> {
     text: &'t str,
-    /// What is still to be read, the end of `text`.
+    /// The end of `text` that is not parsed yet.
     rest: &'t str,
 }
 
@@ -190,7 +189,7 @@ impl<'t> Parser<'t> {
         loop {
             match characters.next() {
                 Some(end) if end == quote => break,
-                // A backslash stands before a quote or before another backslash.
+                // A backslash escapes the character after it: a quote or another backslash.
                 Some('\\') => name.extend(characters.next()),
                 Some(character) => name.push(character),
                 None => {
@@ -211,17 +210,18 @@ impl<'t> Parser<'t> {
         Ok(index)
     }
 
-    /// The longest name from here, which may be none: `-` ends it unless the name goes on behind.
+    /// Takes the longest name, which may be empty. A `-` ends the name unless more of the name follows.
     fn name(&mut self) -> &'t str {
         let start = self.rest;
-        let mut behind = start;
-        while behind.starts_with(is_name) {
-            self.rest = behind.trim_start_matches(is_name);
-            behind = self.rest.trim_start_matches('-');
+        let mut after = start;
+        while after.starts_with(is_name) {
+            self.rest = after.trim_start_matches(is_name);
+            after = self.rest.trim_start_matches('-');
         }
         &start[..start.len() - self.rest.len()]
     }
 
+    /// Takes `expected` if it is next. Returns whether it was.
     fn take(&mut self, expected: &str) -> bool {
         let rest = self.rest.strip_prefix(expected);
         self.rest = rest.unwrap_or(self.rest);
@@ -237,18 +237,18 @@ impl<'t> Parser<'t> {
     }
 
     fn unsupported(&self, at: &str, found: &str) -> BadExpression {
-        self.bad_at(at, found, "a step that names one place: .name, ['name'] or [0]")
+        self.bad_at(at, found, "a step to a single value: .name, ['name'] or [0]")
     }
 
-    /// A dollar that begins no variable. What is found goes to the end of what looks like one.
+    /// The error for a dollar that does not begin a variable. It quotes the text up to the end of what looks like one.
     fn no_variable(&self, dollar: &str) -> BadExpression {
         let like_a_variable = |next: char| is_name(next) || matches!(next, '.' | '-' | '{' | '}');
         let length = dollar[1..].find(|next| !like_a_variable(next)).map_or(dollar.len(), |length| length + 1);
-        let expected = r"$request.body and a path (nothing but the body selects a route; a mere dollar is \$)";
+        let expected = r"$request.body and a path (only the body can select a route; write \$ for a plain dollar)";
         self.bad_at(dollar, &dollar[..length], expected)
     }
 
-    /// `at` is an end of the text.
+    /// `at` is the rest of the text from the position of the error.
     fn bad_at(&self, at: &str, found: &str, expected: &str) -> BadExpression {
         let before = &self.text[..self.text.len() - at.len()];
         BadExpression { position: before.chars().count() + 1, found: found.to_owned(), expected: expected.to_owned() }
@@ -265,29 +265,29 @@ fn is_json(body: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(body).is_ok()
 }
 
-/// The text of what stands at `path`, or `Some(None)` if nothing does; `None` if `body` is not JSON.
+/// Returns the value at `path` as text, `Some(None)` if there is none, and `None` if `body` is not JSON.
 ///
-/// Reads the whole body, but keeps only what is looked for: no tree is built of the rest.
+/// Parses the whole body, but keeps only this value: no tree is built of the rest.
 fn find<'b>(path: &[Step], body: &'b str) -> Option<Option<Cow<'b, str>>> {
     let mut deserializer = serde_json::Deserializer::from_str(body);
-    let found = Walk { path }.deserialize(&mut deserializer).ok()?;
+    let found = ValueAt { path }.deserialize(&mut deserializer).ok()?;
     deserializer.end().ok()?;
     Some(found)
 }
 
-/// Deserializes a value to the text of what stands at `path` in it.
-struct Walk<'p> {
+/// Deserializes a value to the text of the value at `path` in it.
+struct ValueAt<'p> {
     path: &'p [Step],
 }
 
-impl<'p> Walk<'p> {
-    /// What a value without parts holds: itself, and nothing below.
+impl<'p> ValueAt<'p> {
+    /// The result for a scalar: its text if the path ends here, and otherwise nothing.
     fn scalar<'b>(self, text: impl FnOnce() -> Cow<'b, str>) -> Option<Cow<'b, str>> {
         self.path.is_empty().then(text)
     }
 }
 
-impl<'b> DeserializeSeed<'b> for Walk<'_> {
+impl<'b> DeserializeSeed<'b> for ValueAt<'_> {
     type Value = Option<Cow<'b, str>>;
 
     fn deserialize<D: Deserializer<'b>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -295,7 +295,7 @@ impl<'b> DeserializeSeed<'b> for Walk<'_> {
     }
 }
 
-impl<'b> Visitor<'b> for Walk<'_> {
+impl<'b> Visitor<'b> for ValueAt<'_> {
     type Value = Option<Cow<'b, str>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -331,9 +331,9 @@ impl<'b> Visitor<'b> for Walk<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'b>>(self, mut array: A) -> Result<Self::Value, A::Error> {
-        let Some((step, below)) = self.path.split_first() else {
+        let Some((step, path)) = self.path.split_first() else {
             let array = Value::deserialize(de::value::SeqAccessDeserializer::new(array))?;
-            return Ok(Some(Cow::Owned(stringified(&array))));
+            return Ok(Some(Cow::Owned(to_text(&array))));
         };
         let mut found = None;
         if let Step::Index(index) = step {
@@ -342,22 +342,22 @@ impl<'b> Visitor<'b> for Walk<'_> {
                     return Ok(None);
                 }
             }
-            found = array.next_element_seed(Walk { path: below })?.flatten();
+            found = array.next_element_seed(ValueAt { path })?.flatten();
         }
         while array.next_element::<IgnoredAny>()?.is_some() {}
         Ok(found)
     }
 
     fn visit_map<A: MapAccess<'b>>(self, mut object: A) -> Result<Self::Value, A::Error> {
-        let Some((step, below)) = self.path.split_first() else {
+        let Some((step, path)) = self.path.split_first() else {
             let object = Value::deserialize(de::value::MapAccessDeserializer::new(object))?;
-            return Ok(Some(Cow::Owned(stringified(&object))));
+            return Ok(Some(Cow::Owned(to_text(&object))));
         };
         let mut found = None;
-        while let Some(here) = object.next_key_seed(IsKey { step })? {
-            if here {
-                // Of keys that are the same the last one counts, as everywhere in JSON.
-                found = object.next_value_seed(Walk { path: below })?;
+        while let Some(matches) = object.next_key_seed(KeyMatcher { step })? {
+            if matches {
+                // The last of several equal keys counts, as is usual in JSON.
+                found = object.next_value_seed(ValueAt { path })?;
             } else {
                 object.next_value::<IgnoredAny>()?;
             }
@@ -366,12 +366,12 @@ impl<'b> Visitor<'b> for Walk<'_> {
     }
 }
 
-/// Deserializes a key to whether `step` leads there.
-struct IsKey<'p> {
+/// Deserializes an object key to whether `step` names it.
+struct KeyMatcher<'p> {
     step: &'p Step,
 }
 
-impl<'b> DeserializeSeed<'b> for IsKey<'_> {
+impl<'b> DeserializeSeed<'b> for KeyMatcher<'_> {
     type Value = bool;
 
     fn deserialize<D: Deserializer<'b>>(self, deserializer: D) -> Result<bool, D::Error> {
@@ -379,7 +379,7 @@ impl<'b> DeserializeSeed<'b> for IsKey<'_> {
     }
 }
 
-impl Visitor<'_> for IsKey<'_> {
+impl Visitor<'_> for KeyMatcher<'_> {
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -391,11 +391,11 @@ impl Visitor<'_> for IsKey<'_> {
     }
 }
 
-/// Text as it is, an array as `[item1, item2]`, all else as JSON.
-fn stringified(value: &Value) -> String {
+/// Converts a value to text: a string to its content, an array to `[item1, item2]`, anything else to JSON.
+fn to_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Array(items) => format!("[{}]", items.iter().map(stringified).collect::<Vec<_>>().join(", ")),
+        Value::Array(items) => format!("[{}]", items.iter().map(to_text).collect::<Vec<_>>().join(", ")),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
     }
 }

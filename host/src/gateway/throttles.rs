@@ -1,7 +1,7 @@
-//! What holds the peers of a stage back.
+//! The throttles of a stage: limits on upgrades, messages and `@connections` calls.
 //!
-//! The narrowest limit is asked first: what a peer's own limit refuses takes nothing of what it
-//! shares with others.
+//! The narrowest limit is checked first, so that what a peer's own limit rejects uses nothing of the
+//! limits that it shares with others.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,26 +12,26 @@ use tracing::warn;
 
 use crate::connections::{Connection, Peer};
 use crate::gateway::Route;
-use crate::limits::THROTTLE_REFUSAL_INTERVAL;
+use crate::limits::THROTTLE_LOG_INTERVAL;
 use crate::metrics::Metrics;
 use crate::throttle::{KeyedThrottle, Rate, Throttle, network};
 
-/// The limits of a stage; `None` is one that is lifted. Routes have their own.
+/// The throttles of a stage; `None`: no limit. Routes have their own throttles.
 #[derive(Default)]
 pub struct Throttles {
-    /// Upgrades, messages and `@connections` calls of all stages.
+    /// Limits upgrades, messages and `@connections` calls of all stages together.
     pub account: Option<Arc<Throttle>>,
-    /// Upgrades of all stages.
+    /// Limits upgrades of all stages together.
     pub connections: Option<Arc<Throttle>>,
-    /// Upgrades and messages.
+    /// Limits upgrades and messages of this stage.
     pub stage: Option<Arc<Throttle>>,
-    /// Upgrades and messages of each source, in all stages.
+    /// Limits upgrades and messages of each source address, in all stages together.
     pub source: Option<Arc<KeyedThrottle<IpAddr>>>,
-    /// Messages of each connection.
+    /// Limits messages of each connection.
     pub connection: Option<Rate>,
 }
 
-/// Which limit it was that refused.
+/// The throttle that rejected a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     Account,
@@ -43,49 +43,49 @@ pub enum Limit {
 }
 
 impl Throttles {
-    /// Whether one more upgrade request of this peer may be looked at; if so, it counts.
-    pub fn upgrade(&self, peer: &Peer, route: Option<&Route>) -> Result<(), Limit> {
-        self.ask_source(peer)?;
-        ask(route.and_then(|route| route.throttle.as_ref()), Limit::Route)?;
-        ask(self.connections.as_ref(), Limit::Connections)?;
-        ask(self.stage.as_ref(), Limit::Stage)?;
-        ask(self.account.as_ref(), Limit::Account)
+    /// Counts an upgrade request of this peer, unless a limit is reached. The error is that limit.
+    pub fn check_upgrade(&self, peer: &Peer, route: Option<&Route>) -> Result<(), Limit> {
+        self.check_source(peer)?;
+        check(route.and_then(|route| route.throttle.as_ref()), Limit::Route)?;
+        check(self.connections.as_ref(), Limit::Connections)?;
+        check(self.stage.as_ref(), Limit::Stage)?;
+        check(self.account.as_ref(), Limit::Account)
     }
 
-    /// Whether one more message of this connection may be handled; if so, it counts.
-    pub fn message(&self, connection: &Connection, route: Option<&Route>) -> Result<(), Limit> {
+    /// Counts a message of this connection, unless a limit is reached. The error is that limit.
+    pub fn check_message(&self, connection: &Connection, route: Option<&Route>) -> Result<(), Limit> {
         if let Some(rate) = self.connection
             && !connection.throttle.allows(rate)
         {
             return Err(Limit::Connection);
         }
-        self.ask_source(&connection.peer)?;
-        ask(route.and_then(|route| route.throttle.as_ref()), Limit::Route)?;
-        ask(self.stage.as_ref(), Limit::Stage)?;
-        ask(self.account.as_ref(), Limit::Account)
+        self.check_source(&connection.peer)?;
+        check(route.and_then(|route| route.throttle.as_ref()), Limit::Route)?;
+        check(self.stage.as_ref(), Limit::Stage)?;
+        check(self.account.as_ref(), Limit::Account)
     }
 
-    /// Whether one more `@connections` call may be answered; if so, it counts.
-    pub fn call(&self) -> Result<(), Limit> {
-        ask(self.account.as_ref(), Limit::Account)
+    /// Counts an `@connections` call, unless a limit is reached. The error is that limit.
+    pub fn check_management_call(&self) -> Result<(), Limit> {
+        check(self.account.as_ref(), Limit::Account)
     }
 
-    fn ask_source(&self, peer: &Peer) -> Result<(), Limit> {
+    fn check_source(&self, peer: &Peer) -> Result<(), Limit> {
         let Some(throttle) = &self.source else { return Ok(()) };
-        // It was an address when it was written.
+        // This always parses, because the text was formatted from an address.
         let Ok(address) = peer.source_ip.parse() else { return Ok(()) };
         if throttle.allows(network(address)) { Ok(()) } else { Err(Limit::Source) }
     }
 }
 
-fn ask(throttle: Option<&Arc<Throttle>>, limit: Limit) -> Result<(), Limit> {
+fn check(throttle: Option<&Arc<Throttle>>, limit: Limit) -> Result<(), Limit> {
     if throttle.is_none_or(|throttle| throttle.allows()) { Ok(()) } else { Err(limit) }
 }
 
 impl Limit {
     const ALL: [Self; 6] = [Self::Account, Self::Connections, Self::Stage, Self::Source, Self::Connection, Self::Route];
 
-    /// Its key in the manifest.
+    /// Its key in the manifest, which is also its label in the metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Account => "account",
@@ -98,46 +98,47 @@ impl Limit {
     }
 }
 
-/// What was refused, for the metrics and the log.
-pub struct Refused {
+/// Counts the rejections of each throttle, for the metrics and the log.
+pub struct ThrottleRejections {
     counters: [Counter; Limit::ALL.len()],
-    untold: Mutex<[Untold; Limit::ALL.len()]>,
+    unlogged: Mutex<[Unlogged; Limit::ALL.len()]>,
 }
 
-/// The refusals of one limit since the log last told of them.
+/// The rejections of one throttle since its last log line.
 #[derive(Clone, Copy, Default)]
-struct Untold {
+struct Unlogged {
     count: u64,
-    told_at: Option<Instant>,
+    logged_at: Option<Instant>,
 }
 
-impl Refused {
+impl ThrottleRejections {
     pub fn new(metrics: &Metrics) -> Self {
-        Self { counters: Limit::ALL.map(|limit| metrics.throttled(limit.name())), untold: Mutex::default() }
+        Self { counters: Limit::ALL.map(|limit| metrics.throttled(limit.name())), unlogged: Mutex::default() }
     }
 
-    /// Counts a refusal. The log tells of each limit now and then, so that no peer fills it.
+    /// Counts a rejection. The log has at most one line per throttle and `THROTTLE_LOG_INTERVAL`, so that peers
+    /// cannot fill it.
     pub fn count(&self, limit: Limit, peer: Option<&Peer>) {
         self.counters[limit as usize].increment(1);
         let count = {
-            let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
-            untold[limit as usize].refused(Instant::now())
+            let mut unlogged = self.unlogged.lock().unwrap_or_else(PoisonError::into_inner);
+            unlogged[limit as usize].add(Instant::now())
         };
         if let Some(count) = count {
             let (limit, source_ip) = (limit.name(), peer.map(|peer| &*peer.source_ip));
-            warn!(limit, count, source_ip, "more came than a throttle allows: refused as too many requests");
+            warn!(limit, count, source_ip, "rejected with Too many requests: the limit of a throttle is reached");
         }
     }
 }
 
-impl Untold {
-    /// How many there are to tell of, if it is time to.
-    fn refused(&mut self, now: Instant) -> Option<u64> {
+impl Unlogged {
+    /// Adds one rejection. Returns their number if it is time to log them.
+    fn add(&mut self, now: Instant) -> Option<u64> {
         self.count += 1;
-        if self.told_at.is_some_and(|at| now.duration_since(at) < THROTTLE_REFUSAL_INTERVAL) {
+        if self.logged_at.is_some_and(|at| now.duration_since(at) < THROTTLE_LOG_INTERVAL) {
             return None;
         }
-        self.told_at = Some(now);
+        self.logged_at = Some(now);
         Some(std::mem::take(&mut self.count))
     }
 }
@@ -149,20 +150,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_has_its_place_among_the_counters() {
-        for (place, limit) in Limit::ALL.into_iter().enumerate() {
-            assert_eq!(limit as usize, place);
+    fn each_limit_is_the_index_of_its_counter() {
+        for (index, limit) in Limit::ALL.into_iter().enumerate() {
+            assert_eq!(limit as usize, index);
         }
     }
 
     #[test]
-    fn refusals_are_told_at_once_and_then_together() {
-        let mut untold = Untold::default();
+    fn the_first_rejection_is_logged_at_once_and_later_ones_together_after_the_interval() {
+        let mut unlogged = Unlogged::default();
         let start = Instant::now();
-        assert_eq!(untold.refused(start), Some(1));
-        let almost = start + THROTTLE_REFUSAL_INTERVAL - Duration::from_nanos(1);
-        assert_eq!(untold.refused(almost), None);
-        assert_eq!(untold.refused(almost), None);
-        assert_eq!(untold.refused(start + THROTTLE_REFUSAL_INTERVAL), Some(3));
+        assert_eq!(unlogged.add(start), Some(1));
+        let almost = start + THROTTLE_LOG_INTERVAL - Duration::from_nanos(1);
+        assert_eq!(unlogged.add(almost), None);
+        assert_eq!(unlogged.add(almost), None);
+        assert_eq!(unlogged.add(start + THROTTLE_LOG_INTERVAL), Some(3));
     }
 }

@@ -1,15 +1,15 @@
-//! The users of the manifest: whose access keys may sign a handshake.
+//! The users of the manifest, whose access keys may sign a handshake.
 
 use std::collections::BTreeMap;
 
 use crate::event::EpochMillis;
-use crate::sigv4::{self, AccessKeys, Refused, Request};
+use crate::sigv4::{self, AccessKeys, Request, SignatureError};
 
-/// Those that may `execute-api:Invoke`.
+/// The users who are allowed `execute-api:Invoke`.
 #[derive(Clone, Default, PartialEq)]
 pub struct Users {
     keys: AccessKeys,
-    /// By the ids of their access keys.
+    /// The names of the users, by the ids of their access keys.
     names: BTreeMap<String, String>,
 }
 
@@ -18,11 +18,11 @@ impl Users {
         Self { keys, names }
     }
 
-    /// The name of the user who signed an upgrade request.
+    /// Verifies the signature of an upgrade request and returns the name of the user who signed it.
     ///
     /// # Errors
-    /// Why that cannot be said.
-    pub fn signed(&self, request: &Request<'_>, now: EpochMillis) -> Result<String, Refused> {
+    /// Why the signature is rejected.
+    pub fn verify(&self, request: &Request<'_>, now: EpochMillis) -> Result<String, SignatureError> {
         let key = sigv4::verify(request, &self.keys, now)?;
         Ok(self.names.get(&key).cloned().unwrap_or(key))
     }

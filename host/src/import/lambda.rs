@@ -1,42 +1,42 @@
-//! Lambda functions: which one a URI names, and where it is invoked here.
+//! Lambda functions: parses the URIs that name them, and writes the sections that invoke them.
 
-use super::toml::{Section, Toml};
+use super::toml::{Toml, TomlSection};
 
-/// What an integration or an authorizer of API Gateway calls.
+/// What the URI of an integration or an authorizer of API Gateway names.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Called {
-    /// A name, perhaps with its alias behind a colon.
+pub enum UriTarget {
+    /// A Lambda function: its name, optionally followed by a colon and an alias.
     Function(String),
-    /// A service of AWS, such as `dynamodb:action/PutItem`.
+    /// Another service of AWS, such as `dynamodb:action/PutItem`.
     Service(String),
     Other,
 }
 
-/// What an ARN of `Integration.IntegrationUri` or `Authorizer.AuthorizerUri` names.
-pub fn called(uri: &str) -> Called {
+/// Parses an `Integration.IntegrationUri` or an `Authorizer.AuthorizerUri`.
+pub fn parse_uri(uri: &str) -> UriTarget {
     let inside = uri.split_once(":lambda:path/").and_then(|(_, path)| path.split_once("/functions/"));
     let function = inside.map(|(_, function)| function.strip_suffix("/invocations").unwrap_or(function));
-    // A mere ARN is no URI of API Gateway, but it is clear what is meant.
+    // The plain ARN of a function is not a valid URI for API Gateway, but the meaning is clear.
     if let Some(function) = function.or_else(|| uri.contains(":lambda:").then_some(uri)) {
-        let name = name(function);
+        let name = function_name(function);
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_:.${}".contains(c);
-        let good = !name.is_empty() && name.chars().all(allowed);
-        return if good { Called::Function(name.to_owned()) } else { Called::Other };
+        let is_valid = !name.is_empty() && name.chars().all(allowed);
+        return if is_valid { UriTarget::Function(name.to_owned()) } else { UriTarget::Other };
     }
     match uri.strip_prefix("arn:").map(|rest| rest.splitn(5, ':').collect::<Vec<_>>()).as_deref() {
-        Some([_, "apigateway", _, service, action]) => Called::Service(format!("{service}:{action}")),
-        _ => Called::Other,
+        Some([_, "apigateway", _, service, action]) => UriTarget::Service(format!("{service}:{action}")),
+        _ => UriTarget::Other,
     }
 }
 
-/// The name in the ARN of a function; what is no ARN is a name.
-pub fn name(function: &str) -> &str {
+/// Returns the name in the ARN of a function; a text that is not an ARN is returned unchanged.
+pub fn function_name(function: &str) -> &str {
     function.split_once(":function:").map_or(function, |(_, name)| name)
 }
 
-/// The keys of `type = "lambda"` that say what is invoked.
-pub fn section(endpoint: &str, function: &str) -> Section {
-    Section::default()
+/// Returns a section with `type = "lambda"` that invokes `function` at `endpoint`.
+pub fn section(endpoint: &str, function: &str) -> TomlSection {
+    TomlSection::default()
         .with("type", Toml::text("lambda"))
         .with("endpoint", Toml::text(endpoint))
         .with("function", Toml::text(function))
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_function_of_a_uri_is_found() {
+    fn a_uri_is_parsed_to_its_function_or_service() {
         let uri = |function: &str| {
             format!("arn:aws:apigateway:us-east-1:lambda:path/2015-03-31/functions/{function}/invocations")
         };
@@ -57,15 +57,15 @@ mod tests {
             ("arn:aws-cn:lambda:cn-north-1:1:function:chat-${stageVariables.alias}", "chat-${stageVariables.alias}"),
             ("${stageVariables.ChatArn}", "${stageVariables.ChatArn}"),
         ] {
-            assert_eq!(called(&uri(function)), Called::Function(expected.to_owned()), "{function}");
+            assert_eq!(parse_uri(&uri(function)), UriTarget::Function(expected.to_owned()), "{function}");
             if function.starts_with("arn") {
-                assert_eq!(called(function), Called::Function(expected.to_owned()), "{function}");
+                assert_eq!(parse_uri(function), UriTarget::Function(expected.to_owned()), "{function}");
             }
         }
         let service = "arn:aws:apigateway:us-east-1:dynamodb:action/PutItem";
-        assert_eq!(called(service), Called::Service("dynamodb:action/PutItem".to_owned()));
+        assert_eq!(parse_uri(service), UriTarget::Service("dynamodb:action/PutItem".to_owned()));
         for other in ["https://example.com", "arn:aws:s3:::bucket", "", &uri("a b"), &uri("")] {
-            assert_eq!(called(other), Called::Other, "{other}");
+            assert_eq!(parse_uri(other), UriTarget::Other, "{other}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! A template as it was written: a tree that remembers what of it was read.
+//! A parsed template: a tree whose nodes remember whether they were read.
 //!
-//! That nothing is dropped in silence is built on this: whoever takes a scalar marks it, and what is
-//! not marked at the end is told. Knows neither YAML nor CloudFormation.
+//! Reading a scalar marks it. At the end of an import, all unmarked nodes are reported, so no property is dropped
+//! silently. Knows neither YAML nor CloudFormation.
 
 use std::cell::Cell;
 
@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json};
 
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// In the template, from 1.
+    /// Line in the template, from 1.
     pub line: usize,
     pub value: Value,
     read: Cell<bool>,
@@ -20,16 +20,16 @@ pub enum Value {
     Null,
     Scalar {
         text: String,
-        /// Whether it can only be a text: `"5"` rather than `5`.
+        /// Whether the scalar is always a string: `"5"`, in contrast to `5`, which is also a number.
         quoted: bool,
     },
     List(Vec<Node>),
-    /// In the order in which it was written; each key once.
+    /// Entries in the order of the template; each key occurs once.
     Table(Vec<(String, Node)>),
 }
 
 impl PartialEq for Node {
-    /// Whether both say the same, wherever they stand.
+    /// Compares the values and ignores the lines.
     fn eq(&self, other: &Self) -> bool {
         self.value == other.value
     }
@@ -40,12 +40,12 @@ impl Node {
         Self { line, value, read: Cell::new(false) }
     }
 
-    /// The same, said to stand elsewhere.
-    pub fn at(self, line: usize) -> Self {
+    /// Returns the node with another line.
+    pub fn with_line(self, line: usize) -> Self {
         Self { line, ..self }
     }
 
-    /// What stands under `key`; what is null is not there.
+    /// Returns the value of `key`; `None` if the key is missing or its value is null.
     pub fn get(&self, key: &str) -> Option<&Node> {
         let Value::Table(entries) = &self.value else { return None };
         let (_, node) = entries.iter().find(|(name, _)| name == key)?;
@@ -56,7 +56,7 @@ impl Node {
         Some(node)
     }
 
-    /// All entries; none where it is no table.
+    /// Returns the entries; empty if the node is not a table.
     pub fn entries(&self) -> &[(String, Node)] {
         match &self.value {
             Value::Table(entries) => {
@@ -67,7 +67,7 @@ impl Node {
         }
     }
 
-    /// All items; `None` where it is no list.
+    /// Returns the items; `None` if the node is not a list.
     pub fn items(&self) -> Option<&[Node]> {
         match &self.value {
             Value::List(items) => {
@@ -78,7 +78,7 @@ impl Node {
         }
     }
 
-    /// The text of a scalar.
+    /// Returns the text of a scalar; `None` if the node is not a scalar.
     pub fn scalar(&self) -> Option<&str> {
         match &self.value {
             Value::Scalar { text, .. } => {
@@ -89,45 +89,46 @@ impl Node {
         }
     }
 
-    /// Marks all of it as read: it was told of as a whole.
-    pub fn done(&self) {
+    /// Marks the node and everything in it as read, so that none of it is reported as unread.
+    pub fn mark_read(&self) {
         self.read.set(true);
         match &self.value {
-            Value::List(items) => items.iter().for_each(Node::done),
-            Value::Table(entries) => entries.iter().for_each(|(_, node)| node.done()),
+            Value::List(items) => items.iter().for_each(Node::mark_read),
+            Value::Table(entries) => entries.iter().for_each(|(_, node)| node.mark_read()),
             Value::Null | Value::Scalar { .. } => {}
         }
     }
 
-    /// The paths below `path` of which nothing was read, each as high as it can be told.
-    pub fn unread<'n>(&'n self, path: &str, told: &mut Vec<(String, &'n Node)>) {
-        if !self.anything_read() && self.value != Value::Null {
-            told.push((path.to_owned(), self));
+    /// Collects the unread nodes with their paths, which start with `path`. If nothing in a subtree was read,
+    /// only its root is collected.
+    pub fn unread<'n>(&'n self, path: &str, unread: &mut Vec<(String, &'n Node)>) {
+        if !self.is_any_read() && self.value != Value::Null {
+            unread.push((path.to_owned(), self));
             return;
         }
         match &self.value {
             Value::List(items) => {
-                items.iter().enumerate().for_each(|(index, node)| node.unread(&format!("{path}[{index}]"), told));
+                items.iter().enumerate().for_each(|(index, node)| node.unread(&format!("{path}[{index}]"), unread));
             }
             Value::Table(entries) => {
-                let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-                entries.iter().for_each(|(key, node)| node.unread(&below(key), told));
+                let child = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+                entries.iter().for_each(|(key, node)| node.unread(&child(key), unread));
             }
             Value::Null | Value::Scalar { .. } => {}
         }
     }
 
-    fn anything_read(&self) -> bool {
+    fn is_any_read(&self) -> bool {
         self.read.get()
             || match &self.value {
-                Value::List(items) => items.iter().any(Node::anything_read),
-                Value::Table(entries) => entries.iter().any(|(_, node)| node.anything_read()),
+                Value::List(items) => items.iter().any(Node::is_any_read),
+                Value::Table(entries) => entries.iter().any(|(_, node)| node.is_any_read()),
                 Value::Null | Value::Scalar { .. } => false,
             }
     }
 
-    /// The same as JSON, with YAML's own types of what stands without quotes.
-    pub fn json(&self) -> Json {
+    /// Converts the node to JSON. A scalar without quotes becomes a number or a boolean if it is one in JSON.
+    pub fn to_json(&self) -> Json {
         self.read.set(true);
         match &self.value {
             Value::Null => Json::Null,
@@ -137,16 +138,16 @@ impl Node {
                 "false" | "False" | "FALSE" => Json::Bool(false),
                 text => number(text).map_or_else(|| Json::String(text.to_owned()), Json::Number),
             },
-            Value::List(items) => Json::Array(items.iter().map(Node::json).collect()),
+            Value::List(items) => Json::Array(items.iter().map(Node::to_json).collect()),
             Value::Table(entries) => {
-                Json::Object(entries.iter().map(|(key, node)| (key.clone(), node.json())).collect::<Map<_, _>>())
+                Json::Object(entries.iter().map(|(key, node)| (key.clone(), node.to_json())).collect::<Map<_, _>>())
             }
         }
     }
 }
 
 fn number(text: &str) -> Option<serde_json::Number> {
-    // JSON's own reading: no `0x10`, no `.5`, no `1_000`.
+    // Only JSON's number formats are accepted: not `0x10`, `.5` or `1_000`.
     match serde_json::from_str(text.strip_prefix('+').unwrap_or(text)) {
         Ok(Json::Number(number)) => Some(number),
         _ => None,
@@ -166,13 +167,13 @@ mod tests {
     }
 
     fn unread(node: &Node) -> Vec<String> {
-        let mut told = Vec::new();
-        node.unread("", &mut told);
-        told.into_iter().map(|(path, _)| path).collect()
+        let mut unread = Vec::new();
+        node.unread("", &mut unread);
+        unread.into_iter().map(|(path, _)| path).collect()
     }
 
     #[test]
-    fn what_nobody_read_is_told_once_and_as_high_as_possible() {
+    fn an_unread_subtree_is_reported_once_by_its_root() {
         let list = Node::new(1, Value::List(vec![scalar("1"), scalar("2")]));
         let tree = table(vec![
             ("a", scalar("1")),
@@ -188,13 +189,13 @@ mod tests {
         tree.get("empty").unwrap().entries();
         tree.get("b").unwrap().get("d").unwrap().entries();
         assert_eq!(unread(&tree), ["a", "b.d.e", "b.d.f", "l[0]"]);
-        tree.done();
+        tree.mark_read();
         assert_eq!(unread(&tree), [] as [String; 0]);
         assert!(tree.get("null").is_none() && tree.get("nothing").is_none());
     }
 
     #[test]
-    fn a_scalar_without_quotes_has_the_type_that_json_knows() {
+    fn a_scalar_without_quotes_gets_its_json_type() {
         let types = table(vec![
             ("number", scalar("1.5")),
             ("flag", scalar("true")),
@@ -204,6 +205,6 @@ mod tests {
             ("null", Node::new(1, Value::Null)),
         ]);
         let expected = r#"{"number":1.5,"flag":true,"version":"1.2.3","hex":"0x10","text":"5","null":null}"#;
-        assert_eq!(types.json().to_string(), expected);
+        assert_eq!(types.to_json().to_string(), expected);
     }
 }

@@ -1,40 +1,42 @@
-//! What has no counterpart: where it stands, and what to do instead.
+//! The findings of an import: parts of a template without a counterpart, with their line and a reason.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
 
 use crate::printable::{printable, shortened};
 
-/// What one line quotes of a template.
+/// Longest quotation from a template in one finding; the rest is cut off.
 const QUOTED_BYTES_MAX: usize = 300;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Finding {
-    /// In the template, from 1; 0 for what stands in many places.
+    /// Line in the template, from 1; 0 if the finding is not about one line.
     pub line: usize,
-    /// `ChatStage.StageName`, or the name of a resource.
-    pub what: String,
+    /// A property such as `ChatStage.StageName`, or the name of a resource.
+    pub subject: String,
+    /// Why it has no counterpart, and what to do instead.
     pub reason: String,
 }
 
 /// Collects the findings of one import.
 #[derive(Default)]
-pub struct Report {
+pub struct Findings {
     findings: RefCell<Vec<Finding>>,
-    told: RefCell<HashSet<Finding>>,
+    seen: RefCell<HashSet<Finding>>,
 }
 
-impl Report {
-    /// Both texts may quote the template: they become one line each.
-    pub fn tell(&self, line: usize, what: impl AsRef<str>, reason: impl AsRef<str>) {
-        let finding = Finding { line, what: one_line(what.as_ref()), reason: one_line(reason.as_ref()) };
-        // A default of many resources is read once for each.
-        if self.told.borrow_mut().insert(finding.clone()) {
+impl Findings {
+    /// Adds a finding, unless there is an equal one already. Both texts may quote the template, so each is
+    /// escaped to one line.
+    pub fn add(&self, line: usize, subject: impl AsRef<str>, reason: impl AsRef<str>) {
+        let finding = Finding { line, subject: one_line(subject.as_ref()), reason: one_line(reason.as_ref()) };
+        // A default that many resources share is read once for each of them, but reported only once.
+        if self.seen.borrow_mut().insert(finding.clone()) {
             self.findings.borrow_mut().push(finding);
         }
     }
 
-    /// In the order of their lines.
+    /// Returns the findings, ordered by line; those without a line are last.
     pub fn finish(self) -> Vec<Finding> {
         let mut findings = self.findings.into_inner();
         findings.sort_by_key(|finding| if finding.line == 0 { usize::MAX } else { finding.line });
@@ -42,7 +44,7 @@ impl Report {
     }
 }
 
-/// A text of the template in a comment or a line of the log: it cannot end the line.
+/// Shortens and escapes a text of the template, so that it cannot end the line of a comment or of the log.
 pub fn one_line(text: &str) -> String {
     printable(&shortened(text, QUOTED_BYTES_MAX)).into_owned()
 }

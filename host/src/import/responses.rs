@@ -1,35 +1,39 @@
-//! How integrations answer: statuses, templates and headers, held to what a manifest takes.
+//! Responses of integrations: statuses, templates and headers, checked against what a manifest accepts.
 
 use super::toml::Toml;
 use crate::gateway::{ResponseKey, ResponseParameter, Template, TemplateKind};
 
-/// One integration response as a table of `responses`, or what a mock answers.
+/// One integration response: an entry of `responses`, or the response of a mock.
 #[derive(Default)]
-pub struct Response {
+pub struct ManifestResponse {
     pub entries: Vec<(String, Toml)>,
 }
 
-impl Response {
+impl ManifestResponse {
+    /// Sets the body to a template.
+    ///
     /// # Errors
-    /// Why the template is none of a manifest. The body is empty then: nothing that a template was to
-    /// leave out gets through.
-    pub fn body(&mut self, template: &str, kind: TemplateKind) -> Result<(), String> {
+    /// Why a manifest does not accept the template. The body is then empty, so that no data is sent that the
+    /// template would have removed.
+    pub fn set_body(&mut self, template: &str, kind: TemplateKind) -> Result<(), String> {
         let parsed = Template::parse(template, kind);
         let text = if parsed.is_ok() { template } else { "" };
         self.entries.push(("body".to_owned(), Toml::text(text)));
         parsed.map(|_| ()).map_err(|bad| {
             let found = bad.found.unwrap_or_else(|| "the template".to_owned());
-            format!("found {found}; its body is empty until one is written: {}", bad.advice)
+            format!("found {found}; the body is empty until you write a template: {}", bad.advice)
         })
     }
 
+    /// Adds a response header.
+    ///
     /// # Errors
-    /// Why a header is none that a manifest can set.
-    pub fn parameter(&mut self, to: &str, from: &str) -> Result<(), String> {
+    /// Why a manifest cannot set this header.
+    pub fn set_parameter(&mut self, to: &str, from: &str) -> Result<(), String> {
         let parameter = ResponseParameter::parse(to, from).map_err(|bad| format!("expected {}", bad.expected))?;
         if parameter.header != http::header::SEC_WEBSOCKET_PROTOCOL {
             return Err(
-                "a header that no peer gets: only Sec-WebSocket-Protocol goes into the answer to $connect".into()
+                "no peer receives this header: only Sec-WebSocket-Protocol is sent in the response to $connect".into(),
             );
         }
         let entry = (to.to_owned(), Toml::text(from));
@@ -41,7 +45,7 @@ impl Response {
     }
 }
 
-/// Whether a manifest takes the key of an integration response.
+/// Checks that a manifest accepts `key` as the key of an integration response.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -52,9 +56,10 @@ pub fn check_key(key: &str) -> Result<(), String> {
     })
 }
 
-/// Whether the response under `key` is that of `status`, as API Gateway selects it.
-pub fn selects(key: &str, status: u16) -> bool {
+/// Whether API Gateway selects the response with this key for `status`. The key is a regular expression between
+/// slashes, or `$default`, which is handled by the caller.
+pub fn matches_status(key: &str, status: u16) -> bool {
     let pattern = key.strip_prefix('/').and_then(|rest| rest.strip_suffix('/'));
-    let whole = pattern.and_then(|pattern| regex::Regex::new(&format!("^(?:{pattern})$")).ok());
-    whole.is_some_and(|whole| whole.is_match(&status.to_string()))
+    let regex = pattern.and_then(|pattern| regex::Regex::new(&format!("^(?:{pattern})$")).ok());
+    regex.is_some_and(|regex| regex.is_match(&status.to_string()))
 }

@@ -1,63 +1,64 @@
-//! A serverless.yml: the websocket events of its functions become routes.
+//! Imports a serverless.yml: the websocket events of its functions become routes.
 
 use std::collections::BTreeSet;
 
 use super::lambda;
-use super::manifest::{Manifest, Route, Stage, missing_component};
+use super::manifest::{Manifest, ManifestRoute, ManifestStage, missing_component};
 use super::names;
 use super::node::Node;
-use super::report::Report;
+use super::report::Findings;
 use super::text::{Text, Unknown};
-use super::toml::{Section, Toml};
-use super::{Failed, Options};
+use super::toml::{Toml, TomlSection};
+use super::{ImportError, ImportOptions};
 use crate::gateway::access_log::Format;
 use crate::gateway::{RouteKey, RouteSelectionExpression};
 
-mod variables; // ${self:...} and its kin
-
 use variables::Variables;
 
-/// What an authorizer is given to look at where nothing is said.
+mod variables;
+
+/// Default identity source of an authorizer.
 const IDENTITY_SOURCE: &str = "route.request.header.Auth";
-/// The format of access logs where none is written.
+/// Default format of access logs.
 const LOG_FORMAT: &str = "$context.identity.sourceIp $context.identity.caller $context.identity.user \
     [$context.requestTime] \"$context.eventType $context.routeKey $context.connectionId\" $context.requestId";
 
-pub fn import(template: &Node, options: &Options, report: &Report) -> Result<Manifest, Failed> {
+pub fn import(template: &Node, options: &ImportOptions, findings: &Findings) -> Result<Manifest, ImportError> {
     let variables = Variables::new(template, &options.parameters);
-    let mut import = Import { template, variables, options, report, manifest: Manifest::default(), others: 0 };
-    import.functions();
+    let mut import =
+        ServerlessImport { template, variables, options, findings, manifest: Manifest::default(), other_events: 0 };
+    import.add_routes();
     if import.manifest.routes.is_empty() {
-        return Err(Failed::new(
+        return Err(ImportError::new(
             "found no websocket event: expected one among the events of a function, such as - websocket: $connect",
         ));
     }
-    import.api();
-    import.stage();
-    import.access_log();
-    import.tell_the_rest();
+    import.set_api();
+    import.add_stage();
+    import.set_access_log();
+    import.report_unread_keys();
     Ok(import.manifest)
 }
 
-struct Import<'t> {
+struct ServerlessImport<'t> {
     template: &'t Node,
     variables: Variables<'t>,
-    options: &'t Options,
-    report: &'t Report,
+    options: &'t ImportOptions,
+    findings: &'t Findings,
     manifest: Manifest,
-    /// Events of other kinds.
-    others: usize,
+    /// Number of events that are not websocket events.
+    other_events: usize,
 }
 
-impl<'t> Import<'t> {
-    fn functions(&mut self) {
+impl<'t> ServerlessImport<'t> {
+    fn add_routes(&mut self) {
         for (name, function) in self.function_entries() {
             let Some(events) = function.get("events") else { continue };
             let Some(events) = events.items() else {
-                self.report.tell(
+                self.findings.add(
                     events.line,
                     format!("functions.{name}.events"),
-                    "found no list, which only a deployment can resolve",
+                    "found no list; a variable here is only resolved by a deployment",
                 );
                 continue;
             };
@@ -65,25 +66,25 @@ impl<'t> Import<'t> {
                 match event.get("websocket") {
                     Some(websocket) => {
                         let path = format!("functions.{name}.events[{index}].websocket");
-                        self.event(name, &path, websocket);
+                        self.add_route(name, &path, websocket);
                     }
-                    None => self.others += 1,
+                    None => self.other_events += 1,
                 }
             }
         }
     }
 
-    /// All functions: a table of them, or a list of tables.
+    /// Returns all functions. `functions` is a table, or a list of tables.
     fn function_entries(&self) -> Vec<(&'t str, &'t Node)> {
         let Some(functions) = self.template.get("functions") else { return Vec::new() };
         let tables = functions.items().map_or_else(|| vec![functions], |items| items.iter().collect());
         let mut entries = Vec::new();
         for table in tables {
             if table.scalar().is_some() {
-                self.report.tell(
+                self.findings.add(
                     table.line,
                     "functions",
-                    "they stand in another file: put them here, and import again",
+                    "the functions are in another file: move them into this one, and import again",
                 );
             }
             entries.extend(table.entries().iter().map(|(name, function)| (name.as_str(), function)));
@@ -91,27 +92,27 @@ impl<'t> Import<'t> {
         entries
     }
 
-    fn event(&mut self, function: &str, path: &str, websocket: &'t Node) {
+    fn add_route(&mut self, function: &str, path: &str, websocket: &'t Node) {
         let route = if websocket.scalar().is_some() { Some(websocket) } else { websocket.get("route") };
         let Some(route) = route else {
-            websocket.done();
-            self.report.tell(websocket.line, path, "found no route");
+            websocket.mark_read();
+            self.findings.add(websocket.line, path, "found no route");
             return;
         };
-        let Some(key) = self.known(route, path) else { return };
+        let Some(key) = self.known_text(route, path) else { return };
         if let Err(bad) = RouteKey::parse(&key) {
-            websocket.done();
-            self.report.tell(route.line, path, bad.to_string());
+            websocket.mark_read();
+            self.findings.add(route.line, path, bad.to_string());
             return;
         }
         if self.manifest.route(&key).is_some() {
-            websocket.done();
-            self.report.tell(route.line, path, format!("there is a route {key} already"));
+            websocket.mark_read();
+            self.findings.add(route.line, path, format!("the route {key} exists already"));
             return;
         }
         let section = lambda::section(&self.options.endpoint, &self.function_name(function, path));
-        let integration = self.manifest.integration(function, section);
-        let mut made = Route {
+        let integration = self.manifest.add_integration(function, section);
+        let mut new_route = ManifestRoute {
             key,
             integration,
             route_response: false,
@@ -120,34 +121,38 @@ impl<'t> Import<'t> {
             authorizer: None,
             api_key_required: false,
         };
-        self.answers(path, websocket, &mut made);
+        self.set_route_response(path, websocket, &mut new_route);
         if let Some(authorizer) = websocket.get("authorizer") {
             let path = format!("{path}.authorizer");
-            if made.key == "$connect" {
-                made.authorizer = Some(self.authorizer(&path, authorizer));
+            if new_route.key == "$connect" {
+                new_route.authorizer = Some(self.authorizer(&path, authorizer));
             } else {
-                authorizer.done();
-                self.report.tell(authorizer.line, path, "who is let in is asked when he connects: set it on $connect");
+                authorizer.mark_read();
+                self.findings.add(
+                    authorizer.line,
+                    path,
+                    "connections are only authorized when they are opened: set it on $connect",
+                );
             }
         }
-        self.manifest.routes.push(made);
-        self.tell_unread(path, websocket);
+        self.manifest.routes.push(new_route);
+        self.report_unread(path, websocket);
     }
 
-    fn answers(&self, path: &str, websocket: &'t Node, made: &mut Route) {
+    fn set_route_response(&self, path: &str, websocket: &'t Node, new_route: &mut ManifestRoute) {
         let Some(node) = websocket.get("routeResponseSelectionExpression") else { return };
         let path = format!("{path}.routeResponseSelectionExpression");
-        match self.known(node, &path).as_deref() {
-            Some(_) if matches!(made.key.as_str(), "$connect" | "$disconnect") => {
-                self.report.tell(node.line, path, "only a message has an answer");
+        match self.known_text(node, &path).as_deref() {
+            Some(_) if matches!(new_route.key.as_str(), "$connect" | "$disconnect") => {
+                self.findings.add(node.line, path, "only a message has a response");
             }
-            Some("$default" | r"\$default") => made.route_response = true,
-            Some(other) => self.report.tell(node.line, path, format!("found {other:?}, expected $default")),
+            Some("$default" | r"\$default") => new_route.route_response = true,
+            Some(other) => self.findings.add(node.line, path, format!("found {other:?}, expected $default")),
             None => {}
         }
     }
 
-    /// The name of the authorizer of `$connect` in the manifest.
+    /// Adds the authorizer of `$connect`, and returns its name in the manifest.
     fn authorizer(&mut self, path: &str, node: &'t Node) -> String {
         let (function, line) = match (node.scalar(), node.get("arn"), node.get("name")) {
             (Some(_), ..) => (self.variables.text(node), node.line),
@@ -156,16 +161,17 @@ impl<'t> Import<'t> {
             (None, None, None) => (Text::unknown("authorizer", "found neither a name nor an arn"), node.line),
         };
         let (written, unknown) = function.with_stage_variables();
-        self.tell_stage_variables(line, path, unknown);
-        let own = self.function_entries().iter().any(|(name, _)| *name == written);
-        let function = if own { self.function_name(&written, path) } else { lambda::name(&written).to_owned() };
+        self.report_stage_variables(line, path, unknown);
+        let is_own = self.function_entries().iter().any(|(name, _)| *name == written);
+        let function =
+            if is_own { self.function_name(&written, path) } else { lambda::function_name(&written).to_owned() };
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_:.${}".contains(c);
         let mut section = if !function.is_empty() && function.chars().all(allowed) {
             lambda::section(&self.options.endpoint, &function)
         } else {
-            let why = format!("found {written:?}, expected the function of an authorizer");
-            self.report.tell(line, path, format!("{why}; write an authorizer"));
-            missing_component("authorizer", &why)
+            let problem = format!("found {written:?}, expected the function of an authorizer");
+            self.findings.add(line, path, format!("{problem}; write a component that authorizes"));
+            missing_component("authorizer", &problem)
         };
         let sources = match node.get("identitySource") {
             None => vec![IDENTITY_SOURCE.to_owned()],
@@ -174,10 +180,11 @@ impl<'t> Import<'t> {
         if !sources.is_empty() {
             section.set("identity_sources", Toml::List(sources.into_iter().map(Toml::Text).collect()));
         }
-        // Beside an ARN it is a mere name.
-        let called = node.get("name").filter(|_| node.get("arn").is_some()).and_then(|name| self.known(name, path));
-        let name = names::name(&called.unwrap_or_else(|| lambda::name(&written).to_owned()));
-        self.manifest.authorizers.push(Section { name: name.clone(), ..section });
+        // With an `arn`, `name` is only the name of the authorizer; without, it names the function.
+        let own_name =
+            node.get("name").filter(|_| node.get("arn").is_some()).and_then(|name| self.known_text(name, path));
+        let name = names::sanitize(&own_name.unwrap_or_else(|| lambda::function_name(&written).to_owned()));
+        self.manifest.authorizers.push(TomlSection { name: name.clone(), ..section });
         name
     }
 
@@ -185,11 +192,11 @@ impl<'t> Import<'t> {
         let items = node.items().map_or_else(|| vec![node], |items| items.iter().collect());
         let mut sources = Vec::new();
         for item in items {
-            match self.known(item, path) {
+            match self.known_text(item, path) {
                 Some(source) if super::is_identity_source(&source) => sources.push(source),
                 Some(source) => {
                     let expected = super::IDENTITY_SOURCES;
-                    self.report.tell(item.line, path, format!("found {source:?}, expected {expected}; it is left out"));
+                    self.findings.add(item.line, path, format!("found {source:?}, expected {expected}; it is omitted"));
                 }
                 None => {}
             }
@@ -197,12 +204,12 @@ impl<'t> Import<'t> {
         sources
     }
 
-    /// What the function is called once it is deployed: `service-stage-function`, unless it has a name.
+    /// Returns the name of the deployed function: its `name`, or else `service-stage-function`.
     fn function_name(&self, function: &str, path: &str) -> String {
         let own = self.function_entries().into_iter().find(|(name, _)| *name == function);
         if let Some(name) = own.and_then(|(_, function)| function.get("name")) {
             let (name, unknown) = self.variables.text(name).with_stage_variables();
-            self.tell_stage_variables(own.map_or(0, |(_, node)| node.line), path, unknown);
+            self.report_stage_variables(own.map_or(0, |(_, node)| node.line), path, unknown);
             return name;
         }
         format!("{}-{}-{function}", self.service(), self.variables.stage())
@@ -219,46 +226,50 @@ impl<'t> Import<'t> {
         self.template.get("provider")?.get(key)
     }
 
-    fn api(&mut self) {
-        let mut section = Section::default();
+    fn set_api(&mut self) {
+        let mut section = TomlSection::default();
         let written =
-            self.provider("websocketsApiName").and_then(|node| self.known(node, "provider.websocketsApiName"));
+            self.provider("websocketsApiName").and_then(|node| self.known_text(node, "provider.websocketsApiName"));
         let written = written.unwrap_or_else(|| format!("{}-{}-websockets", self.variables.stage(), self.service()));
-        let id = names::name(&written);
+        let id = names::sanitize(&written);
         if let Some(node) = self.provider("websocketsApiName").filter(|_| id != written) {
-            let reason = format!("the API's id here is {id}: it has 1 to 128 characters of A-Z a-z 0-9 _ -");
-            self.report.tell(node.line, "provider.websocketsApiName", reason);
+            let reason = format!("changed to {id}: the id of an API has 1 to 128 characters of A-Z a-z 0-9 _ -");
+            self.findings.add(node.line, "provider.websocketsApiName", reason);
         }
         section.set("id", Toml::text(id));
-        if let Some(region) = self.provider("region").and_then(|node| self.known(node, "provider.region")) {
-            section.set("region", Toml::text(names::name(&region)));
+        if let Some(region) = self.provider("region").and_then(|node| self.known_text(node, "provider.region")) {
+            section.set("region", Toml::text(names::sanitize(&region)));
         }
         let path = "provider.websocketsApiRouteSelectionExpression";
         if let Some(node) = self.provider("websocketsApiRouteSelectionExpression")
-            && let Some(expression) = self.known(node, path)
+            && let Some(expression) = self.known_text(node, path)
         {
             match RouteSelectionExpression::parse(&expression) {
                 Ok(_) => section.set("route_selection_expression", Toml::text(expression)),
                 Err(bad) => {
-                    self.report.tell(node.line, path, format!("{bad}; $request.body.action is in its place"));
+                    self.findings.add(node.line, path, format!("{bad}; the default $request.body.action is used"));
                 }
             }
         }
         self.manifest.api = section;
     }
 
-    fn stage(&mut self) {
+    fn add_stage(&mut self) {
         let written = self.variables.stage();
-        let name = names::name(&written);
+        let name = names::sanitize(&written);
         if name != written {
             let line = self.provider("stage").map_or(0, |node| node.line);
-            self.report.tell(line, "provider.stage", format!("its name here is {name}"));
+            self.findings.add(
+                line,
+                "provider.stage",
+                format!("renamed to {name}: a name has 1 to 128 characters of A-Z a-z 0-9 _ -"),
+            );
         }
         let (variables, route_throttles) = (Vec::new(), Vec::new());
-        self.manifest.stages.push(Stage { name, variables, base_path: None, throttle: None, route_throttles });
+        self.manifest.stages.push(ManifestStage { name, variables, base_path: None, throttle: None, route_throttles });
     }
 
-    fn access_log(&mut self) {
+    fn set_access_log(&mut self) {
         let Some(logs) = self.provider("logs").and_then(|logs| logs.get("websocket")) else { return };
         let flag = |node: Option<&Node>| node.and_then(Node::scalar).map(|text| text == "true");
         if flag(Some(logs)) == Some(false) || flag(logs.get("accessLogging")) == Some(false) {
@@ -266,24 +277,26 @@ impl<'t> Import<'t> {
         }
         let path = "provider.logs.websocket.format";
         let node = logs.get("format");
-        let written = node.and_then(|node| self.known(node, path));
+        let written = node.and_then(|node| self.known_text(node, path));
         let format = written.as_deref().map_or(LOG_FORMAT, str::trim_end);
-        let mut section = Section::default();
-        section.notes.push("Lines go to stdout; with file = \"access.log\" to files that rotate.".to_owned());
+        let mut section = TomlSection::default();
+        section.notes.push(
+            "Lines are written to stdout. With file = \"access.log\" they are written to rotated files.".to_owned(),
+        );
         match Format::parse(format) {
             Ok(_) => section.set("format", Toml::text(format)),
             Err(bad) => {
                 let line = node.map_or(logs.line, |node| node.line);
-                let reason = format!("found {}, expected {}; lines have the default format", bad.found, bad.expected);
-                self.report.tell(line, path, reason);
+                let reason = format!("found {}, expected {}; the default format is used", bad.found, bad.expected);
+                self.findings.add(line, path, reason);
             }
         }
         self.manifest.access_log = Some(section);
     }
 
-    fn tell_the_rest(&self) {
+    fn report_unread_keys(&self) {
         for name in self.variables.unused() {
-            self.report.tell(0, format!("--parameter {name}"), "nothing that is imported has a variable of this name");
+            self.findings.add(0, format!("--parameter {name}"), "no imported value uses a variable with this name");
         }
         let provider = self.template.get("provider").map_or(&[][..], Node::entries);
         let mut others = BTreeSet::new();
@@ -291,14 +304,16 @@ impl<'t> Import<'t> {
             match key.as_str() {
                 "name" | "stage" | "region" => {}
                 "logs" => {
-                    node.get("websocket").iter().for_each(|node| self.tell_unread("provider.logs.websocket", node))
+                    node.get("websocket").iter().for_each(|node| self.report_unread("provider.logs.websocket", node))
                 }
                 "apiGateway" => {
                     node.get("websocketApiId").iter().for_each(|node| {
-                        self.report.tell(node.line, "provider.apiGateway.websocketApiId", "there is no API elsewhere to join: its routes are served beside these once they are in one manifest");
+                        let reason =
+                            "an API cannot be shared with another service: put the routes of both into one manifest";
+                        self.findings.add(node.line, "provider.apiGateway.websocketApiId", reason);
                     });
                 }
-                key if key.starts_with("websocket") => self.tell_unread(&format!("provider.{key}"), node),
+                key if key.starts_with("websocket") => self.report_unread(&format!("provider.{key}"), node),
                 key => {
                     others.insert(key);
                 }
@@ -306,18 +321,18 @@ impl<'t> Import<'t> {
         }
         if !others.is_empty() {
             let keys = others.into_iter().collect::<Vec<_>>().join(", ");
-            self.report.tell(
+            self.findings.add(
                 0,
                 format!("provider: {keys}"),
-                "they are of functions and of their deployment, which stay where they are",
+                "these keys are about functions and their deployment, which do not change",
             );
         }
-        if self.others > 0 {
-            let s = if self.others == 1 { "" } else { "s" };
-            self.report.tell(
+        if self.other_events > 0 {
+            let s = if self.other_events == 1 { "" } else { "s" };
+            self.findings.add(
                 0,
-                format!("{} event{s} that are no websocket", self.others),
-                "only WebSocket APIs are served here",
+                format!("{} event{s} of other types", self.other_events),
+                "only WebSocket APIs are supported",
             );
         }
         for (id, node) in
@@ -325,45 +340,45 @@ impl<'t> Import<'t> {
         {
             let kind = node.get("Type").and_then(Node::scalar).unwrap_or_default();
             if kind.starts_with("AWS::ApiGatewayV2::") {
-                let advice = "it is beside the events: import .serverless/cloudformation-template-update-stack.json, which \
-                    `serverless package` writes";
-                self.report.tell(node.line, format!("resources.Resources.{id}"), advice);
+                let advice = "resources outside of the events are not imported from a serverless.yml: import \
+                    .serverless/cloudformation-template-update-stack.json, which `serverless package` writes";
+                self.findings.add(node.line, format!("resources.Resources.{id}"), advice);
             }
         }
     }
 
-    fn tell_unread(&self, path: &str, node: &Node) {
+    fn report_unread(&self, path: &str, node: &Node) {
         let mut unread = Vec::new();
         node.unread(path, &mut unread);
         for (path, node) in unread {
-            self.report.tell(node.line, &path, reason(&path));
+            self.findings.add(node.line, &path, reason(&path));
         }
     }
 
-    fn known(&self, node: &'t Node, path: &str) -> Option<String> {
+    fn known_text(&self, node: &'t Node, path: &str) -> Option<String> {
         let text = self.variables.text(node).whole();
-        text.map_err(|unknown| self.report.tell(node.line, path, format!("it is left out: {}", unknown.reason))).ok()
+        text.map_err(|unknown| self.findings.add(node.line, path, format!("it is omitted: {}", unknown.reason))).ok()
     }
 
-    fn tell_stage_variables(&self, line: usize, path: &str, unknown: Vec<(String, Unknown)>) {
+    fn report_stage_variables(&self, line: usize, path: &str, unknown: Vec<(String, Unknown)>) {
         for (name, unknown) in unknown {
-            self.report.tell(line, path, format!("{}; set the stage variable {name} in its place", unknown.reason));
+            self.findings.add(line, path, format!("{}; set the stage variable {name} instead", unknown.reason));
         }
     }
 }
 
-/// Why what nobody asked for has no counterpart.
+/// Returns why an unread key has no counterpart.
 fn reason(path: &str) -> &'static str {
     match path.rsplit('.').next().unwrap_or(path) {
-        "websocketsDescription" => "nothing shows it; a comment can say it",
+        "websocketsDescription" => "descriptions are not used; write a comment instead",
         "useProviderTags" | "websocket" if path.starts_with("provider.websocket") => {
-            "tags are of the bill that nobody sends here"
+            "tags are for AWS billing, which does not apply here"
         }
         "level" | "executionLogging" | "fullExecutionData" => {
-            "what the log tells is chosen with RUST_LOG, and no message is in it"
+            "the log level is set with RUST_LOG; messages are never logged"
         }
-        "accessLogging" => "without [access_log] there is none",
-        "roleManagedExternally" | "role" => "nothing needs a role to write a log",
-        _ => "`jackfield import` does not know it; it is left out",
+        "accessLogging" => "the access log is switched on and off by [access_log]",
+        "roleManagedExternally" | "role" => "no role is needed to write a log",
+        _ => "unknown to `jackfield import`; it is omitted",
     }
 }

@@ -1,4 +1,4 @@
-//! What holds for any template: it ends, it drops nothing in silence, and what it makes is a manifest.
+//! Properties of every import: it ends, it drops nothing silently, and its result is a valid manifest.
 
 use std::path::Path;
 
@@ -13,8 +13,8 @@ const TEMPLATES: [(&str, &str); 5] = [
     ("serverless.yml", include_str!("../../tests/import/serverless.yml")),
 ];
 
-fn options(file_name: &str) -> Options {
-    Options {
+fn options(file_name: &str) -> ImportOptions {
+    ImportOptions {
         file_name: file_name.to_owned(),
         api: None,
         parameters: BTreeMap::new(),
@@ -31,13 +31,13 @@ fn problem(text: &str) -> String {
     import(text, &options("template.yaml")).map(|imported| imported.manifest).unwrap_err().problem
 }
 
-/// What is wrong with a manifest.
+/// Returns the errors of a manifest.
 fn errors(manifest: &str) -> Vec<String> {
     let errors = Config::parse(manifest, Path::new("jackfield.toml")).err().unwrap_or_default();
     errors.iter().map(ToString::to_string).collect()
 }
 
-/// An API with one route, and what stands in the properties of its integration.
+/// Returns a template with an API, one route, and an integration with these properties.
 fn with_integration(properties: &str) -> String {
     format!(
         "Resources:\n  A: {{ Type: 'AWS::ApiGatewayV2::Api', Properties: {{ Name: a, ProtocolType: WEBSOCKET }} }}\n  \
@@ -47,7 +47,7 @@ fn with_integration(properties: &str) -> String {
 }
 
 #[test]
-fn what_is_made_of_a_template_is_a_manifest() {
+fn every_template_becomes_a_valid_manifest() {
     for (name, text) in TEMPLATES {
         let manifest = import(text, &options(name)).unwrap().manifest;
         assert_eq!(errors(&manifest), [] as [String; 0], "{name}:\n{manifest}");
@@ -55,7 +55,7 @@ fn what_is_made_of_a_template_is_a_manifest() {
 }
 
 #[test]
-fn whatever_line_is_taken_out_of_a_template_a_manifest_or_an_error_comes_out() {
+fn a_template_without_any_one_of_its_lines_becomes_a_valid_manifest_or_an_error() {
     for (name, text) in TEMPLATES {
         let lines: Vec<_> = text.lines().collect();
         for left_out in 0..lines.len() {
@@ -70,7 +70,7 @@ fn whatever_line_is_taken_out_of_a_template_a_manifest_or_an_error_comes_out() {
 }
 
 #[test]
-fn whatever_value_is_replaced_a_manifest_or_an_error_comes_out() {
+fn a_template_with_any_value_replaced_becomes_a_valid_manifest_or_an_error() {
     let values = [
         "''",
         "[]",
@@ -80,14 +80,14 @@ fn whatever_value_is_replaced_a_manifest_or_an_error_comes_out() {
         "-1",
         "$x",
         "99999999999",
-        "*nobody",
+        "*missing",
         "!Ref AWS::NoValue",
     ];
     for (name, text) in TEMPLATES.iter().filter(|(name, _)| name.ends_with("ml")) {
         let lines: Vec<_> = text.lines().collect();
         for replaced in 0..lines.len() {
             let Some((key, _)) = lines[replaced].split_once(": ") else { continue };
-            // A few of them for each line; all together are thousands of imports.
+            // Three values for each line; all values would be thousands of imports.
             for value in values.iter().cycle().skip(replaced).take(3) {
                 let mut changed: Vec<_> = lines.iter().map(|line| (*line).to_owned()).collect();
                 changed[replaced] = format!("{key}: {value}");
@@ -100,7 +100,7 @@ fn whatever_value_is_replaced_a_manifest_or_an_error_comes_out() {
     }
 }
 
-/// Lines of a template behind which one more property can stand, and the resource or event that has it.
+/// Returns the lines of a template after which a property can be inserted, and its resource or event.
 fn places<'t>(name: &str, text: &'t str) -> Vec<(usize, &'t str)> {
     const BEGINNINGS: [&str; 8] = [
         "\"ApiId\": { \"Ref\": \"Api\" },",
@@ -126,7 +126,7 @@ fn places<'t>(name: &str, text: &'t str) -> Vec<(usize, &'t str)> {
 }
 
 #[test]
-fn a_property_that_nobody_knows_is_told_wherever_it_stands() {
+fn an_unknown_property_is_reported_anywhere_in_a_template() {
     for (name, text) in TEMPLATES {
         let places = places(name, text);
         assert!(places.len() >= 2, "{name}");
@@ -134,27 +134,32 @@ fn a_property_that_nobody_knows_is_told_wherever_it_stands() {
             let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
             let indent: String = lines[place].chars().take_while(|c| *c == ' ').collect();
             let json = name.ends_with("json");
-            let unknown = if json { "\"Nobody\": { \"Knows\": 1 }," } else { "Nobody: { Knows: 1 }" };
+            let unknown = if json { "\"Unknown\": { \"Property\": 1 }," } else { "Unknown: { Property: 1 }" };
             lines.insert(place + 1, format!("{indent}{unknown}"));
             let imported = import(&lines.join("\n"), &options(name)).unwrap();
-            let itself =
-                |finding: &&Finding| finding.what.ends_with(".Nobody") && finding.reason.contains("does not know it");
-            let told = imported.findings.iter().filter(itself).find(|finding| finding.line == place + 2);
-            // What is left out as a whole is told as a whole.
-            let told = told.or_else(|| {
-                imported.findings.iter().find(|finding| finding.what == resource && finding.what != "Deployment")
+            let is_property = |finding: &&Finding| {
+                finding.subject.ends_with(".Unknown") && finding.reason.contains("unknown to `jackfield import`")
+            };
+            let finding = imported.findings.iter().filter(is_property).find(|finding| finding.line == place + 2);
+            // A resource that is omitted has one finding for all its properties.
+            let finding = finding.or_else(|| {
+                imported.findings.iter().find(|finding| finding.subject == resource && finding.subject != "Deployment")
             });
-            let told = told.unwrap_or_else(|| panic!("{name}:{} {resource}: {:?}", place + 2, imported.findings));
-            assert!(imported.manifest.contains(&format!("{}: {}", told.what, told.reason)), "{}", imported.manifest);
+            let finding = finding.unwrap_or_else(|| panic!("{name}:{} {resource}: {:?}", place + 2, imported.findings));
+            assert!(
+                imported.manifest.contains(&format!("{}: {}", finding.subject, finding.reason)),
+                "{}",
+                imported.manifest
+            );
         }
     }
 }
 
 #[test]
-fn what_no_manifest_can_be_made_of_is_told() {
+fn a_text_that_cannot_be_imported_is_reported() {
     assert_eq!(
         problem("a: 1"),
-        "found neither Resources, as CloudFormation and SAM have them, nor functions, as a serverless.yml has"
+        "found neither the key Resources (CloudFormation, SAM) nor the key functions (serverless.yml)"
     );
     let none = "found no WebSocket API: expected a resource AWS::ApiGatewayV2::Api with the ProtocolType WEBSOCKET, or \
         AWS::Serverless::WebSocketApi";
@@ -169,26 +174,32 @@ fn what_no_manifest_can_be_made_of_is_told() {
     );
     assert_eq!(problem("just a text"), problem("[a, list]"));
     assert_eq!(problem("a: [1"), problem("a: [1"));
-    assert!(problem("a: [1").ends_with("; a template is YAML or JSON"), "{}", problem("a: [1"));
+    assert!(problem("a: [1").ends_with("; a template must be YAML or JSON"), "{}", problem("a: [1"));
 }
 
 #[test]
-fn of_several_apis_one_is_named() {
+fn one_of_several_apis_is_selected_by_its_logical_id() {
     let text = "Resources:\n  A: { Type: 'AWS::ApiGatewayV2::Api', Properties: { Name: one, ProtocolType: WEBSOCKET } }\n  \
         B: { Type: 'AWS::Serverless::WebSocketApi', Properties: { Name: two, RouteSelectionExpression: $request.body.x, Routes: {} } }\n  \
         R: { Type: 'AWS::ApiGatewayV2::Route', Properties: { ApiId: !Ref A, RouteKey: x } }";
-    assert_eq!(problem(text), "found 2 WebSocket APIs, and a manifest has one; name it with --api LOGICAL_ID: A, B");
-    let named = |api: &str| import(text, &Options { api: Some(api.to_owned()), ..options("t") });
-    assert_eq!(named("C").err().unwrap().problem, "found no WebSocket API \"C\"; name one of these: A, B");
-    let two = named("B").unwrap();
+    assert_eq!(
+        problem(text),
+        "found 2 WebSocket APIs, but a manifest has only one; select one with --api LOGICAL_ID: A, B"
+    );
+    let select = |api: &str| import(text, &ImportOptions { api: Some(api.to_owned()), ..options("t") });
+    assert_eq!(select("C").err().unwrap().problem, "found no WebSocket API \"C\"; select one of these: A, B");
+    let two = select("B").unwrap();
     assert!(two.manifest.contains("id = \"two\""), "{}", two.manifest);
-    let told: Vec<_> = two.findings.iter().map(|finding| format!("{}: {}", finding.what, finding.reason)).collect();
-    assert_eq!(told, ["A: another API: import it with --api A", "1 resource of A: they go with that API"]);
-    assert_eq!(named("A").unwrap().routes, 1);
+    let findings: Vec<_> =
+        two.findings.iter().map(|finding| format!("{}: {}", finding.subject, finding.reason)).collect();
+    let expected =
+        ["A: another WebSocket API; import it with --api A", "1 resource of A: imported only together with that API"];
+    assert_eq!(findings, expected);
+    assert_eq!(select("A").unwrap().routes, 1);
 }
 
 #[test]
-fn timeouts_are_held_to_the_manifests_bounds() {
+fn a_timeout_outside_of_the_limits_is_reported_and_not_set() {
     for (written, expected) in [
         (Some("50"), Some("timeout = \"50ms\"")),
         (Some("29000"), None),
@@ -206,15 +217,15 @@ fn timeouts_are_held_to_the_manifests_bounds() {
             Some(line) => assert!(imported.manifest.contains(line), "{written:?}: {}", imported.manifest),
             None => assert!(!imported.manifest.contains("timeout ="), "{written:?}: {}", imported.manifest),
         }
-        let told = imported.findings.iter().any(|finding| finding.what == "I.TimeoutInMillis");
-        assert_eq!(told, matches!(written, Some("49" | "29001")), "{written:?}");
+        let is_reported = imported.findings.iter().any(|finding| finding.subject == "I.TimeoutInMillis");
+        assert_eq!(is_reported, matches!(written, Some("49" | "29001")), "{written:?}");
     }
 }
 
 #[test]
-fn an_authorizer_that_cannot_be_known_lets_nobody_in() {
+fn an_unknown_authorizer_accepts_no_connection() {
     for authorization in [
-        "AuthorizationType: CUSTOM, AuthorizerId: !ImportValue door",
+        "AuthorizationType: CUSTOM, AuthorizerId: !ImportValue auth",
         "AuthorizationType: CUSTOM",
         "AuthorizationType: JWT, AuthorizerId: x",
         "AuthorizationType: !ImportValue kind",
@@ -225,13 +236,13 @@ fn an_authorizer_that_cannot_be_known_lets_nobody_in() {
         assert!(manifest.contains("\"$connect\" = { integration = \"I\", authorizer = \"undecided\" }"), "{manifest}");
         assert!(manifest.contains("[authorizers.undecided]\ncomponent = \"undecided.wasm\""), "{manifest}");
     }
-    let open =
+    let without =
         with_integration("IntegrationType: MOCK").replace("RouteKey: x", "RouteKey: $connect, AuthorizationType: NONE");
-    assert!(imported(&open).manifest.contains("\"$connect\" = \"I\""));
+    assert!(imported(&without).manifest.contains("\"$connect\" = \"I\""));
 }
 
 #[test]
-fn integrations_that_do_the_same_are_one() {
+fn equal_integrations_become_one() {
     let function = "arn:aws:apigateway:us-east-1:lambda:path/2015-03-31/functions/arn:aws:lambda:us-east-1:1:function:f/invocations";
     let text = with_integration(&format!("IntegrationType: AWS_PROXY, IntegrationUri: '{function}'"));
     let second = format!(
@@ -244,7 +255,7 @@ fn integrations_that_do_the_same_are_one() {
 }
 
 #[test]
-fn a_key_is_hashed_and_stands_nowhere() {
+fn an_api_key_is_hashed_and_not_in_the_manifest() {
     let (_, text) = TEMPLATES[1];
     let imported = imported(text);
     // printf a-key-of-twenty-bytes | sha256sum
@@ -258,7 +269,7 @@ fn a_key_is_hashed_and_stands_nowhere() {
 }
 
 #[test]
-fn an_endpoint_is_a_url() {
+fn an_endpoint_must_be_a_url() {
     for good in ["http://127.0.0.1:3002", "https://lambda.example/x"] {
         assert_eq!(check_endpoint(good), Ok(()));
     }
@@ -267,13 +278,13 @@ fn an_endpoint_is_a_url() {
     }
 }
 
-/// Whether a finding of this name has these words in its reason.
-fn told(imported: &Imported, what: &str, words: &str) -> bool {
-    imported.findings.iter().any(|finding| finding.what == what && finding.reason.contains(words))
+/// Whether a finding with this subject has these words in its reason.
+fn is_reported(imported: &Imported, subject: &str, words: &str) -> bool {
+    imported.findings.iter().any(|finding| finding.subject == subject && finding.reason.contains(words))
 }
 
 #[test]
-fn a_rate_beyond_the_manifests_bounds_is_told_and_no_throttle() {
+fn a_rate_outside_of_the_limits_is_reported_and_not_set() {
     for (rate, burst, expected) in [
         ("0.001", "1", Some("{ rate = 0.001, burst = 1 }")),
         ("1000000", "1000000", Some("{ rate = 1000000, burst = 1000000 }")),
@@ -288,8 +299,9 @@ fn a_rate_beyond_the_manifests_bounds_is_told_and_no_throttle() {
              DefaultRouteSettings: {{ ThrottlingRateLimit: {rate}, ThrottlingBurstLimit: {burst} }} }} }}\n",
             with_integration("IntegrationType: MOCK")
         ));
-        let is_told = told(&imported, "S.DefaultRouteSettings.ThrottlingRateLimit", "there is no throttle");
-        assert_eq!(is_told, expected.is_none(), "{rate} {burst}");
+        let subject = "S.DefaultRouteSettings.ThrottlingRateLimit";
+        let is_reported = is_reported(&imported, subject, "no throttle is set");
+        assert_eq!(is_reported, expected.is_none(), "{rate} {burst}");
         match expected {
             Some(throttle) => assert!(imported.manifest.contains(&format!("throttle = {throttle}\n"))),
             None => assert!(!imported.manifest.contains("throttle =") && errors(&imported.manifest).is_empty()),
@@ -298,7 +310,7 @@ fn a_rate_beyond_the_manifests_bounds_is_told_and_no_throttle() {
 }
 
 #[test]
-fn of_a_template_that_is_vtl_nothing_gets_through() {
+fn a_vtl_template_becomes_an_empty_body() {
     for (template, body) in
         [("$input.body", "$input.body"), ("#if($x) a #end", ""), ("$util.urlEncode($input.body)", "")]
     {
@@ -312,22 +324,27 @@ fn of_a_template_that_is_vtl_nothing_gets_through() {
             "{}",
             imported.manifest
         );
-        let is_told = told(&imported, "X.ResponseTemplates.$default", "its body is empty until one is written");
-        assert_eq!(is_told, body.is_empty(), "{template}");
+        let subject = "X.ResponseTemplates.$default";
+        let is_reported = is_reported(&imported, subject, "the body is empty until you write a template");
+        assert_eq!(is_reported, body.is_empty(), "{template}");
     }
 }
 
 #[test]
-fn a_key_that_is_wanted_and_not_there_is_told() {
+fn a_required_api_key_without_a_value_is_reported() {
     let text =
         with_integration("IntegrationType: MOCK").replace("RouteKey: x", "RouteKey: $connect, ApiKeyRequired: true");
     let imported = imported(&text);
     assert!(imported.manifest.contains("\"$connect\" = { integration = \"I\", api_key_required = true }"));
-    assert!(told(&imported, "the API key", "add [api_keys.NAME] with its hash"), "{:?}", imported.findings);
+    assert!(
+        is_reported(&imported, "the API key", "add [api_keys.NAME] with the hash of a key"),
+        "{:?}",
+        imported.findings
+    );
 }
 
 #[test]
-fn a_resource_whose_condition_is_false_is_left_out_and_told() {
+fn a_resource_whose_condition_is_false_is_omitted_and_reported() {
     let text = with_integration("IntegrationType: MOCK").replace("R: { Type", "R: { Condition: C, Type");
     let with =
         |condition: &str| format!("Parameters: {{ P: {{ Type: String }} }}\nConditions: {{ C: {condition} }}\n{text}");
@@ -335,23 +352,27 @@ fn a_resource_whose_condition_is_false_is_left_out_and_told() {
     assert_eq!(imported_with("!Equals [a, a]").routes, 1);
     let without = imported_with("!Equals [a, b]");
     assert_eq!(without.routes, 0);
-    assert!(told(&without, "R", "its condition C is false with these parameters"), "{:?}", without.findings);
+    assert!(
+        is_reported(&without, "R", "omitted, because its condition C is false with these parameters"),
+        "{:?}",
+        without.findings
+    );
     let unknown = imported_with("!Equals [!Ref P, b]");
     assert_eq!(unknown.routes, 1);
-    assert!(told(&unknown, "R", "it is taken, though whether its condition C holds is not known"));
+    assert!(is_reported(&unknown, "R", "imported, although the value of its condition C is unknown"));
 }
 
 #[test]
-fn a_parameter_of_the_command_line_that_nothing_has_is_told() {
+fn a_command_line_parameter_that_the_template_does_not_have_is_reported() {
     for (name, text) in TEMPLATES {
         let parameters = BTreeMap::from([("Stgae".to_owned(), "prod".to_owned())]);
-        let imported = import(text, &Options { parameters, ..options(name) }).unwrap();
-        assert!(told(&imported, "--parameter Stgae", ""), "{name}: {:?}", imported.findings);
+        let imported = import(text, &ImportOptions { parameters, ..options(name) }).unwrap();
+        assert!(is_reported(&imported, "--parameter Stgae", ""), "{name}: {:?}", imported.findings);
     }
 }
 
 #[test]
-fn what_two_values_are_not_known_to_be_is_two_stage_variables() {
+fn each_unknown_value_becomes_a_stage_variable_of_its_own() {
     let text = with_integration(
         "IntegrationType: HTTP_PROXY, IntegrationUri: !Join ['', ['http://', !GetAtt L.Name, '/', !GetAtt L.Path, '/', !Ref P]]",
     );

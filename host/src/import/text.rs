@@ -1,24 +1,25 @@
-//! A text of a template, once its functions are resolved: what is known of it, and what is not.
+//! A text of a template after its functions are resolved: a sequence of known and unknown parts.
 
 use super::names;
 
-/// Longer than any value that API Gateway takes.
+/// Longest text that is resolved; API Gateway accepts no value of this length.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Maximum number of parts of one text.
 const PARTS_MAX: usize = 1000;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Text(Vec<Part>);
+pub struct Text(Vec<TextPart>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum TextPart {
     Known(String),
     Unknown(Unknown),
 }
 
-/// What cannot be known from a template.
+/// A part of a text whose value the template does not contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unknown {
-    /// What it may be called: a parameter, the last part of an export.
+    /// A name for the part, such as that of a parameter or an export; it becomes a stage variable.
     pub name: String,
     pub reason: String,
 }
@@ -31,7 +32,7 @@ impl Text {
     }
 
     pub fn unknown(name: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self(vec![Part::Unknown(Unknown { name: name.into(), reason: reason.into() })])
+        Self(vec![TextPart::Unknown(Unknown { name: name.into(), reason: reason.into() })])
     }
 
     pub fn push(&mut self, text: &str) {
@@ -39,41 +40,43 @@ impl Text {
             return;
         }
         match self.0.last_mut() {
-            Some(Part::Known(last)) => last.push_str(text),
-            _ => self.0.push(Part::Known(text.to_owned())),
+            Some(TextPart::Known(last)) => last.push_str(text),
+            _ => self.0.push(TextPart::Known(text.to_owned())),
         }
     }
 
     pub fn append(&mut self, other: &Self) {
         for part in &other.0 {
             match part {
-                Part::Known(text) => self.push(text),
-                Part::Unknown(_) if self.is_full(0) => {}
-                Part::Unknown(unknown) => self.0.push(Part::Unknown(unknown.clone())),
+                TextPart::Known(text) => self.push(text),
+                TextPart::Unknown(_) if self.is_full(0) => {}
+                TextPart::Unknown(unknown) => self.0.push(TextPart::Unknown(unknown.clone())),
             }
         }
     }
 
-    /// Whether it grows no more; it is then unknown, as functions can make very much of very little.
+    /// Returns whether `more` bytes would exceed the limits. The text is then replaced by an unknown part,
+    /// because nested functions can make a very long text from a short template.
     fn is_full(&mut self, more: usize) -> bool {
-        let length: usize = self.0.iter().map(|part| if let Part::Known(text) = part { text.len() } else { 0 }).sum();
-        let full = length + more > TEXT_BYTES_MAX || self.0.len() > PARTS_MAX;
-        if full {
-            *self = Self::unknown("text", format!("it is longer than {TEXT_BYTES_MAX} bytes"));
+        let length: usize =
+            self.0.iter().map(|part| if let TextPart::Known(text) = part { text.len() } else { 0 }).sum();
+        let is_full = length + more > TEXT_BYTES_MAX || self.0.len() > PARTS_MAX;
+        if is_full {
+            *self = Self::unknown("text", format!("the text is longer than {TEXT_BYTES_MAX} bytes"));
         }
-        full
+        is_full
     }
 
-    /// The whole text.
+    /// Returns the complete text.
     ///
     /// # Errors
-    /// The first that is not known of it.
+    /// The first unknown part, if there is one.
     pub fn whole(&self) -> Result<String, Unknown> {
         let mut whole = String::new();
         for part in &self.0 {
             match part {
-                Part::Known(text) => whole.push_str(text),
-                Part::Unknown(unknown) => return Err(unknown.clone()),
+                TextPart::Known(text) => whole.push_str(text),
+                TextPart::Unknown(unknown) => return Err(unknown.clone()),
             }
         }
         Ok(whole)
@@ -81,19 +84,19 @@ impl Text {
 
     pub fn first_unknown(&self) -> Option<&Unknown> {
         self.0.iter().find_map(|part| match part {
-            Part::Unknown(unknown) => Some(unknown),
-            Part::Known(_) => None,
+            TextPart::Unknown(unknown) => Some(unknown),
+            TextPart::Known(_) => None,
         })
     }
 
-    /// The text with a stage variable for each that is not known, and what these are.
+    /// Returns the text with a stage variable in place of each unknown part, and these variables.
     pub fn with_stage_variables(&self) -> (String, Vec<(String, Unknown)>) {
         let (mut text, mut variables) = (String::new(), Vec::new());
         for part in &self.0 {
             match part {
-                Part::Known(known) => text.push_str(known),
-                Part::Unknown(unknown) => {
-                    let name = names::variable(&unknown.name);
+                TextPart::Known(known) => text.push_str(known),
+                TextPart::Unknown(unknown) => {
+                    let name = names::sanitize_variable(&unknown.name);
                     text.push_str(&format!("${{stageVariables.{name}}}"));
                     if !variables.iter().any(|(other, _)| *other == name) {
                         variables.push((name, unknown.clone()));
@@ -110,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_known_becomes_a_stage_variable() {
+    fn an_unknown_part_becomes_a_stage_variable() {
         let mut text = Text::known("https://");
         text.append(&Text::unknown("Other-Stack:Host", "an export"));
         text.push("/chat");
@@ -122,11 +125,11 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_grows_without_end_is_not_known() {
+    fn a_text_beyond_the_limit_becomes_unknown() {
         let mut text = Text::known("x".repeat(TEXT_BYTES_MAX));
         assert!(text.whole().is_ok());
         text.push("y");
-        assert_eq!(text.whole().unwrap_err().reason, "it is longer than 65536 bytes");
+        assert_eq!(text.whole().unwrap_err().reason, "the text is longer than 65536 bytes");
         for _ in 0..100 {
             let twice = text.clone();
             text.append(&twice);

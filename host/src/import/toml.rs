@@ -1,24 +1,24 @@
-//! TOML as a person writes it: sections, their notes, keys in their order.
+//! Writes TOML in the style of a person: sections with comments, and keys in a chosen order.
 //!
-//! Any text may stand in it, whatever the template had: what is quoted is escaped, what is a comment
-//! is one line.
+//! Texts come from templates and may contain anything: strings are escaped, and a comment cannot break out of its
+//! line.
 
 use std::fmt::Write as _;
 
 use super::report::one_line;
 
-/// A line of a manifest is read without scrolling.
+/// Longest line of a comment or an inline table, so that a manifest is readable without scrolling.
 const WIDTH: usize = 120;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Toml {
     Text(String),
     Number(f64),
-    Flag(bool),
+    Bool(bool),
     List(Vec<Toml>),
-    /// Between braces, on one line.
+    /// Written in braces, on one line.
     Table(Vec<(String, Toml)>),
-    /// Under a header of its own, behind the keys of its section.
+    /// Written with a header of its own, after the other keys of its section.
     Section(Vec<(String, Toml)>),
 }
 
@@ -29,14 +29,14 @@ impl Toml {
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Section {
+pub struct TomlSection {
     pub name: String,
-    /// Comments above it.
+    /// Comments above the header.
     pub notes: Vec<String>,
     pub entries: Vec<(String, Toml)>,
 }
 
-impl Section {
+impl TomlSection {
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), ..Self::default() }
     }
@@ -50,16 +50,18 @@ impl Section {
         self.entries.push((key.to_owned(), value));
     }
 
-    /// Appends it as `[path]`, or `[path.name]` where it has a name.
+    /// Appends the section as `[path]`, or as `[path.name]` if it has a name.
     pub fn write(&self, path: &str, out: &mut String) {
-        let header = if self.name.is_empty() { path.to_owned() } else { format!("{path}.{}", key(&self.name)) };
+        let header = if self.name.is_empty() { path.to_owned() } else { format!("{path}.{}", format_key(&self.name)) };
         write_section(&header, &self.notes, &self.entries, out);
     }
 }
 
 fn write_section(header: &str, notes: &[String], entries: &[(String, Toml)], out: &mut String) {
-    // Tables behind a long one follow it under headers of their own, for their order may count.
-    let is_long = |(name, value): &(String, Toml)| key(name).len() + " = ".len() + written(value).len() > WIDTH;
+    // All tables after the first long one get headers too, so that the order of the tables does not change:
+    // the order can have a meaning.
+    let is_long =
+        |(name, value): &(String, Toml)| format_key(name).len() + " = ".len() + format_value(value).len() > WIDTH;
     let is_table = |value: &Toml| matches!(value, Toml::Table(_));
     let first_long = entries.iter().position(|entry| is_table(&entry.1) && is_long(entry)).unwrap_or(entries.len());
     let (mut lines, mut sections) = (Vec::new(), Vec::new());
@@ -70,23 +72,23 @@ fn write_section(header: &str, notes: &[String], entries: &[(String, Toml)], out
             _ => lines.push((name, value)),
         }
     }
-    // A header whose keys all have headers of their own says nothing.
+    // A header is unnecessary if all its keys have headers of their own.
     if !lines.is_empty() || sections.is_empty() || !notes.is_empty() {
         out.push('\n');
-        notes.iter().for_each(|note| comment(note, out));
+        notes.iter().for_each(|note| write_comment(note, out));
         let _ = writeln!(out, "[{header}]");
     }
     for (name, value) in lines {
-        let _ = writeln!(out, "{} = {}", key(name), written(value));
+        let _ = writeln!(out, "{} = {}", format_key(name), format_value(value));
     }
     for (name, entries) in sections {
-        write_section(&format!("{header}.{}", key(name)), &[], entries, out);
+        write_section(&format!("{header}.{}", format_key(name)), &[], entries, out);
     }
 }
 
-/// A comment, on as many lines as it takes.
-pub fn comment(text: &str, out: &mut String) {
-    let text = one_line_whole(text);
+/// Appends a comment, wrapped to as many lines as needed.
+pub fn write_comment(text: &str, out: &mut String) {
+    let text = escape(text);
     let mut line = "#".to_owned();
     for word in text.split(' ') {
         if line.len() > 1 && line.len() + 1 + word.len() > WIDTH {
@@ -99,31 +101,31 @@ pub fn comment(text: &str, out: &mut String) {
     let _ = writeln!(out, "{}", line.trim_end());
 }
 
-fn one_line_whole(text: &str) -> String {
+fn escape(text: &str) -> String {
     crate::printable::printable(text).into_owned()
 }
 
-pub fn key(name: &str) -> String {
+fn format_key(name: &str) -> String {
     let bare = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-    if bare { name.to_owned() } else { quoted(name) }
+    if bare { name.to_owned() } else { quote(name) }
 }
 
-pub fn written(value: &Toml) -> String {
+pub fn format_value(value: &Toml) -> String {
     match value {
-        Toml::Text(text) => quoted(text),
+        Toml::Text(text) => quote(text),
         Toml::Number(number) => format!("{number}"),
-        Toml::Flag(flag) => flag.to_string(),
-        Toml::List(items) => format!("[{}]", items.iter().map(written).collect::<Vec<_>>().join(", ")),
+        Toml::Bool(flag) => flag.to_string(),
+        Toml::List(items) => format!("[{}]", items.iter().map(format_value).collect::<Vec<_>>().join(", ")),
         Toml::Table(entries) | Toml::Section(entries) if entries.is_empty() => "{}".to_owned(),
         Toml::Table(entries) | Toml::Section(entries) => {
-            let entries = entries.iter().map(|(name, value)| format!("{} = {}", key(name), written(value)));
+            let entries = entries.iter().map(|(name, value)| format!("{} = {}", format_key(name), format_value(value)));
             format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "))
         }
     }
 }
 
-/// Between `'` where that spares backslashes.
-fn quoted(text: &str) -> String {
+/// Quotes a string, with `'` if that avoids backslashes.
+fn quote(text: &str) -> String {
     if text.contains(['"', '\\']) && !text.contains('\'') && !text.chars().any(char::is_control) {
         return format!("'{text}'");
     }
@@ -144,10 +146,10 @@ fn quoted(text: &str) -> String {
     quoted
 }
 
-/// A line of the list at the end.
-pub fn item(line: usize, what: &str, reason: &str, out: &mut String) {
+/// Appends one line of the list of findings at the end of the manifest.
+pub fn write_finding(line: usize, subject: &str, reason: &str, out: &mut String) {
     let place = if line == 0 { "    -".to_owned() } else { format!("{line:5}") };
-    let _ = writeln!(out, "# {place}  {}: {}", one_line(what), one_line(reason));
+    let _ = writeln!(out, "# {place}  {}: {}", one_line(subject), one_line(reason));
 }
 
 #[cfg(test)]
@@ -158,9 +160,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_again_as_it_was(name in ".*", text in "\\PC*|.*|(?s).*", note in "(?s).*") {
+        fn any_text_is_parsed_back_unchanged(name in ".*", text in "\\PC*|.*|(?s).*", note in "(?s).*") {
             let mut out = String::new();
-            let section = Section {
+            let section = TomlSection {
                 name: name.clone(),
                 notes: vec![note],
                 entries: vec![(text.clone(), Toml::Table(vec![(name.clone(), Toml::text(&text))]))],
@@ -174,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_stands_as_a_person_would_write_it() {
+    fn strings_keys_and_numbers_are_written_in_their_simplest_form() {
         for (text, expected) in [
             ("chat", r#""chat""#),
             (r"/4\d\d/", r"'/4\d\d/'"),
@@ -182,21 +184,24 @@ mod tests {
             ("it's \"so\"", r#""it's \"so\"""#),
             ("a\nb\u{202e}", r#""a\nb\U0000202E""#),
         ] {
-            assert_eq!(quoted(text), expected);
+            assert_eq!(quote(text), expected);
         }
-        assert_eq!([key("$default"), key("a.b"), key("a-b_1"), key("")], ["\"$default\"", "\"a.b\"", "a-b_1", "\"\""]);
+        assert_eq!(
+            [format_key("$default"), format_key("a.b"), format_key("a-b_1"), format_key("")],
+            ["\"$default\"", "\"a.b\"", "a-b_1", "\"\""]
+        );
         let table = Toml::Table(vec![("rate".into(), Toml::Number(0.5)), ("burst".into(), Toml::Number(1000000.0))]);
-        assert_eq!(written(&table), "{ rate = 0.5, burst = 1000000 }");
+        assert_eq!(format_value(&table), "{ rate = 0.5, burst = 1000000 }");
     }
 
     #[test]
-    fn no_comment_ends_before_its_text_does() {
+    fn a_comment_cannot_break_out_of_its_line() {
         let mut out = String::new();
-        comment("one\n[api]\ntwo", &mut out);
-        item(7, "X\n[api]", "y\r\nz", &mut out);
+        write_comment("one\n[api]\ntwo", &mut out);
+        write_finding(7, "X\n[api]", "y\r\nz", &mut out);
         assert_eq!(out, "# one\\n[api]\\ntwo\n#     7  X\\n[api]: y\\r\\nz\n");
         let mut long = String::new();
-        comment(&"word ".repeat(60), &mut long);
+        write_comment(&"word ".repeat(60), &mut long);
         assert!(long.lines().all(|line| line.len() <= WIDTH && line.starts_with("# word")), "{long}");
     }
 }

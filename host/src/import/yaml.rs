@@ -1,7 +1,7 @@
-//! YAML, and JSON with it: a text becomes a tree, or what is wrong with it is told with its place.
+//! Parses YAML, and JSON as a subset of it, to a tree of nodes.
 //!
-//! The one file that knows the YAML crate. Its events are taken one by one, so that depth and aliases
-//! have limits: a tree is never much larger than its text.
+//! The only file that uses the YAML crate. It reads the parser's events one by one, to limit depth and aliases: the
+//! tree is never much larger than its text.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -10,36 +10,39 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, StrInput, Tag};
 
 use super::node::{Node, Value};
 
-/// A template nests some ten levels.
+/// Deepest nesting. Templates usually have about ten levels.
 const DEPTH_MAX: usize = 64;
-/// Of one list or table. A stack of CloudFormation has 500 resources, an API 300 routes.
+/// Maximum number of entries of one list or table. CloudFormation allows 500 resources in a stack, API Gateway 300
+/// routes in an API.
 const ENTRIES_MAX: usize = 5000;
-/// Nodes and bytes of texts, with what aliases stand for; a text has fewer than 1 MiB of either.
+/// Largest tree: the number of its nodes plus the bytes of its texts, with all aliases expanded. Without aliases, a
+/// template of at most 1 MiB stays below it.
 const WEIGHT_MAX: usize = 4 * 1024 * 1024;
 
-/// What is wrong, and where: line and column from 1.
+/// What is wrong with a text, and where: line and column, both from 1.
 #[derive(Debug, PartialEq, Eq)]
-pub struct BadYaml {
+pub struct YamlError {
     pub line: usize,
     pub column: usize,
     pub problem: String,
 }
 
-/// The tree of a text with one document.
+/// Parses a text that contains one document.
 ///
-/// A tag becomes the function that CloudFormation's long form has: `!Sub x` is `{ "Fn::Sub": x }`.
+/// A tag is converted to CloudFormation's long form: `!Sub x` becomes `{ "Fn::Sub": x }`.
 ///
 /// # Errors
-/// What is no YAML, a second document, a key twice in one table, more than 64 levels or 5000 entries,
-/// or aliases that stand for more than 4 MiB.
-pub fn parse(text: &str) -> Result<Node, BadYaml> {
+/// If the text is not YAML, has a second document, has the same key twice in one table, has more than 64 levels or
+/// 5000 entries, or if its aliases expand to more than 4 MiB.
+pub fn parse(text: &str) -> Result<Node, YamlError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let text = if text.trim_start().starts_with('{') { joined(text) } else { Cow::Borrowed(text) };
+    let text = if text.trim_start().starts_with('{') { join_surrogate_pairs(text) } else { Cow::Borrowed(text) };
     Builder::default().document(&mut Parser::new_from_str(&text))
 }
 
-/// JSON writes a character beyond the first 65,536 as two, `\ud83d\ude00`, which YAML does not know.
-fn joined(text: &str) -> Cow<'_, str> {
+/// Replaces each surrogate pair by its character. JSON writes a character above U+FFFF as two escapes,
+/// `\ud83d\ude00`, which YAML does not support.
+fn join_surrogate_pairs(text: &str) -> Cow<'_, str> {
     let unit = |escape: Option<&str>| {
         let digits = escape?.strip_prefix("\\u").filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
         u16::from_str_radix(digits?, 16).ok()
@@ -58,7 +61,7 @@ fn joined(text: &str) -> Cow<'_, str> {
                 }
                 _ => from = at + 6,
             },
-            // A backslash is escaped by one too.
+            // Skips the escaped character, which may be a backslash too.
             _ => from = at + 1 + text[at + 1..].chars().next().map_or(0, char::len_utf8),
         }
     }
@@ -67,13 +70,13 @@ fn joined(text: &str) -> Cow<'_, str> {
 
 #[derive(Default)]
 struct Builder {
-    open: Vec<Open>,
+    open: Vec<OpenNode>,
     anchors: HashMap<usize, Anchor>,
     weight: usize,
 }
 
-/// A list or a table that has begun.
-struct Open {
+/// A list or a table whose end was not reached yet.
+struct OpenNode {
     line: usize,
     anchor: usize,
     function: Option<String>,
@@ -88,7 +91,7 @@ enum Content {
         names: HashSet<String>,
         /// The key whose value comes next, and its line.
         key: Option<(String, usize)>,
-        /// What `<<` names; it stands behind what the table says itself.
+        /// The tables that `<<` names. The table's own entries take precedence over theirs.
         merged: Vec<Node>,
     },
 }
@@ -100,10 +103,10 @@ struct Anchor {
 }
 
 impl Builder {
-    fn document<'t>(&mut self, parser: &mut Parser<'t, StrInput<'t>>) -> Result<Node, BadYaml> {
+    fn document<'t>(&mut self, parser: &mut Parser<'t, StrInput<'t>>) -> Result<Node, YamlError> {
         let mut root = None;
         while let Some(event) = parser.next_event() {
-            let (event, span) = event.map_err(|error| BadYaml {
+            let (event, span) = event.map_err(|error| YamlError {
                 line: error.marker().line(),
                 column: error.marker().col() + 1,
                 problem: error.info().to_owned(),
@@ -113,11 +116,11 @@ impl Builder {
                 Event::StreamEnd => break,
                 Event::Nothing | Event::StreamStart | Event::DocumentEnd => continue,
                 Event::DocumentStart(_) if root.is_some() => {
-                    return Err(bad(at, "found a second document, expected one"));
+                    return Err(error_at(at, "found a second document, expected one"));
                 }
                 Event::DocumentStart(_) => continue,
                 Event::Scalar(text, style, anchor, tag) => {
-                    Some((scalar(at, &text, style, tag.as_deref()), anchor, self.weigh(at, 1 + text.len())?))
+                    Some((scalar(at, &text, style, tag.as_deref()), anchor, self.add_weight(at, 1 + text.len())?))
                 }
                 Event::Alias(anchor) => Some((self.alias(at, anchor)?, 0, 0)),
                 Event::SequenceStart(anchor, tag) => {
@@ -135,77 +138,81 @@ impl Builder {
             let Some((node, anchor, weight)) = done else { continue };
             if anchor > 0 {
                 let depth = depth(&node);
-                self.weigh(at, weight)?;
+                self.add_weight(at, weight)?;
                 self.anchors.insert(anchor, Anchor { node: node.clone(), weight, depth });
             }
             match self.open.last_mut() {
-                Some(open) => open.take(at, node)?,
+                Some(open) => open.add(at, node)?,
                 None => root = Some(node),
             }
         }
-        root.ok_or_else(|| BadYaml { line: 1, column: 1, problem: "found nothing".to_owned() })
+        root.ok_or_else(|| YamlError { line: 1, column: 1, problem: "found no content".to_owned() })
     }
 
-    /// Adds to what the tree weighs; returns what was added.
-    fn weigh(&mut self, at: Marker, weight: usize) -> Result<usize, BadYaml> {
+    /// Adds `weight` to the weight of the tree, and returns it.
+    ///
+    /// # Errors
+    /// If the tree becomes heavier than `WEIGHT_MAX`.
+    fn add_weight(&mut self, at: Marker, weight: usize) -> Result<usize, YamlError> {
         self.weight += weight;
         if self.weight > WEIGHT_MAX {
-            let problem = format!("found aliases that stand for more than {} MiB", WEIGHT_MAX / 1024 / 1024);
-            return Err(bad(at, &problem));
+            let problem = format!("found aliases that expand to more than {} MiB", WEIGHT_MAX / 1024 / 1024);
+            return Err(error_at(at, &problem));
         }
         Ok(weight)
     }
 
-    fn begin(&mut self, at: Marker, anchor: usize, tag: Option<&Tag>, content: Content) -> Result<(), BadYaml> {
+    fn begin(&mut self, at: Marker, anchor: usize, tag: Option<&Tag>, content: Content) -> Result<(), YamlError> {
         if self.open.len() >= DEPTH_MAX {
-            return Err(bad(at, &format!("found more than {DEPTH_MAX} levels")));
+            return Err(error_at(at, &format!("found more than {DEPTH_MAX} levels")));
         }
         let weight_before = self.weight;
-        self.weigh(at, 1)?;
-        self.open.push(Open { line: at.line(), anchor, function: tag.and_then(function), weight_before, content });
+        self.add_weight(at, 1)?;
+        self.open.push(OpenNode { line: at.line(), anchor, function: tag.and_then(function), weight_before, content });
         Ok(())
     }
 
     fn end(&mut self) -> (Node, usize, usize) {
-        let open = self.open.pop().expect("what ends has begun");
+        let open = self.open.pop().expect("the parser reports the start of a list or a table before its end");
         let value = match open.content {
             Content::List(items) => Value::List(items),
             Content::Table { entries, names, merged, .. } => Value::Table(with_merged(entries, names, merged)),
         };
-        let node = called(open.function, Node::new(open.line, value));
+        let node = call_of(open.function, Node::new(open.line, value));
         (node, open.anchor, self.weight - open.weight_before)
     }
 
-    fn alias(&mut self, at: Marker, anchor: usize) -> Result<Node, BadYaml> {
+    fn alias(&mut self, at: Marker, anchor: usize) -> Result<Node, YamlError> {
         let Some(Anchor { node, weight, depth }) = self.anchors.get(&anchor) else {
-            return Err(bad(at, "found an alias of what it stands in"));
+            return Err(error_at(at, "found an alias that contains itself"));
         };
         if self.open.len() + depth > DEPTH_MAX {
-            return Err(bad(at, &format!("found more than {DEPTH_MAX} levels")));
+            return Err(error_at(at, &format!("found more than {DEPTH_MAX} levels")));
         }
         let (node, weight) = (node.clone(), *weight);
-        self.weigh(at, weight)?;
+        self.add_weight(at, weight)?;
         Ok(node)
     }
 }
 
-impl Open {
-    /// What comes next in it.
-    fn take(&mut self, at: Marker, node: Node) -> Result<(), BadYaml> {
+impl OpenNode {
+    /// Adds the next event's node: an item of a list, or a key or a value of a table.
+    fn add(&mut self, at: Marker, node: Node) -> Result<(), YamlError> {
         let length = match &self.content {
             Content::List(items) => items.len(),
             Content::Table { entries, merged, .. } => entries.len().max(merged.len()),
         };
         if length >= ENTRIES_MAX {
-            return Err(bad(at, &format!("found more than {ENTRIES_MAX} entries in a list or a table")));
+            return Err(error_at(at, &format!("found more than {ENTRIES_MAX} entries in a list or a table")));
         }
         let Content::Table { entries, names, key, merged } = &mut self.content else {
-            let Content::List(items) = &mut self.content else { unreachable!("there are lists and tables") };
+            let Content::List(items) = &mut self.content else { unreachable!("the content is a list or a table") };
             items.push(node);
             return Ok(());
         };
         let Some((name, line)) = key.take() else {
-            let name = node.scalar().ok_or_else(|| bad(at, "found a list or a table as a key, expected a text"))?;
+            let name =
+                node.scalar().ok_or_else(|| error_at(at, "found a list or a table as a key, expected a string"))?;
             *key = Some((name.to_owned(), at.line()));
             return Ok(());
         };
@@ -217,15 +224,16 @@ impl Open {
             return Ok(());
         }
         if !names.insert(name.clone()) {
-            return Err(BadYaml { line, column: 1, problem: format!("found the key {name:?} a second time") });
+            return Err(YamlError { line, column: 1, problem: format!("found the key {name:?} a second time") });
         }
-        // An entry stands where its key does.
-        entries.push((name, node.at(line)));
+        // The line of an entry is that of its key.
+        entries.push((name, node.with_line(line)));
         Ok(())
     }
 }
 
-/// What `<<` names is there where the table says nothing itself; of several the first counts.
+/// Adds the entries of merged tables whose keys the table does not have. If several merged tables have a key, the
+/// first one wins.
 fn with_merged(mut entries: Vec<(String, Node)>, mut names: HashSet<String>, merged: Vec<Node>) -> Vec<(String, Node)> {
     for node in merged {
         let Value::Table(more) = node.value else { continue };
@@ -244,10 +252,10 @@ fn scalar(at: Marker, text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Node
         "" | "~" | "null" | "Null" | "NULL" if plain && tag.is_none() => Value::Null,
         _ => Value::Scalar { text: text.to_owned(), quoted: !plain },
     };
-    called(tag.and_then(function), Node::new(at.line(), value))
+    call_of(tag.and_then(function), Node::new(at.line(), value))
 }
 
-/// The function that a tag stands for; YAML's own tags are none.
+/// Returns the name of the function that a tag is short for; `None` for YAML's own tags.
 fn function(tag: &Tag) -> Option<String> {
     if tag.is_yaml_core_schema() {
         return None;
@@ -256,7 +264,8 @@ fn function(tag: &Tag) -> Option<String> {
     Some(if matches!(name, "Ref" | "Condition") { name.to_owned() } else { format!("Fn::{name}") })
 }
 
-fn called(function: Option<String>, node: Node) -> Node {
+/// Wraps a node in a call of the function, if there is one.
+fn call_of(function: Option<String>, node: Node) -> Node {
     match function {
         Some(function) => Node::new(node.line, Value::Table(vec![(function, node)])),
         None => node,
@@ -271,8 +280,8 @@ fn depth(node: &Node) -> usize {
     }
 }
 
-fn bad(at: Marker, problem: &str) -> BadYaml {
-    BadYaml { line: at.line(), column: at.col() + 1, problem: problem.to_owned() }
+fn error_at(at: Marker, problem: &str) -> YamlError {
+    YamlError { line: at.line(), column: at.col() + 1, problem: problem.to_owned() }
 }
 
 #[cfg(test)]
@@ -280,11 +289,11 @@ mod tests {
     use super::*;
 
     fn json(text: &str) -> String {
-        parse(text).unwrap().json().to_string()
+        parse(text).unwrap().to_json().to_string()
     }
 
-    fn told(text: &str) -> String {
-        let BadYaml { line, column, problem } = parse(text).unwrap_err();
+    fn error(text: &str) -> String {
+        let YamlError { line, column, problem } = parse(text).unwrap_err();
         format!("{line}:{column}: {problem}")
     }
 
@@ -319,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_stands_for_what_its_anchor_names_and_a_merge_for_what_is_not_said() {
+    fn aliases_are_expanded_and_merged_tables_add_missing_keys() {
         assert_eq!(
             json("a: &x { b: 1, c: 2 }\nd: *x\ne:\n  <<: *x\n  c: 3"),
             r#"{"a":{"b":1,"c":2},"d":{"b":1,"c":2},"e":{"c":3,"b":1}}"#
@@ -328,32 +337,36 @@ mod tests {
             json("a: &x { b: 1 }\nc: &y { b: 2, d: 3 }\ne:\n  <<: [*x, *y]")["a".len()..].matches("\"b\":1").count(),
             2
         );
-        assert!(told("a: &x\n  b: *x").ends_with("found an alias of what it stands in"), "{}", told("a: &x\n  b: *x"));
-        assert!(told("a: *nobody").starts_with("1:4: "), "{}", told("a: *nobody"));
+        assert!(
+            error("a: &x\n  b: *x").ends_with("found an alias that contains itself"),
+            "{}",
+            error("a: &x\n  b: *x")
+        );
+        assert!(error("a: *missing").starts_with("1:4: "), "{}", error("a: *missing"));
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_line_and_column() {
-        assert_eq!(told(""), "1:1: found nothing");
-        assert_eq!(told("a: 1\nb: 2\na: 3"), "3:1: found the key \"a\" a second time");
-        assert_eq!(told("a: 1\n---\nb: 2"), "2:1: found a second document, expected one");
-        assert_eq!(told("? [a]\n: b"), "1:5: found a list or a table as a key, expected a text");
-        assert!(told("a: [1, 2\nb: 3").starts_with("2:"), "{}", told("a: [1, 2\nb: 3"));
-        assert!(told("a: \"x").starts_with("1:"), "{}", told("a: \"x"));
+    fn an_error_has_a_line_and_a_column() {
+        assert_eq!(error(""), "1:1: found no content");
+        assert_eq!(error("a: 1\nb: 2\na: 3"), "3:1: found the key \"a\" a second time");
+        assert_eq!(error("a: 1\n---\nb: 2"), "2:1: found a second document, expected one");
+        assert_eq!(error("? [a]\n: b"), "1:5: found a list or a table as a key, expected a string");
+        assert!(error("a: [1, 2\nb: 3").starts_with("2:"), "{}", error("a: [1, 2\nb: 3"));
+        assert!(error("a: \"x").starts_with("1:"), "{}", error("a: \"x"));
     }
 
     #[test]
-    fn aliases_of_aliases_do_not_grow_beyond_their_limit() {
+    fn aliases_of_aliases_are_limited() {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..10 {
             let before = level - 1;
             let nine = vec![format!("*a{before}"); 9].join(", ");
             bomb.push_str(&format!("a{level}: &a{level} [{nine}]\n"));
         }
-        assert!(told(&bomb).ends_with("found aliases that stand for more than 4 MiB"), "{}", told(&bomb));
-        let long = format!("a: &a {}\nb: [{}]", "x".repeat(500_000), vec!["*a"; 20].join(", "));
-        assert!(told(&long).ends_with("found aliases that stand for more than 4 MiB"));
-        let some = format!("a: &a {}\nb: [{}]", "x".repeat(500_000), vec!["*a"; 5].join(", "));
+        assert!(error(&bomb).ends_with("found aliases that expand to more than 4 MiB"), "{}", error(&bomb));
+        let long = format!("a: &a {}\nb: [{}]", "x".repeat(500_000), ["*a"; 20].join(", "));
+        assert!(error(&long).ends_with("found aliases that expand to more than 4 MiB"));
+        let some = format!("a: &a {}\nb: [{}]", "x".repeat(500_000), ["*a"; 5].join(", "));
         assert!(parse(&some).is_ok());
     }
 
@@ -364,13 +377,13 @@ mod tests {
             lines.collect::<Vec<_>>().join("\n") + " 1"
         };
         assert!(parse(&blocks(64)).is_ok());
-        assert!(told(&blocks(65)).ends_with("found more than 64 levels"), "{}", told(&blocks(65)));
+        assert!(error(&blocks(65)).ends_with("found more than 64 levels"), "{}", error(&blocks(65)));
         let flow = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         assert!(parse(&flow(64)).is_ok());
-        assert!(told(&flow(65)).ends_with("found more than 64 levels"), "{}", told(&flow(65)));
+        assert!(error(&flow(65)).ends_with("found more than 64 levels"), "{}", error(&flow(65)));
         assert!(parse(&flow(500_000)).is_err());
         let below = format!("a: &a {}\nb: {}*a{}", flow(40), "[".repeat(30), "]".repeat(30));
-        assert!(told(&below).ends_with("found more than 64 levels"), "{}", told(&below));
+        assert!(error(&below).ends_with("found more than 64 levels"), "{}", error(&below));
     }
 
     #[test]
@@ -379,17 +392,17 @@ mod tests {
         let table = |count: usize| (0..count).map(|index| format!("a{index}: 1\n")).collect::<String>();
         assert!(parse(&list(5000)).is_ok() && parse(&table(5000)).is_ok());
         for text in [list(5001), table(5001)] {
-            assert!(told(&text).ends_with("found more than 5000 entries in a list or a table"), "{}", told(&text));
+            assert!(error(&text).ends_with("found more than 5000 entries in a list or a table"), "{}", error(&text));
         }
-        // All that fits into the largest file.
+        // As many entries as fit into the largest file.
         let lists = format!("[{}1]", format!("{},", list(500)).repeat(1000));
         assert!(parse(&lists).is_ok());
     }
 
     #[test]
-    fn two_escapes_of_json_are_one_character() {
+    fn a_surrogate_pair_of_json_is_one_character() {
         let tree = parse(r#"{"a": "\ud83d\ude00 \\ud83d\\ude00 \u0041\ud83d\ude00"}"#).unwrap();
         assert_eq!(tree.get("a").unwrap().scalar(), Some(r"😀 \ud83d\ude00 A😀"));
-        assert!(parse(r#"{"a": "\ud83d"}"#).is_err(), "half a character is none");
+        assert!(parse(r#"{"a": "\ud83d"}"#).is_err(), "half of a surrogate pair is not a character");
     }
 }

@@ -1,12 +1,12 @@
-//! Who has access, made of what a manifest says of it.
+//! Builds the access settings of a manifest: access keys, users and API keys.
 
 use std::sync::Arc;
 
 use crate::config::Config;
 use crate::gateway::{Access, ApiKey, ApiKeys, Management, Users};
-use crate::reload::Shelves;
+use crate::reload::ThrottleRegistries;
 
-pub fn access(throttles: &Shelves, config: &Config) -> Access {
+pub fn access(throttles: &ThrottleRegistries, config: &Config) -> Access {
     Access {
         management: Arc::new(management(throttles, config)),
         users: Arc::new(users(config)),
@@ -14,7 +14,7 @@ pub fn access(throttles: &Shelves, config: &Config) -> Access {
     }
 }
 
-fn management(throttles: &Shelves, config: &Config) -> Management {
+fn management(throttles: &ThrottleRegistries, config: &Config) -> Management {
     let management = &config.management;
     let keys = management.keys(|key| key.may_manage);
     let callers = management.throttle.map(|rate| throttles.callers(rate, keys.len()));
@@ -27,7 +27,7 @@ fn users(config: &Config) -> Users {
     Users::new(keys, named.collect())
 }
 
-fn api_keys(throttles: &Shelves, config: &Config) -> ApiKeys {
+fn api_keys(throttles: &ThrottleRegistries, config: &Config) -> ApiKeys {
     let keys = config.api_keys.iter().map(|(name, key)| {
         let throttle = key.throttle.map(|rate| throttles.api_key(name, rate));
         (key.hash, ApiKey { id: name.as_str().into(), stages: key.stages.clone(), throttle, quota: key.quota })

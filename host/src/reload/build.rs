@@ -1,7 +1,7 @@
-//! The builds of `jackfield dev`: an integration's `build` command, run as its author would in a terminal.
+//! The builds of `jackfield dev`: runs the `build` command of an integration as its author would in a terminal.
 //!
-//! One at a time, each as soon as its sources have changed. Knows sources and commands; what comes
-//! of a build is for whoever asked.
+//! One build runs at a time, as soon as its sources have changed. Knows sources and commands. Does not know what
+//! happens with the result of a build; its caller decides that.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::pending;
@@ -18,20 +18,20 @@ use tracing::info;
 use crate::config::Config;
 use crate::reload::watch;
 
-/// One command, and what it is for: two integrations of one component are built once.
+/// One build command and the integrations that it is for: a command that several integrations share runs once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Build {
     pub command: String,
-    /// Of the integrations and authorizers whose component it makes.
+    /// The names of the integrations and authorizers whose component it builds.
     pub names: BTreeSet<String>,
-    /// Where the manifest has them.
+    /// The manifest sections of those integrations and authorizers.
     sections: BTreeSet<String>,
-    /// The files and folders whose change asks for it.
+    /// The files and folders whose change starts the build.
     pub sources: BTreeSet<PathBuf>,
 }
 
 impl Build {
-    /// The builds of a manifest, in the order of their integrations' names.
+    /// Returns the builds of a manifest, in the order of their integrations' names.
     pub fn all(config: &Config) -> Vec<Self> {
         let mut builds: Vec<Self> = Vec::new();
         for (name, integration) in &config.components {
@@ -49,118 +49,118 @@ impl Build {
         builds
     }
 
-    fn for_whom(&self) -> String {
+    fn target_sections(&self) -> String {
         self.sections.iter().cloned().collect::<Vec<_>>().join(" and ")
     }
 }
 
-/// What waits to be built, and what is being built. Dropping it ends the command that runs.
-pub struct Builds {
-    /// Where the manifest is.
+/// The builds that wait, and the one that runs. Dropping the queue kills the running command.
+pub struct BuildQueue {
+    /// The folder of the manifest.
     folder: PathBuf,
-    /// By command. It is built when nothing else is.
+    /// The builds that wait for the running one, by command.
     waiting: BTreeMap<String, Build>,
-    running: Option<Running>,
-    /// What the sources of each command were when it last began: it is not run for a touch, nor
-    /// for what it writes among its own sources.
-    begun_with: HashMap<String, blake3::Hash>,
+    running: Option<RunningBuild>,
+    /// The hash of each command's sources when it last started. With it, a build does not run again because a file was
+    /// only touched, or because the build itself writes files among its sources.
+    started_with: HashMap<String, blake3::Hash>,
 }
 
-struct Running {
+struct RunningBuild {
     build: Build,
-    ending: Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send + Sync>>,
+    result: Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send + Sync>>,
 }
 
-impl Builds {
+impl BuildQueue {
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), waiting: BTreeMap::new(), running: None, begun_with: HashMap::new() }
+        Self { folder: folder.to_owned(), waiting: BTreeMap::new(), running: None, started_with: HashMap::new() }
     }
 
-    /// Has it built, even if nothing has changed.
-    pub fn want(&mut self, build: Build) {
+    /// Queues a build, even if nothing has changed.
+    pub fn enqueue(&mut self, build: Build) {
         self.waiting.insert(build.command.clone(), build);
     }
 
-    /// Has it built if its sources are not what they were when it last began.
-    pub async fn want_if_changed(&mut self, build: Build) -> anyhow::Result<()> {
-        let now = sources(&build).await?;
-        if self.begun_with.get(&build.command) != Some(&now) {
-            self.want(build);
+    /// Queues a build if its sources have changed since it last started.
+    pub async fn enqueue_if_changed(&mut self, build: Build) -> anyhow::Result<()> {
+        let now = hash_sources(&build).await?;
+        if self.started_with.get(&build.command) != Some(&now) {
+            self.enqueue(build);
         }
         Ok(())
     }
 
-    /// Whether it was ever begun, or will be.
-    pub fn knows(&self, command: &str) -> bool {
-        self.begun_with.contains_key(command) || self.waiting.contains_key(command)
+    /// Whether the command was ever started or queued.
+    pub fn was_requested(&self, command: &str) -> bool {
+        self.started_with.contains_key(command) || self.waiting.contains_key(command)
     }
 
-    /// Whether what it makes is not to be read yet.
-    pub fn is_at_work(&self, command: &str) -> bool {
-        let runs = self.running.as_ref().is_some_and(|running| running.build.command == command);
-        runs || self.waiting.contains_key(command)
+    /// Whether the command runs or waits, so that its output must not be read yet.
+    pub fn is_pending(&self, command: &str) -> bool {
+        let is_running = self.running.as_ref().is_some_and(|running| running.build.command == command);
+        is_running || self.waiting.contains_key(command)
     }
 
-    /// Begins the next one, if none runs.
-    pub async fn begin(&mut self) -> anyhow::Result<()> {
+    /// Starts the next build, if none runs.
+    pub async fn start_next(&mut self) -> anyhow::Result<()> {
         if self.running.is_some() {
             return Ok(());
         }
         let Some((command, build)) = self.waiting.pop_first() else { return Ok(()) };
-        // Before it reads them: what changes from here on asks for another build.
-        self.begun_with.insert(command, sources(&build).await?);
-        let ending = Box::pin(run(self.folder.clone(), build.clone()));
-        self.running = Some(Running { build, ending });
+        // The sources are hashed before the build reads them, so that any later change starts another build.
+        self.started_with.insert(command, hash_sources(&build).await?);
+        let result = Box::pin(run(self.folder.clone(), build.clone()));
+        self.running = Some(RunningBuild { build, result });
         Ok(())
     }
 
-    /// Waits for the end of the one that runs, for ever where none does.
+    /// Waits until the running build finishes; forever if none runs.
     ///
     /// # Cancel safety
-    /// Nothing is lost.
-    pub async fn ended(&mut self) -> (Build, anyhow::Result<()>) {
+    /// Dropping the future loses nothing.
+    pub async fn finished(&mut self) -> (Build, anyhow::Result<()>) {
         let Some(running) = &mut self.running else { return pending().await };
-        let result = running.ending.as_mut().await;
-        let running = self.running.take().expect("it has just ended");
+        let result = running.result.as_mut().await;
+        let running = self.running.take().expect("the build has just finished");
         (running.build, result)
     }
 
-    /// Builds these one after the other, up to the first that fails.
+    /// Runs these builds one after the other and stops at the first that fails.
     pub async fn build_all(&mut self, builds: impl IntoIterator<Item = Build>) -> anyhow::Result<()> {
         for build in builds {
-            self.want(build);
-            self.begin().await?;
-            self.ended().await.1?;
+            self.enqueue(build);
+            self.start_next().await?;
+            self.finished().await.1?;
         }
         Ok(())
     }
 }
 
-async fn sources(build: &Build) -> anyhow::Result<blake3::Hash> {
+async fn hash_sources(build: &Build) -> anyhow::Result<blake3::Hash> {
     let sources = build.sources.clone();
-    tokio::task::spawn_blocking(move || watch::content(&sources)).await.context("cannot read the sources")
+    tokio::task::spawn_blocking(move || watch::hash_content(&sources)).await.context("cannot read the sources")
 }
 
-/// Runs the command in the manifest's folder. Its output is the compiler's own.
+/// Runs the command in the manifest's folder. Its output goes to stderr unchanged.
 ///
 /// # Errors
-/// If it fails; its compiler has said why on stderr.
+/// If the command fails. It has reported the reason on stderr itself.
 /// # Cancel safety
-/// Dropping the future ends the command, and whatever it has started.
+/// Dropping the future kills the command and every process that it has started.
 async fn run(folder: PathBuf, build: Build) -> anyhow::Result<()> {
-    let (command, names) = (&build.command, build.for_whom());
+    let (command, names) = (&build.command, build.target_sections());
     info!("building {names}: {command}");
     let started = Instant::now();
     let child = Command::new("sh")
         .args(["-c", command])
         .current_dir(folder)
         .stdin(Stdio::null())
-        // stdout is for what this program answers; a build's progress is none of that.
+        // stdout is for the results of this program, and the progress of a build is not one of them.
         .stdout(std::io::stderr())
         .process_group(0)
         .spawn()
         .with_context(|| format!("cannot run the build of {names}: {command}"))?;
-    let status = Group(child).0.wait().await.with_context(|| format!("cannot wait for the build of {names}"))?;
+    let status = ProcessGroup(child).0.wait().await.with_context(|| format!("cannot wait for the build of {names}"))?;
     if !status.success() {
         bail!("the build of {names} failed ({status}): {command}");
     }
@@ -168,14 +168,14 @@ async fn run(folder: PathBuf, build: Build) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A shell with all that it has started. Dropping it ends what is left of them.
-struct Group(Child);
+/// A shell and every process that it has started. Dropping it kills those that still run.
+struct ProcessGroup(Child);
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
-        // A shell that was waited for has no id any more: another process may have it.
+        // After `wait`, the child has no id any more, because another process may have got the same id.
         let Some(id) = self.0.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)) else { return };
-        // Where it has just ended by itself, there is nothing to end.
+        // This fails if the processes have just ended by themselves, and then there is nothing to kill.
         let _ = kill_process_group(id, Signal::KILL);
     }
 }

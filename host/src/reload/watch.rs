@@ -1,18 +1,18 @@
-//! Notices that a file or a folder may have changed, and says so once it is quiet again.
+//! Notices that a file or a folder may have changed, and reports it once the changes have stopped.
 //!
-//! Knows paths and time. Does not know components, manifests or builds: it says "maybe changed",
-//! and whoever listens decides by content.
+//! Knows paths and time. Does not know components, manifests or builds: it reports "may have changed", and its listener
+//! decides by content.
 //!
-//! This stands on notify itself and not on notify-debouncer-full, which waits for silence of one path
-//! and one kind of event at a time: it tells of a new file while a linker still writes it, and of a
-//! checkout of 480 files in a hundred pieces. A wait of our own would have to follow its wait. It also
-//! reports every read of every neighbour, our own reads among them, and never sleeps longer than a tick.
+//! This uses notify itself and not notify-debouncer-full. The debouncer waits for silence of one path and one kind of
+//! event at a time: it reports a new file while a linker still writes it, and a checkout of 480 files in a hundred
+//! reports, so a wait of our own would have to follow its wait. It also reports every read of every file in the folder,
+//! our own reads included, and never sleeps longer than a tick.
 
-mod content; // whether a touch was a change
-mod inbox; // what came in since the thread last looked
-mod lookout; // the thread: from events and looks to reports
-mod plan; // which folders and names decide about a target
-mod settled; // reads a file that nobody is writing
+mod content;
+mod inbox;
+mod plan;
+mod stable_read;
+mod watcher;
 
 #[cfg(test)]
 mod tests;
@@ -23,45 +23,46 @@ use anyhow::Context as _;
 use notify::Watcher as _;
 use tokio::sync::mpsc;
 
-pub use content::content;
+pub use content::hash_content;
 use inbox::Inbox;
-use lookout::Lookout;
-pub use settled::settled;
+pub use stable_read::read_stable;
+use watcher::WatcherThread;
 
-/// How often everything is looked at where notify also tells: for what no event tells of, such as
-/// the folder above the watched one being moved away.
-const SAFETY_LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// How often everything is looked at where notify has failed us.
-const FALLBACK_LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// A look at big folders is repeated more seldom: it takes at most a twentieth of the time.
-const LOOK_SHARE: u32 = 20;
-/// What never comes to rest is reported after so long all the same, and so often.
-const UNREST_MAX: Duration = Duration::from_secs(10);
-/// Events that follow one another are handled together. Far below any debounce.
-const GATHER: Duration = Duration::from_millis(5);
-/// Where the listener is behind, what is due waits so long and is offered again.
-const OFFER_INTERVAL: Duration = Duration::from_millis(50);
-/// Paths that wait to be handled; more, and everything counts as touched.
+/// How often everything is scanned while notify works. The scan finds changes without an event, such as the move of a
+/// folder above the watched one.
+const SAFETY_SCAN_INTERVAL: Duration = Duration::from_secs(2);
+/// How often everything is scanned after notify has failed.
+const FALLBACK_SCAN_INTERVAL: Duration = Duration::from_millis(500);
+/// After a scan, the watcher waits at least this many times the duration of the scan, so that scans of large folders
+/// take at most about a twentieth of the time.
+const SCAN_TIME_FACTOR: u32 = 20;
+/// A target that keeps changing is reported after this time all the same, and again each time it has passed.
+const REPORT_DELAY_MAX: Duration = Duration::from_secs(10);
+/// Events that follow one another within this time are handled together. It is far below any debounce.
+const EVENT_BATCH_DELAY: Duration = Duration::from_millis(5);
+/// How long a report waits before it is sent again, if the channel to the listener is full.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+/// Paths that may wait to be handled; if there are more, every target counts as changed.
 const INBOX_PATHS_MAX: usize = 4096;
-/// Files and folders below one watched folder; the rest is not seen.
+/// Files and folders that are scanned below one watched folder; the rest is ignored.
 const FOLDER_ENTRIES_MAX: usize = 100_000;
 
-/// Something whose change matters. It need not exist, and a relative path starts at the current folder.
+/// A file or folder whose changes are reported. It need not exist; a relative path is relative to the current folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Target {
-    /// One file, reached through whatever links lead to it.
+pub enum WatchTarget {
+    /// One file, also through symbolic links.
     File(PathBuf),
-    /// Everything below a folder, but for what builds, editors and version control keep there.
-    /// A file is fine too.
+    /// Everything below a folder, except for what builds, editors and version control keep there. The path may also be
+    /// a file.
     Folder(PathBuf),
 }
 
 /// How changes are noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// The operating system tells.
+pub enum WatchMode {
+    /// The operating system reports changes.
     Notify,
-    /// Time, size and inode are compared so often: for file systems that tell nothing, such as
+    /// Time, size and inode are compared at this interval. This is for file systems that report no changes, such as
     /// network drives and folders that a container shares with its host.
     Poll(Duration),
 }
@@ -72,43 +73,49 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Sends to `changes` the targets that may have changed, each `debounce` after it came to rest.
+    /// Sends the targets that may have changed to `changes`, each when it has not changed for `debounce`.
     ///
-    /// Nothing is lost to a listener that is behind: what does not fit into `changes` is kept,
-    /// merged and offered again. Where notify cannot start, polling takes its place, with a warning.
-    /// The thread ends when the receiver of `changes` is gone.
+    /// A slow listener loses nothing: what does not fit into `changes` is kept, merged and sent later. If notify cannot
+    /// start, the watcher polls instead and logs a warning. The thread ends when the receiver of `changes` is dropped.
+    ///
     /// # Errors
-    /// No thread can be started.
-    pub fn start(mode: Mode, debounce: Duration, changes: mpsc::Sender<Vec<Target>>) -> anyhow::Result<Watcher> {
+    /// If no thread can be started.
+    pub fn start(
+        mode: WatchMode,
+        debounce: Duration,
+        changes: mpsc::Sender<Vec<WatchTarget>>,
+    ) -> anyhow::Result<Watcher> {
         match mode {
-            Mode::Notify => {
-                Self::start_with(Pace { debounce, look_interval: SAFETY_LOOK_INTERVAL }, changes, notify_backend)
+            WatchMode::Notify => {
+                Self::start_with(Timing { debounce, scan_interval: SAFETY_SCAN_INTERVAL }, changes, notify_backend)
             }
-            Mode::Poll(look_interval) => Self::start_with(Pace { debounce, look_interval }, changes, |_| Ok(None)),
+            WatchMode::Poll(scan_interval) => {
+                Self::start_with(Timing { debounce, scan_interval }, changes, |_| Ok(None))
+            }
         }
     }
 
-    /// Watches these from now on; those that were watched before stay as they are.
+    /// Watches exactly these targets from now on. Targets that were watched before keep their state.
     ///
-    /// Read a file only after it was set, or a change in between goes unnoticed. Blocks while the
-    /// folders are listed.
+    /// A file must be read only after this call, or a change in between is missed. Blocks while the folders are listed.
+    ///
     /// # Errors
-    /// The thread has ended.
-    pub fn set(&mut self, targets: BTreeSet<Target>) -> anyhow::Result<()> {
+    /// If the thread has ended.
+    pub fn set(&mut self, targets: BTreeSet<WatchTarget>) -> anyhow::Result<()> {
         self.inbox.set(targets).recv().context("the file watcher has stopped")
     }
 
     fn start_with(
-        pace: Pace,
-        changes: mpsc::Sender<Vec<Target>>,
+        timing: Timing,
+        changes: mpsc::Sender<Vec<WatchTarget>>,
         backend: impl FnOnce(inbox::Handler) -> notify::Result<Option<Backend>>,
     ) -> anyhow::Result<Watcher> {
         let inbox = Arc::new(Inbox::default());
         let backend = backend(inbox::Handler(inbox.clone()));
-        let lookout = Lookout::new(pace, inbox.clone(), changes, backend);
+        let watcher = WatcherThread::new(timing, inbox.clone(), changes, backend);
         std::thread::Builder::new()
             .name("watch".into())
-            .spawn(move || lookout.run())
+            .spawn(move || watcher.run())
             .context("cannot start the thread that watches files")?;
         Ok(Watcher { inbox })
     }
@@ -121,14 +128,14 @@ impl Drop for Watcher {
 }
 
 #[derive(Clone, Copy)]
-struct Pace {
-    /// How long a target must be left alone before it is reported.
+struct Timing {
+    /// How long a target must stay unchanged before it is reported.
     debounce: Duration,
-    /// How often everything is looked at, whether an event came or not.
-    look_interval: Duration,
+    /// How often everything is scanned, whether there were events or not.
+    scan_interval: Duration,
 }
 
-/// What notify offers on this system, or what a test puts in its place.
+/// notify's watcher for this system, or a replacement in a test.
 type Backend = Box<dyn notify::Watcher + Send>;
 
 fn notify_backend(handler: inbox::Handler) -> notify::Result<Option<Backend>> {

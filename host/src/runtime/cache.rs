@@ -1,6 +1,6 @@
-//! Compiled components on disk, keyed by content and engine: a restart compiles nothing.
+//! Compiled components on disk, keyed by content and engine, so that a restart compiles nothing.
 //!
-//! The files are native code that this process runs, so the folder must be this user's alone.
+//! The files are native code that this process runs, so only this user may have access to the folder.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -18,8 +18,9 @@ use wasmtime::component::Component;
 use crate::limits::CODE_CACHE_FILES_MAX;
 use crate::runtime::{into_anyhow, trusted};
 
-/// Of the two parts of a file's name, both hexadecimal.
+/// Length of the first part of a file's name: the hash of the content, in hexadecimal digits.
 const CONTENT_LENGTH: usize = 64;
+/// Length of the second part of a file's name: the key of the engine, in hexadecimal digits.
 const ENGINE_LENGTH: usize = 16;
 
 pub struct CodeCache {
@@ -28,65 +29,65 @@ pub struct CodeCache {
 }
 
 impl CodeCache {
-    /// Uses `folder`, which is made if it is not there.
+    /// Opens the cache in `folder`, and creates the folder if it does not exist.
     ///
     /// # Errors
-    /// If it belongs to somebody else, or if others may read or write it.
+    /// If the folder belongs to another user, or if its permissions allow access to other users.
     pub fn open(folder: &Path, engine: &Engine) -> anyhow::Result<Self> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(folder)
-            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+            .with_context(|| format!("cannot create the folder {}", folder.display()))?;
         let metadata = fs::symlink_metadata(folder)?;
         if !metadata.is_dir() {
-            bail!("{} is no folder", folder.display());
+            bail!("{} is not a folder", folder.display());
         }
-        let own = fs::metadata("/proc/self").context("cannot tell which user this is")?.uid();
+        let own = fs::metadata("/proc/self").context("cannot find out which user runs this process")?.uid();
         if metadata.uid() != own {
             bail!("{} belongs to another user", folder.display());
         }
         if metadata.mode() & 0o077 != 0 {
-            bail!("others can reach {}; run: chmod 700 {}", folder.display(), folder.display());
+            bail!("other users have access to {}; run: chmod 700 {}", folder.display(), folder.display());
         }
         Ok(Self { folder: folder.to_owned(), engine: engine_key(engine) })
     }
 
-    /// The component of that content, if this engine has compiled it before.
+    /// Returns the component with that content, if this engine has compiled it before.
     pub fn get(&self, engine: &Engine, content: &blake3::Hash) -> Option<Component> {
         let path = self.path(content);
-        match is_whole(&path) {
+        match is_intact(&path) {
             Ok(true) => {}
             Ok(false) => {
-                warn!(path = %path.display(), "compiled code is damaged and is made anew");
+                warn!(path = %path.display(), "cached code is damaged; compiling again");
                 return None;
             }
             Err(error) if error.kind() == ErrorKind::NotFound => return None,
             Err(error) => {
-                warn!(path = %path.display(), "compiled code cannot be read and is made anew: {error}");
+                warn!(path = %path.display(), "cannot read cached code; compiling again: {error}");
                 return None;
             }
         }
-        match trusted::compiled(engine, &path) {
+        match trusted::deserialize_component(engine, &path) {
             Ok(component) => {
-                // The time of the last use, by which files are let go.
+                // The modification time is the time of the last use: `remove_oldest` deletes files by it.
                 let used = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
                 if let Err(error) = used {
-                    debug!(path = %path.display(), "cannot mark as used: {error}");
+                    debug!(path = %path.display(), "cannot set the time of the last use: {error}");
                 }
                 Some(component)
             }
             Err(error) => {
-                warn!(path = %path.display(), "compiled code cannot be used and is made anew: {error:#}");
+                warn!(path = %path.display(), "cannot use cached code; compiling again: {error:#}");
                 None
             }
         }
     }
 
-    /// Keeps compiled code. Failing to is no error: the next start compiles again.
+    /// Stores compiled code. A failure is only logged, because the next start can compile again.
     pub fn put(&self, content: &blake3::Hash, component: &Component) {
-        if let Err(error) = self.write(content, component).and_then(|()| self.tidy()) {
-            warn!(folder = %self.folder.display(), "compiled code is not kept: {error:#}");
+        if let Err(error) = self.write(content, component).and_then(|()| self.remove_oldest()) {
+            warn!(folder = %self.folder.display(), "cannot cache compiled code: {error:#}");
         }
     }
 
@@ -96,20 +97,21 @@ impl CodeCache {
         let unfinished = path.with_extension(format!("{}.unfinished", std::process::id()));
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
         file.write_all(&code)?;
-        // Behind the code, so that it can be mapped as it stands.
+        // The hash follows the code, so that the file can be mapped without a change.
         file.write_all(blake3::hash(&code).as_bytes())?;
         file.sync_all()?;
         fs::rename(&unfinished, &path)?;
         Ok(())
     }
 
-    /// Lets go of what was not used for the longest time. Other servers may do the same right now.
-    fn tidy(&self) -> anyhow::Result<()> {
+    /// Deletes the least recently used files beyond `CODE_CACHE_FILES_MAX`. Other servers may do the same at the same
+    /// time, so a file that is already deleted is no error.
+    fn remove_oldest(&self) -> anyhow::Result<()> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
-            if is_ours(&entry.file_name())
-                && let Some(metadata) = unless_gone(entry.metadata())?
+            if is_cache_file(&entry.file_name())
+                && let Some(metadata) = ignore_not_found(entry.metadata())?
             {
                 files.push((metadata.modified()?, entry.path()));
             }
@@ -117,7 +119,7 @@ impl CodeCache {
         files.sort();
         let surplus = files.len().saturating_sub(CODE_CACHE_FILES_MAX);
         for (_, path) in files.into_iter().take(surplus) {
-            unless_gone(fs::remove_file(path))?;
+            ignore_not_found(fs::remove_file(path))?;
         }
         Ok(())
     }
@@ -127,14 +129,14 @@ impl CodeCache {
     }
 }
 
-/// Whether the code in the file is what was written: it ends with its hash.
-fn is_whole(path: &Path) -> std::io::Result<bool> {
+/// Whether the file is undamaged: it ends with the hash of its code.
+fn is_intact(path: &Path) -> std::io::Result<bool> {
     let bytes = fs::read(path)?;
     Ok(bytes.split_last_chunk().is_some_and(|(code, hash)| blake3::hash(code) == *hash))
 }
 
-/// The folder may be one in which other things lie too.
-fn is_ours(name: &OsStr) -> bool {
+/// Whether a file of this name belongs to the cache. The folder may contain other files.
+fn is_cache_file(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     let (stem, kind) = name.split_once('.').unwrap_or((&name, ""));
     let (content, engine) = stem.split_once('-').unwrap_or((stem, ""));
@@ -143,7 +145,7 @@ fn is_ours(name: &OsStr) -> bool {
         && engine.len() == ENGINE_LENGTH
 }
 
-fn unless_gone<T>(result: std::io::Result<T>) -> std::io::Result<Option<T>> {
+fn ignore_not_found<T>(result: std::io::Result<T>) -> std::io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -151,7 +153,7 @@ fn unless_gone<T>(result: std::io::Result<T>) -> std::io::Result<Option<T>> {
     }
 }
 
-/// Changes with the version and the settings of the engine that change code.
+/// Returns a key that differs for each version and each settings of the engine that lead to different code.
 fn engine_key(engine: &Engine) -> String {
     struct Blake(blake3::Hasher);
     impl Hasher for Blake {

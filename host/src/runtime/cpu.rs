@@ -1,8 +1,8 @@
-//! How long a guest computes, as against waits.
+//! Measures how long a guest computes; time that it waits does not count.
 //!
-//! A guest runs while the future of its event is polled and waits in between, so what it used is
-//! the time within all polls. Counting epochs instead would charge a whole one for each wait. The
-//! same place catches what panics on the guest's behalf.
+//! A guest runs while the future of its event is polled and waits between polls, so its CPU time is the time spent
+//! within all polls. Counting epochs instead would charge a whole epoch for each wait. The same place catches
+//! panics of the code that runs for a guest.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -15,91 +15,92 @@ use cpu_time::ThreadTime;
 
 use crate::limits::EPOCH_INTERVAL;
 
-/// Below this the time is taken from the clock on the wall, which is read faster than that of the
-/// thread but goes on while other processes have the core.
-const ROUGH_MAX: Duration = EPOCH_INTERVAL;
+/// Up to this CPU time the wall clock measures a poll: it is read faster than the clock of the thread, but it also
+/// counts the time in which other processes use the core. Beyond it, the clock of the thread is used.
+const WALL_CLOCK_MAX: Duration = EPOCH_INTERVAL;
 
 thread_local! {
-    /// The guest that runs on this thread now.
-    static RUNNING: Cell<Option<Running>> = const { Cell::new(None) };
+    /// The poll of a guest that runs on this thread now.
+    static CURRENT_POLL: Cell<Option<GuestPoll>> = const { Cell::new(None) };
 }
 
-/// A guest within a poll.
+/// One poll of a guest's future.
 #[derive(Clone, Copy)]
-struct Running {
-    /// Before this poll.
-    used: Duration,
-    since: Since,
+struct GuestPoll {
+    /// CPU time of the earlier polls.
+    used_before: Duration,
+    start: PollStart,
 }
 
+/// When a poll started, by the clock that measures it.
 #[derive(Clone, Copy)]
-enum Since {
-    Wall(Instant),
-    Thread(ThreadTime),
+enum PollStart {
+    WallClock(Instant),
+    ThreadClock(ThreadTime),
 }
 
-impl Running {
+impl GuestPoll {
     fn used(self) -> Duration {
-        let now = match self.since {
-            Since::Wall(resumed) => resumed.elapsed(),
-            Since::Thread(resumed) => resumed.elapsed(),
+        let in_this_poll = match self.start {
+            PollStart::WallClock(start) => start.elapsed(),
+            PollStart::ThreadClock(start) => start.elapsed(),
         };
-        self.used + now
+        self.used_before + in_this_poll
     }
 }
 
-/// A future that runs a guest, with a clock that stands while the guest waits.
+/// A future that runs a guest and measures its CPU time.
 pub struct Metered<F> {
     guest: F,
-    /// Within the polls that are over.
+    /// CPU time of the completed polls.
     used: Duration,
-    /// The begin of the first poll, so that the clock need not be read again for it.
-    entered: Option<Instant>,
+    /// When the first poll starts, so that it does not read the clock again. `None` after the first poll started.
+    first_poll: Option<Instant>,
 }
 
 impl<F: Future + Unpin> Metered<F> {
-    /// `now` is the present time.
+    /// `now` is the current time.
     pub fn new(now: Instant, guest: F) -> Self {
-        Self { guest, used: Duration::ZERO, entered: Some(now) }
+        Self { guest, used: Duration::ZERO, first_poll: Some(now) }
     }
 
-    fn resume(&mut self) -> Running {
-        let since = match self.entered.take() {
-            Some(entered) => Since::Wall(entered),
-            None if self.used < ROUGH_MAX => Since::Wall(Instant::now()),
-            None => Since::Thread(ThreadTime::now()),
+    fn start_poll(&mut self) -> GuestPoll {
+        let start = match self.first_poll.take() {
+            Some(start) => PollStart::WallClock(start),
+            None if self.used < WALL_CLOCK_MAX => PollStart::WallClock(Instant::now()),
+            None => PollStart::ThreadClock(ThreadTime::now()),
         };
-        Running { used: self.used, since }
+        GuestPoll { used_before: self.used, start }
     }
 }
 
 impl<F: Future + Unpin> Future for Metered<F> {
-    /// A panic is told with its text: it ends the event, not the task that runs it.
+    /// `Err` is the message of a panic, which ends the event and not the task that runs it.
     type Output = Result<F::Output, String>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let running = self.resume();
-        RUNNING.set(Some(running));
-        // After a panic the future is dropped, and with it the store, which nobody else has.
+        let poll = self.start_poll();
+        CURRENT_POLL.set(Some(poll));
+        // After a panic the future is dropped together with the store, which nothing else refers to.
         let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.guest).poll(context)));
         match polled {
             Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
             Ok(Poll::Pending) => {
-                // Most events are answered within one poll: then no clock is read at all.
-                self.used = running.used();
+                // Most events end within one poll; then this does not read any clock.
+                self.used = poll.used();
                 Poll::Pending
             }
-            Err(panic) => Poll::Ready(Err(words(panic.as_ref()))),
+            Err(panic) => Poll::Ready(Err(panic_message(panic.as_ref()))),
         }
     }
 }
 
-fn words(panic: &(dyn Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given").to_owned()
 }
 
-/// The computing time of one event. To be asked from within a [`Metered`] future.
+/// The limit on the CPU time of one event. Works only within a [`Metered`] future.
 pub struct CpuBudget {
     max: Duration,
     exhausted: bool,
@@ -110,14 +111,14 @@ impl CpuBudget {
         Self { max, exhausted: false }
     }
 
-    /// Looks at the clock; says whether the guest may go on.
+    /// Reads the clock; returns whether the guest may continue.
     pub fn check(&mut self) -> bool {
-        let used = RUNNING.get().map_or(Duration::ZERO, Running::used);
+        let used = CURRENT_POLL.get().map_or(Duration::ZERO, GuestPoll::used);
         self.exhausted = used > self.max;
         !self.exhausted
     }
 
-    /// Whether that was the end of the guest.
+    /// Whether the last check stopped the guest.
     pub fn exhausted(&self) -> bool {
         self.exhausted
     }
@@ -129,27 +130,27 @@ mod tests {
 
     use super::*;
 
-    /// Uses so much of the processor, however long that takes.
+    /// Uses that much CPU time, regardless of how long it takes.
     fn compute(time: Duration) {
-        let begun = ThreadTime::now();
-        while begun.elapsed() < time {
+        let start = ThreadTime::now();
+        while start.elapsed() < time {
             std::hint::spin_loop();
         }
     }
 
     #[tokio::test]
-    async fn what_a_guest_computes_counts_and_what_it_waits_does_not() {
+    async fn the_time_a_guest_computes_counts_and_the_time_it_waits_does_not() {
         const BUDGET: Duration = Duration::from_millis(400);
         let guest = Box::pin(async {
             let mut budget = CpuBudget::new(BUDGET);
             for _ in 0..20 {
-                compute(ROUGH_MAX / 10);
+                compute(WALL_CLOCK_MAX / 10);
                 tokio::task::yield_now().await;
             }
             assert!(budget.check());
             tokio::time::sleep(BUDGET).await;
             assert!(budget.check());
-            // Another process has the core.
+            // Here another process uses the core.
             thread::sleep(BUDGET);
             assert!(budget.check());
             compute(BUDGET);

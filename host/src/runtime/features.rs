@@ -1,19 +1,20 @@
-//! What of WebAssembly a component uses that this host does not run.
+//! Finds the WebAssembly feature that a component uses and this host does not support.
 
 use wasmparser::{Validator, WasmFeatures};
 
-/// Says so of a component or a core module that did not compile; `None` where that is not why.
-pub fn unsupported(bytes: &[u8]) -> Option<String> {
+/// Describes the unsupported feature of a component or core module that did not compile. `None` if it failed for
+/// another reason.
+pub fn describe_unsupported(bytes: &[u8]) -> Option<String> {
     let valid = |features| Validator::new_with_features(features).validate_all(bytes).is_ok();
     let all = WasmFeatures::all();
     if !valid(all) {
         return None;
     }
-    let (_, words) = KNOWN.into_iter().find(|(features, _)| !valid(all.difference(*features)))?;
-    Some(format!("it uses {words}, which this host does not run"))
+    let (_, feature) = UNSUPPORTED.into_iter().find(|(features, _)| !valid(all.difference(*features)))?;
+    Some(format!("it uses {feature}, which this host does not support"))
 }
 
-const KNOWN: [(WasmFeatures, &str); 4] = [
+const UNSUPPORTED: [(WasmFeatures, &str); 4] = [
     (
         WasmFeatures::CM_ASYNC
             .union(WasmFeatures::CM_ASYNC_STACKFUL)

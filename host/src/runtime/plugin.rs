@@ -1,7 +1,7 @@
 //! A plugin: a component with its grants and limits, ready to invoke.
 //!
-//! Each event gets a sandbox of its own, made from an image and dropped afterwards; where the
-//! manifest asks for it, instances are kept for so many events.
+//! Each event gets its own sandbox, which is created from an image and dropped afterwards. If the manifest sets
+//! `reuse`, an instance is kept for that many events.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,55 +20,56 @@ use crate::connections::{Connection, Peer};
 use crate::event::{Decision, Event, Field, Grant, Response, now};
 use crate::id::{ConnectionId, NodeId, RequestId};
 use crate::limits::{EVENT_WAIT_MAX, WARM_INSTANCES_MAX};
+use crate::payload::Payload;
 use crate::printable::{printable, shortened};
-use crate::runtime::budget::Refused;
+use crate::runtime::budget::RejectedGrowth;
 use crate::runtime::cpu::Metered;
 use crate::runtime::state::HostState;
-use crate::runtime::{Runtime, Trap, into_anyhow, places_of, trusted};
+use crate::runtime::{Runtime, Trap, into_anyhow, slots_needed, trusted};
 use crate::world::World;
 
-/// Of a handler's own words for its failure.
+/// Longest error text of a handler; a longer one is cut.
 const FAILURE_BYTES_MAX: usize = 4 * 1024;
 
-/// Why a plugin gave no answer.
+/// Why an invocation returned no response.
 #[derive(Debug, thiserror::Error)]
 pub enum InvokeError {
-    /// The handler's own failure, in its words.
+    /// The handler returned this error.
     #[error("the handler failed: {0}")]
     Failed(String),
-    #[error("the handler answered what cannot be sent: {0}")]
+    #[error("the handler returned an invalid response: {0}")]
     Malformed(String),
     #[error("the handler ran longer than {0:?} (timeout in the manifest)")]
     TimedOut(Duration),
     #[error("the handler used more than {0:?} of CPU (cpu_time in the manifest)")]
     OutOfCpuTime(Duration, #[source] Trap),
-    #[error("the handler trapped after it was refused more than {0}")]
-    OutOfMemory(Refused, #[source] Trap),
+    #[error("the handler trapped after it requested more than {0}")]
+    OutOfMemory(RejectedGrowth, #[source] Trap),
     #[error("the handler trapped")]
     Trapped(#[source] Trap),
-    /// A mistake of the host's, or of wasmtime's, which must not end the connection.
-    #[error("the host panicked while it served the handler: {0}")]
+    /// A bug of the host or of wasmtime, which must not end the connection.
+    #[error("the host panicked while it ran the handler: {0}")]
     Panicked(String),
-    /// Too many events run already.
-    #[error("no place was free for it for {0:?}")]
+    /// Too many events run at the same time.
+    #[error("too many events run at once: waited {0:?} for a free slot")]
     Overloaded(Duration),
 }
 
-/// What one call into a guest came to.
+/// The result of one call into a guest, with its cost.
 pub struct Invocation<T = Response> {
     pub result: Result<T, InvokeError>,
-    /// From the event's arrival to the guest's first instruction; waiting for a place included.
+    /// Time from the arrival of the event to the guest's first instruction, including the wait for a pool slot.
     pub instantiate: Duration,
-    /// All of it.
+    /// Time from the arrival of the event to the result.
     pub total: Duration,
-    /// Linear memory that the guest had at the end; 0 where it never started.
+    /// Linear memory of the guest at the end; 0 if it never started.
     pub memory_bytes: usize,
 }
 
 impl<T> Invocation<T> {
-    fn map<U>(self, result: impl FnOnce(T) -> Result<U, InvokeError>) -> Invocation<U> {
-        let Self { result: before, instantiate, total, memory_bytes } = self;
-        Invocation { result: before.and_then(result), instantiate, total, memory_bytes }
+    fn and_then<U>(self, convert: impl FnOnce(T) -> Result<U, InvokeError>) -> Invocation<U> {
+        let Self { result, instantiate, total, memory_bytes } = self;
+        Invocation { result: result.and_then(convert), instantiate, total, memory_bytes }
     }
 }
 
@@ -77,15 +78,15 @@ pub struct Plugin {
     scope: Arc<PluginScope>,
     content: blake3::Hash,
     pre: InstancePre<HostState>,
-    /// The one that its world exports.
+    /// The function that the component's world exports.
     function: ComponentExportIndex,
-    /// What an instance takes of the pool.
-    places: u32,
-    /// How many events one instance serves; 0 for one sandbox an event.
+    /// Pool slots of one instance.
+    slots: u32,
+    /// How many events one instance handles; 0 creates a new sandbox for each event.
     reuse: usize,
     kept: Mutex<Vec<Instance>>,
-    /// Whether nothing is to be kept: it is not what is served.
-    resting: AtomicBool,
+    /// Whether no current deployment uses this plugin, so that it must not keep instances.
+    retired: AtomicBool,
 }
 
 /// A guest that has been started.
@@ -93,12 +94,13 @@ struct Instance {
     store: Store<HostState>,
     function: Func,
     events: usize,
-    /// Its places in the pool once it is kept. Given back after the store is gone.
-    places: Option<OwnedSemaphorePermit>,
+    /// The pool slots of a kept instance. This field comes after `store`, so that the slots are released after the
+    /// store is dropped.
+    slots: Option<OwnedSemaphorePermit>,
 }
 
 impl Plugin {
-    /// Checks the type of the function of its world and starts the component once.
+    /// Creates a plugin. Starts its component once and checks the type of the function that its world exports.
     pub(super) async fn start(
         runtime: Arc<Runtime>,
         scope: PluginScope,
@@ -112,7 +114,7 @@ impl Plugin {
         let function = interface.and_then(|interface| component.get_export_index(Some(&interface), world.function()));
         let function =
             function.with_context(|| format!("its {} has no function {}", world.interface(), world.function()))?;
-        let places = places_of(component);
+        let slots = slots_needed(component);
         let kept = Mutex::new(Vec::new());
         let plugin = Self {
             runtime,
@@ -120,10 +122,10 @@ impl Plugin {
             content,
             pre,
             function,
-            places,
+            slots,
             reuse,
             kept,
-            resting: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
         };
         plugin.warm_up().await?;
         Ok(plugin)
@@ -133,49 +135,52 @@ impl Plugin {
         &self.scope.name
     }
 
-    /// Which version this is: the beginning of the hash of its file.
+    /// The version: the first 12 hexadecimal digits of the hash of the component's file.
     pub fn version(&self) -> String {
         self.content.to_hex()[..12].to_owned()
     }
 
-    /// The terms under which it runs.
+    /// The grants and limits of the plugin.
     pub fn scope(&self) -> &PluginScope {
         &self.scope
     }
 
-    /// Lets go of all that is kept for the next event, or keeps it again: a version that was
-    /// replaced is there to be rolled back to, and takes no more than its code.
-    pub fn rest(&self, resting: bool) {
-        self.resting.store(resting, Ordering::Relaxed);
-        if resting {
-            self.kept.lock().expect("no code panics while holding the kept instances").clear();
-        }
+    /// Drops the kept instances and keeps no new ones. A replaced version stays loaded for a rollback, but uses no
+    /// memory except for its code.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+        self.kept.lock().expect("no code panics while holding the kept instances").clear();
     }
 
-    /// Runs the handler for one event, held to every limit. Never fails for another event.
+    /// Keeps instances again, because a current deployment uses the plugin.
+    pub fn reactivate(&self) {
+        self.retired.store(false, Ordering::Relaxed);
+    }
+
+    /// Runs the handler for one event within all limits. A failure affects no other event.
     ///
     /// # Cancel safety
-    /// Dropping the future ends the guest where it stands; what it has posted or written stays.
+    /// Dropping the future stops the guest at once; its earlier posts and writes remain.
     pub async fn invoke(&self, caller: &Caller, event: &Event) -> Invocation {
-        assert_eq!(self.scope.world, World::RouteHandler, "only what handles routes is bound to one");
+        assert_eq!(self.scope.world, World::RouteHandler, "only route handlers are bound to routes");
         let invocation =
-            self.in_turn(caller, event.wait_max(), async |instance| instance.handle(caller, event).await).await;
-        invocation.map(|response| self.check(response.into()))
+            self.call(caller, event.wait_max(), async |instance| instance.handle(caller, event).await).await;
+        invocation.and_then(|response| self.check(response.into()))
     }
 
-    /// Asks the authorizer about an upgrade request, held to every limit.
+    /// Runs the authorizer for an upgrade request within all limits.
     ///
     /// # Cancel safety
-    /// As for `invoke`.
+    /// Same as `invoke`.
     pub async fn authorize(&self, caller: &Caller, headers: &[Field], query_string: &[Field]) -> Invocation<Decision> {
         let wait = Some(EVENT_WAIT_MAX);
         let invocation =
-            self.in_turn(caller, wait, async |instance| instance.authorize(caller, headers, query_string).await).await;
-        invocation.map(|decision| Ok(decision.into()))
+            self.call(caller, wait, async |instance| instance.authorize(caller, headers, query_string).await).await;
+        invocation.and_then(|decision| Ok(decision.into()))
     }
 
-    /// Makes one call into a guest once a place is free, waited for as long as `wait`.
-    async fn in_turn<T>(
+    /// Makes one call into a guest. Waits up to `wait` (`None`: forever) for free pool slots.
+    async fn call<T>(
         &self,
         caller: &Caller,
         wait: Option<Duration>,
@@ -183,19 +188,19 @@ impl Plugin {
     ) -> Invocation<T> {
         let arrived = Instant::now();
         let mut progress = Progress::default();
-        let Some((_places, now)) = self.runtime.places(self.places, arrived, wait).await else {
+        let Some((_slots, now)) = self.runtime.acquire_slots(self.slots, arrived, wait).await else {
             let total = arrived.elapsed();
             let result = Err(InvokeError::Overloaded(EVENT_WAIT_MAX));
             return Invocation { result, instantiate: total, total, memory_bytes: 0 };
         };
-        // Boxed: a guest is large, and each future that it is handed to would be copied with it.
-        let result = self.in_time(now, Box::pin(self.run(caller, call, &mut progress))).await;
+        // The future is boxed because it is large, and each future that contains it would be moved with it.
+        let result = self.within_time_limits(now, Box::pin(self.run(caller, call, &mut progress))).await;
         let instantiate = progress.started.map_or(Duration::ZERO, |started| started - arrived);
         Invocation { result, instantiate, total: arrived.elapsed(), memory_bytes: progress.memory_bytes }
     }
 
-    /// Runs a guest within its timeout, and on the clock of its CPU budget. `now` is the present time.
-    async fn in_time<T>(
+    /// Runs a guest within its timeout and measures its CPU time. `now` is the current time.
+    async fn within_time_limits<T>(
         &self,
         now: Instant,
         guest: impl Future<Output = Result<T, InvokeError>> + Unpin,
@@ -216,44 +221,44 @@ impl Plugin {
     ) -> Result<T, InvokeError> {
         let mut instance = self.instance(caller.clone()).await?;
         progress.started = Some(Instant::now());
-        let answer = call(&mut instance).await;
+        let result = call(&mut instance).await;
         progress.memory_bytes = instance.store.data().memory.bytes();
-        let answer = match answer {
-            Ok(answer) => answer,
-            // A guest that trapped is in no known state: it is dropped, never kept.
+        let result = match result {
+            Ok(result) => result,
+            // The state of a guest that trapped is unknown, so it is dropped and never kept.
             Err(error) => return Err(self.failure(&instance.store, &error)),
         };
         self.keep(instance);
-        answer.map_err(failed)
+        result.map_err(handler_failed)
     }
 
     async fn instance(&self, caller: Caller) -> Result<Instance, InvokeError> {
         if self.reuse > 0
             && let Some(mut instance) = self.kept.lock().expect("no code panics while holding the kept instances").pop()
         {
-            HostState::renew(&mut instance.store, caller);
+            HostState::begin_event(&mut instance.store, caller);
             return Ok(instance);
         }
         let mut store = HostState::store(&self.runtime, Arc::clone(&self.scope), caller);
         match self.pre.instantiate_async(&mut store).await {
             Ok(instance) => {
-                let function = instance.get_func(&mut store, &self.function).expect("the export was found at load");
-                Ok(Instance { store, function, events: 0, places: None })
+                let function = instance.get_func(&mut store, self.function).expect("the export was found at load");
+                Ok(Instance { store, function, events: 0, slots: None })
             }
             Err(error) => Err(self.failure(&store, &error)),
         }
     }
 
-    /// Keeps an instance that did its work for the next event, if the manifest asks for it.
+    /// Keeps an instance for the next event, if the manifest allows it and there is room. Otherwise drops it.
     fn keep(&self, mut instance: Instance) {
         instance.events += 1;
-        let resting = self.resting.load(Ordering::Relaxed);
-        if instance.events >= self.reuse || resting || self.runtime.memory.is_scarce() {
+        let retired = self.retired.load(Ordering::Relaxed);
+        if instance.events >= self.reuse || retired || self.runtime.memory.is_scarce() {
             return;
         }
-        if instance.places.is_none() {
-            let Ok(places) = Arc::clone(&self.runtime.warm_places).try_acquire_many_owned(self.places) else { return };
-            instance.places = Some(places);
+        if instance.slots.is_none() {
+            let Ok(slots) = Arc::clone(&self.runtime.warm_slots).try_acquire_many_owned(self.slots) else { return };
+            instance.slots = Some(slots);
         }
         let mut kept = self.kept.lock().expect("no code panics while holding the kept instances");
         if kept.len() < WARM_INSTANCES_MAX {
@@ -261,14 +266,14 @@ impl Plugin {
         }
     }
 
-    /// Names the limit that a guest ran into, where it was one.
+    /// Returns the reason of a trap: the limit that the guest exceeded, if there was one.
     fn failure(&self, store: &Store<HostState>, error: &wasmtime::Error) -> InvokeError {
         let state = store.data();
         let trap = Trap::new(error);
         if state.cpu.exhausted() {
             InvokeError::OutOfCpuTime(self.scope.limits.cpu_time, trap)
-        } else if let Some(refused) = state.memory.refused() {
-            InvokeError::OutOfMemory(refused, trap)
+        } else if let Some(rejected) = state.memory.rejected() {
+            InvokeError::OutOfMemory(rejected, trap)
         } else {
             InvokeError::Trapped(trap)
         }
@@ -279,15 +284,15 @@ impl Plugin {
             let found = response.status_code;
             return Err(InvokeError::Malformed(format!("status {found}, expected 200 to 599")));
         }
-        message_fits(response, self.scope.services.message_bytes)
+        check_message_size(response, self.scope.services.message_bytes)
     }
 
-    /// Starts the component in a store of its own and checks the type of its function.
+    /// Starts the component once in a separate store and checks the type of its function.
     async fn warm_up(&self) -> anyhow::Result<()> {
-        let nobody = Connection::left_behind(ConnectionId::random(NodeId(0)), "".into(), now(), Peer::default());
+        let connection = Connection::detached(ConnectionId::random(NodeId(0)), "".into(), now(), Peer::default());
         let caller = Caller {
             api: Arc::default(),
-            connection: Arc::new(nobody),
+            connection: Arc::new(connection),
             route_key: "(load)".into(),
             request_id: RequestId::next(),
             request_time: now(),
@@ -297,14 +302,16 @@ impl Plugin {
             let started = self.pre.instantiate_async(&mut store).await;
             started.map_err(|error| self.failure(&store, &error))
         };
-        let instance = self.in_time(Instant::now(), pin!(starting)).await.map_err(|error| {
+        let instance = self.within_time_limits(Instant::now(), pin!(starting)).await.map_err(|error| {
             let backtrace = error.backtrace().unwrap_or_default();
             anyhow!("it does not start: {}{backtrace}", error.explain())
         })?;
-        let function = instance.get_func(&mut store, &self.function).context("it has no such function")?;
+        let function = instance.get_func(&mut store, self.function).context("it does not have that function")?;
         let typed = match self.scope.world {
-            World::RouteHandler => function.typed::<HandleParameters<'_>, Handled>(&store).map(|_| ()),
-            World::RequestAuthorizer => function.typed::<AuthorizeParameters<'_>, Authorized>(&store).map(|_| ()),
+            World::RouteHandler => function.typed::<HandlerParameters<'_>, HandlerResults>(&store).map(|_| ()),
+            World::RequestAuthorizer => {
+                function.typed::<AuthorizerParameters<'_>, AuthorizerResults>(&store).map(|_| ())
+            }
         };
         let name = self.scope.world.function();
         typed.map_err(into_anyhow).with_context(|| {
@@ -313,25 +320,25 @@ impl Plugin {
     }
 }
 
-/// What is known of an invocation even if it is cut off.
+/// The facts of an invocation that are known even if a timeout ends it.
 #[derive(Default)]
 struct Progress {
     started: Option<Instant>,
     memory_bytes: usize,
 }
 
-type HandleParameters<'a> = (wit::RequestContext<'a>, wit::Event<'a>);
-type Handled = (Result<wit::Response, String>,);
-type AuthorizeParameters<'a> = (wit::RequestContext<'a>, wit::ConnectEvent<'a>);
-type Authorized = (Result<wit_authorizer::Decision, String>,);
+type HandlerParameters<'a> = (wit::RequestContext<'a>, wit::Event<'a>);
+type HandlerResults = (Result<wit::Response, String>,);
+type AuthorizerParameters<'a> = (wit::RequestContext<'a>, wit::ConnectEvent<'a>);
+type AuthorizerResults = (Result<wit_authorizer::Decision, String>,);
 
 impl Instance {
-    /// The instance is of a plugin that handles routes.
+    /// Calls `handle`. The instance must belong to a plugin of the world of route handlers.
     async fn handle(&mut self, caller: &Caller, event: &Event) -> wasmtime::Result<Result<wit::Response, String>> {
         let (headers, query_string);
         let event = match event {
-            Event::Connect { headers: sent, query_string: asked } => {
-                (headers, query_string) = (borrowed(sent), borrowed(asked));
+            Event::Connect { headers: all_headers, query_string: parameters } => {
+                (headers, query_string) = (borrow_fields(all_headers), borrow_fields(parameters));
                 wit::Event::Connect(wit::ConnectEvent { headers: &headers, query_string: &query_string })
             }
             Event::Message { message_id, body } => {
@@ -341,8 +348,9 @@ impl Instance {
                 wit::Event::Disconnect(wit::DisconnectEvent { status_code: end.status_code, reason: &end.reason })
             }
         };
-        let (answer,) = trusted::handle(self.function).call_async(&mut self.store, (context(caller), event)).await?;
-        Ok(answer)
+        let handle = trusted::typed_handler(self.function);
+        let (result,) = handle.call_async(&mut self.store, (request_context(caller), event)).await?;
+        Ok(result)
     }
 
     async fn authorize(
@@ -351,16 +359,17 @@ impl Instance {
         headers: &[Field],
         query_string: &[Field],
     ) -> wasmtime::Result<Result<wit_authorizer::Decision, String>> {
-        let (headers, query_string) = (borrowed(headers), borrowed(query_string));
+        let (headers, query_string) = (borrow_fields(headers), borrow_fields(query_string));
         let request = wit::ConnectEvent { headers: &headers, query_string: &query_string };
-        // Checked for each upgrade, which is 0.2 us; only a handler's is worth a proof.
-        let authorize = self.function.typed::<AuthorizeParameters<'_>, Authorized>(&self.store)?;
-        let (decision,) = authorize.call_async(&mut self.store, (context(caller), request)).await?;
+        // The type is checked again for each upgrade, which costs 0.2 us. Only handlers are called often enough to
+        // skip the check, as `trusted` does.
+        let authorize = self.function.typed::<AuthorizerParameters<'_>, AuthorizerResults>(&self.store)?;
+        let (decision,) = authorize.call_async(&mut self.store, (request_context(caller), request)).await?;
         Ok(decision)
     }
 }
 
-fn context(caller: &Caller) -> wit::RequestContext<'_> {
+fn request_context(caller: &Caller) -> wit::RequestContext<'_> {
     wit::RequestContext {
         connection_id: caller.connection.id.as_str(),
         route_key: &caller.route_key,
@@ -370,24 +379,23 @@ fn context(caller: &Caller) -> wit::RequestContext<'_> {
     }
 }
 
-/// Whether what was answered can be a message, where so many bytes are the largest.
-pub fn message_fits(response: Response, bytes_max: usize) -> Result<Response, InvokeError> {
+/// Returns the response, or `Malformed` if its body is larger than a message of `bytes_max` bytes.
+pub fn check_message_size(response: Response, bytes_max: usize) -> Result<Response, InvokeError> {
     match &response.body {
         Some(body) if body.len() > bytes_max => {
             let found = body.len();
-            Err(InvokeError::Malformed(format!("a body of {found} bytes, at most {bytes_max} are a message")))
+            Err(InvokeError::Malformed(format!("a body of {found} bytes, at most {bytes_max} are allowed")))
         }
         _ => Ok(response),
     }
 }
 
-fn borrowed(fields: &[Field]) -> Vec<(&str, &str)> {
+fn borrow_fields(fields: &[Field]) -> Vec<(&str, &str)> {
     fields.iter().map(|(name, value)| (&**name, &**value)).collect()
 }
 
-impl<'a> From<&'a crate::payload::Payload> for wit::PayloadParam<'a> {
-    fn from(payload: &'a crate::payload::Payload) -> Self {
-        use crate::payload::Payload;
+impl<'a> From<&'a Payload> for wit::PayloadParam<'a> {
+    fn from(payload: &'a Payload) -> Self {
         match payload {
             Payload::Text(text) => Self::Text(text),
             Payload::Binary(bytes) => Self::Binary(bytes),
@@ -413,13 +421,13 @@ impl From<wit_authorizer::Decision> for Decision {
     }
 }
 
-/// The handler's own words go into the log, so they are made fit for a line of it.
-fn failed(text: String) -> InvokeError {
+/// Returns the error of a handler. Its text is escaped and cut, because it is written to the log.
+fn handler_failed(text: String) -> InvokeError {
     InvokeError::Failed(shortened(&printable(&text), FAILURE_BYTES_MAX).into_owned())
 }
 
 impl InvokeError {
-    /// The error with all of its causes, in one line.
+    /// Formats the error with all of its causes on one line.
     pub fn explain(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
@@ -431,7 +439,7 @@ impl InvokeError {
         text
     }
 
-    /// Where the guest stood, each of its functions on an indented line.
+    /// The guest's stack, each function on an indented line. `None` if the error has no backtrace.
     pub fn backtrace(&self) -> Option<&str> {
         match self {
             Self::OutOfCpuTime(_, trap) | Self::OutOfMemory(_, trap) | Self::Trapped(trap) => trap.backtrace(),

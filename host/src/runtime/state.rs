@@ -1,16 +1,15 @@
-//! `HostState`: the `T` of wasmtime's `Store<T>`, one for each invocation.
+//! `HostState`: the `T` of wasmtime's `Store<T>`; each instance has one.
 
 use std::sync::Arc;
 
 use tracing::warn;
-use wasmtime::Store;
-use wasmtime::UpdateDeadline;
+use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::capability::http::EgressHooks;
-use crate::capability::{Caller, Capabilities, PluginScope, Stream};
+use crate::capability::{Caller, Capabilities, PluginScope, StdStream};
 use crate::limits::{EVENT_HANDLES, HOST_CALL_BYTES, RANDOM_BYTES_MAX};
 use crate::runtime::Runtime;
 use crate::runtime::budget::MemoryBudget;
@@ -21,18 +20,18 @@ pub struct HostState {
     pub capabilities: Capabilities,
     pub memory: MemoryBudget,
     pub cpu: CpuBudget,
-    /// Made when the guest first calls WASI: most import it and few events call it.
+    /// Created when the guest first calls WASI: most guests import it, but few events call it.
     wasi: Option<Box<WasiCtx>>,
     http: WasiHttpCtx,
     egress: EgressHooks,
 }
 
 impl HostState {
-    /// A store for one event, with every limit in force before the guest's first instruction.
+    /// Creates a store for one event. Every limit is in force before the guest's first instruction.
     pub fn store(runtime: &Runtime, scope: Arc<PluginScope>, caller: Caller) -> Store<Self> {
         let memory = MemoryBudget::new(scope.limits.memory_bytes, Arc::clone(&runtime.memory));
         let cpu = CpuBudget::new(scope.limits.cpu_time);
-        // A message, too, is copied out of the guest.
+        // Messages are copied out of the guest too, so the limit must allow the largest message.
         let host_call_bytes = HOST_CALL_BYTES.max(scope.services.message_bytes * 2);
         let egress = EgressHooks::new(Arc::clone(&scope.egress), scope.limits.host_calls);
         let capabilities = Capabilities::new(scope, caller);
@@ -46,18 +45,18 @@ impl HostState {
             if !context.data_mut().cpu.check() {
                 return Ok(UpdateDeadline::Interrupt);
             }
-            // A plain yield is polled again at once and starves the other tasks of the worker.
+            // wasmtime's plain yield is polled again at once, which starves the other tasks of the worker.
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
         store
     }
 
-    /// Turns a kept instance to its next event.
-    pub fn renew(store: &mut Store<Self>, caller: Caller) {
+    /// Prepares a kept instance for its next event.
+    pub fn begin_event(store: &mut Store<Self>, caller: Caller) {
         let state = store.data_mut();
-        state.capabilities.renew(caller);
-        state.egress.renew(state.capabilities.scope.limits.host_calls);
-        state.memory.renew();
+        state.capabilities.begin_event(caller);
+        state.egress.begin_event(state.capabilities.scope.limits.host_calls);
+        state.memory.begin_event();
         store.set_epoch_deadline(1);
     }
 
@@ -67,13 +66,13 @@ impl HostState {
     }
 }
 
-/// What the manifest grants of files, sockets and environment, and nothing else.
+/// Creates a WASI context with the files, sockets and environment variables that the manifest grants, and no others.
 fn wasi_context(capabilities: &mut Capabilities) -> WasiCtx {
     let log = Arc::clone(capabilities.log());
     let mut builder = WasiCtx::builder();
     builder
-        .stdout(LogStream { log: Arc::clone(&log), stream: Stream::Stdout })
-        .stderr(LogStream { log, stream: Stream::Stderr })
+        .stdout(LogStream { log: Arc::clone(&log), stream: StdStream::Stdout })
+        .stderr(LogStream { log, stream: StdStream::Stderr })
         .max_random_size(RANDOM_BYTES_MAX)
         .allow_tcp(false)
         .allow_udp(false)
@@ -84,9 +83,9 @@ fn wasi_context(capabilities: &mut Capabilities) -> WasiCtx {
     }
     for file in &grants.files {
         let permissions = if file.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
-        // That the folder is there was checked with the manifest; if it went since, the guest sees none.
+        // Loading the plugin checked that the folder exists. If it was deleted since, the guest does not see it.
         if let Err(error) = builder.preopened_dir(&file.host, &file.guest, permissions) {
-            warn!(plugin = %capabilities.scope.name, folder = %file.host.display(), "a folder cannot be opened: {error}");
+            warn!(plugin = %capabilities.scope.name, folder = %file.host.display(), "cannot open folder: {error}");
         }
     }
     if !grants.sockets.is_empty() {
@@ -94,7 +93,7 @@ fn wasi_context(capabilities: &mut Capabilities) -> WasiCtx {
         builder.allow_tcp(true).socket_addr_check(move |address, usage| {
             let granted = match usage {
                 SocketAddrUse::TcpConnect => scope.grants.sockets.contains(&address),
-                // A socket that connects is first bound to whatever the system gives it.
+                // A socket that connects is first bound to an address and port that the system chooses.
                 SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
                 _ => false,
             };

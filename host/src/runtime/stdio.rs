@@ -1,4 +1,4 @@
-//! A guest's stdout and stderr, which go into the log.
+//! Sends a guest's stdout and stderr to the log.
 
 use std::sync::Arc;
 
@@ -7,16 +7,16 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-use crate::capability::{GuestLog, Stream};
+use crate::capability::{GuestLog, StdStream};
 
-/// What one write may bring; the guest asks again for more.
+/// Largest number of bytes of one write; a guest writes more bytes with further calls.
 const WRITE_BYTES_MAX: usize = 16 * 1024;
 
-/// All handles of one stream write into the same line.
+/// A guest's stdout or stderr. All handles of one stream write to the same line of the log.
 #[derive(Clone)]
 pub struct LogStream {
     pub log: Arc<GuestLog>,
-    pub stream: Stream,
+    pub stream: StdStream,
 }
 
 impl IsTerminal for LogStream {
@@ -31,7 +31,7 @@ impl StdoutStream for LogStream {
     }
 
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        // Only WASI 0.3 asks for it, and no such component loads.
+        // Only WASI 0.3 calls this function, and a component for WASI 0.3 does not load.
         Box::new(tokio::io::sink())
     }
 }

@@ -1,12 +1,12 @@
-//! How a guest ended that did not come to an answer: the cause, and where it stood.
+//! Describes why a guest stopped without a result: the cause and the backtrace.
 //!
-//! Names of functions and files are the guest's own words, so they are escaped like all others.
+//! The guest chooses the names of its functions and files, so they are escaped like all other text from guests.
 
 use wasmtime::WasmBacktrace;
 
 use crate::printable::{printable, shortened};
 
-/// A line of a backtrace longer than this is cut: names in a component may be of any length.
+/// Longest line of a backtrace; a longer one is cut, because names in a component may have any length.
 const LINE_BYTES_MAX: usize = 512;
 
 #[derive(Debug, thiserror::Error)]
@@ -19,20 +19,20 @@ pub struct Trap {
 impl Trap {
     pub fn new(error: &wasmtime::Error) -> Self {
         let backtrace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string);
-        // wasmtime tells the backtrace as the outermost of the causes.
+        // wasmtime adds the backtrace as the outermost cause.
         let causes = error.chain().map(ToString::to_string).filter(|cause| Some(cause) != backtrace.as_ref());
         let cause = causes.map(|cause| line(&cause)).collect::<Vec<_>>().join(": ");
         Self { cause, backtrace: backtrace.map(|text| frames(&text)) }
     }
 
-    /// The guest's functions, from the innermost out, each on an indented line.
+    /// The guest's functions, the innermost first, each on an indented line.
     pub fn backtrace(&self) -> Option<&str> {
         self.backtrace.as_deref()
     }
 }
 
-/// Each line but the heading. A name may hold a line feed, so each is indented anew: no line that
-/// begins at the margin is the guest's.
+/// Formats each line of the backtrace except the heading. A name may contain a line feed, so each line is indented
+/// again: no line that a guest makes up begins at the left margin.
 fn frames(backtrace: &str) -> String {
     backtrace.lines().skip(1).map(|text| format!("\n    {}", line(text.trim_start()))).collect()
 }
@@ -46,8 +46,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_function_with_a_line_feed_in_its_name_forges_no_line() {
-        let told = "error while executing at wasm backtrace:\n    0:   0x2a - guest.wasm!f\n2026 ERROR forged\u{1b}[0m";
-        assert_eq!(frames(told), "\n    0:   0x2a - guest.wasm!f\n    2026 ERROR forged\\u{1b}[0m");
+    fn a_line_feed_in_the_name_of_a_function_cannot_forge_a_log_line() {
+        let backtrace =
+            "error while executing at wasm backtrace:\n    0:   0x2a - guest.wasm!f\n2026 ERROR forged\u{1b}[0m";
+        assert_eq!(frames(backtrace), "\n    0:   0x2a - guest.wasm!f\n    2026 ERROR forged\\u{1b}[0m");
     }
 }

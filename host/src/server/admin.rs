@@ -1,4 +1,4 @@
-//! The operator's listener: what was deployed, and the way back.
+//! The admin listener: lists the deployments and rolls back.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,32 +16,32 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::gateway::{Gateway, Record, RollBack};
-use crate::server::{answer, cannot_listen};
+use crate::gateway::{DeploymentRecord, Gateway, RollBack};
+use crate::server::{cannot_listen, response};
 
-/// What `GET /deployments` answers, the oldest first; the last one is served.
+/// The response of `GET /deployments`: the oldest deployment first; the last one is served.
 #[derive(Serialize, Deserialize)]
 pub struct Deployments {
-    pub deployments: Vec<Record>,
+    pub deployments: Vec<DeploymentRecord>,
 }
 
-/// What `POST /deployments/{number}/rollback` answers.
+/// The response of `POST /deployments/{number}/rollback`.
 #[derive(Serialize, Deserialize)]
 pub struct RolledBack {
-    /// The number under which it is served.
+    /// The number of the new deployment, which serves the old version.
     pub deployment: u64,
 }
 
 #[derive(Clone)]
-struct Shared {
+struct AdminState {
     gateway: Arc<Gateway>,
     roll_backs: mpsc::Sender<RollBack>,
-    /// Hashed, so that comparing takes as long for every wrong one.
-    token: blake3::Hash,
+    /// The hash of the token, because comparing hashes takes the same time for every wrong token.
+    token_hash: blake3::Hash,
 }
 
-/// Binds the address and serves in a task of its own, until `stop` is cancelled. Whoever asks must
-/// have the token.
+/// Binds the address and serves it in a task of its own until `stop` is cancelled. Requests without the token are
+/// rejected with 401.
 pub async fn serve_admin(
     listen: SocketAddr,
     token: &str,
@@ -52,13 +52,13 @@ pub async fn serve_admin(
     let listener =
         TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error, "listen in [admin]"))?;
     let address = listener.local_addr().context("cannot read the address just bound")?;
-    let shared = Shared { gateway, roll_backs, token: blake3::hash(token.as_bytes()) };
+    let state = AdminState { gateway, roll_backs, token_hash: blake3::hash(token.as_bytes()) };
     let router = Router::new()
         .route("/deployments", get(list))
         .route("/deployments/{number}/rollback", post(roll_back))
-        .fallback(|| async { answer::message(StatusCode::NOT_FOUND, "Not Found") })
-        .layer(middleware::from_fn_with_state(shared.clone(), authenticate))
-        .with_state(shared);
+        .fallback(|| async { response::message(StatusCode::NOT_FOUND, "Not Found") })
+        .layer(middleware::from_fn_with_state(state.clone(), authenticate))
+        .with_state(state);
     tokio::spawn(async move {
         let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
         if let Err(error) = served {
@@ -68,32 +68,32 @@ pub async fn serve_admin(
     Ok(address)
 }
 
-async fn authenticate(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+async fn authenticate(State(state): State<AdminState>, request: Request, next: Next) -> Response {
     let given =
         request.headers().get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    // Equality of hashes takes the same time wherever they differ.
-    if given.is_none_or(|given| blake3::hash(given) != shared.token) {
-        warn!("the admin listener refused a request without the right token");
-        return answer::message(StatusCode::UNAUTHORIZED, "Unauthorized");
+    // Comparing hashes takes the same time wherever they differ.
+    if given.is_none_or(|given| blake3::hash(given) != state.token_hash) {
+        warn!("rejected admin request: the token is missing or wrong");
+        return response::message(StatusCode::UNAUTHORIZED, "Unauthorized");
     }
     next.run(request).await
 }
 
-async fn list(State(shared): State<Shared>) -> Response {
-    json(&Deployments { deployments: shared.gateway.records() })
+async fn list(State(state): State<AdminState>) -> Response {
+    json(&Deployments { deployments: state.gateway.records() })
 }
 
-async fn roll_back(State(shared): State<Shared>, Path(number): Path<u64>) -> Response {
-    let (answer, answered) = oneshot::channel();
-    let asked = shared.roll_backs.send(RollBack { number, answer }).await;
-    let answered = match asked {
-        Ok(()) => answered.await.ok(),
+async fn roll_back(State(state): State<AdminState>, Path(number): Path<u64>) -> Response {
+    let (reply, replied) = oneshot::channel();
+    let sent = state.roll_backs.send(RollBack { number, answer: reply }).await;
+    let result = match sent {
+        Ok(()) => replied.await.ok(),
         Err(_) => None,
     };
-    match answered {
+    match result {
         Some(Ok(deployment)) => json(&RolledBack { deployment }),
-        Some(Err(error)) => answer::message(StatusCode::NOT_FOUND, &error.to_string()),
-        None => answer::message(StatusCode::SERVICE_UNAVAILABLE, "the files are not followed any more"),
+        Some(Err(error)) => response::message(StatusCode::NOT_FOUND, &error.to_string()),
+        None => response::message(StatusCode::SERVICE_UNAVAILABLE, "the files are not followed any more"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The header names of a request as the peer sent them.
 //!
-//! The HTTP library lowers their case and forgets their order; handlers are promised both. So the
-//! first request head of a connection is kept until it is dispatched. An upgrade is always first:
+//! The HTTP library converts them to lower case and loses their order, but handlers get both as sent. So the first
+//! request head of a connection is kept until it is dispatched. An upgrade is always the first request, because
 //! WebSocket clients open a connection for it.
 
 use std::io;
@@ -16,20 +16,20 @@ use tokio::net::TcpStream;
 use crate::event::Field;
 use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEADERS_MAX};
 
-/// What was read so far; `None` once it was taken or is no head any more.
+/// The bytes read so far; `None` once they were taken, or are more than a head may have.
 type Recording = Arc<Mutex<Option<Vec<u8>>>>;
 
-/// A TCP stream that remembers what was read from it until its head is taken.
+/// A TCP stream that records what is read from it until its head is taken.
 pub struct HeadRecorder {
     stream: TcpStream,
     recording: Option<Recording>,
 }
 
-/// The recording of one connection, for its requests to take.
+/// The recording of one connection, which its first request takes.
 #[derive(Clone)]
 pub struct HeadRecording(Recording);
 
-/// What was read of a connection's first request; of a later one, nothing.
+/// The bytes of a connection's first request; `None` for a later request.
 pub struct Head(Option<Vec<u8>>);
 
 impl HeadRecorder {
@@ -45,21 +45,20 @@ impl HeadRecorder {
 }
 
 impl HeadRecording {
-    /// Ends the recording. To be called for every request, so that none is told with the headers
-    /// of another one.
+    /// Ends the recording. Every request must call it, so that no request gets the headers of an earlier one.
     pub fn take(&self) -> Head {
         Head(self.0.lock().expect("no code panics while holding the head").take())
     }
 }
 
 impl Head {
-    /// The headers in the peer's own case and order; where they were not kept, as `headers` has them.
+    /// Returns the headers in the peer's own case and order. If they were not recorded, returns `headers`.
     pub fn fields(&self, headers: &HeaderMap) -> Vec<Field> {
-        self.0.as_deref().and_then(as_sent).unwrap_or_else(|| as_parsed(headers))
+        self.0.as_deref().and_then(fields_as_sent).unwrap_or_else(|| fields_as_parsed(headers))
     }
 }
 
-fn as_sent(bytes: &[u8]) -> Option<Vec<Field>> {
+fn fields_as_sent(bytes: &[u8]) -> Option<Vec<Field>> {
     let mut headers = [httparse::EMPTY_HEADER; REQUEST_HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     request.parse(bytes).ok()?.is_complete().then_some(())?;
@@ -69,7 +68,7 @@ fn as_sent(bytes: &[u8]) -> Option<Vec<Field>> {
     Some(request.headers.iter().map(field).collect())
 }
 
-fn as_parsed(headers: &HeaderMap) -> Vec<Field> {
+fn fields_as_parsed(headers: &HeaderMap) -> Vec<Field> {
     let field = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
         (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     };
@@ -131,13 +130,13 @@ mod tests {
     #[test]
     fn headers_keep_their_case_and_their_order() {
         let head = b"GET /dev HTTP/1.1\r\nX-b: 2\r\nhost: h\r\nX-A: 1\r\nX-b:  3 \r\n\r\n";
-        let fields = as_sent(head).unwrap();
+        let fields = fields_as_sent(head).unwrap();
         let expected = [("X-b", "2"), ("host", "h"), ("X-A", "1"), ("X-b", "3")];
         assert_eq!(fields, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 
     #[test]
-    fn half_a_head_is_none() {
-        assert_eq!(as_sent(b"GET /dev HTTP/1.1\r\nX-b: 2\r\n"), None);
+    fn an_incomplete_head_has_no_fields() {
+        assert_eq!(fields_as_sent(b"GET /dev HTTP/1.1\r\nX-b: 2\r\n"), None);
     }
 }

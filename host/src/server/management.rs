@@ -1,4 +1,4 @@
-//! `@connections`: POST, GET and DELETE of one connection, as the AWS SDKs speak them.
+//! `@connections`: POST, GET and DELETE of one connection, as the AWS SDKs call them.
 
 use std::net::IpAddr;
 
@@ -16,18 +16,21 @@ use crate::gateway::{Gateway, Stage};
 use crate::id::ConnectionId;
 use crate::payload::{Payload, Text};
 use crate::printable::shortened;
-use crate::server::answer::{self, exception};
-use crate::server::door::Call;
-use crate::server::{SHOWN_BYTES_MAX, Shared};
+use crate::server::management::auth::Call;
+use crate::server::response::{self, exception};
+use crate::server::{LOGGED_BYTES_MAX, Shared};
 
-/// What a DELETE may say of the close frame, beyond AWS.
+pub mod auth;
+pub mod broadcast;
+
+/// Headers with which a DELETE may set the close frame. AWS does not have them.
 const CLOSE_CODE: &str = "x-jackfield-close-code";
 const CLOSE_REASON: &str = "x-jackfield-close-reason";
 
-/// `id` is the last part of the path, decoded; it is Gone where it is of another stage.
+/// Handles a call. `id` is the decoded last part of the path; the id of another stage's connection is Gone.
 pub async fn manage(shared: &Shared, stage: &Stage, id: &str, source: IpAddr, request: Request<Body>) -> Response {
     let gateway = &shared.gateway;
-    let Call { parts, body } = match shared.door.admit(gateway, stage, source, request).await {
+    let Call { parts, body } = match shared.call_authenticator.admit(gateway, stage, source, request).await {
         Ok(call) => call,
         Err(refusal) => return refusal,
     };
@@ -37,51 +40,51 @@ pub async fn manage(shared: &Shared, stage: &Stage, id: &str, source: IpAddr, re
         (Ok(id), &Method::POST) => post(gateway, stage, &id, body),
         (Ok(id), &Method::GET) => get(gateway, stage, &id),
         (Ok(id), &Method::DELETE) => delete(gateway, stage, &id, &parts.headers),
-        _ => answer::forbidden(),
+        _ => response::forbidden(),
     };
-    if let Some(why) = fault(response.status()) {
+    if let Some(fault) = caller_fault(response.status()) {
         let (status, stage) = (response.status().as_u16(), &stage.api.stage);
-        let id = shortened(id, SHOWN_BYTES_MAX);
-        shared.telling.tell(|untold| {
-            info!(%source, %method, %stage, status, untold, "a call of @connections for {id:?} is refused: {why}");
+        let id = shortened(id, LOGGED_BYTES_MAX);
+        shared.fault_log.log(|suppressed| {
+            info!(%source, %method, %stage, status, suppressed, "rejected @connections call for {id:?}: {fault}");
         });
     }
     response
 }
 
-/// What a caller did wrong, in words for the log; what the peer did is not its fault.
-fn fault(status: StatusCode) -> Option<&'static str> {
+/// Describes the error of the caller for the log. Returns `None` if there is none, also if the peer is at fault.
+fn caller_fault(status: StatusCode) -> Option<&'static str> {
     Some(match status {
-        StatusCode::BAD_REQUEST => "it is no connection's id, or the body or a header is not as it must be",
-        StatusCode::FORBIDDEN => "it is answered POST, GET and DELETE",
-        StatusCode::GONE => "nobody of this stage holds it; it has left, or never came: forget it",
+        StatusCode::BAD_REQUEST => "the id is not a connection id, or the body or a header is invalid",
+        StatusCode::FORBIDDEN => "only POST, GET and DELETE are supported",
+        StatusCode::GONE => "no open connection of this stage has the id; delete the id from your records",
         StatusCode::PAYLOAD_TOO_LARGE => "the body is longer than message_size in [connection]; send it in parts",
         _ => return None,
     })
 }
 
 fn post(gateway: &Gateway, stage: &Stage, id: &ConnectionId, body: Option<Bytes>) -> Response {
-    let payload = match payload(stage, body) {
+    let payload = match parse_payload(stage, body) {
         Ok(payload) => payload,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     match gateway.connections().post(&stage.api.stage, id, payload) {
-        Ok(()) => answer::identified(StatusCode::OK.into_response()),
-        Err(error) => refused(error),
+        Ok(()) => response::with_request_id(StatusCode::OK.into_response()),
+        Err(error) => post_error(error),
     }
 }
 
-/// What a body is to the peer that gets it, or what its sender is told.
-pub fn payload(stage: &Stage, body: Option<Bytes>) -> Result<Payload, Response> {
+/// Parses the body of a post into a message, or returns the error response.
+pub fn parse_payload(stage: &Stage, body: Option<Bytes>) -> Result<Payload, Box<Response>> {
     let Some(body) = body else {
         let text = format!("a message has at most {} bytes", stage.connection.message_bytes);
-        return Err(exception(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException", Some(&text)));
+        return Err(exception(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException", Some(&text)).into());
     };
     let text = Text::try_from(body).map_err(|_| bad_request("the body is not UTF-8, and a message is text"))?;
     Ok(Payload::Text(text))
 }
 
-/// The wire form: camelCase, and times in ISO 8601.
+/// The JSON form of a connection, with times in ISO 8601.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ConnectionDocument<'a> {
@@ -98,35 +101,36 @@ pub struct Identity<'a> {
     user_agent: Option<&'a str>,
 }
 
-impl<'a> Identity<'a> {
-    pub fn of(connection: &'a Connection) -> Self {
+impl<'a> From<&'a Connection> for Identity<'a> {
+    fn from(connection: &'a Connection) -> Self {
         Self { source_ip: &connection.peer.source_ip, user_agent: connection.peer.user_agent.as_deref() }
     }
 }
 
 fn get(gateway: &Gateway, stage: &Stage, id: &ConnectionId) -> Response {
-    match gateway.connections().open(&stage.api.stage, id) {
+    match gateway.connections().get_open(&stage.api.stage, id) {
         Ok(connection) => json(&document(&connection)),
-        Err(error) => refused(error),
+        Err(error) => post_error(error),
     }
 }
 
 fn document(connection: &Connection) -> ConnectionDocument<'_> {
     ConnectionDocument {
-        connected_at: iso(connection.connected_at),
-        identity: Identity::of(connection),
-        last_active_at: iso(connection.last_active_at()),
+        connected_at: format_iso(connection.connected_at),
+        identity: Identity::from(connection),
+        last_active_at: format_iso(connection.last_active_at()),
     }
 }
 
-pub fn iso(at: EpochMillis) -> String {
+/// Formats a time in ISO 8601.
+pub fn format_iso(at: EpochMillis) -> String {
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(at);
     humantime::format_rfc3339_millis(time).to_string()
 }
 
 pub fn json(document: &impl Serialize) -> Response {
     let body = serde_json::to_vec(document).expect("strings, numbers and lists of them are JSON");
-    answer::identified(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+    response::with_request_id(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 fn delete(gateway: &Gateway, stage: &Stage, id: &ConnectionId, headers: &HeaderMap) -> Response {
@@ -135,12 +139,12 @@ fn delete(gateway: &Gateway, stage: &Stage, id: &ConnectionId, headers: &HeaderM
         Err(text) => return bad_request(&text),
     };
     match gateway.connections().delete(&stage.api.stage, id, frame) {
-        Ok(()) => answer::identified(StatusCode::NO_CONTENT.into_response()),
-        Err(error) => refused(error),
+        Ok(()) => response::with_request_id(StatusCode::NO_CONTENT.into_response()),
+        Err(error) => post_error(error),
     }
 }
 
-/// 1000 without a reason, as at AWS, where the headers ask for nothing else.
+/// Returns the close frame that the headers ask for. The default is 1000 without a reason, as on AWS.
 fn close_frame(headers: &HeaderMap) -> Result<CloseFrame, String> {
     let text = |name: &str| headers.get(name).map(|value| str::from_utf8(value.as_bytes())).transpose();
     let code = match text(CLOSE_CODE) {
@@ -152,7 +156,7 @@ fn close_frame(headers: &HeaderMap) -> Result<CloseFrame, String> {
     CloseFrame::checked(code, reason.unwrap_or_default())
 }
 
-fn refused(error: PostError) -> Response {
+fn post_error(error: PostError) -> Response {
     match error {
         PostError::Gone => exception(StatusCode::GONE, "GoneException", None),
         PostError::LimitExceeded => exception(

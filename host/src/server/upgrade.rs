@@ -1,4 +1,4 @@
-//! An upgrade request: `$connect` decides while it waits, then 101 or a status.
+//! The WebSocket handshake: the request waits for `$connect`, then gets a 101 or an error status.
 
 use std::sync::Arc;
 
@@ -6,7 +6,6 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tracing::{debug, info};
@@ -14,19 +13,26 @@ use tracing::{debug, info};
 use crate::connections::Peer;
 use crate::event::Field;
 use crate::gateway::{Admitted, Refusal, Stage, Upgrade};
-use crate::server::connection::Below;
-use crate::server::head::HeadRecorder;
-use crate::server::{Arrival, Shared, answer, connection};
+use crate::server::pending_upgrade::PendingUpgrade;
+use crate::server::{RequestOrigin, Shared, connection, response};
 
-/// Answers an upgrade request once `$connect` has run.
+/// Returns the response to an upgrade request after `$connect` has run.
 ///
-/// The connection's whole life, from `$connect` to `$disconnect`, is one task: a client that hangs
-/// up while it waits must not cut the handler off.
-pub async fn upgrade(shared: Arc<Shared>, stage: Arc<Stage>, arrival: Arrival, mut request: Request<Body>) -> Response {
-    let source = arrival.peer.ip().to_canonical();
+/// One task runs everything from `$connect` to `$disconnect`, so that a client that hangs up while it waits does not
+/// abort the handler.
+pub async fn upgrade(
+    shared: Arc<Shared>,
+    stage: Arc<Stage>,
+    origin: RequestOrigin,
+    mut request: Request<Body>,
+) -> Response {
+    let source = origin.peer.ip().to_canonical();
     if !asks_for_websocket(&request) {
-        shared.telling.tell(|untold| {
-            info!(%source, untold, "a request is refused: it asks for no upgrade (426), and a stage has WebSockets alone");
+        shared.fault_log.log(|suppressed| {
+            info!(
+                %source, suppressed,
+                "rejected request: it does not ask for an upgrade (426), and a stage serves only WebSockets"
+            );
         });
         return upgrade_required();
     }
@@ -34,58 +40,58 @@ pub async fn upgrade(shared: Arc<Shared>, stage: Arc<Stage>, arrival: Arrival, m
     let accepted = match create_response_with_body(&request, Body::empty) {
         Ok(response) => response,
         Err(error) => {
-            shared.telling.tell(|untold| {
-                info!(%source, untold, "an upgrade request is refused: {error} (400); it is no client of RFC 6455");
+            shared.fault_log.log(|suppressed| {
+                info!(%source, suppressed, "rejected handshake: {error} (400); the client does not follow RFC 6455");
             });
-            return answer::exception(StatusCode::BAD_REQUEST, "BadRequestException", Some(&error.to_string()));
+            return response::exception(StatusCode::BAD_REQUEST, "BadRequestException", Some(&error.to_string()));
         }
     };
-    let told = told(&arrival, &request);
-    let below = Below { on_upgrade: hyper::upgrade::on(&mut request), place: arrival.place };
+    let upgrade = upgrade_event(&origin, &request);
+    let pending = PendingUpgrade::new(&mut request, origin.permit);
     let (decide, decision) = oneshot::channel();
-    shared.lives.spawn(live(Arc::clone(&shared), stage, told, below, decide));
+    shared.connection_tasks.spawn(run(Arc::clone(&shared), stage, upgrade, pending, decide));
     match decision.await {
         Ok(Ok(subprotocol)) => switch(accepted, subprotocol),
-        Ok(Err(refusal)) => answer::refusal(StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_GATEWAY)),
-        // The task ended without a decision: it panicked.
-        Err(_) => answer::refusal(StatusCode::INTERNAL_SERVER_ERROR),
+        Ok(Err(refusal)) => response::refusal(StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_GATEWAY)),
+        // The task ended without a decision, so it panicked.
+        Err(_) => response::refusal(StatusCode::INTERNAL_SERVER_ERROR),
     }
 }
 
-/// One connection, from `$connect` until its `$disconnect` has run.
-async fn live(
+/// Runs one connection, from `$connect` until its `$disconnect` has finished.
+async fn run(
     shared: Arc<Shared>,
     stage: Arc<Stage>,
-    told: Upgrade,
-    below: Below,
+    upgrade: Upgrade,
+    pending: PendingUpgrade,
     decide: oneshot::Sender<Result<Option<String>, Refusal>>,
 ) {
     let gateway = &shared.gateway;
-    // The stage itself, with all that its routes hold, is not kept for as long as the connection.
+    // Only the limits are kept for the whole connection, not the stage with everything that its routes hold.
     let limits = Arc::clone(&stage.connection);
-    // What runs only at the ends of a life is boxed: most of it a connection is idle.
-    let Admitted { presence, subprotocol } = match Box::pin(gateway.connect(stage, told)).await {
+    // The futures of `$connect` and `$disconnect` are boxed, so that an idle connection does not hold memory for them.
+    let Admitted { presence, subprotocol } = match Box::pin(gateway.connect(stage, upgrade)).await {
         Ok(admitted) => admitted,
         Err(refusal) => {
-            // Nobody listens any more where the client has hung up.
+            // This fails if the client has hung up, and then no response is needed.
             let _ = decide.send(Err(refusal));
             return;
         }
     };
     gateway.metrics().connections_open.increment(1);
-    let told_so = decide.send(Ok(subprotocol)).is_ok();
-    let end = if told_so {
-        connection::serve(&shared, &limits, &presence, below).await
+    let is_client_waiting = decide.send(Ok(subprotocol)).is_ok();
+    let disconnect = if is_client_waiting {
+        connection::serve(&shared, &limits, &presence, pending).await
     } else {
         crate::event::Disconnect::abnormal()
     };
     presence.outbox.shut();
-    let left = Arc::clone(&presence);
-    // From here on nobody finds it: a `$disconnect` that posts to its own connection is told Gone.
+    let connection = Arc::clone(&presence);
+    // From here on the connection cannot be found: a `$disconnect` that posts to its own connection gets Gone.
     drop(presence);
     gateway.metrics().connections_open.decrement(1);
-    debug!(connection_id = %left.id, code = end.status_code, "disconnected");
-    Box::pin(gateway.disconnect(&left, end)).await;
+    debug!(connection_id = %connection.id, code = disconnect.status_code, "disconnected");
+    Box::pin(gateway.disconnect(&connection, disconnect)).await;
 }
 
 pub fn asks_for_websocket(request: &Request<Body>) -> bool {
@@ -93,11 +99,11 @@ pub fn asks_for_websocket(request: &Request<Body>) -> bool {
     upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
-/// What `$connect` is told of the request.
-fn told(arrival: &Arrival, request: &Request<Body>) -> Upgrade {
+/// Returns the content of the `$connect` event.
+fn upgrade_event(origin: &RequestOrigin, request: &Request<Body>) -> Upgrade {
     let text = |name| request.headers().get(name).map(|value: &HeaderValue| lossy(value.as_bytes()));
     let peer = Peer {
-        source_ip: arrival.peer.ip().to_canonical().to_string(),
+        source_ip: origin.peer.ip().to_canonical().to_string(),
         user_agent: text(header::USER_AGENT),
         domain_name: text(header::HOST).unwrap_or_default(),
         ..Peer::default()
@@ -105,13 +111,14 @@ fn told(arrival: &Arrival, request: &Request<Body>) -> Upgrade {
     let query = request.uri().query().unwrap_or_default();
     let query_string = form_urlencoded::parse(query.as_bytes()).into_owned().collect::<Vec<Field>>();
     let target = request.uri().clone();
-    Upgrade { peer, target, headers: arrival.head.fields(request.headers()), query_string }
+    Upgrade { peer, target, headers: origin.head.fields(request.headers()), query_string }
 }
 
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// Completes the 101 response with the subprotocol that `$connect` chose.
 fn switch(accepted: axum::http::Response<Body>, subprotocol: Option<String>) -> Response {
     let mut response = accepted;
     let chosen = subprotocol.and_then(|protocol| HeaderValue::from_str(&protocol).ok());
@@ -121,16 +128,9 @@ fn switch(accepted: axum::http::Response<Body>, subprotocol: Option<String>) -> 
     response
 }
 
-/// What a plain GET is told, on every path: here are sockets alone.
+/// Returns the response to a GET that does not ask for an upgrade, on any path.
 pub fn upgrade_required() -> Response {
-    let mut response = answer::refusal(StatusCode::UPGRADE_REQUIRED);
+    let mut response = response::refusal(StatusCode::UPGRADE_REQUIRED);
     response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     response
-}
-
-/// The TCP stream below an upgraded connection, and what the peer has sent behind its request.
-pub fn into_stream(upgraded: hyper::upgrade::Upgraded) -> (tokio::net::TcpStream, Vec<u8>) {
-    let parts =
-        upgraded.downcast::<TokioIo<HeadRecorder>>().expect("this server puts every connection into a HeadRecorder");
-    (parts.io.into_inner().into_inner(), parts.read_buf.into())
 }

@@ -1,48 +1,48 @@
-//! What a request says of its signature: in its `Authorization` header, or in its query.
+//! Parses the signature of a request from its `Authorization` header or its query.
 
 use std::time::UNIX_EPOCH;
 
 use percent_encoding::percent_decode_str;
 
-use super::{ALGORITHM, Refused, Request, unhex};
+use super::{ALGORITHM, Request, SignatureError, unhex};
 use crate::event::{EpochMillis, Field};
 
-/// A week, as at AWS.
+/// Longest lifetime of a presigned URL: a week, as on AWS.
 const EXPIRES_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
-/// AWS's bound of an access key's id.
+/// Longest access key ID, as on AWS.
 const ACCESS_KEY_LENGTH_MAX: usize = 128;
 const REGION_LENGTH_MAX: usize = 64;
 const HEADER_NAME_LENGTH_MAX: usize = 100;
 
 pub struct Authorization {
     pub access_key: String,
-    /// Of the credential's scope: the day of the timestamp.
+    /// The day in the credential scope, which is the day of the timestamp.
     pub date: String,
     pub region: String,
     /// `20260102T030405Z`.
     pub timestamp: String,
     pub signed_at: EpochMillis,
-    /// How long a presigned URL says that it is good; `None` where it does not, and for headers.
+    /// The lifetime of a presigned URL; `None` if it has none, and for a signature in headers.
     pub expires_seconds: Option<u64>,
-    /// In lower case and sorted.
+    /// Names in lower case, sorted.
     pub signed_headers: Vec<String>,
     pub signature: Vec<u8>,
 }
 
 impl Authorization {
-    pub fn of(request: &Request<'_>, service: &str) -> Result<Self, Refused> {
-        let header = only(request.headers, "authorization")?.filter(|value| value.starts_with("AWS4"));
-        let presigned = only_of_query(request.query, "X-Amz-Algorithm")?;
+    pub fn parse(request: &Request<'_>, service: &str) -> Result<Self, SignatureError> {
+        let header = single_header(request.headers, "authorization")?.filter(|value| value.starts_with("AWS4"));
+        let presigned = single_query_parameter(request.query, "X-Amz-Algorithm")?;
         match (header, presigned) {
             (Some(_), Some(_)) => Err(malformed("it is signed twice, in its headers and in its query")),
-            (Some(header), None) => Self::of_header(request, header, service),
-            (None, Some(algorithm)) => Self::of_query(request, &algorithm, service),
-            (None, None) => Err(Refused::Unsigned),
+            (Some(header), None) => Self::from_header(request, header, service),
+            (None, Some(algorithm)) => Self::from_query(request, &algorithm, service),
+            (None, None) => Err(SignatureError::Unsigned),
         }
     }
 
     /// `AWS4-HMAC-SHA256 Credential=..., SignedHeaders=..., Signature=...`
-    fn of_header(request: &Request<'_>, header: &str, service: &str) -> Result<Self, Refused> {
+    fn from_header(request: &Request<'_>, header: &str, service: &str) -> Result<Self, SignatureError> {
         let (algorithm, fields) = header.split_once(' ').unwrap_or((header, ""));
         let field = |name: &str| {
             let values = fields.split(',').filter_map(|field| field.trim().split_once('='));
@@ -52,38 +52,39 @@ impl Authorization {
                 _ => Err(malformed_in("Authorization", name)),
             }
         };
-        let timestamp = match only(request.headers, "x-amz-date")? {
+        let timestamp = match single_header(request.headers, "x-amz-date")? {
             Some(timestamp) => timestamp,
-            None => only(request.headers, "date")?.ok_or_else(|| malformed_in("the headers", "X-Amz-Date"))?,
+            None => single_header(request.headers, "date")?.ok_or_else(|| malformed_in("the headers", "X-Amz-Date"))?,
         };
         check_algorithm(algorithm)?;
-        Written {
+        UnparsedFields {
             credential: field("Credential")?,
             signed_headers: field("SignedHeaders")?,
             signature: field("Signature")?,
             timestamp: timestamp.to_owned(),
             expires: None,
         }
-        .read(service)
+        .parse(service)
     }
 
-    /// A presigned URL.
-    fn of_query(request: &Request<'_>, algorithm: &str, service: &str) -> Result<Self, Refused> {
-        let parameter = |name| only_of_query(request.query, name)?.ok_or_else(|| malformed_in("the query", name));
+    /// Parses the signature of a presigned URL.
+    fn from_query(request: &Request<'_>, algorithm: &str, service: &str) -> Result<Self, SignatureError> {
+        let parameter =
+            |name| single_query_parameter(request.query, name)?.ok_or_else(|| malformed_in("the query", name));
         check_algorithm(algorithm)?;
-        Written {
+        UnparsedFields {
             credential: parameter("X-Amz-Credential")?,
             signed_headers: parameter("X-Amz-SignedHeaders")?,
             signature: parameter("X-Amz-Signature")?,
             timestamp: parameter("X-Amz-Date")?,
-            expires: only_of_query(request.query, "X-Amz-Expires")?,
+            expires: single_query_parameter(request.query, "X-Amz-Expires")?,
         }
-        .read(service)
+        .parse(service)
     }
 }
 
-/// The same in both forms, as it is written.
-struct Written {
+/// The fields that both forms have, before they are parsed.
+struct UnparsedFields {
     credential: String,
     signed_headers: String,
     signature: String,
@@ -91,21 +92,24 @@ struct Written {
     expires: Option<String>,
 }
 
-impl Written {
-    fn read(self, service: &str) -> Result<Authorization, Refused> {
+impl UnparsedFields {
+    fn parse(self, service: &str) -> Result<Authorization, SignatureError> {
         let Self { credential, signed_headers, signature, timestamp, expires } = self;
-        let signed_at = time(&timestamp).ok_or_else(|| malformed("its date has not the form 20260102T030405Z"))?;
+        let signed_at =
+            time(&timestamp).ok_or_else(|| malformed("its date does not have the form 20260102T030405Z"))?;
         let [access_key, date, region] = scope(&credential, service)?;
         if timestamp.get(..8) != Some(&*date) {
-            return Err(malformed("the day in its Credential is not that of its date"));
+            return Err(malformed("the day in its Credential differs from the day of its date"));
         }
         let signed_headers: Vec<String> = signed_headers.split(';').map(str::to_owned).collect();
-        if !signed_headers.is_sorted_by(|one, next| one < next) || !signed_headers.iter().all(|name| is_name(name)) {
+        if !signed_headers.is_sorted_by(|one, next| one < next)
+            || !signed_headers.iter().all(|name| is_header_name(name))
+        {
             return Err(malformed("its SignedHeaders are not sorted names in lower case"));
         }
         let seconds = |text: String| {
             let seconds = text.parse().ok().filter(|seconds| (1..=EXPIRES_SECONDS_MAX).contains(seconds));
-            seconds.ok_or_else(|| malformed("its X-Amz-Expires is no number of seconds from 1 to 604800"))
+            seconds.ok_or_else(|| malformed("its X-Amz-Expires is not a number of seconds from 1 to 604800"))
         };
         Ok(Authorization {
             access_key,
@@ -115,33 +119,35 @@ impl Written {
             signed_at,
             expires_seconds: expires.map(seconds).transpose()?,
             signed_headers,
-            signature: unhex(&signature).ok_or_else(|| malformed("its Signature has not the form of one"))?,
+            signature: unhex(&signature)
+                .ok_or_else(|| malformed("its Signature is not in lower-case hexadecimal digits"))?,
         })
     }
 }
 
-/// The id of the access key, the day and the region of `ID/20260102/eu-west-1/execute-api/aws4_request`.
+/// Returns the access key ID, the day and the region of `ID/20260102/eu-west-1/execute-api/aws4_request`.
 ///
-/// Any region will do: this server has one, whatever its clients call it.
-fn scope(credential: &str, service: &str) -> Result<[String; 3], Refused> {
-    let form = || malformed(format!("its Credential has not the form ID/DAY/REGION/{service}/aws4_request"));
+/// Accepts any region: this server has only one, and clients may give it any name.
+fn scope(credential: &str, service: &str) -> Result<[String; 3], SignatureError> {
+    let error = || malformed(format!("its Credential does not have the form ID/DAY/REGION/{service}/aws4_request"));
     let parts: Vec<&str> = credential.split('/').collect();
-    let [access_key, date, region, for_service, "aws4_request"] = parts[..] else { return Err(form()) };
-    let named = |text: &str, length_max| {
+    let [access_key, date, region, for_service, "aws4_request"] = parts[..] else { return Err(error()) };
+    let is_valid = |text: &str, length_max| {
         let characters = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
         characters && (1..=length_max).contains(&text.len())
     };
-    let good = named(access_key, ACCESS_KEY_LENGTH_MAX) && named(region, REGION_LENGTH_MAX) && for_service == service;
-    if good { Ok([access_key, date, region].map(str::to_owned)) } else { Err(form()) }
+    let valid =
+        is_valid(access_key, ACCESS_KEY_LENGTH_MAX) && is_valid(region, REGION_LENGTH_MAX) && for_service == service;
+    if valid { Ok([access_key, date, region].map(str::to_owned)) } else { Err(error()) }
 }
 
-/// Of a header, as a signature lists it. What is not one must not get into the log either.
-fn is_name(name: &str) -> bool {
-    let good = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
-    (1..=HEADER_NAME_LENGTH_MAX).contains(&name.len()) && name.bytes().all(good)
+/// Whether this is a header name as a signature lists it. The check also keeps other text out of the log.
+fn is_header_name(name: &str) -> bool {
+    let valid = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
+    (1..=HEADER_NAME_LENGTH_MAX).contains(&name.len()) && name.bytes().all(valid)
 }
 
-/// `20260102T030405Z`.
+/// Parses a time such as `20260102T030405Z`.
 fn time(text: &str) -> Option<EpochMillis> {
     let digits = |from: usize, to: usize| text.get(from..to).filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
     let (date, time) = (digits(0, 8)?, digits(9, 15)?);
@@ -154,37 +160,37 @@ fn time(text: &str) -> Option<EpochMillis> {
     u64::try_from(at.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
 }
 
-fn check_algorithm(algorithm: &str) -> Result<(), Refused> {
+fn check_algorithm(algorithm: &str) -> Result<(), SignatureError> {
     if algorithm == ALGORITHM { Ok(()) } else { Err(malformed("it is not signed with AWS4-HMAC-SHA256")) }
 }
 
-/// The value of a header that may come once.
-pub fn only<'a>(headers: &'a [Field], name: &str) -> Result<Option<&'a str>, Refused> {
+/// Returns the value of a header that may appear only once.
+pub fn single_header<'a>(headers: &'a [Field], name: &str) -> Result<Option<&'a str>, SignatureError> {
     let mut values = headers.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name));
     match (values.next(), values.next()) {
-        (_, Some(_)) => Err(malformed(format!("the header {name} came twice"))),
+        (_, Some(_)) => Err(malformed(format!("the header {name} appears twice"))),
         (value, None) => Ok(value.map(|(_, value)| value.trim())),
     }
 }
 
-/// The value of a query parameter that may come once, decoded.
-pub fn only_of_query(query: &str, name: &str) -> Result<Option<String>, Refused> {
+/// Returns the decoded value of a query parameter that may appear only once.
+pub fn single_query_parameter(query: &str, name: &str) -> Result<Option<String>, SignatureError> {
     let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    let mut values = pairs.filter(|(found, _)| decoded(found).eq_ignore_ascii_case(name));
+    let mut values = pairs.filter(|(found, _)| decode(found).eq_ignore_ascii_case(name));
     match (values.next(), values.next()) {
-        (_, Some(_)) => Err(malformed(format!("{name} stands twice in the query"))),
-        (value, None) => Ok(value.map(|(_, value)| decoded(value))),
+        (_, Some(_)) => Err(malformed(format!("{name} appears twice in the query"))),
+        (value, None) => Ok(value.map(|(_, value)| decode(value))),
     }
 }
 
-fn decoded(text: &str) -> String {
+fn decode(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-fn malformed(text: impl Into<String>) -> Refused {
-    Refused::Malformed(text.into())
+fn malformed(text: impl Into<String>) -> SignatureError {
+    SignatureError::Malformed(text.into())
 }
 
-fn malformed_in(place: &str, name: &str) -> Refused {
-    malformed(format!("there is no {name} in {place}, or more than one"))
+fn malformed_in(place: &str, name: &str) -> SignatureError {
+    malformed(format!("{place} must contain exactly one {name}"))
 }

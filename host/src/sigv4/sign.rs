@@ -1,11 +1,11 @@
-//! The other direction: what this server sends is signed as its clients sign what they send.
+//! Signs requests that this server sends.
+
+use ring::{digest, hmac};
 
 use super::{ALGORITHM, BodyHash, Request, Secret, canonical, hex, signing_key};
 use crate::event::EpochMillis;
 
-use ring::{digest, hmac};
-
-/// An access key, and for which service of which region it signs.
+/// An access key, and the service and region that it signs for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signer {
     pub access_key: String,
@@ -14,18 +14,18 @@ pub struct Signer {
     pub service: &'static str,
 }
 
-/// What two headers of a signed request have to say.
-pub struct Signature {
+/// The values of the two headers that carry a signature.
+pub struct SignatureHeaders {
     pub amz_date: String,
     pub authorization: String,
 }
 
-/// The time of the signature stands in it, and is signed as the other headers are.
+/// The header with the time of the signature. The signature covers it like the other headers.
 pub const AMZ_DATE: &str = "x-amz-date";
 
 impl Signer {
-    /// Signs a request. All of its headers that are given are signed, and its path encoded twice, as the SDKs do.
-    pub fn sign(&self, request: &Request<'_>, body: BodyHash, now: EpochMillis) -> Signature {
+    /// Signs a request: all headers in `request`, and the path encoded twice, as the SDKs do.
+    pub fn sign(&self, request: &Request<'_>, body: BodyHash, now: EpochMillis) -> SignatureHeaders {
         let Self { access_key, secret, region, service } = self;
         let timestamp = timestamp(now);
         let mut headers = request.headers.to_vec();
@@ -33,7 +33,7 @@ impl Signer {
         let mut names: Vec<_> = headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
         names.sort_unstable();
         names.dedup();
-        let lines = canonical::headers(&headers, &names).expect("each of them is there");
+        let lines = canonical::headers(&headers, &names).expect("the names are those of these headers");
         let names = names.join(";");
         let path = canonical::paths(request.path).swap_remove(0);
         let query = canonical::query(request.query);
@@ -47,7 +47,7 @@ impl Signer {
         let signature = hex(signature.as_ref());
         let authorization =
             format!("{ALGORITHM} Credential={access_key}/{scope}, SignedHeaders={names}, Signature={signature}");
-        Signature { amz_date: timestamp, authorization }
+        SignatureHeaders { amz_date: timestamp, authorization }
     }
 }
 

@@ -1,6 +1,6 @@
-"""One story of the library `websockets`, as it is installed: each step is a line on stdout.
+"""Runs one scenario with the published library `websockets`, and prints one line for each step.
 
-usage: sockets.py STORY URL
+usage: sockets.py SCENARIO URL
 """
 
 import asyncio
@@ -17,8 +17,8 @@ async def ask(socket, text):
     return await socket.recv()
 
 
-async def told(socket):
-    """With what the server closes."""
+async def print_close(socket):
+    """Waits until the server closes, and prints the code and the reason."""
     try:
         while True:
             await socket.recv()
@@ -55,9 +55,9 @@ async def pings(url):
 
 
 async def idle(url):
-    # Pings of either side are answered all the time, and are no messages.
+    # Both sides send pings and answer them all the time. Pings do not count as messages.
     async with connect(url, ping_interval=0.1) as socket:
-        await told(socket)
+        await print_close(socket)
 
 
 async def sizes(url):
@@ -66,10 +66,10 @@ async def sizes(url):
         whole = ["echo ", *["x" * (32 * KIB)] * 3, "x" * (32 * KIB - 5)]
         print(len(await ask(socket, whole)))
         await socket.send("x" * (32 * KIB + 1))
-        await told(socket)
+        await print_close(socket)
     async with connect(url) as socket:
         await socket.send([*whole, "x"])
-        await told(socket)
+        await print_close(socket)
 
 
 async def binary(url):
@@ -94,5 +94,5 @@ async def refused(url):
             print(response.status_code, kind, len(request_id), response.body.decode())
 
 
-story, url = sys.argv[1:]
-asyncio.run(globals()[story](url))
+scenario, url = sys.argv[1:]
+asyncio.run(globals()[scenario](url))

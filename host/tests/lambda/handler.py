@@ -1,4 +1,4 @@
-"""A WebSocket handler as one writes it for Lambda: nothing in it knows where it runs."""
+"""A WebSocket handler written for AWS Lambda. It has no code for jackfield."""
 
 import json
 
@@ -27,9 +27,9 @@ def echo(event, context):
 
 
 def post(event, context):
-    told = event["requestContext"]
-    client = boto3.client("apigatewaymanagementapi", endpoint_url=f"http://{told['domainName']}/{told['stage']}")
-    client.post_to_connection(ConnectionId=told["connectionId"], Data=b"posted")
+    request = event["requestContext"]
+    client = boto3.client("apigatewaymanagementapi", endpoint_url=f"http://{request['domainName']}/{request['stage']}")
+    client.post_to_connection(ConnectionId=request["connectionId"], Data=b"posted")
     return {"statusCode": 200}
 
 

@@ -1,10 +1,9 @@
-// The life of one connection under the AWS SDK for JavaScript, as it is installed: each step is a
-// line on stdout.
+// Uses one connection through the published AWS SDK for JavaScript, from the first post to its DELETE. Prints one line
+// for each step.
 //
 // usage: node post.mjs NODE_MODULES CONNECTION_ID ENDPOINT_OF_ANOTHER_STAGE
 //
-// The endpoint is in AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI, where programs that know nothing of
-// jackfield have it.
+// The endpoint is in AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI, so that the code is the same as for AWS.
 
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
@@ -19,10 +18,11 @@ const {
     PostToConnectionCommand,
 } = createRequire(`${nodeModules}/`)('@aws-sdk/client-apigatewaymanagementapi');
 
-// What is refused here is refused again.
+// Without retries: the errors of these calls are permanent.
 const client = new ApiGatewayManagementApiClient({ maxAttempts: 1 });
 
-async function tell(step, command, to = client) {
+// Sends a command, and prints its status or its exception.
+async function report(step, command, to = client) {
     try {
         const answer = await to.send(command);
         console.log(step, answer.$metadata.httpStatusCode);
@@ -38,14 +38,14 @@ const post = (Data, id = ConnectionId) => new PostToConnectionCommand({ Connecti
 const get = () => new GetConnectionCommand({ ConnectionId });
 const remove = () => new DeleteConnectionCommand({ ConnectionId });
 
-await tell('post', post('hello, größe'));
-await tell('post', post('x'.repeat(131072)));
-await tell('too long', post('x'.repeat(131073)));
-await tell('far too long', post('x'.repeat(8_000_000)));
-await tell('no text', post(Uint8Array.of(0xff)));
-await tell('no id', post('hello', 'foo/bar'));
+await report('post', post('hello, größe'));
+await report('post', post('x'.repeat(131072)));
+await report('too long', post('x'.repeat(131073)));
+await report('far too long', post('x'.repeat(8_000_000)));
+await report('no text', post(Uint8Array.of(0xff)));
+await report('no id', post('hello', 'foo/bar'));
 
-const answer = await tell('get', get());
+const answer = await report('get', get());
 const { ConnectedAt, LastActiveAt, Identity } = answer;
 assert(ConnectedAt instanceof Date && LastActiveAt instanceof Date);
 assert(ConnectedAt <= LastActiveAt);
@@ -53,13 +53,13 @@ console.log('times', ConnectedAt.toISOString(), LastActiveAt.toISOString());
 console.log('identity', Identity.SourceIp, Identity.UserAgent);
 
 const elsewhere = new ApiGatewayManagementApiClient({ endpoint: anotherStage, maxAttempts: 1 });
-await tell('another stage', post('x'.repeat(131072)), elsewhere);
-await tell('another stage', get(), elsewhere);
+await report('another stage', post('x'.repeat(131072)), elsewhere);
+await report('another stage', get(), elsewhere);
 
-const clientOf = (accessKeyId, secretAccessKey) =>
+const clientWithKey = (accessKeyId, secretAccessKey) =>
     new ApiGatewayManagementApiClient({ credentials: { accessKeyId, secretAccessKey }, maxAttempts: 1 });
-await tell('another secret', post('hello'), clientOf('key', 'guess'));
-await tell('another key', get(), clientOf('you', 'secret'));
+await report('another secret', post('hello'), clientWithKey('key', 'guess'));
+await report('another key', get(), clientWithKey('you', 'secret'));
 
 for (let posted = 0; posted < 2000; posted += 1) {
     try {
@@ -71,7 +71,7 @@ for (let posted = 0; posted < 2000; posted += 1) {
     }
 }
 
-// How often a client tries that was not told to give up.
+// Prints how often a client with the default retries sends a call that fails.
 const patient = new ApiGatewayManagementApiClient({});
 async function tries(what) {
     try {
@@ -82,10 +82,10 @@ async function tries(what) {
 }
 
 await tries('full');
-await tell('delete', remove());
-await tell('post', post('late'));
-await tell('get', get());
-await tell('delete', remove());
+await report('delete', remove());
+await report('post', post('late'));
+await report('get', get());
+await report('delete', remove());
 await tries('gone');
 try {
     await client.send(post('late'));

@@ -1,9 +1,8 @@
-"""The life of one connection under boto3, as it is installed: each step is a line on stdout.
+"""Uses one connection through the published boto3, from the first post to its DELETE. Prints one line for each step.
 
 usage: post.py CONNECTION_ID ENDPOINT_OF_ANOTHER_STAGE
 
-The endpoint is in AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI, where programs that know nothing of
-jackfield have it.
+The endpoint is in AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI, so that the code is the same as for AWS.
 """
 
 import sys
@@ -16,43 +15,44 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 connection_id, another_stage = sys.argv[1:]
-# What is refused here is refused again.
+# Without retries: the errors of these calls are permanent.
 once = Config(retries={"total_max_attempts": 1})
 client = boto3.client("apigatewaymanagementapi", config=once)
 
 
-def tell(step, call, **arguments):
+def report(step, call, **arguments):
+    """Makes a call, and prints its status or its exception."""
     try:
         answer = call(**arguments)
         print(step, answer["ResponseMetadata"]["HTTPStatusCode"])
         assert len(answer["ResponseMetadata"]["RequestId"]) == 16, answer
         return answer
     except ClientError as error:
-        status, told = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]
-        print(step, status, type(error).__name__, told["Code"], told["Message"] if status != 410 else "")
+        status, details = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]
+        print(step, status, type(error).__name__, details["Code"], details["Message"] if status != 410 else "")
 
 
-tell("post", client.post_to_connection, ConnectionId=connection_id, Data="hello, größe".encode())
-tell("post", client.post_to_connection, ConnectionId=connection_id, Data=b"x" * 131072)
-tell("too long", client.post_to_connection, ConnectionId=connection_id, Data=b"x" * 131073)
-tell("far too long", client.post_to_connection, ConnectionId=connection_id, Data=b"x" * 8_000_000)
-tell("no text", client.post_to_connection, ConnectionId=connection_id, Data=b"\xff")
-tell("no id", client.post_to_connection, ConnectionId="foo/bar", Data=b"hello")
+report("post", client.post_to_connection, ConnectionId=connection_id, Data="hello, größe".encode())
+report("post", client.post_to_connection, ConnectionId=connection_id, Data=b"x" * 131072)
+report("too long", client.post_to_connection, ConnectionId=connection_id, Data=b"x" * 131073)
+report("far too long", client.post_to_connection, ConnectionId=connection_id, Data=b"x" * 8_000_000)
+report("no text", client.post_to_connection, ConnectionId=connection_id, Data=b"\xff")
+report("no id", client.post_to_connection, ConnectionId="foo/bar", Data=b"hello")
 
-answer = tell("get", client.get_connection, ConnectionId=connection_id)
+answer = report("get", client.get_connection, ConnectionId=connection_id)
 connected_at, last_active_at = answer["ConnectedAt"], answer["LastActiveAt"]
 assert connected_at.utcoffset() == timedelta(0) and connected_at <= last_active_at, answer
 print("times", *(time.isoformat(timespec="milliseconds")[:-6] + "Z" for time in (connected_at, last_active_at)))
 print("identity", answer["Identity"]["SourceIp"], answer["Identity"]["UserAgent"])
 
 elsewhere = boto3.client("apigatewaymanagementapi", endpoint_url=another_stage, config=once)
-tell("another stage", elsewhere.post_to_connection, ConnectionId=connection_id, Data=b"x" * 131072)
-tell("another stage", elsewhere.get_connection, ConnectionId=connection_id)
+report("another stage", elsewhere.post_to_connection, ConnectionId=connection_id, Data=b"x" * 131072)
+report("another stage", elsewhere.get_connection, ConnectionId=connection_id)
 
 guess = boto3.client("apigatewaymanagementapi", config=once, aws_secret_access_key="guess", aws_access_key_id="key")
-tell("another secret", guess.post_to_connection, ConnectionId=connection_id, Data=b"hello")
+report("another secret", guess.post_to_connection, ConnectionId=connection_id, Data=b"hello")
 stranger = boto3.client("apigatewaymanagementapi", config=once, aws_secret_access_key="secret", aws_access_key_id="you")
-tell("another key", stranger.get_connection, ConnectionId=connection_id)
+report("another key", stranger.get_connection, ConnectionId=connection_id)
 
 
 def fetch(step, url):
@@ -79,7 +79,7 @@ patient = boto3.client("apigatewaymanagementapi", config=Config(retries={"mode":
 
 
 def tries(what):
-    """How often a client tries that was not told to give up."""
+    """Prints how often a client with the default retries sends a call that fails."""
     try:
         patient.post_to_connection(ConnectionId=connection_id, Data=b"x" * 60000)
     except ClientError as error:
@@ -87,10 +87,10 @@ def tries(what):
 
 
 tries("full")
-tell("delete", client.delete_connection, ConnectionId=connection_id)
-tell("post", client.post_to_connection, ConnectionId=connection_id, Data=b"late")
-tell("get", client.get_connection, ConnectionId=connection_id)
-tell("delete", client.delete_connection, ConnectionId=connection_id)
+report("delete", client.delete_connection, ConnectionId=connection_id)
+report("post", client.post_to_connection, ConnectionId=connection_id, Data=b"late")
+report("get", client.get_connection, ConnectionId=connection_id)
+report("delete", client.delete_connection, ConnectionId=connection_id)
 tries("gone")
 try:
     client.post_to_connection(ConnectionId=connection_id, Data=b"late")

@@ -1,7 +1,7 @@
-//! Users who write to each other, each in as many tabs as they like.
+//! A chat in which each user can have several tabs.
 //!
-//! A tab is a connection, and its row in the connection store says whose it is. Nothing else is
-//! kept: who is online is who has a row.
+//! A tab is a connection, and its row in the connection store has the name of its user. Nothing else is stored: a user
+//! is online if there is a row with that name.
 
 use jackfield_sdk::connection_store::StoreError;
 use jackfield_sdk::prelude::*;
@@ -15,26 +15,26 @@ routes! {
     "$disconnect" => disconnect,
     "sendmessage" => send_message,
     "who" => who,
-    "$default" => unknown,
+    "$default" => unknown_action,
 }
 
-/// The attribute that says whose tab a connection is.
+/// The attribute with the user of a connection.
 const USER: &str = "user";
-/// The attribute that every tab has, so that one post reaches them all.
+/// The attribute that every tab has, so that one post is sent to all of them.
 const EVERYONE: (&str, &str) = ("in", "chat");
-/// A name is shown to everyone, so it has an end.
+/// Longest accepted name, because every user sees it.
 const NAME_CHARS_MAX: usize = 32;
 
-/// What a tab is told.
+/// A message to a tab.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 enum Notice<'a> {
-    /// Somebody wrote to this user.
+    /// Another user wrote to this user.
     Message {
         from: &'a str,
         content: &'a str,
     },
-    /// This user wrote to somebody, in another tab.
+    /// This user wrote to another user, in another tab.
     Sent {
         to: &'a str,
         content: &'a str,
@@ -64,24 +64,24 @@ fn connect(context: &RequestContext, request: ConnectEvent) -> Result<Response> 
     if user.is_empty() || user.chars().count() > NAME_CHARS_MAX {
         return Ok(Response::status(400));
     }
-    // Asked before this tab is noted. Two first tabs at the same moment may both find nobody and
-    // tell the others twice, which does no harm; asked after it, they may find each other, and
-    // nobody would be told at all.
-    let first = !has_tab(user)?;
+    // The other tabs of the user are looked up before this one is stored. If two first tabs connect at the same moment,
+    // both may find no other tab and post the notice twice, which does no harm. If they stored themselves first, each
+    // would find the other, and no notice would be posted.
+    let is_first_tab = !has_tab(user)?;
     connection_store::put(&context.connection_id, [(USER, user), EVERYONE])?;
-    if first {
-        tell_others(context, &Notice::Joined { user })?;
+    if is_first_tab {
+        post_to_others(context, &Notice::Joined { user })?;
     }
     Ok(Response::ok())
 }
 
 fn disconnect(context: &RequestContext, _: DisconnectEvent) -> Result<()> {
     let user = user_of(context)?;
-    // The row is there until this has run. Without its name, of two last tabs that close at the
-    // same moment at least one finds that it was the last.
+    // The row of this connection exists until this handler has run. The name is removed from it first, so that if the
+    // last two tabs of a user close at the same moment, at least one of them finds no other tab.
     connection_store::remove(&context.connection_id, USER, None)?;
     if !has_tab(&user)? {
-        tell_others(context, &Notice::Left { user: &user })?;
+        post_to_others(context, &Notice::Left { user: &user })?;
     }
     Ok(())
 }
@@ -89,13 +89,13 @@ fn disconnect(context: &RequestContext, _: DisconnectEvent) -> Result<()> {
 fn send_message(context: &RequestContext, message: Result<Json<SendMessage>, BadMessage>) -> Result<Response> {
     let SendMessage { to, content } = match message {
         Ok(Json(message)) => message,
-        Err(bad) => return complain(format!("a message needs \"to\" and \"content\": {bad}")),
+        Err(error) => return error_notice(format!("a message needs \"to\" and \"content\": {error}")),
     };
     let from = user_of(context)?;
     let message = Payload::json(&Notice::Message { from: &from, content: &content })?;
     let tabs = connections::post_to_matching(USER, &to, message, None)?;
     if tabs == 0 {
-        return complain(format!("{to} is not here"));
+        return error_notice(format!("{to} is not here"));
     }
     if from != to {
         let copy = Payload::json(&Notice::Sent { to: &to, content: &content })?;
@@ -115,22 +115,22 @@ fn who(_: &RequestContext, _: Payload) -> Result<Response> {
     Response::json(&Notice::Who { users })
 }
 
-fn unknown(_: &RequestContext, message: Payload) -> Result<Response> {
+fn unknown_action(_: &RequestContext, message: Payload) -> Result<Response> {
     #[derive(Deserialize)]
     struct Action {
         action: String,
     }
-    complain(match message.parse_json::<Action>() {
+    error_notice(match message.parse_json::<Action>() {
         Ok(Action { action }) => format!("there is no action \"{action}\" here"),
         Err(_) => "a message is JSON with an \"action\"".to_owned(),
     })
 }
 
-fn complain(message: String) -> Result<Response> {
+fn error_notice(message: String) -> Result<Response> {
     Response::json(&Notice::Error { message })
 }
 
-fn tell_others(context: &RequestContext, notice: &Notice) -> Result<()> {
+fn post_to_others(context: &RequestContext, notice: &Notice) -> Result<()> {
     let (name, value) = EVERYONE;
     connections::post_to_matching(name, value, Payload::json(notice)?, Some(&context.connection_id))?;
     Ok(())

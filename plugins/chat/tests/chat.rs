@@ -8,7 +8,8 @@ fn posts(host: &Host, peer: &Peer) -> Vec<Value> {
     posts.iter().map(|post| post.parse_json().unwrap()).collect()
 }
 
-fn answer(peer: &Peer, message: &str) -> Value {
+/// Sends a message and returns the body of the response.
+fn ask(peer: &Peer, message: &str) -> Value {
     let response = peer.send(message).unwrap();
     response.body.map_or(Value::Null, |body| body.parse_json().unwrap())
 }
@@ -19,7 +20,7 @@ fn a_message_reaches_every_tab_of_its_user() -> Result<()> {
     let a = host.connect::<Chat>("?userId=A")?;
     let tabs = [host.connect::<Chat>("?userId=B")?, host.connect::<Chat>("?userId=B")?];
 
-    assert_eq!(answer(&a, r#"{"action":"sendmessage","to":"B","content":"hello"}"#), Value::Null);
+    assert_eq!(ask(&a, r#"{"action":"sendmessage","to":"B","content":"hello"}"#), Value::Null);
     for tab in &tabs {
         assert_eq!(posts(&host, tab), [json!({"type":"message","from":"A","content":"hello"})]);
     }
@@ -27,7 +28,7 @@ fn a_message_reaches_every_tab_of_its_user() -> Result<()> {
 }
 
 #[test]
-fn the_other_tabs_of_the_sender_see_what_was_sent() -> Result<()> {
+fn the_other_tabs_of_the_sender_receive_a_copy() -> Result<()> {
     let host = Host::new();
     let a = host.connect::<Chat>("?userId=A")?;
     let other = host.connect::<Chat>("?userId=A")?;
@@ -42,18 +43,18 @@ fn the_other_tabs_of_the_sender_see_what_was_sent() -> Result<()> {
 }
 
 #[test]
-fn a_message_to_nobody_is_answered_with_an_error() -> Result<()> {
+fn a_message_to_a_user_who_is_not_online_gets_an_error() -> Result<()> {
     let host = Host::new();
     let a = host.connect::<Chat>("?userId=A")?;
     assert_eq!(
-        answer(&a, r#"{"action":"sendmessage","to":"Z","content":"hello"}"#),
+        ask(&a, r#"{"action":"sendmessage","to":"Z","content":"hello"}"#),
         json!({"type":"error","message":"Z is not here"})
     );
     Ok(())
 }
 
 #[test]
-fn whoever_names_no_user_is_refused() {
+fn a_peer_without_a_valid_name_is_rejected() {
     let host = Host::new();
     for query in ["", "?userId=", "?userId=%20", "?userId=123456789012345678901234567890123"] {
         assert_eq!(host.connect::<Chat>(query).unwrap_err().status_code(), 400, "{query}");
@@ -63,7 +64,7 @@ fn whoever_names_no_user_is_refused() {
 }
 
 #[test]
-fn only_the_first_tab_joins_and_only_the_last_leaves() -> Result<()> {
+fn a_user_joins_with_the_first_tab_and_leaves_with_the_last() -> Result<()> {
     let host = Host::new();
     let a = host.connect::<Chat>("?userId=A")?;
 
@@ -80,16 +81,16 @@ fn only_the_first_tab_joins_and_only_the_last_leaves() -> Result<()> {
 }
 
 #[test]
-fn who_tells_each_user_once() -> Result<()> {
+fn who_returns_each_user_once() -> Result<()> {
     let host = Host::new();
     let a = host.connect::<Chat>("?userId=A")?;
     let _tabs = [host.connect::<Chat>("?userId=B")?, host.connect::<Chat>("?userId=B")?];
-    assert_eq!(answer(&a, r#"{"action":"who"}"#), json!({"type":"who","users":["A","B"]}));
+    assert_eq!(ask(&a, r#"{"action":"who"}"#), json!({"type":"who","users":["A","B"]}));
     Ok(())
 }
 
 #[test]
-fn what_is_not_understood_is_answered_with_an_error() -> Result<()> {
+fn a_message_that_cannot_be_handled_gets_an_error() -> Result<()> {
     let host = Host::new();
     let a = host.connect::<Chat>("?userId=A")?;
     for (message, expected) in [
@@ -97,9 +98,9 @@ fn what_is_not_understood_is_answered_with_an_error() -> Result<()> {
         (r#"{"action":7}"#, "a message is JSON with an \"action\""),
         (r#"{"action":"dance"}"#, "there is no action \"dance\" here"),
     ] {
-        assert_eq!(answer(&a, message), json!({"type":"error","message":expected}));
+        assert_eq!(ask(&a, message), json!({"type":"error","message":expected}));
     }
-    let answer = answer(&a, r#"{"action":"sendmessage","to":"B"}"#);
+    let answer = ask(&a, r#"{"action":"sendmessage","to":"B"}"#);
     assert_eq!(answer["type"], "error");
     assert!(answer["message"].as_str().unwrap().contains("missing field `content`"), "{answer}");
     Ok(())

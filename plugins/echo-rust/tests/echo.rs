@@ -3,7 +3,7 @@ use jackfield_sdk::testing::Host;
 use jackfield_sdk::{Payload, Result};
 
 #[test]
-fn content_of_an_echo_comes_back_as_text() -> Result<()> {
+fn the_content_of_an_echo_request_comes_back_as_text() -> Result<()> {
     let host = Host::new();
     let peer = host.connect::<Echo>("")?;
     for (message, expected) in [
@@ -17,7 +17,7 @@ fn content_of_an_echo_comes_back_as_text() -> Result<()> {
 }
 
 #[test]
-fn everything_else_comes_back_as_it_was() -> Result<()> {
+fn every_other_message_comes_back_unchanged() -> Result<()> {
     let host = Host::new();
     let peer = host.connect::<Echo>("")?;
     for message in

@@ -1,8 +1,7 @@
-//! Who is online, since when, and who was.
+//! Shows which users are online and when others were last seen.
 //!
-//! The connection store knows who is here; what must outlive a connection is in the bucket
-//! `presence`: when a user was last seen, how often they came, and the most that were ever here
-//! at once.
+//! The connection store has the users who are online. The bucket `presence` has the data that outlives a connection:
+//! when a user was last seen, how often they connected, and the most users that were online at the same time.
 
 use std::collections::BTreeMap;
 
@@ -18,16 +17,16 @@ routes! {
     "here" => here,
     "who" => who,
     "seen" => seen,
-    "$default" => unknown,
+    "$default" => unknown_action,
 }
 
 const BUCKET: &str = "presence";
-/// The attribute that says whose connection it is.
+/// The attribute with the user of a connection.
 const USER: &str = "user";
-/// So many keys are asked for in one call; the host takes 256.
-const KEYS_AT_ONCE: usize = 128;
+/// The number of keys in one call; the host accepts up to 256.
+const KEYS_PER_CALL: usize = 128;
 
-/// The most users that were ever here at once.
+/// The most users that were online at the same time.
 #[derive(Default, Deserialize, Serialize)]
 struct Peak {
     users: usize,
@@ -57,12 +56,12 @@ struct Seen {
     user: String,
     online: bool,
     visits: u64,
-    /// Milliseconds since the Unix epoch; null for one who never came.
+    /// Milliseconds since the Unix epoch; null for a user who has never connected.
     last_seen: Option<u64>,
 }
 
 #[derive(Deserialize)]
-struct WhoseSeen {
+struct SeenRequest {
     user: String,
 }
 
@@ -74,10 +73,10 @@ fn connect(context: &RequestContext, request: ConnectEvent) -> Result<Response> 
 
     let bucket = Bucket::open(BUCKET)?;
     bucket.increment(&visits_key(user), 1)?;
-    note_seen(&bucket, user, context)?;
-    let users = online()?.len();
-    // Two who come at the same moment both write here. The loser of the two looks again at what
-    // the other left, so that a lower number never covers a higher one.
+    set_last_seen(&bucket, user, context)?;
+    let users = connections_by_user()?.len();
+    // Two users who connect at the same moment both write the peak. The update that loses is tried again with the new
+    // value, so that a lower number never replaces a higher one.
     bucket.update_json("peak", |peak: &mut Peak| {
         if users > peak.users {
             *peak = Peak { users, at: context.request_time };
@@ -90,24 +89,24 @@ fn disconnect(context: &RequestContext, _: DisconnectEvent) -> Result<()> {
     here(context, Payload::from(""))
 }
 
-/// A sign of life.
+/// Records that the user was seen now.
 fn here(context: &RequestContext, _: Payload) -> Result<()> {
     let row = connection_store::get(&context.connection_id)?;
     let user = row.attribute(USER).ok_or("the connection has no user")?;
-    Ok(note_seen(&Bucket::open(BUCKET)?, user, context)?)
+    Ok(set_last_seen(&Bucket::open(BUCKET)?, user, context)?)
 }
 
 fn who(_: &RequestContext, _: Payload) -> Result<Response> {
     let bucket = Bucket::open(BUCKET)?;
-    let online: Vec<(String, usize)> = online()?.into_iter().collect();
+    let online: Vec<(String, usize)> = connections_by_user()?.into_iter().collect();
     let mut users = Vec::with_capacity(online.len());
-    for some in online.chunks(KEYS_AT_ONCE) {
-        let visits = bucket.get_many(some.iter().map(|(user, _)| visits_key(user)))?;
-        for ((user, connections), visits) in some.iter().zip(visits) {
+    for chunk in online.chunks(KEYS_PER_CALL) {
+        let visits = bucket.get_many(chunk.iter().map(|(user, _)| visits_key(user)))?;
+        for ((user, connections), visits) in chunk.iter().zip(visits) {
             users.push(Online {
                 user: user.clone(),
                 connections: *connections,
-                visits: number(visits.as_deref()).unwrap_or(0),
+                visits: parse_number(visits.as_deref()).unwrap_or(0),
             });
         }
     }
@@ -115,21 +114,21 @@ fn who(_: &RequestContext, _: Payload) -> Result<Response> {
     Response::json(&Answer::Who { users, peak })
 }
 
-fn seen(_: &RequestContext, Json(WhoseSeen { user }): Json<WhoseSeen>) -> Result<Response> {
+fn seen(_: &RequestContext, Json(SeenRequest { user }): Json<SeenRequest>) -> Result<Response> {
     let bucket = Bucket::open(BUCKET)?;
     let online = connection_store::query(USER, &user).next().transpose()?.is_some();
-    let visits = number(bucket.get(&visits_key(&user))?.as_deref()).unwrap_or(0);
-    let last_seen = number(bucket.get(&seen_key(&user))?.as_deref());
+    let visits = parse_number(bucket.get(&visits_key(&user))?.as_deref()).unwrap_or(0);
+    let last_seen = parse_number(bucket.get(&seen_key(&user))?.as_deref());
     Response::json(&Answer::Seen(Seen { user, online, visits, last_seen }))
 }
 
-fn unknown(_: &RequestContext, _: Payload) -> Result<Response> {
+fn unknown_action(_: &RequestContext, _: Payload) -> Result<Response> {
     let message = "a message is JSON with the action here, who or seen".to_owned();
     Response::json(&Answer::Error { message })
 }
 
-/// The users who are here, and with how many connections.
-fn online() -> Result<BTreeMap<String, usize>> {
+/// The users who are online, each with the number of their connections.
+fn connections_by_user() -> Result<BTreeMap<String, usize>> {
     let mut users = BTreeMap::new();
     for row in connection_store::scan() {
         if let Some(user) = row?.attribute(USER) {
@@ -139,7 +138,7 @@ fn online() -> Result<BTreeMap<String, usize>> {
     Ok(users)
 }
 
-fn note_seen(bucket: &Bucket, user: &str, context: &RequestContext) -> Result<(), KvError> {
+fn set_last_seen(bucket: &Bucket, user: &str, context: &RequestContext) -> Result<(), KvError> {
     bucket.set(&seen_key(user), context.request_time.to_string())
 }
 
@@ -151,6 +150,6 @@ fn seen_key(user: &str) -> String {
     format!("seen/{user}")
 }
 
-fn number(value: Option<&[u8]>) -> Option<u64> {
+fn parse_number(value: Option<&[u8]>) -> Option<u64> {
     str::from_utf8(value?).ok()?.parse().ok()
 }

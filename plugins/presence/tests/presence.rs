@@ -18,7 +18,7 @@ fn ask(peer: &Peer, message: &str) -> Result<Value> {
 }
 
 #[test]
-fn who_tells_users_with_their_connections_and_visits() -> Result<()> {
+fn who_returns_users_with_their_connections_and_visits() -> Result<()> {
     let host = host();
     let a = host.connect::<Presence>("?userId=A")?;
     host.connect::<Presence>("?userId=B")?.close()?;
@@ -33,7 +33,7 @@ fn who_tells_users_with_their_connections_and_visits() -> Result<()> {
 }
 
 #[test]
-fn the_peak_stays_when_users_leave() -> Result<()> {
+fn the_peak_is_kept_when_users_leave() -> Result<()> {
     let host = host();
     let a = host.connect::<Presence>("?userId=A")?;
     host.advance(Duration::from_secs(5));
@@ -47,19 +47,19 @@ fn the_peak_stays_when_users_leave() -> Result<()> {
 }
 
 #[test]
-fn seen_tells_of_those_who_left_and_of_strangers() -> Result<()> {
+fn seen_returns_users_who_are_offline_and_unknown_users() -> Result<()> {
     let host = host();
     let a = host.connect::<Presence>("?userId=A")?;
     let b = host.connect::<Presence>("?userId=B")?;
-    let came = ask(&a, r#"{"action":"seen","user":"B"}"#)?;
-    assert_eq!(came["online"], json!(true));
+    let online = ask(&a, r#"{"action":"seen","user":"B"}"#)?;
+    assert_eq!(online["online"], json!(true));
 
     host.advance(Duration::from_secs(60));
     b.close()?;
-    let left = ask(&a, r#"{"action":"seen","user":"B"}"#)?;
-    assert_eq!(left["online"], json!(false));
-    let later = came["lastSeen"].as_u64().unwrap() + 60_000;
-    assert_eq!(left["lastSeen"], json!(later));
+    let offline = ask(&a, r#"{"action":"seen","user":"B"}"#)?;
+    assert_eq!(offline["online"], json!(false));
+    let later = online["lastSeen"].as_u64().unwrap() + 60_000;
+    assert_eq!(offline["lastSeen"], json!(later));
 
     assert_eq!(
         ask(&a, r#"{"action":"seen","user":"Z"}"#)?,
@@ -69,7 +69,7 @@ fn seen_tells_of_those_who_left_and_of_strangers() -> Result<()> {
 }
 
 #[test]
-fn a_sign_of_life_is_noted_and_not_answered() -> Result<()> {
+fn here_is_stored_and_gets_no_response() -> Result<()> {
     let host = host();
     let a = host.connect::<Presence>("?userId=A")?;
     let seen = || Bucket::open("presence").unwrap().get("seen/A").unwrap();
@@ -81,15 +81,15 @@ fn a_sign_of_life_is_noted_and_not_answered() -> Result<()> {
 }
 
 #[test]
-fn whoever_names_no_user_is_refused() {
+fn a_peer_without_a_name_is_rejected() {
     let host = host();
     assert_eq!(host.connect::<Presence>("").unwrap_err().status_code(), 400);
     assert_eq!(host.connect::<Presence>("?userId=").unwrap_err().status_code(), 400);
 }
 
 #[test]
-fn without_its_bucket_nobody_gets_in() {
+fn every_peer_is_rejected_without_a_grant_for_the_bucket() {
     let host = Host::new();
-    let refused = host.connect::<Presence>("?userId=A").unwrap_err();
-    assert_eq!(refused.to_string(), "the handler failed: the handler has no grant for a bucket of that name");
+    let error = host.connect::<Presence>("?userId=A").unwrap_err();
+    assert_eq!(error.to_string(), "the handler failed: the handler has no grant for a bucket of that name");
 }

@@ -3,7 +3,7 @@ use jackfield_sdk::{Payload, Result, connections};
 use relay::Relay;
 
 #[test]
-fn content_of_an_echo_comes_back_as_text() -> Result<()> {
+fn the_content_of_an_echo_request_comes_back_as_text() -> Result<()> {
     let host = Host::new();
     let peer = host.connect::<Relay>("")?;
     for (message, expected) in [
@@ -17,7 +17,7 @@ fn content_of_an_echo_comes_back_as_text() -> Result<()> {
 }
 
 #[test]
-fn everything_else_comes_back_as_it_was() -> Result<()> {
+fn every_other_message_comes_back_unchanged() -> Result<()> {
     let host = Host::new();
     let peer = host.connect::<Relay>("")?;
     for message in [
@@ -38,7 +38,7 @@ fn everything_else_comes_back_as_it_was() -> Result<()> {
 }
 
 #[test]
-fn whoami_tells_the_connection_id() -> Result<()> {
+fn whoami_returns_the_connection_id() -> Result<()> {
     let host = Host::new();
     let peer = host.connect::<Relay>("")?;
     let answer = peer.send(r#"{"action":"whoami"}"#)?.body.unwrap();
@@ -47,7 +47,7 @@ fn whoami_tells_the_connection_id() -> Result<()> {
 }
 
 #[test]
-fn sendmessage_posts_and_says_only_what_went_wrong() -> Result<()> {
+fn sendmessage_posts_and_responds_only_with_errors() -> Result<()> {
     let host = Host::new();
     let (a, b) = (host.connect::<Relay>("")?, host.connect::<Relay>("")?);
     let message = format!(r#"{{"action":"sendmessage","to":"{}","content":"hello"}}"#, b.id());
@@ -63,7 +63,7 @@ fn sendmessage_posts_and_says_only_what_went_wrong() -> Result<()> {
 }
 
 #[test]
-fn a_broadcast_reaches_a_room() -> Result<()> {
+fn a_broadcast_is_posted_to_every_connection_in_the_room() -> Result<()> {
     let host = Host::new();
     let a = host.connect::<Relay>("?room=blue")?;
     let (b, c) = (host.connect::<Relay>("")?, host.connect::<Relay>("")?);
@@ -80,7 +80,7 @@ fn a_broadcast_reaches_a_room() -> Result<()> {
 }
 
 #[test]
-fn the_query_string_says_what_to_answer_to_connect() -> Result<()> {
+fn the_query_string_sets_the_status_of_the_response_to_connect() -> Result<()> {
     let host = Host::new();
     assert_eq!(host.connect::<Relay>("?status=401").unwrap_err().status_code(), 401);
     assert_eq!(host.connect::<Relay>("?status=204")?.response().status_code, 204);
@@ -89,10 +89,10 @@ fn the_query_string_says_what_to_answer_to_connect() -> Result<()> {
 }
 
 #[test]
-fn the_first_subprotocol_is_taken() -> Result<()> {
+fn the_first_subprotocol_is_accepted() -> Result<()> {
     let host = Host::new();
     let peer = host.upgrade("").header("sec-websocket-protocol", "chat.v2, chat.v1").connect::<Relay>()?;
-    let taken = [("Sec-WebSocket-Protocol".to_owned(), "chat.v2".to_owned())];
-    assert_eq!(peer.response().headers, taken);
+    let accepted = [("Sec-WebSocket-Protocol".to_owned(), "chat.v2".to_owned())];
+    assert_eq!(peer.response().headers, accepted);
     Ok(())
 }

@@ -5,7 +5,7 @@ use sha2::Sha256;
 use ticket::Ticket;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
-/// When the clock of the double stands still, in seconds.
+/// The time of the test double's clock in seconds.
 const NOW: u64 = 1_700_000_000;
 
 fn sign(signed: &str, key: &str) -> String {
@@ -22,8 +22,8 @@ fn decision(key: &str, query: &str) -> Result<Decision> {
 }
 
 #[test]
-fn a_ticket_lets_its_name_in_until_it_expires() -> Result<()> {
-    for (name, expires, decided) in [
+fn a_ticket_admits_its_name_until_it_expires() -> Result<()> {
+    for (name, expires, expected) in [
         ("alice", NOW + 1, Decision::allow("alice").with("expires", "1700000001")),
         ("a.b", NOW + 60, Decision::allow("a.b").with("expires", "1700000060")),
         ("alice", NOW, Decision::Deny),
@@ -31,13 +31,13 @@ fn a_ticket_lets_its_name_in_until_it_expires() -> Result<()> {
         ("alice", u64::MAX, Decision::allow("alice").with("expires", u64::MAX.to_string())),
     ] {
         let ticket = sign(&format!("{name}.{expires}"), KEY);
-        assert_eq!(decision(KEY, &format!("?ticket={ticket}"))?, decided, "{ticket}");
+        assert_eq!(decision(KEY, &format!("?ticket={ticket}"))?, expected, "{ticket}");
     }
     Ok(())
 }
 
 #[test]
-fn whoever_has_no_good_ticket_is_not_known() -> Result<()> {
+fn a_peer_without_a_valid_ticket_is_unauthorized() -> Result<()> {
     let good = sign(&format!("alice.{}", NOW + 60), KEY);
     for query in [
         String::new(),
@@ -56,9 +56,9 @@ fn whoever_has_no_good_ticket_is_not_known() -> Result<()> {
 }
 
 #[test]
-fn without_a_key_that_cannot_be_guessed_it_fails() {
+fn a_missing_or_short_key_is_an_error() {
     for key in ["", &KEY[1..]] {
         let error = decision(key, "?ticket=x").unwrap_err();
-        assert_eq!(error.to_string(), "config.key is not there or has less than 32 bytes");
+        assert_eq!(error.to_string(), "config.key is missing or has less than 32 bytes");
     }
 }

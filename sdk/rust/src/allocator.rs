@@ -1,12 +1,12 @@
-//! The component's allocator: an arena that is there from the start, and more memory after that.
+//! The component's allocator: a static arena first, then memory that grows.
 //!
-//! Most events find a fresh sandbox, and growing its memory is the dearest thing that an allocator
-//! can do there. So the first bytes come from a static arena, densely from its start: pages that
-//! no allocation touches stay clean and cost the next sandbox nothing. It frees, so that an
-//! instance which is kept for many events does not run full; and where an event needs more than
-//! the arena, memory grows as it would anywhere.
+//! Most events run in a fresh sandbox, where growing the memory is the most expensive thing that an allocator can do.
+//! Therefore the first allocations come from a static arena, packed at its start: pages that no allocation touches stay
+//! clean and need no reset for the next sandbox. Memory is freed, so that an instance that is reused for many events
+//! does not run out of it. When an event needs more than the arena, the linear memory grows as with any other
+//! allocator.
 //!
-//! The only module of the crate that is `unsafe` by its own hand.
+//! No other module of the crate has handwritten `unsafe` code.
 #![allow(unsafe_code)]
 
 use core::alloc::Layout;
@@ -20,19 +20,19 @@ use talc::cell::TalcSyncCell;
 use talc::source::Source;
 use talc::wasm::WasmBinning;
 
-/// Enough for a message of some 40 KiB that is read, turned over and answered.
+/// Enough to read a message of about 40 KiB, change it and send it back.
 const ARENA_BYTES: usize = 96 * 1024;
 
-/// The size of a page of linear memory, by the WebAssembly specification.
+/// The size of a page of linear memory in the WebAssembly specification.
 const PAGE_BYTES: usize = 64 * 1024;
-/// As many as 32 bits can address.
+/// The number of pages that 32 bits can address.
 const PAGES_MAX: usize = 64 * 1024;
 
-/// Memory grows by so many pages at least, since each growth costs more than the pages do.
+/// The smallest growth, because one growth costs more than the pages that it adds.
 const GROWTH_PAGES_MIN: usize = 4;
 
-/// What an allocation may need beside its own bytes: its tag, its share of rounding, and what the
-/// allocator sets up in memory that it sees for the first time.
+/// The most that an allocation needs in addition to its own bytes: its tag, the rounding, and the structures that the
+/// allocator creates in memory that is new to it.
 const OVERHEAD_BYTES: usize = 2 * 1024;
 
 #[global_allocator]
@@ -43,31 +43,35 @@ struct Arena([MaybeUninit<u8>; ARENA_BYTES]);
 
 static mut ARENA: Arena = Arena([MaybeUninit::uninit(); ARENA_BYTES]);
 
-/// Where the next bytes come from.
+/// The source of the next memory.
 #[derive(Debug)]
 enum Memory {
-    /// The arena, which has not been handed over yet.
+    /// The arena, which the allocator has not claimed yet.
     Arena,
-    /// Pages that are added to the linear memory; `end` is where the last ones stop.
+    /// New pages of the linear memory. `end` is the end of those that were added last.
     Growth { end: Option<NonNull<u8>> },
 }
 
-// SAFETY: `acquire` works through the `Talc` that it is given, and calls nothing that allocates.
+// SAFETY: `Source` requires that `acquire` does not allocate through the same allocator. A later change of `acquire` or
+// of `grow` could break that: both call only methods of `talc`, `memory_size` and `memory_grow`, which do not allocate.
 unsafe impl Source for Memory {
     fn acquire<B: Binning>(talc: &mut Talc<Self, B>, layout: Layout) -> Result<(), ()> {
         let Memory::Growth { end: old_end } = talc.source else {
             talc.source = Memory::Growth { end: None };
-            // SAFETY: the arena is named nowhere else, and this line runs once, since `Arena` has
-            // just been left for good.
+            // SAFETY: the claimed memory must have no other user. Only code of this module could name the private
+            // static `ARENA`, and no other line does. The line before replaces `Memory::Arena`, which nothing restores,
+            // so the arena is claimed only once.
             let claimed = unsafe { talc.claim((&raw mut ARENA).cast(), ARENA_BYTES) };
             return claimed.map(drop).ok_or(());
         };
         let (start, bytes) = grow(layout).ok_or(())?;
         let end = match old_end {
-            // SAFETY: the pages are new, so nobody else has them, and they follow on those that
-            // end at `old_end`, which is what an earlier claim or extension returned.
+            // SAFETY: the new memory must have no other user and must begin at the end of a claimed range.
+            // `memory.grow` has just added these pages, so no other code has their address. An earlier claim or
+            // extension returned `old_end`, and the guard checks that the pages begin there.
             Some(old_end) if old_end.as_ptr() == start => unsafe { talc.extend(old_end, start.wrapping_add(bytes)) },
-            // SAFETY: the pages are new, so nobody else has them.
+            // SAFETY: the new memory must have no other user. `memory.grow` has just added these pages, so no other
+            // code has their address.
             _ => unsafe { talc.claim(start, bytes) }.ok_or(())?,
         };
         talc.source = Memory::Growth { end: Some(end) };
@@ -75,11 +79,12 @@ unsafe impl Source for Memory {
     }
 }
 
-/// Adds pages that have room for `layout`; none if the limit of the memory is reached.
+/// Adds pages with space for `layout`. Returns their start and their size in bytes, or `None` at the limit of the
+/// memory.
 fn grow(layout: Layout) -> Option<(*mut u8, usize)> {
     let needed = layout.size().checked_add(layout.align())?.checked_add(OVERHEAD_BYTES)?;
     let pages = needed.div_ceil(PAGE_BYTES).max(GROWTH_PAGES_MIN);
-    // The last page is left alone: memory that ended at 2^32 would end at address 0.
+    // The last page is never added, because the end of a memory of 2^32 bytes would be address 0.
     if wasm32::memory_size::<0>() + pages >= PAGES_MAX {
         return None;
     }
@@ -90,21 +95,24 @@ fn grow(layout: Layout) -> Option<(*mut u8, usize)> {
     Some((ptr::without_provenance_mut(before * PAGE_BYTES), pages * PAGE_BYTES))
 }
 
-/// How the host gets room for what it hands over.
+/// Allocates the memory for values that the host passes to the component.
 ///
-/// A component for WASI would otherwise have that of its C library, which takes the bytes from an
-/// allocator of its own, while Rust gives them back to this one.
+/// A component for WASI would otherwise use the function of its C library, which has another allocator, but Rust frees
+/// the memory with this one.
 ///
 /// # Safety
-/// The canonical ABI's: `old` is null, or `old_bytes` that came from here with the same `align`.
+/// As the canonical ABI requires, `old` is null, or a pointer to `old_bytes` that this function returned for the same
+/// `align`.
 #[unsafe(export_name = "cabi_realloc")]
 unsafe extern "C" fn cabi_realloc(old: *mut u8, old_bytes: usize, align: usize, new_bytes: usize) -> *mut u8 {
     if new_bytes == 0 {
-        // Nothing is to be stored there, and nothing will be freed: any aligned address does.
+        // Nothing is stored there and nothing is freed, so any aligned address is valid.
         return ptr::without_provenance_mut(align);
     }
-    // SAFETY: the canonical ABI asks for alignments that are small powers of two, and for sizes
-    // that fit a linear memory.
+    // SAFETY: only the host calls this function. An alignment that is no power of two, or a size above `isize::MAX`,
+    // would break the invariant of `Layout`; the canonical ABI has only alignments of 1, 2, 4 and 8 and sizes of values
+    // that fit into the linear memory. `old` and `old_bytes` describe memory of this allocator, as the function
+    // requires.
     let new = unsafe {
         if old_bytes == 0 {
             std::alloc::alloc(Layout::from_size_align_unchecked(new_bytes, align))

@@ -1,16 +1,16 @@
-//! An authorizer: who is let in, before any handler runs.
+//! Authorizers: components that decide before `$connect` whether a peer is admitted.
 
 pub use crate::bindings::authorizer::exports::jackfield::gateway::authorizer::{Decision, Grant};
 use crate::{ConnectEvent, RequestContext, Result};
 
-/// Decides who is let in. It runs before `$connect` of a route that names it as its `authorizer`.
+/// Decides whether a peer is admitted. It runs before `$connect` if that route names it as its `authorizer`.
 ///
 /// ```
 /// use jackfield_sdk::prelude::*;
 ///
-/// struct Door;
+/// struct PasswordAuthorizer;
 ///
-/// impl Authorizer for Door {
+/// impl Authorizer for PasswordAuthorizer {
 ///     fn authorize(_: &RequestContext, request: ConnectEvent) -> Result<Decision> {
 ///         Ok(match request.query("password") {
 ///             Some("open sesame") => Decision::allow("ali").with("room", "cave"),
@@ -20,29 +20,29 @@ use crate::{ConnectEvent, RequestContext, Result};
 ///     }
 /// }
 ///
-/// export_authorizer!(Door);
+/// export_authorizer!(PasswordAuthorizer);
 /// ```
 ///
-/// What it puts into its grant is in [`ConnectionContext::authorizer`](crate::ConnectionContext::authorizer) of every
-/// later event, the principal as `principalId`. A grant has 8 KiB at most.
+/// The values of its grant are in [`ConnectionContext::authorizer`](crate::ConnectionContext::authorizer) during every
+/// later event of the connection, the principal as `principalId`. A grant has at most 8 KiB.
 pub trait Authorizer {
-    /// Looks at an upgrade request.
+    /// Decides about an upgrade request.
     ///
     /// # Errors
-    /// An `Err` refuses the peer with 500, and the host logs its text.
+    /// An `Err` rejects the peer with 500, and the host logs its text.
     fn authorize(context: &RequestContext, request: ConnectEvent) -> Result<Decision>;
 }
 
 impl Decision {
-    /// Lets the peer in, under that name.
+    /// Admits the peer as the principal `principal_id`.
     pub fn allow(principal_id: impl Into<String>) -> Self {
         Decision::Allow(Grant { principal_id: principal_id.into(), context: Vec::new() })
     }
 
-    /// The same with one value more for later events; what lets nobody in stays as it is.
+    /// Adds a value for later events to the grant. A decision that does not admit the peer is returned unchanged.
     ///
-    /// `usageIdentifierKey` names the API key that the peer is counted under, where the manifest says that authorizers
-    /// name it.
+    /// The value `usageIdentifierKey` is the peer's API key, if the manifest takes API keys from authorizers
+    /// (`api_key_selection_expression`).
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         if let Decision::Allow(grant) = &mut self {
@@ -52,9 +52,10 @@ impl Decision {
     }
 }
 
-/// Makes an [`Authorizer`] of the component. Once in a crate, in its root or below, and not beside a plugin.
+/// Exports an [`Authorizer`] from the component. A crate calls it once, in any module, and does not export a plugin as
+/// well.
 ///
-/// On targets other than WebAssembly it does nothing, so that tests and tools can use the type.
+/// On other targets than WebAssembly it does nothing, so that tests and tools can use the type.
 #[macro_export]
 macro_rules! export_authorizer {
     ($authorizer:ty) => {

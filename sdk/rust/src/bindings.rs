@@ -1,16 +1,16 @@
-//! What the contract looks like in Rust, generated from the project's `wit` folder.
+//! The Rust bindings of the contract, generated from the project's `wit` folder.
 //!
-//! The records are used as they are: they are the SDK's own types, with methods added in `event.rs`
-//! and `response.rs`. Functions, resources and errors are reached through `host.rs` alone.
+//! The generated records are the SDK's public types; `event.rs` and `response.rs` add methods to them. Functions,
+//! resources and errors are used only through `host.rs`.
 #![allow(missing_docs)]
-// On other targets the double stands in for most of it.
+// On other targets the test double replaces most of these functions.
 #![cfg_attr(not(target_family = "wasm"), allow(dead_code))]
-// The generated code speaks the canonical ABI; nothing else here does.
+// The generated code implements the canonical ABI.
 #![allow(unsafe_code)]
 
 wit_bindgen::generate!({
     path: "wit",
-    // An interface that a handler never calls does not end up in its component.
+    // An interface whose functions a handler never calls is not imported by its component.
     inline: "
         package jackfield:sdk;
 
@@ -26,14 +26,14 @@ wit_bindgen::generate!({
     world: "jackfield:sdk/plugin",
     generate_all,
     additional_derives: [Clone, PartialEq, Eq],
-    // It holds a resource, which cannot be cloned or compared.
+    // `cas-error` contains a resource, which cannot be cloned or compared.
     additional_derives_ignore: ["cas-error"],
     pub_export_macro: true,
     export_macro_name: "export_handler",
     default_bindings_module: "jackfield_sdk::bindings",
 });
 
-/// The same for authorizers. A component has one of the two worlds, so each has a macro of its own.
+/// The bindings of the world of authorizers. A component has one of the two worlds, so each has its own export macro.
 pub mod authorizer {
     wit_bindgen::generate!({
         path: "wit",

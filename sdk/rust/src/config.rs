@@ -1,10 +1,10 @@
-//! What the manifest says to this handler: `wasi:config`.
+//! The configuration of this handler, which is the table `config` in the manifest: `wasi:config`.
 
 use std::fmt;
 
 use crate::host::config as host;
 
-/// Why the configuration could not be read.
+/// The reason why the configuration could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(String);
 

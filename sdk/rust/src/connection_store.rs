@@ -1,7 +1,7 @@
 //! One row for each live connection, with attributes that are all indexed.
 //!
-//! The host adds the row before `$connect` runs and drops it after `$disconnect` has run, so a
-//! handler has nothing to clean up: it notes what it must find again, and asks.
+//! The host adds the row before `$connect` runs and removes it after `$disconnect` has run, so a handler has nothing to
+//! clean up. A handler adds attributes to rows and later finds the rows by them.
 //!
 //! ```
 //! # use jackfield_sdk::prelude::*;
@@ -29,23 +29,23 @@ pub use crate::bindings::jackfield::gateway::connection_store::Row;
 use crate::host::connection_store as host;
 use crate::pages::Pages;
 
-/// Why the connection store did not do it.
+/// The reason why an operation of the connection store failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreError {
-    /// There is no row for that connection, or not any more.
+    /// The connection has no row, or has none any more.
     NoSuchConnection,
-    /// More attributes, or longer ones, than a row may have.
+    /// The row would have more attributes, or longer ones, than the limits allow.
     TooLarge,
-    /// The handler was not granted this.
+    /// The manifest does not grant the connection store to this handler.
     AccessDenied,
-    /// The store could not be reached or failed; the text says how.
+    /// The store could not be reached or failed, for this reason.
     Unavailable(String),
 }
 
-/// The row of a connection.
+/// Returns the row of a connection.
 ///
 /// # Errors
-/// `NoSuchConnection` if it has none.
+/// `NoSuchConnection` if the connection has no row.
 pub fn get(id: &str) -> Result<Row, StoreError> {
     Ok(host::get(id)?)
 }
@@ -53,7 +53,7 @@ pub fn get(id: &str) -> Result<Row, StoreError> {
 /// Replaces all attributes of the row.
 ///
 /// # Errors
-/// `NoSuchConnection` if there is none, `TooLarge` if they are too many or too long.
+/// `NoSuchConnection` if there is no row, `TooLarge` if the attributes are too many or too long.
 pub fn put(
     id: &str,
     attributes: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
@@ -63,9 +63,9 @@ pub fn put(
     Ok(host::put(id, &attributes)?)
 }
 
-/// Adds one attribute; no change where the row has it already.
+/// Adds one attribute. Nothing changes if the row has it already.
 ///
-/// A name may have several values: that is how a connection is in several rooms.
+/// A name can have several values; so a connection can be in several rooms.
 ///
 /// # Errors
 /// `NoSuchConnection` if there is no row, `TooLarge` if it would have too many attributes.
@@ -73,7 +73,7 @@ pub fn add(id: &str, name: &str, value: &str) -> Result<(), StoreError> {
     Ok(host::add(id, name, value)?)
 }
 
-/// Takes away that attribute, or all of that name where no value is given.
+/// Removes one attribute, or with `None` every attribute of that name.
 ///
 /// # Errors
 /// `NoSuchConnection` if there is no row.
@@ -81,23 +81,23 @@ pub fn remove(id: &str, name: &str, value: Option<&str>) -> Result<(), StoreErro
     Ok(host::remove(id, name, value)?)
 }
 
-/// The rows that have this attribute.
+/// Iterates over the rows that have this attribute.
 ///
-/// They come a page at a time, as they are asked for.
+/// The iterator fetches the rows in pages, when they are needed.
 pub fn query(name: &str, value: &str) -> Rows {
     Rows::new(Some((name.to_owned(), value.to_owned())))
 }
 
-/// All rows.
+/// Iterates over all rows.
 ///
-/// They come a page at a time, as they are asked for.
+/// The iterator fetches the rows in pages, when they are needed.
 pub fn scan() -> Rows {
     Rows::new(None)
 }
 
 /// The rows of a [`query`] or a [`scan`].
 ///
-/// A page that cannot be fetched is an `Err`, and the last item.
+/// If a page cannot be fetched, the error is the last item.
 #[derive(Debug)]
 pub struct Rows {
     attribute: Option<(String, String)>,
@@ -125,14 +125,14 @@ impl Iterator for Rows {
 }
 
 impl Row {
-    /// The first value of that attribute.
+    /// Returns the first value of the attribute `name`.
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.values(name).next()
     }
 
-    /// All values of that attribute.
+    /// Iterates over all values of the attribute `name`.
     pub fn values(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.attributes.iter().filter(move |(its, _)| its == name).map(|(_, value)| value.as_str())
+        self.attributes.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -142,8 +142,8 @@ impl fmt::Display for StoreError {
             StoreError::NoSuchConnection => f.write_str("the connection has no row"),
             StoreError::TooLarge => f.write_str("the row would be larger than a row may be"),
             StoreError::AccessDenied => f.write_str("the handler has no grant for the connection store"),
-            StoreError::Unavailable(why) => {
-                write!(f, "the connection store is unavailable: {why}")
+            StoreError::Unavailable(reason) => {
+                write!(f, "the connection store is unavailable: {reason}")
             }
         }
     }
@@ -157,7 +157,7 @@ impl From<host::StoreError> for StoreError {
             host::StoreError::NoSuchConnection => StoreError::NoSuchConnection,
             host::StoreError::TooLarge => StoreError::TooLarge,
             host::StoreError::AccessDenied => StoreError::AccessDenied,
-            host::StoreError::Unavailable(why) => StoreError::Unavailable(why),
+            host::StoreError::Unavailable(reason) => StoreError::Unavailable(reason),
         }
     }
 }

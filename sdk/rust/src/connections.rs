@@ -1,4 +1,4 @@
-//! The `@connections` operations, and the fan-out that they lack.
+//! The `@connections` operations, and posts to many connections, which API Gateway does not have.
 
 use std::fmt;
 
@@ -6,31 +6,31 @@ use crate::Payload;
 pub use crate::bindings::jackfield::gateway::connections::{CloseFrame, ConnectionInfo};
 use crate::host::connections as host;
 
-/// Why an operation on a connection was refused: the failures of the `@connections` API.
+/// The reason why an operation on a connection was rejected: the failures of the `@connections` API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ConnectionError {
-    /// No such connection, or not any more, or not yet (410).
+    /// There is no such connection, it is closed, or its `$connect` has not ended (410).
     Gone,
-    /// The payload is larger than a message may be (413).
+    /// The payload is larger than the limit for a message (413).
     PayloadTooLarge,
     /// The peer reads too slowly, or the handler sends too much (429).
     LimitExceeded,
-    /// The handler was not granted this (403).
+    /// The manifest does not grant connections to this handler (403).
     Forbidden,
 }
 
-/// Queues a message for the peer, on whichever node holds its connection.
+/// Queues a message for the peer, on any node that holds its connection.
 ///
 /// Returns as soon as it is queued, not when it is delivered.
 ///
 /// # Errors
-/// `Gone` for a connection that is closed, or still in its `$connect`; `PayloadTooLarge` above
-/// 128 KiB; `LimitExceeded` if its outbox is full.
+/// `Gone` if the connection is closed or its `$connect` has not ended, `PayloadTooLarge` above 128 KiB, `LimitExceeded`
+/// if the outbox of the connection is full.
 pub fn post(id: &str, payload: impl Into<Payload>) -> Result<(), ConnectionError> {
     Ok(host::post_to_connection(id, &payload.into())?)
 }
 
-/// The same message to many, in one call: one result for each id, in their order.
+/// Queues the same message for many connections in one call. Returns one result for each id, in the order of the ids.
 pub fn post_many(
     ids: impl IntoIterator<Item = impl Into<String>>,
     payload: impl Into<Payload>,
@@ -39,14 +39,14 @@ pub fn post_many(
     host::post_to_connections(&ids, &payload.into()).into_iter().map(|result| Ok(result?)).collect()
 }
 
-/// The same message to every connection whose row has the attribute `name` = `value`, but not to
-/// `except`; says to how many it was queued.
+/// Queues the same message for every connection whose row has the attribute `name` = `value`, except for the connection
+/// `except`. Returns for how many connections it was queued.
 ///
-/// One call however many they are, and no row has to be read for it.
+/// This is one call for any number of connections, and the handler does not have to read their rows.
 ///
 /// # Errors
-/// `PayloadTooLarge`, `LimitExceeded` and `Forbidden`. A connection that is gone, or whose outbox
-/// is full, is not counted and is no error.
+/// `PayloadTooLarge`, `LimitExceeded` and `Forbidden`. A connection that is gone or whose outbox is full is not counted
+/// and causes no error.
 pub fn post_to_matching(
     name: &str,
     value: &str,
@@ -56,33 +56,33 @@ pub fn post_to_matching(
     Ok(host::post_to_matching(name, value, &payload.into(), except)?)
 }
 
-/// When it was opened, when it was last active, and who is at the other end.
+/// Returns when the connection was opened, when it was last active, and the identity of its peer.
 ///
 /// # Errors
-/// `Gone` for a connection that is closed, or still in its `$connect`.
+/// `Gone` if the connection is closed or its `$connect` has not ended.
 pub fn get(id: &str) -> Result<ConnectionInfo, ConnectionError> {
     Ok(host::get_connection(id)?)
 }
 
-/// Closes the connection with 1000 and no reason.
+/// Closes the connection with code 1000 and no reason.
 ///
 /// # Errors
-/// `Gone` for a connection that is closed, or still in its `$connect`.
+/// `Gone` if the connection is closed or its `$connect` has not ended.
 pub fn delete(id: &str) -> Result<(), ConnectionError> {
     Ok(host::delete_connection(id, None)?)
 }
 
-/// Closes the connection with that code and reason.
+/// Closes the connection with this code and reason.
 ///
 /// # Errors
-/// `Gone` for a connection that is closed, or still in its `$connect`.
+/// `Gone` if the connection is closed or its `$connect` has not ended.
 pub fn delete_with(id: &str, code: u16, reason: &str) -> Result<(), ConnectionError> {
     let frame = CloseFrame { code, reason: reason.to_owned() };
     Ok(host::delete_connection(id, Some(&frame))?)
 }
 
 impl ConnectionError {
-    /// The word that stands for it on the wire: `GONE`, `PAYLOAD_TOO_LARGE` and so on.
+    /// The name of the error for messages to peers: `GONE`, `PAYLOAD_TOO_LARGE`, `LIMIT_EXCEEDED` or `FORBIDDEN`.
     pub fn code(self) -> &'static str {
         match self {
             ConnectionError::Gone => "GONE",

@@ -3,10 +3,10 @@
 use crate::ConnectionContext;
 use crate::host::current_connection as host;
 
-/// What stays the same for as long as the connection is open: who is at the other end, on which
-/// stage, and what the authorizer said.
+/// Returns the properties of the connection that do not change while it is open: the identity of the peer, the stage,
+/// and the values that the authorizer granted.
 ///
-/// It is a call and not part of every event, because most events do without it.
+/// They are not part of every event, because most handlers do not need them and each event copies its strings.
 pub fn context() -> ConnectionContext {
     host::context()
 }

@@ -1,14 +1,14 @@
-//! One error that `?` makes of any other.
+//! The error type of handlers, to which `?` converts every other error.
 
 use std::error::Error as StdError;
 use std::fmt;
 
-/// What a callback returns.
+/// The result of a callback.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A handler's own failure: its text goes to the host's log, never to the peer.
+/// The failure of a handler. The host logs its text and never sends it to the peer.
 ///
-/// `?` makes one of every `std::error::Error`, of a `String` and of a `&str`:
+/// `?` converts every `std::error::Error`, every `String` and every `&str` to it:
 ///
 /// ```
 /// # use jackfield_sdk::prelude::*;
@@ -18,13 +18,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// }
 /// ```
 ///
-/// It has no variants to branch on. Where a handler wants to do something about a failure it
-/// matches on what the host function returned, say
-/// [`ConnectionError::Gone`](crate::connections::ConnectionError::Gone), before `?` makes this of it.
+/// It has no variants. A handler that reacts to a failure matches on the error of the host function, for example on
+/// [`ConnectionError::Gone`](crate::connections::ConnectionError::Gone), before `?` converts it.
 pub struct Error(Box<dyn StdError + Send + Sync>);
 
 impl Error {
-    /// The error this was made of, if it is a `T`.
+    /// Returns the original error, if it is a `T`.
     pub fn downcast_ref<T: StdError + 'static>(&self) -> Option<&T> {
         self.0.downcast_ref()
     }
@@ -37,7 +36,7 @@ impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for Error {
 }
 
 impl fmt::Display for Error {
-    /// The error and what caused it, from the outside in.
+    /// Formats the error and its causes, the outermost first.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
         let mut source = self.0.source();
@@ -50,7 +49,7 @@ impl fmt::Display for Error {
 }
 
 impl fmt::Debug for Error {
-    // A test that returns `Err` prints this, and there the sentence says more than the structure.
+    // A test that returns `Err` prints this text, and there the sentence is more useful than the structure.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

@@ -1,4 +1,4 @@
-//! What a handler is told: the contract's own records, with a few questions one asks them.
+//! The events that handlers receive: the contract's records, with methods to read them.
 
 use serde::Deserialize;
 
@@ -7,24 +7,24 @@ pub use crate::bindings::jackfield::gateway::types::{
 };
 
 impl ConnectEvent {
-    /// The first value of that name in the query string, percent-decoded.
+    /// Returns the first value of `name` in the query string, percent-decoded.
     pub fn query(&self, name: &str) -> Option<&str> {
-        first(&self.query_string, |field| field == name)
+        first_value(&self.query_string, |field| field == name)
     }
 
-    /// The first header of that name, however its letters are cased.
+    /// Returns the first value of the header `name`, without regard to case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        first(&self.headers, |field| field.eq_ignore_ascii_case(name))
+        first_value(&self.headers, |field| field.eq_ignore_ascii_case(name))
     }
 
-    /// The subprotocols that the peer offers, the one it likes best first.
+    /// The subprotocols that the peer offers, in the order of its preference.
     ///
-    /// A peer that offered any expects one of them back:
+    /// A peer that offers subprotocols expects one of them in the response:
     ///
     /// ```
     /// # use jackfield_sdk::prelude::*;
-    /// # struct Choosy;
-    /// # impl Plugin for Choosy {
+    /// # struct Handler;
+    /// # impl Plugin for Handler {
     /// fn on_connect(_: &RequestContext, request: ConnectEvent) -> Result<Response> {
     ///     let mut offered = request.subprotocols();
     ///     if !offered.any(|name| name == "chat.v2") {
@@ -45,30 +45,30 @@ impl ConnectEvent {
 }
 
 impl ConnectionContext {
-    /// What the authorizer said under that name.
+    /// Returns the value `name` of the authorizer's grant.
     pub fn authorizer(&self, name: &str) -> Option<&str> {
-        first(&self.authorizer, |field| field == name)
+        first_value(&self.authorizer, |field| field == name)
     }
 
-    /// The stage variable of that name.
+    /// Returns the stage variable `name`.
     pub fn stage_variable(&self, name: &str) -> Option<&str> {
-        first(&self.stage_variables, |field| field == name)
+        first_value(&self.stage_variables, |field| field == name)
     }
 }
 
 impl Payload {
-    /// A text payload with `value` as JSON.
+    /// Returns a text payload with `value` as JSON.
     ///
     /// # Errors
-    /// If `value` has no form in JSON, say a map whose keys are not strings.
+    /// If `value` cannot be written as JSON, for example a map whose keys are not strings.
     pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
         serde_json::to_string(value).map(Payload::Text)
     }
 
-    /// Reads the payload as JSON; what is read may borrow from it.
+    /// Parses the payload as JSON. The value can borrow from the payload.
     ///
     /// # Errors
-    /// If it is not JSON, or not a `T`.
+    /// If the payload is not JSON, or not a `T`.
     pub fn parse_json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
         match self {
             Payload::Text(text) => serde_json::from_str(text),
@@ -76,7 +76,7 @@ impl Payload {
         }
     }
 
-    /// The text of a text payload.
+    /// Returns the text of a text payload, and `None` for a binary one.
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Payload::Text(text) => Some(text),
@@ -84,7 +84,7 @@ impl Payload {
         }
     }
 
-    /// The bytes of a payload of either kind.
+    /// Returns the bytes of a text or binary payload.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Payload::Text(text) => text.as_bytes(),
@@ -136,6 +136,6 @@ impl PartialEq<&str> for Payload {
     }
 }
 
-fn first(fields: &[Field], is_it: impl Fn(&str) -> bool) -> Option<&str> {
-    fields.iter().find(|(name, _)| is_it(name)).map(|(_, value)| value.as_str())
+fn first_value(fields: &[Field], matches: impl Fn(&str) -> bool) -> Option<&str> {
+    fields.iter().find(|(name, _)| matches(name)).map(|(_, value)| value.as_str())
 }

@@ -1,7 +1,6 @@
-//! The door to the host: the imports of the contract, or the double that stands in for them.
+//! The host functions: in a component the imports of the contract, on other targets the test double.
 //!
-//! Both sides have the same functions with the same signatures, so the modules that face the
-//! author do not know which one they speak to.
+//! Both have the same functions with the same signatures, so the public modules are the same for both.
 
 #[cfg(target_family = "wasm")]
 mod imports {

@@ -1,4 +1,4 @@
-//! What a function of a route may take: a message, in whatever form it is wanted.
+//! The parameter types of a route's function, among them JSON.
 
 use std::fmt;
 
@@ -6,24 +6,23 @@ use serde::de::DeserializeOwned;
 
 use crate::{MessageEvent, Payload, Response, json};
 
-/// A message that is a `T` in JSON, or an answer that will be.
+/// A `T` as JSON: a message that is parsed, or a response that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Json<T>(pub T);
 
-/// What a function of a route may take as its second parameter.
+/// A type that the function of a route can have as its second parameter.
 ///
-/// A message that cannot be read that way is the peer's mistake: the function is not called, and
-/// the peer is answered 400 with [`BadMessage`]. A function that wants to answer in words of its
-/// own takes a `Result<T, BadMessage>`.
+/// A message that cannot be read as that type is the peer's mistake: the function is not called, and the response has status
+/// 400 and the reason in its body. A function that sends its own response in that case takes a `Result<T, BadMessage>`.
 pub trait FromMessage: Sized {
-    /// Reads the message.
+    /// Reads the message as this type.
     ///
     /// # Errors
-    /// If it is not of that form.
+    /// If the message does not have the form of this type.
     fn from_message(message: MessageEvent) -> Result<Self, BadMessage>;
 }
 
-/// Why a message could not be read.
+/// The reason why a message could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadMessage(String);
 

@@ -1,6 +1,6 @@
-//! What is to be remembered beyond a connection: buckets of keys and values.
+//! Buckets of keys and values, for data that outlives a connection.
 //!
-//! This is `wasi:keyvalue`. A handler opens the buckets that its manifest names, and no others.
+//! This is `wasi:keyvalue`. A handler can open only the buckets that the manifest grants to it.
 //!
 //! ```
 //! # use jackfield_sdk::prelude::*;
@@ -23,19 +23,19 @@ use serde::de::DeserializeOwned;
 use crate::host::{atomics, batch, keyvalue as host};
 use crate::pages::Pages;
 
-/// How often [`Bucket::update`] tries before it gives up. Each lost try is another one's success.
+/// How often [`Bucket::update`] tries before it gives up. A try fails only if another update has succeeded in between.
 const UPDATE_TRIES: u32 = 32;
 
-/// Why a bucket did not do it.
+/// The reason why an operation on a bucket failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KvError {
     /// No bucket of that name is granted to the component.
     NoSuchStore,
-    /// The component may not do this to the bucket.
+    /// The component is not allowed to do this with the bucket.
     AccessDenied,
-    /// An update lost against another one every time it tried.
+    /// Every try of an update conflicted with another update.
     Contended,
-    /// Whatever else went wrong, in the host's words.
+    /// Any other failure, with the host's description.
     Other(String),
 }
 
@@ -47,12 +47,12 @@ impl Bucket {
     /// Opens a bucket.
     ///
     /// # Errors
-    /// `NoSuchStore` if the manifest does not name it.
+    /// `NoSuchStore` if the manifest does not grant it.
     pub fn open(name: &str) -> Result<Self, KvError> {
         Ok(Bucket(host::open(name)?))
     }
 
-    /// The value of a key.
+    /// Returns the value of a key, or `None` if there is no such key.
     ///
     /// # Errors
     /// If the bucket cannot be read.
@@ -60,7 +60,7 @@ impl Bucket {
         Ok(self.0.get(key)?)
     }
 
-    /// The value of a key, read as JSON.
+    /// Returns the value of a key, parsed as JSON.
     ///
     /// # Errors
     /// If the bucket cannot be read, or the value is not a `T`.
@@ -71,7 +71,7 @@ impl Bucket {
         }
     }
 
-    /// Writes a key.
+    /// Sets the value of a key.
     ///
     /// # Errors
     /// If the bucket cannot be written.
@@ -79,15 +79,15 @@ impl Bucket {
         Ok(self.0.set(key, value.as_ref())?)
     }
 
-    /// Writes a key, as JSON.
+    /// Sets the value of a key to `value` as JSON.
     ///
     /// # Errors
-    /// If the bucket cannot be written, or the value has no form in JSON.
+    /// If the bucket cannot be written, or `value` cannot be written as JSON.
     pub fn set_json<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> crate::Result<()> {
         Ok(self.set(key, serde_json::to_vec(value)?)?)
     }
 
-    /// Deletes a key; no error where it is not there.
+    /// Deletes a key. A key that does not exist is no error.
     ///
     /// # Errors
     /// If the bucket cannot be written.
@@ -95,7 +95,7 @@ impl Bucket {
         Ok(self.0.delete(key)?)
     }
 
-    /// Whether a key is there.
+    /// Returns whether a key exists.
     ///
     /// # Errors
     /// If the bucket cannot be read.
@@ -103,12 +103,12 @@ impl Bucket {
         Ok(self.0.exists(key)?)
     }
 
-    /// All keys. They come a page at a time, as they are asked for.
+    /// Iterates over all keys, which are fetched in pages when they are needed.
     pub fn keys(&self) -> Keys<'_> {
         Keys { bucket: self, pages: Pages::new() }
     }
 
-    /// Several keys in one call: one value for each, in their order. Not atomic.
+    /// Returns the values of several keys in one call, in the order of the keys. The call is not atomic.
     ///
     /// # Errors
     /// If the bucket cannot be read.
@@ -117,10 +117,10 @@ impl Bucket {
         Ok(batch::get_many(&self.0, &keys)?.into_iter().map(|found| found.map(|(_, value)| value)).collect())
     }
 
-    /// Writes several keys in one call. Not atomic.
+    /// Sets several keys in one call. The call is not atomic.
     ///
     /// # Errors
-    /// If the bucket cannot be written; some may be written then, and others not.
+    /// If the bucket cannot be written. Some of the keys may have been set then.
     pub fn set_many(
         &self,
         pairs: impl IntoIterator<Item = (impl Into<String>, impl Into<Vec<u8>>)>,
@@ -129,16 +129,16 @@ impl Bucket {
         Ok(batch::set_many(&self.0, &pairs)?)
     }
 
-    /// Deletes several keys in one call. Not atomic.
+    /// Deletes several keys in one call. The call is not atomic.
     ///
     /// # Errors
-    /// If the bucket cannot be written; some may be gone then, and others not.
+    /// If the bucket cannot be written. Some of the keys may have been deleted then.
     pub fn delete_many(&self, keys: impl IntoIterator<Item = impl Into<String>>) -> Result<(), KvError> {
         let keys: Vec<String> = keys.into_iter().map(Into::into).collect();
         Ok(batch::delete_many(&self.0, &keys)?)
     }
 
-    /// Adds to a number and returns the sum, as one step; a key that is not there counts as 0.
+    /// Adds `delta` to a number and returns the sum, atomically. A key that does not exist counts as 0.
     ///
     /// # Errors
     /// If the bucket cannot be written, or the value is not a decimal number.
@@ -146,22 +146,20 @@ impl Bucket {
         Ok(atomics::increment(&self.0, key, delta)?)
     }
 
-    /// Replaces a value by what `change` makes of it, and returns that; no write of another event
-    /// is lost.
+    /// Replaces a value by the result of `change` and returns it. Writes of other events are not lost.
     ///
-    /// Where another write came in between, `change` is called again with what that one left.
+    /// If another write comes in between, `change` is called again with the new value.
     ///
     /// # Errors
-    /// If the bucket cannot be read or written, and `Contended` if others were faster every time.
+    /// If the bucket cannot be read or written, and `Contended` if every try conflicts with another write.
     pub fn update(&self, key: &str, mut change: impl FnMut(Option<Vec<u8>>) -> Vec<u8>) -> Result<Vec<u8>, KvError> {
         self.try_update(key, |current| Ok(change(current)))
     }
 
-    /// Lets `change` work on a value that is kept as JSON, and returns what `change` returns; no
-    /// write of another event is lost.
+    /// Changes a value that is stored as JSON, and returns the result of `change`. Writes of other events are not lost.
     ///
-    /// A key that is not there starts as the default. Where another write came in between,
-    /// `change` is called again with what that one left.
+    /// A key that does not exist starts with the default value. If another write comes in between, `change` is called
+    /// again with the new value.
     ///
     /// ```
     /// # use jackfield_sdk::kv::Bucket;
@@ -179,7 +177,7 @@ impl Bucket {
     /// ```
     ///
     /// # Errors
-    /// As [`update`](Self::update), or if the value is not a `T`.
+    /// As for [`update`](Self::update), or if the value is not a `T`.
     pub fn update_json<T, R>(&self, key: &str, mut change: impl FnMut(&mut T) -> R) -> crate::Result<R>
     where
         T: DeserializeOwned + Serialize + Default,
@@ -216,7 +214,7 @@ impl Bucket {
 
 /// The keys of a bucket.
 ///
-/// A page that cannot be fetched is an `Err`, and the last item.
+/// If a page cannot be fetched, the error is the last item.
 #[derive(Debug)]
 pub struct Keys<'a> {
     bucket: &'a Bucket,
@@ -240,7 +238,7 @@ impl fmt::Display for KvError {
             KvError::NoSuchStore => f.write_str("the handler has no grant for a bucket of that name"),
             KvError::AccessDenied => f.write_str("the handler may not do this to the bucket"),
             KvError::Contended => write!(f, "{UPDATE_TRIES} updates in a row lost against others"),
-            KvError::Other(why) => write!(f, "the bucket failed: {why}"),
+            KvError::Other(reason) => write!(f, "the bucket failed: {reason}"),
         }
     }
 }
@@ -252,7 +250,7 @@ impl From<host::Error> for KvError {
         match error {
             host::Error::NoSuchStore => KvError::NoSuchStore,
             host::Error::AccessDenied => KvError::AccessDenied,
-            host::Error::Other(why) => KvError::Other(why),
+            host::Error::Other(reason) => KvError::Other(reason),
         }
     }
 }

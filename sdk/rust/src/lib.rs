@@ -1,6 +1,6 @@
 //! Route handlers of a jackfield WebSocket API, written in Rust.
 //!
-//! A plugin is a type with up to three callbacks. This is a whole one:
+//! A plugin is a type with up to three callbacks. This is a complete one:
 //!
 //! ```
 //! use jackfield_sdk::prelude::*;
@@ -16,7 +16,7 @@
 //! export!(Echo);
 //! ```
 //!
-//! Or it is one function for each route, with JSON in and out:
+//! Or it has one function for each route, here with JSON as parameter and result:
 //!
 //! ```
 //! use jackfield_sdk::prelude::*;
@@ -41,7 +41,7 @@
 //!     Ok(Json(Greeting { text: format!("hello {}", greet.name) }))
 //! }
 //!
-//! // On your own machine the host is a double, so this is a plain `cargo test`.
+//! // Outside of a component the host is a test double, so this runs in a plain `cargo test`.
 //! # fn main() -> Result<()> {
 //! let host = jackfield_sdk::testing::Host::new();
 //! let peer = host.connect::<Greeter>("")?;
@@ -51,58 +51,54 @@
 //! # }
 //! ```
 //!
-//! Who is let in at all can be decided before any handler runs, by a component of its own: an [`Authorizer`].
+//! A component of its own, an [`Authorizer`], can decide before any handler runs whether a peer is admitted.
 //!
-//! # What a handler may call
+//! # Host functions
 //!
-//! | module | what it does | what the manifest must grant |
+//! | module | purpose | required grant in the manifest |
 //! |---|---|---|
-//! | [`current_connection`] | who is at the other end of this event's connection | nothing |
-//! | [`connections`] | post to connections, look at them, close them | `grants = ["connections"]` |
+//! | [`current_connection`] | the peer of this event's connection | none |
+//! | [`connections`] | post to connections, get information about them, close them | `grants = ["connections"]` |
 //! | [`connection_store`] | a row of attributes for each live connection | `grants = ["connection-store"]` |
-//! | [`kv`] | what is to be remembered beyond a connection | `buckets = ["NAME"]` |
-//! | [`config`] | what the manifest says to this handler | nothing |
-//! | [`log`] | lines in the host's log | nothing |
+//! | [`kv`] | data that outlives a connection | `buckets = ["NAME"]` |
+//! | [`config`] | the handler's configuration in the manifest | none |
+//! | [`log`] | lines in the host's log | none |
 //!
-//! A component imports only what its code calls, so only that has to be granted.
+//! A component imports only the functions that its code calls, so only those need a grant.
 //!
-//! `?` works on the errors of all of them, and on any other. An `Err` that leaves a callback is the
-//! handler's own failure: the host logs its text, and the peer learns only that there was one.
+//! `?` works with the errors of all these modules and with any other error. An `Err` that a callback returns is the
+//! handler's own failure: the host logs its text, and the peer receives only a general error message.
 //!
 //! # Building
 //!
-//! `cargo build --release --target wasm32-wasip2` makes a component. `wasm32-unknown-unknown` makes
-//! a leaner one for those who count microseconds: a core module, of which the host makes a
-//! component when it loads it. There the standard library has no clock, no randomness and no
-//! output, so `std::time::SystemTime::now` panics and every `HashMap` has the same seed; the time
-//! of an event is in [`RequestContext::request_time`]. The crate's README has the few lines that a
-//! project needs.
+//! `cargo build --release --target wasm32-wasip2` builds a component. `wasm32-unknown-unknown` builds a leaner one,
+//! which saves some microseconds for each event: a core module, which the host converts to a component when it loads
+//! it. On that target the standard library has no clock, no randomness and no output, so `std::time::SystemTime::now`
+//! panics and every `HashMap` has the same seed; the time of an event is in [`RequestContext::request_time`]. The
+//! crate's README shows the files of a project.
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
 
+#[cfg(all(target_arch = "wasm32", feature = "allocator"))]
+mod allocator;
 mod authorizer;
-mod error;
-mod event;
-mod json;
-mod plugin;
-mod response;
-
+#[doc(hidden)]
+pub mod bindings;
 pub mod config;
 pub mod connection_store;
 pub mod connections;
 pub mod current_connection;
+mod error;
+mod event;
+mod host;
+mod json;
 pub mod kv;
 pub mod log;
-
+mod pages;
+mod plugin;
+mod response;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
-
-#[cfg(all(target_arch = "wasm32", feature = "allocator"))]
-mod allocator;
-#[doc(hidden)]
-pub mod bindings;
-mod host;
-mod pages;
 
 pub use authorizer::{Authorizer, Decision, Grant};
 pub use error::{Error, Result};
@@ -113,10 +109,10 @@ pub use json::{BadMessage, FromMessage, Json};
 pub use plugin::Plugin;
 pub use response::{IntoResponse, Response};
 
-/// Builds a [`serde_json::Value`] as it would be written in JSON.
+/// Builds a [`serde_json::Value`] from JSON syntax.
 pub use serde_json::json;
 
-/// What nearly every handler uses.
+/// The names that nearly every handler uses.
 pub mod prelude {
     pub use crate::{
         Authorizer, ConnectEvent, Decision, DisconnectEvent, IntoResponse, Json, MessageEvent, Payload, Plugin,
@@ -125,13 +121,13 @@ pub mod prelude {
     pub use crate::{connection_store, connections, current_connection, log};
 }
 
-/// What the macros of this crate expand to. Not for use by hand.
+/// The functions that the expanded macros of this crate call. Other code must not use them.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::plugin::{connect, disconnect, handle, message, no_route};
 }
 
-/// The examples of the README are tests too.
+/// Runs the examples of the README as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,6 +1,6 @@
 //! Lines in the host's log: `wasi:logging`.
 //!
-//! A line is whatever can be displayed, so `format_args!` makes one of several things:
+//! A line is any value that can be displayed; `format_args!` combines several values:
 //!
 //! ```
 //! # let host = jackfield_sdk::testing::Host::new();
@@ -17,37 +17,37 @@ use crate::host::logging as host;
 
 pub use host::Level;
 
-/// A line of that level; `context` says what it belongs to, and may be empty.
+/// Logs a line of this level. `context` names the part of the program that it belongs to and can be empty.
 pub fn log(level: Level, context: &str, line: impl Display) {
     host::log(level, context, &line.to_string());
 }
 
-/// What one needs to follow every step.
+/// Logs a line that helps to follow every step.
 pub fn trace(line: impl Display) {
     log(Level::Trace, "", line);
 }
 
-/// What one needs to find a mistake.
+/// Logs a line that helps to find a mistake.
 pub fn debug(line: impl Display) {
     log(Level::Debug, "", line);
 }
 
-/// What an operator wants to know.
+/// Logs a line that is of interest to an operator.
 pub fn info(line: impl Display) {
     log(Level::Info, "", line);
 }
 
-/// What an operator should look at.
+/// Logs a problem that an operator should examine.
 pub fn warn(line: impl Display) {
     log(Level::Warn, "", line);
 }
 
-/// What went wrong.
+/// Logs an error.
 pub fn error(line: impl Display) {
     log(Level::Error, "", line);
 }
 
-/// What went wrong and keeps the handler from working at all.
+/// Logs an error that prevents the handler from working at all.
 pub fn critical(line: impl Display) {
     log(Level::Critical, "", line);
 }

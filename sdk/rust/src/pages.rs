@@ -1,30 +1,32 @@
-//! Lists that come a page at a time, told as one.
+//! Iteration over lists that the host returns in pages.
 
 use std::vec;
 
-/// Where such a list stands.
+/// The state of an iteration: the rest of the current page, and what to fetch after it.
 #[derive(Debug)]
 pub struct Pages<T> {
     page: vec::IntoIter<T>,
-    next: Next,
+    next_page: NextPage,
 }
 
-/// What to ask for when the page is used up.
 #[derive(Debug)]
-enum Next {
+enum NextPage {
     First,
-    After(String),
-    Nothing,
+    /// The page of this cursor.
+    At(String),
+    /// The current page is the last one.
+    None,
 }
 
 impl<T> Pages<T> {
     pub fn new() -> Self {
-        Pages { page: Vec::new().into_iter(), next: Next::First }
+        Pages { page: Vec::new().into_iter(), next_page: NextPage::First }
     }
 
-    /// The next item; `fetch` gets the cursor of the page that it is to fetch, none for the first.
+    /// Returns the next item. `fetch` returns the page of a cursor and the cursor of the page after it; the first page
+    /// has no cursor.
     ///
-    /// After a page that could not be fetched there is nothing more.
+    /// If a page cannot be fetched, the error is the last item.
     pub fn next<E>(
         &mut self,
         fetch: impl Fn(Option<&str>) -> Result<(Vec<T>, Option<String>), E>,
@@ -33,18 +35,18 @@ impl<T> Pages<T> {
             if let Some(item) = self.page.next() {
                 return Some(Ok(item));
             }
-            let fetched = match &self.next {
-                Next::First => fetch(None),
-                Next::After(cursor) => fetch(Some(cursor)),
-                Next::Nothing => return None,
+            let fetched = match &self.next_page {
+                NextPage::First => fetch(None),
+                NextPage::At(cursor) => fetch(Some(cursor)),
+                NextPage::None => return None,
             };
             match fetched {
                 Ok((items, cursor)) => {
                     self.page = items.into_iter();
-                    self.next = cursor.map_or(Next::Nothing, Next::After);
+                    self.next_page = cursor.map_or(NextPage::None, NextPage::At);
                 }
                 Err(error) => {
-                    self.next = Next::Nothing;
+                    self.next_page = NextPage::None;
                     return Some(Err(error));
                 }
             }

@@ -1,4 +1,4 @@
-//! A plugin, and how the contract's one `handle` becomes its callbacks.
+//! Plugins, and the macros that connect their callbacks to the contract's `handle`.
 
 use crate::{
     ConnectEvent, DisconnectEvent, Error, Event, FromMessage, IntoResponse, MessageEvent, RequestContext, Response,
@@ -7,50 +7,51 @@ use crate::{
 
 /// A route handler: three callbacks, each with a default.
 ///
-/// It has no `self`: every event may find a fresh sandbox, so what is to be remembered goes into
-/// the [connection store](crate::connection_store) or into a [bucket](crate::kv).
+/// The callbacks have no `self`, because each event can run in a fresh sandbox. Data for later events belongs into the
+/// [connection store](crate::connection_store) or into a [bucket](crate::kv).
 ///
-/// Make a component of it with [`export!`](crate::export).
+/// [`export!`](crate::export) makes the plugin the handler of a component.
 pub trait Plugin {
-    /// The route keys it answers, where it names them; [`routes!`](crate::routes) does. Empty means any.
+    /// The route keys that the plugin handles; empty if it handles any route. [`routes!`](crate::routes) sets it.
     const ROUTES: &'static [&'static str] = &[];
 
-    /// A peer asks to be let in. By default it is.
+    /// Decides whether a peer that connects is admitted. By default it is.
     ///
-    /// The peer is admitted by a status from 200 to 299. Until then it can be sent nothing: a post
-    /// to it from here is [`Gone`](crate::connections::ConnectionError::Gone).
+    /// A status from 200 to 299 admits the peer. Nothing can be sent to the peer before that: a post to its connection
+    /// from this callback fails with [`Gone`](crate::connections::ConnectionError::Gone).
     ///
     /// # Errors
-    /// An `Err` refuses the peer with 502.
+    /// An `Err` rejects the peer with 502.
     fn on_connect(context: &RequestContext, request: ConnectEvent) -> Result<Response> {
         let _ = (context, request);
         Ok(Response::ok())
     }
 
-    /// The peer sent a message. By default it is taken and not answered.
+    /// Handles a message of the peer. By default the message is accepted and no reply is sent.
     ///
-    /// The body of the answer goes back to the peer where the route has a route response.
+    /// The body of the response is sent to the peer if the route has a route response.
     ///
     /// # Errors
-    /// An `Err` tells the peer that there was an internal error, and the log which.
+    /// If it returns an `Err`, the peer receives the message of an internal error, and the host logs the text of the
+    /// error.
     fn on_message(context: &RequestContext, message: MessageEvent) -> Result<Response> {
         let _ = (context, message);
         Ok(Response::ok())
     }
 
-    /// The connection is gone; its row in the connection store goes after this.
+    /// Handles the end of a connection, which is already closed. Its row in the connection store is removed afterwards.
     ///
     /// # Errors
-    /// An `Err` is logged.
+    /// The host logs an `Err`.
     fn on_disconnect(context: &RequestContext, event: DisconnectEvent) -> Result<()> {
         let _ = (context, event);
         Ok(())
     }
 }
 
-/// Makes a [`Plugin`] the component's handler. Once in a crate, in its root or below.
+/// Exports a [`Plugin`] as the handler of the component. A crate calls it once, in any module.
 ///
-/// On targets other than WebAssembly it does nothing, so that tests and tools can use the type.
+/// On other targets than WebAssembly it does nothing, so that tests and tools can use the type.
 #[macro_export]
 macro_rules! export {
     ($plugin:ty) => {
@@ -79,34 +80,35 @@ macro_rules! export {
 /// use jackfield_sdk::prelude::*;
 ///
 /// routes! {
-///     /// Says what it is told.
-///     pub struct Parrot;
-///     "$connect" => admit,
-///     "say" => say,
-///     "$default" => unknown,
-///     "$disconnect" => gone,
+///     /// Sends each message back.
+///     pub struct Echo;
+///     "$connect" => connect,
+///     "echo" => echo,
+///     "$default" => unknown_action,
+///     "$disconnect" => disconnect,
 /// }
 ///
-/// fn admit(_: &RequestContext, request: ConnectEvent) -> Result<Response> {
+/// fn connect(_: &RequestContext, request: ConnectEvent) -> Result<Response> {
 ///     Ok(Response::status(if request.query("user").is_some() { 200 } else { 400 }))
 /// }
 ///
-/// fn say(_: &RequestContext, message: String) -> String {
+/// fn echo(_: &RequestContext, message: String) -> String {
 ///     message
 /// }
 ///
-/// fn unknown(_: &RequestContext, _: Payload) -> &'static str {
-///     "say what?"
+/// fn unknown_action(_: &RequestContext, _: Payload) -> &'static str {
+///     "unknown action"
 /// }
 ///
-/// fn gone(context: &RequestContext, _: DisconnectEvent) {
-///     log::info(format_args!("{} flew away", context.connection_id));
+/// fn disconnect(context: &RequestContext, _: DisconnectEvent) {
+///     log::info(format_args!("{} disconnected", context.connection_id));
 /// }
 /// ```
 ///
-/// The function of `$connect` takes a [`ConnectEvent`], that of `$disconnect` a
-/// [`DisconnectEvent`], any other one whatever is [`FromMessage`]; each returns what
-/// is [`IntoResponse`]. A route that is not named has the default of [`Plugin`].
+/// The function of `$connect` takes a [`ConnectEvent`], that of `$disconnect` a [`DisconnectEvent`], and every other
+/// one a type that implements [`FromMessage`]. Each returns a type that implements [`IntoResponse`]. If `$connect` or
+/// `$disconnect` is not named, it has the default of [`Plugin`]. A message of any other route that is not named is an
+/// error of the handler.
 #[macro_export]
 macro_rules! routes {
     ($(#[$attribute:meta])* $visibility:vis struct $plugin:ident; $($key:tt => $function:expr),+ $(,)?) => {
@@ -116,9 +118,9 @@ macro_rules! routes {
         impl $crate::Plugin for $plugin {
             const ROUTES: &'static [&'static str] = &[$($key),+];
 
-            $crate::__route_of_connect! { $($key => $function,)+ }
-            $crate::__routes_of_messages! { [] $($key => $function,)+ }
-            $crate::__route_of_disconnect! { $($key => $function,)+ }
+            $crate::__connect_route! { $($key => $function,)+ }
+            $crate::__message_routes! { [] $($key => $function,)+ }
+            $crate::__disconnect_route! { $($key => $function,)+ }
         }
 
         $crate::export!($plugin);
@@ -127,7 +129,7 @@ macro_rules! routes {
 
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __route_of_connect {
+macro_rules! __connect_route {
     () => {};
     ("$connect" => $function:expr, $($rest:tt)*) => {
         fn on_connect(
@@ -137,12 +139,12 @@ macro_rules! __route_of_connect {
             $crate::__private::connect($function, context, request)
         }
     };
-    ($key:tt => $function:expr, $($rest:tt)*) => { $crate::__route_of_connect! { $($rest)* } };
+    ($key:tt => $function:expr, $($rest:tt)*) => { $crate::__connect_route! { $($rest)* } };
 }
 
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __route_of_disconnect {
+macro_rules! __disconnect_route {
     () => {};
     ("$disconnect" => $function:expr, $($rest:tt)*) => {
         fn on_disconnect(
@@ -152,12 +154,12 @@ macro_rules! __route_of_disconnect {
             $crate::__private::disconnect($function, context, event)
         }
     };
-    ($key:tt => $function:expr, $($rest:tt)*) => { $crate::__route_of_disconnect! { $($rest)* } };
+    ($key:tt => $function:expr, $($rest:tt)*) => { $crate::__disconnect_route! { $($rest)* } };
 }
 
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __routes_of_messages {
+macro_rules! __message_routes {
     ([$($route:tt $call:expr,)*]) => {
         fn on_message(
             context: &$crate::RequestContext,
@@ -170,17 +172,17 @@ macro_rules! __routes_of_messages {
         }
     };
     ([$($done:tt)*] "$connect" => $function:expr, $($rest:tt)*) => {
-        $crate::__routes_of_messages! { [$($done)*] $($rest)* }
+        $crate::__message_routes! { [$($done)*] $($rest)* }
     };
     ([$($done:tt)*] "$disconnect" => $function:expr, $($rest:tt)*) => {
-        $crate::__routes_of_messages! { [$($done)*] $($rest)* }
+        $crate::__message_routes! { [$($done)*] $($rest)* }
     };
     ([$($done:tt)*] $key:tt => $function:expr, $($rest:tt)*) => {
-        $crate::__routes_of_messages! { [$($done)* $key $function,] $($rest)* }
+        $crate::__message_routes! { [$($done)* $key $function,] $($rest)* }
     };
 }
 
-/// The contract's `handle`, taken apart.
+/// Calls the callback of the event; this is the contract's `handle`.
 pub fn handle<P: Plugin>(context: &RequestContext, event: Event) -> Result<Response> {
     match event {
         Event::Connect(request) => P::on_connect(context, request),
@@ -192,7 +194,7 @@ pub fn handle<P: Plugin>(context: &RequestContext, event: Event) -> Result<Respo
     }
 }
 
-/// What `routes!` does with `$connect`.
+/// Calls the function of `$connect` in `routes!`.
 pub fn connect<R: IntoResponse>(
     function: impl FnOnce(&RequestContext, ConnectEvent) -> R,
     context: &RequestContext,
@@ -201,7 +203,7 @@ pub fn connect<R: IntoResponse>(
     function(context, request).into_response()
 }
 
-/// What `routes!` does with a route of messages.
+/// Calls the function of a message's route in `routes!`.
 pub fn message<M: FromMessage, R: IntoResponse>(
     function: impl FnOnce(&RequestContext, M) -> R,
     context: &RequestContext,
@@ -213,7 +215,7 @@ pub fn message<M: FromMessage, R: IntoResponse>(
     }
 }
 
-/// What `routes!` does with `$disconnect`.
+/// Calls the function of `$disconnect` in `routes!`.
 pub fn disconnect<R: IntoResponse>(
     function: impl FnOnce(&RequestContext, DisconnectEvent) -> R,
     context: &RequestContext,
@@ -223,7 +225,8 @@ pub fn disconnect<R: IntoResponse>(
     Ok(())
 }
 
-/// The manifest sends a route here that the plugin does not name: somebody's mistake, but not the peer's.
+/// Fails a message whose route has no function in `routes!`. This is a mistake of the manifest or of the plugin, not of
+/// the peer.
 pub fn no_route(route_key: &str, _: MessageEvent) -> Result<Response> {
-    Err(Error::from(format!("the manifest sends the route {route_key} here, and no function of this plugin is for it")))
+    Err(Error::from(format!("the manifest sends the route {route_key} to this plugin, which has no function for it")))
 }

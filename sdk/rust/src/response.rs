@@ -1,4 +1,4 @@
-//! What a handler answers, and what may stand for an answer.
+//! Responses of handlers, and the types that convert to them.
 
 use serde::Serialize;
 
@@ -6,37 +6,37 @@ pub use crate::bindings::jackfield::gateway::types::Response;
 use crate::{Error, Json, Payload, Result};
 
 impl Response {
-    /// Status 200 and nothing else: admits a peer, or answers a message with silence.
+    /// Status 200 without a body: admits a peer, or sends no reply to a message.
     pub fn ok() -> Self {
         Self::status(200)
     }
 
-    /// That status and nothing else. On `$connect` one outside 200 to 299 refuses the peer with it.
+    /// A response without a body. On `$connect`, a status outside 200 to 299 rejects the peer with that status.
     pub fn status(status_code: u16) -> Self {
         Response { status_code, headers: Vec::new(), body: None }
     }
 
-    /// Sends `payload` back to the peer, where the route has a route response.
+    /// Sends `payload` to the peer, if the route has a route response.
     pub fn reply(payload: impl Into<Payload>) -> Self {
         Self::ok().with_body(payload)
     }
 
-    /// Sends `value` back to the peer as JSON, where the route has a route response.
+    /// Sends `value` to the peer as JSON, if the route has a route response.
     ///
     /// # Errors
-    /// If `value` has no form in JSON.
+    /// If `value` cannot be written as JSON.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
         Ok(Self::reply(Payload::json(value)?))
     }
 
-    /// The same with one header more.
+    /// Adds a header.
     #[must_use]
     pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    /// The same with this body.
+    /// Sets the body.
     #[must_use]
     pub fn with_body(mut self, payload: impl Into<Payload>) -> Self {
         self.body = Some(payload.into());
@@ -50,15 +50,15 @@ impl Default for Response {
     }
 }
 
-/// What a function of a route may return.
+/// A type that the function of a route can return.
 ///
-/// `()` answers 200 and nothing else; a text, bytes, a [`Payload`] or a [`Json`] are the body of
-/// a 200; an `Err` is the handler's failure.
+/// `()` converts to status 200 without a body; a text, bytes, a [`Payload`] or a [`Json`] to status 200 with that body;
+/// an `Err` is the handler's failure.
 pub trait IntoResponse {
-    /// Makes the answer of it.
+    /// Converts the value to a response.
     ///
     /// # Errors
-    /// If it stands for a failure, or has no form in JSON.
+    /// If the value is an `Err`, or cannot be written as JSON.
     fn into_response(self) -> Result<Response>;
 }
 

@@ -1,8 +1,9 @@
-//! A host for tests: handlers run natively, in `cargo test`, with nothing to start.
+//! A test double of the host: handlers run natively in `cargo test`, and no server has to be started.
 //!
-//! A [`Host`] stands in for the real one in the thread that made it. Peers connect, send and leave;
-//! the handler runs as it would, and what it calls, from [`connections::post`] to [`kv::Bucket`],
-//! goes to the double. A test may call the same functions to see what the handler has left.
+//! A [`Host`] replaces the real host in the thread that creates it. A test connects peers, sends their messages and
+//! closes them; each event calls the handler. The host functions that the handler calls, from [`connections::post`] to
+//! [`kv::Bucket`], are those of the test double. A test can call the same functions to examine what a handler has
+//! stored.
 //!
 //! ```
 //! use jackfield_sdk::{connection_store, prelude::*, testing::Host};
@@ -10,7 +11,7 @@
 //! routes! {
 //!     struct Chat;
 //!     "$connect" => connect,
-//!     "tell" => tell,
+//!     "send" => send,
 //! }
 //!
 //! fn connect(context: &RequestContext, request: ConnectEvent) -> Result<Response> {
@@ -21,9 +22,9 @@
 //!     Ok(Response::ok())
 //! }
 //!
-//! fn tell(context: &RequestContext, Json(tell): Json<serde_json::Value>) -> Result<()> {
-//!     let to = tell["to"].as_str().ok_or("no name")?;
-//!     let text = tell["text"].as_str().ok_or("no text")?;
+//! fn send(context: &RequestContext, Json(message): Json<serde_json::Value>) -> Result<()> {
+//!     let to = message["to"].as_str().ok_or("no name")?;
+//!     let text = message["text"].as_str().ok_or("no text")?;
 //!     connections::post_to_matching("user", to, text, Some(&context.connection_id))?;
 //!     Ok(())
 //! }
@@ -33,11 +34,11 @@
 //! let a = host.connect::<Chat>("?userId=A")?;
 //! let b = host.connect::<Chat>("?userId=B")?;
 //!
-//! a.send(r#"{"action":"tell","to":"B","text":"hello"}"#)?;
+//! a.send(r#"{"action":"send","to":"B","text":"hello"}"#)?;
 //! assert_eq!(host.posts_to(&b), ["hello"]);
 //!
-//! let refused = host.connect::<Chat>("").unwrap_err();
-//! assert_eq!(refused.status_code(), 400);
+//! let error = host.connect::<Chat>("").unwrap_err();
+//! assert_eq!(error.status_code(), 400);
 //!
 //! b.close()?;
 //! assert_eq!(connection_store::query("user", "B").count(), 0);
@@ -45,12 +46,13 @@
 //! # }
 //! ```
 //!
-//! What it keeps of the real host: a row is there from before `$connect` until after
-//! `$disconnect`, and a refused peer leaves none; a post to a connection that is still in its
-//! `$connect`, is closed or never was is `Gone`; payloads, attributes, keys and values have the
-//! limits they have there; a bucket that is not granted cannot be opened. What it leaves out: the
-//! component itself, its sandbox and its limits of time and memory, grants other than buckets, and
-//! outboxes that fill up, for which there is [`Host::fail_posts_to`].
+//! The test double behaves like the real host in these points: a row exists from before `$connect` until after
+//! `$disconnect`, and a rejected peer leaves no row. A post to a connection that is unknown, is closed or has not
+//! finished its `$connect` fails with `Gone`. Payloads, attributes, keys and values have the same limits. A bucket that
+//! is not granted cannot be opened.
+//!
+//! It does not simulate the component itself, its sandbox with the limits of time and memory, grants other than those
+//! of buckets, and full outboxes; [`Host::fail_posts_to`] makes posts fail.
 //!
 //! [`connections::post`]: crate::connections::post
 //! [`kv::Bucket`]: crate::kv::Bucket
@@ -67,30 +69,31 @@ use crate::log::Level;
 use crate::{
     Authorizer, ConnectEvent, Decision, DisconnectEvent, Error, Event, MessageEvent, Payload, Plugin, Response, Result,
 };
-use double::{Arrival, Double};
+use double::{Double, UpgradeRequest};
 
-/// The double of the host, for the thread that made it and until it is dropped.
+/// The test double of the host. It belongs to the thread that created it and is active until it is dropped.
 pub struct Host(Rc<Double>);
 
 impl Host {
-    /// Stands in for the host in this thread.
+    /// Makes a new test double the host of this thread.
     ///
     /// # Panics
-    /// If there is one in this thread already.
-    #[expect(clippy::new_without_default, reason = "it takes the thread's one place, which a default should not")]
+    /// If this thread has a host already.
+    #[expect(clippy::new_without_default, reason = "a default should have no effect on other calls in the thread")]
     pub fn new() -> Self {
-        Host(Double::enter())
+        Host(Double::install())
     }
 
-    /// Lets a peer connect with that query string: `"?userId=A"`, or `""` for none.
+    /// Connects a peer with this query string: `"?userId=A"`, or `""` for none.
     ///
     /// # Errors
-    /// If the handler refuses it or fails.
-    pub fn connect<P: Plugin>(&self, query: &str) -> Result<Peer, Refused> {
+    /// If the handler rejects the peer or fails.
+    pub fn connect<P: Plugin>(&self, query: &str) -> Result<Peer, ConnectError> {
         self.upgrade(query).connect::<P>()
     }
 
-    /// A peer that is about to connect, for tests in which more than the query string matters.
+    /// Prepares the upgrade request of a peer, for tests that also set headers or an address, or that call an
+    /// authorizer.
     pub fn upgrade(&self, query: &str) -> Upgrade {
         Upgrade {
             double: Rc::clone(&self.0),
@@ -101,29 +104,30 @@ impl Host {
         }
     }
 
-    /// What was posted to the peer so far, in order.
+    /// Returns the messages that were posted to the peer so far, in order.
     ///
-    /// What a handler answers is not among it: that is what [`Peer::send`] returns.
+    /// Responses of the handler are not among them: [`Peer::send`] returns those.
     pub fn posts_to(&self, peer: &Peer) -> Vec<Payload> {
         self.0.posts_to(&peer.id)
     }
 
-    /// The same, and forgets them: what comes next is what was posted since.
+    /// Returns and removes the messages that were posted to the peer so far, in order.
     pub fn take_posts_to(&self, peer: &Peer) -> Vec<Payload> {
         self.0.take_posts_to(&peer.id)
     }
 
-    /// Makes every later post to the peer fail, as one does whose peer reads too slowly.
+    /// Makes every later post to the peer fail with this error. With `LimitExceeded`, the peer behaves like one that
+    /// reads too slowly.
     pub fn fail_posts_to(&self, peer: &Peer, error: ConnectionError) {
         self.0.fail_posts_to(&peer.id, error.into());
     }
 
-    /// Grants a bucket, as `buckets` in the manifest does.
+    /// Grants a bucket, like the key `buckets` of the manifest.
     pub fn add_bucket(&self, name: &str) {
         self.0.add_bucket(name);
     }
 
-    /// Sets what `wasi:config` tells.
+    /// Sets a value of the handler's configuration.
     pub fn set_config(&self, key: &str, value: &str) {
         self.0.set_config(key, value);
     }
@@ -133,18 +137,18 @@ impl Host {
         self.0.set_stage_variable(name, value);
     }
 
-    /// Lets time pass. The clock stands still otherwise.
+    /// Advances the clock, which does not run by itself.
     pub fn advance(&self, by: Duration) {
         self.0.advance(by);
     }
 
-    /// The lines that handlers have logged.
+    /// Returns the lines that handlers have logged.
     pub fn logs(&self) -> Vec<LogLine> {
         self.0.logs()
     }
 
-    /// What `$disconnect` handlers failed with, where no caller was there to be told: those that
-    /// ran because a handler deleted a connection.
+    /// Returns the errors of those `$disconnect` handlers that ran because a handler deleted a connection. No call of
+    /// the test returns these errors.
     pub fn failures(&self) -> Vec<String> {
         self.0.failures()
     }
@@ -152,22 +156,22 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        Double::leave();
+        Double::uninstall();
     }
 }
 
-/// A line in the log of the double.
+/// A line in the log of the test double.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {
-    /// How much it matters.
+    /// The severity.
     pub level: Level,
-    /// What it belongs to; often empty.
+    /// The part of the program that the line belongs to; often empty.
     pub context: String,
-    /// What it says.
+    /// The text.
     pub message: String,
 }
 
-/// A peer that is about to connect.
+/// The upgrade request of a peer that has not connected yet.
 pub struct Upgrade {
     double: Rc<Double>,
     query_string: Vec<(String, String)>,
@@ -177,56 +181,56 @@ pub struct Upgrade {
 }
 
 impl Upgrade {
-    /// Sends a header with the upgrade request.
+    /// Adds a header to the upgrade request.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Comes from that address instead of 127.0.0.1.
+    /// Sets the address of the peer, which is 127.0.0.1 by default.
     #[must_use]
     pub fn source_ip(mut self, address: &str) -> Self {
         self.source_ip = address.to_owned();
         self
     }
 
-    /// Comes with that field in the authorizer's grant.
+    /// Adds a value to the authorizer's grant.
     #[must_use]
     pub fn authorizer(mut self, name: &str, value: &str) -> Self {
         self.authorizer.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Connects.
+    /// Connects the peer.
     ///
     /// # Errors
-    /// If the handler refuses the peer or fails.
-    pub fn connect<P: Plugin>(self) -> Result<Peer, Refused> {
+    /// If the handler rejects the peer or fails.
+    pub fn connect<P: Plugin>(self) -> Result<Peer, ConnectError> {
         let double = Rc::clone(&self.double);
-        let (id, response) = double.connect(self.arrival(crate::plugin::handle::<P>, P::ROUTES))?;
+        let (id, response) = double.connect(self.into_request(crate::plugin::handle::<P>, P::ROUTES))?;
         Ok(Peer { double, id, response })
     }
 
-    /// Asks an authorizer whether it would let the peer in. Nothing connects.
+    /// Returns the decision of an authorizer about the peer, which is not connected.
     ///
     /// # Errors
-    /// What the authorizer failed with.
+    /// The error of the authorizer.
     pub fn authorize<A: Authorizer>(self) -> Result<Decision> {
         let double = Rc::clone(&self.double);
-        let arrival = self.arrival(|_, _| Err("nothing is connected".into()), &[]);
-        double.authorize(arrival, A::authorize)
+        let request = self.into_request(|_, _| Err("no connection was opened".into()), &[]);
+        double.authorize(request, A::authorize)
     }
 
-    fn arrival(self, handle: Handle, routes: &'static [&'static str]) -> Arrival {
-        let request = ConnectEvent { headers: self.headers, query_string: self.query_string };
-        let user_agent = request.header("User-Agent").map(str::to_owned);
+    fn into_request(self, handle: Handle, routes: &'static [&'static str]) -> UpgradeRequest {
+        let event = ConnectEvent { headers: self.headers, query_string: self.query_string };
+        let user_agent = event.header("User-Agent").map(str::to_owned);
         let identity = crate::Identity { source_ip: self.source_ip, user_agent };
-        Arrival { handle, routes, identity, authorizer: self.authorizer, request }
+        UpgradeRequest { handle, routes, identity, authorizer: self.authorizer, event }
     }
 }
 
-/// The far end of a connection that was admitted.
+/// The peer of a connection that was admitted.
 ///
 /// Dropping it does nothing: the connection stays open.
 pub struct Peer {
@@ -236,63 +240,59 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// The connection's id.
+    /// The id of the connection.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// What the handler answered to `$connect`.
+    /// The handler's response to `$connect`.
     pub fn response(&self) -> &Response {
         &self.response
     }
 
-    /// Sends a message and returns what the handler answered.
+    /// Sends a message and returns the handler's response.
     ///
-    /// Its route is selected by `$request.body.action`: a message that names none, or one that the
-    /// plugin names no function for, goes to `$default`.
+    /// `$request.body.action` selects the route. A message without an action, or with one that the plugin has no
+    /// function for, is sent to `$default`.
     ///
     /// # Errors
-    /// What the handler failed with, or that the connection is closed.
+    /// The error of the handler, or that the connection is closed.
     pub fn send(&self, body: impl Into<Payload>) -> Result<Response> {
-        self.send_by(None, body.into())
+        self.double.message(&self.id, None, body.into())
     }
 
-    /// Sends a message to that route, whatever is in it.
+    /// Sends a message to this route, whatever the message contains.
     ///
     /// # Errors
-    /// What the handler failed with, or that the connection is closed.
+    /// The error of the handler, or that the connection is closed.
     pub fn send_to(&self, route_key: &str, body: impl Into<Payload>) -> Result<Response> {
-        self.send_by(Some(route_key), body.into())
+        self.double.message(&self.id, Some(route_key), body.into())
     }
 
-    /// Closes the connection with 1000 and waits for its `$disconnect`.
+    /// Closes the connection with code 1000 and runs its `$disconnect`.
     ///
     /// # Errors
-    /// What the handler failed with. The connection is closed all the same.
+    /// The error of the handler. The connection is closed in any case.
     pub fn close(&self) -> Result<()> {
         self.close_with(1000, "")
     }
 
-    /// Closes the connection with that code and reason, and waits for its `$disconnect`.
+    /// Closes the connection with this code and reason, and runs its `$disconnect`.
     ///
     /// # Errors
-    /// What the handler failed with. The connection is closed all the same.
+    /// The error of the handler. The connection is closed in any case.
     pub fn close_with(&self, code: u16, reason: &str) -> Result<()> {
         self.double.close(&self.id, CloseFrame { code, reason: reason.to_owned() })
     }
 
-    /// Whether the connection is open.
+    /// Returns whether the connection is open.
     pub fn is_open(&self) -> bool {
         self.close_frame().is_none()
     }
 
-    /// With what the connection was closed, by either side.
+    /// Returns the code and reason with which either side has closed the connection, and `None` while it is open.
     pub fn close_frame(&self) -> Option<CloseFrame> {
         self.double.close_frame(&self.id)
-    }
-
-    fn send_by(&self, route_key: Option<&str>, body: Payload) -> Result<Response> {
-        self.double.message(&self.id, route_key, body)
     }
 }
 
@@ -302,37 +302,37 @@ impl fmt::Debug for Peer {
     }
 }
 
-/// Why a peer was not let in.
+/// The reason why a peer was not admitted.
 #[derive(Debug)]
-pub enum Refused {
-    /// The handler answered a status outside 200 to 299.
-    Answered(Response),
+pub enum ConnectError {
+    /// The handler's response has a status outside 200 to 299.
+    Rejected(Response),
     /// The handler failed.
     Failed(Error),
 }
 
-impl Refused {
-    /// The status that the peer sees.
+impl ConnectError {
+    /// The HTTP status that the peer receives.
     pub fn status_code(&self) -> u16 {
         match self {
-            Refused::Answered(response) => response.status_code,
-            Refused::Failed(_) => 502,
+            ConnectError::Rejected(response) => response.status_code,
+            ConnectError::Failed(_) => 502,
         }
     }
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refused::Answered(response) => {
-                write!(f, "the handler refused the peer with {}", response.status_code)
+            ConnectError::Rejected(response) => {
+                write!(f, "the handler rejected the peer with {}", response.status_code)
             }
-            Refused::Failed(error) => write!(f, "the handler failed: {error}"),
+            ConnectError::Failed(error) => write!(f, "the handler failed: {error}"),
         }
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for ConnectError {}
 
 impl From<ConnectionError> for imports::connections::ConnectionError {
     fn from(error: ConnectionError) -> Self {
@@ -345,10 +345,10 @@ impl From<ConnectionError> for imports::connections::ConnectionError {
     }
 }
 
-/// One invocation, as the double makes it.
+/// The function of a plugin that handles one event.
 type Handle = fn(&crate::RequestContext, Event) -> Result<Response>;
 
-/// The same of an authorizer.
+/// The function of an authorizer.
 type Authorize = fn(&crate::RequestContext, ConnectEvent) -> Result<Decision>;
 
 fn disconnect_event(frame: &CloseFrame) -> Event {

@@ -1,8 +1,8 @@
-//! What a plugin is: its callbacks, its routes, its answers and its errors.
+//! Tests of plugins: callbacks, routes, responses and errors.
 
 use jackfield_sdk::connections::ConnectionError;
 use jackfield_sdk::prelude::*;
-use jackfield_sdk::testing::{Host, Refused};
+use jackfield_sdk::testing::{ConnectError, Host};
 use jackfield_sdk::{BadMessage, Error, connection_store::StoreError, kv::KvError};
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ impl Plugin for Silent {}
 export!(Silent);
 
 #[test]
-fn a_plugin_without_callbacks_admits_takes_and_lets_go() -> Result<()> {
+fn a_plugin_without_callbacks_admits_peers_and_sends_no_reply() -> Result<()> {
     let host = Host::new();
     let peer = host.connect::<Silent>("")?;
     assert_eq!(*peer.response(), Response::ok());
@@ -24,14 +24,14 @@ fn a_plugin_without_callbacks_admits_takes_and_lets_go() -> Result<()> {
 mod routes {
     use super::*;
 
-    // What the macro makes is as visible as it is declared.
+    // The struct has the visibility that is written in the macro.
     jackfield_sdk::routes! {
         pub(super) struct Router;
-        "$disconnect" => gone,
+        "$disconnect" => disconnect,
         "double" => double,
         "$connect" => connect,
         "note" => |_: &RequestContext, text: String| log::info(text),
-        "careful" => careful,
+        "check" => check,
     }
 
     #[derive(Deserialize, Serialize)]
@@ -47,14 +47,14 @@ mod routes {
         Json(Number { number: number * 2 })
     }
 
-    fn careful(_: &RequestContext, number: Result<Json<Number>, BadMessage>) -> String {
+    fn check(_: &RequestContext, number: Result<Json<Number>, BadMessage>) -> String {
         match number {
             Ok(Json(Number { number })) => number.to_string(),
             Err(_) => "no number".to_owned(),
         }
     }
 
-    fn gone(_: &RequestContext, event: DisconnectEvent) -> Result<()> {
+    fn disconnect(_: &RequestContext, event: DisconnectEvent) -> Result<()> {
         log::info(format_args!("{} {}", event.status_code, event.reason));
         Ok(())
     }
@@ -62,7 +62,7 @@ mod routes {
 use routes::Router;
 
 #[test]
-fn each_route_has_its_function() -> Result<()> {
+fn each_route_calls_its_function() -> Result<()> {
     let host = Host::new();
     assert_eq!(host.connect::<Router>("?no").unwrap_err().status_code(), 403);
     let peer = host.connect::<Router>("")?;
@@ -78,7 +78,7 @@ fn each_route_has_its_function() -> Result<()> {
 }
 
 #[test]
-fn a_message_that_cannot_be_read_is_the_peers_mistake() -> Result<()> {
+fn a_message_that_cannot_be_parsed_gets_status_400() -> Result<()> {
     let host = Host::new();
     let peer = host.connect::<Router>("")?;
 
@@ -88,13 +88,13 @@ fn a_message_that_cannot_be_read_is_the_peers_mistake() -> Result<()> {
     assert_eq!(body["message"], "Bad Request");
     assert!(body["reason"].as_str().unwrap().starts_with("invalid type"), "{body}");
 
-    let careful = peer.send(r#"{"action":"careful","number":"x"}"#)?;
-    assert_eq!(careful.body.unwrap(), "no number");
+    let checked = peer.send(r#"{"action":"check","number":"x"}"#)?;
+    assert_eq!(checked.body.unwrap(), "no number");
     Ok(())
 }
 
 #[test]
-fn a_route_that_has_no_function_is_the_manifests_mistake() -> Result<()> {
+fn a_route_without_a_function_is_an_error_of_the_handler() -> Result<()> {
     let host = Host::new();
     let peer = host.connect::<Router>("")?;
     let error = peer.send("hello").unwrap_err();
@@ -103,7 +103,7 @@ fn a_route_that_has_no_function_is_the_manifests_mistake() -> Result<()> {
 }
 
 #[test]
-fn whatever_is_returned_becomes_a_response() -> Result<()> {
+fn every_return_type_converts_to_a_response() -> Result<()> {
     assert_eq!(().into_response()?, Response::ok());
     assert_eq!("a".into_response()?, Response::reply("a"));
     assert_eq!("a".to_owned().into_response()?, Response::reply("a"));
@@ -118,7 +118,7 @@ fn whatever_is_returned_becomes_a_response() -> Result<()> {
 }
 
 #[test]
-fn every_error_becomes_one_by_the_question_mark() {
+fn the_question_mark_converts_every_error() {
     fn text(result: Result<()>) -> String {
         result.unwrap_err().to_string()
     }
@@ -133,12 +133,12 @@ fn every_error_becomes_one_by_the_question_mark() {
 }
 
 #[test]
-fn the_text_of_an_error_has_its_causes() {
+fn the_text_of_an_error_includes_its_causes() {
     #[derive(Debug)]
     struct Outer(ConnectionError);
     impl std::fmt::Display for Outer {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("B was not told")
+            f.write_str("cannot post to B")
         }
     }
     impl std::error::Error for Outer {
@@ -147,11 +147,11 @@ fn the_text_of_an_error_has_its_causes() {
         }
     }
     let error = Error::from(Outer(ConnectionError::Gone));
-    assert_eq!(error.to_string(), "B was not told: the connection is gone");
+    assert_eq!(error.to_string(), "cannot post to B: the connection is gone");
 }
 
 #[test]
-fn a_request_answers_questions_about_its_fields() {
+fn a_connect_event_finds_its_fields_by_name() {
     let request = ConnectEvent {
         headers: vec![
             ("sec-websocket-protocol".into(), "a, b".into()),
@@ -166,7 +166,7 @@ fn a_request_answers_questions_about_its_fields() {
 }
 
 #[test]
-fn a_failure_in_connect_refuses_with_502() {
+fn a_failure_in_connect_rejects_the_peer_with_502() {
     struct Broken;
     impl Plugin for Broken {
         fn on_connect(_: &RequestContext, _: ConnectEvent) -> Result<Response> {
@@ -174,8 +174,8 @@ fn a_failure_in_connect_refuses_with_502() {
         }
     }
     let host = Host::new();
-    let refused = host.connect::<Broken>("").unwrap_err();
-    assert_eq!(refused.status_code(), 502);
-    assert!(matches!(refused, Refused::Failed(_)));
-    assert_eq!(refused.to_string(), "the handler failed: out of order");
+    let error = host.connect::<Broken>("").unwrap_err();
+    assert_eq!(error.status_code(), 502);
+    assert!(matches!(error, ConnectError::Failed(_)));
+    assert_eq!(error.to_string(), "the handler failed: out of order");
 }

@@ -1,4 +1,4 @@
-//! The double of the host keeps what the real one promises.
+//! Tests of the test double: it behaves like the real host.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ struct Silent;
 
 impl Plugin for Silent {}
 
-/// Does in `$connect` and `$disconnect` what the test is about, and logs the outcome.
-struct Curious;
+/// Calls host functions in `$connect` and `$disconnect` and logs their results.
+struct Probe;
 
-impl Plugin for Curious {
+impl Plugin for Probe {
     fn on_connect(context: &RequestContext, request: ConnectEvent) -> Result<Response> {
         let id = &context.connection_id;
         log::info(format_args!("{:?}", connections::post(id, "early")));
@@ -41,14 +41,14 @@ fn lines(host: &Host) -> Vec<String> {
 }
 
 #[test]
-fn a_post_arrives_and_one_to_nobody_is_gone() -> Result<()> {
+fn a_post_is_queued_and_a_post_to_an_unknown_connection_is_gone() -> Result<()> {
     let host = Host::new();
     let peer = host.connect::<Silent>("")?;
     connections::post(peer.id(), "text")?;
     connections::post(peer.id(), vec![0xff])?;
     assert_eq!(host.posts_to(&peer), [Payload::from("text"), Payload::from(vec![0xff])]);
 
-    assert_eq!(connections::post("nobody", "x"), Err(ConnectionError::Gone));
+    assert_eq!(connections::post("unknown", "x"), Err(ConnectionError::Gone));
     peer.close()?;
     assert_eq!(connections::post(peer.id(), "x"), Err(ConnectionError::Gone));
     assert_eq!(connections::get(peer.id()), Err(ConnectionError::Gone));
@@ -57,7 +57,7 @@ fn a_post_arrives_and_one_to_nobody_is_gone() -> Result<()> {
 }
 
 #[test]
-fn a_payload_has_an_end() -> Result<()> {
+fn a_payload_has_at_most_128_kib() -> Result<()> {
     let host = Host::new();
     let peer = host.connect::<Silent>("")?;
     let largest = "x".repeat(MESSAGE_BYTES_MAX);
@@ -67,12 +67,12 @@ fn a_payload_has_an_end() -> Result<()> {
 }
 
 #[test]
-fn one_post_to_many_has_a_result_for_each() -> Result<()> {
+fn post_many_returns_a_result_for_each_connection() -> Result<()> {
     let host = Host::new();
     let (a, b) = (host.connect::<Silent>("")?, host.connect::<Silent>("")?);
     host.fail_posts_to(&b, ConnectionError::LimitExceeded);
     assert_eq!(
-        connections::post_many([a.id(), "nobody", b.id()], "x"),
+        connections::post_many([a.id(), "unknown", b.id()], "x"),
         [Ok(()), Err(ConnectionError::Gone), Err(ConnectionError::LimitExceeded)]
     );
     assert_eq!(host.posts_to(&a), ["x"]);
@@ -80,7 +80,7 @@ fn one_post_to_many_has_a_result_for_each() -> Result<()> {
 }
 
 #[test]
-fn a_post_to_matching_counts_those_it_reached() -> Result<()> {
+fn post_to_matching_returns_the_number_of_queued_posts() -> Result<()> {
     let host = Host::new();
     let (a, b) = (host.connect::<Silent>("")?, host.connect::<Silent>("")?);
     let c = host.connect::<Silent>("")?;
@@ -97,26 +97,26 @@ fn a_post_to_matching_counts_those_it_reached() -> Result<()> {
 }
 
 #[test]
-fn in_connect_the_row_is_there_and_the_connection_is_gone() -> Result<()> {
+fn in_connect_the_row_exists_and_the_connection_is_gone() -> Result<()> {
     let host = Host::new();
-    let peer = host.connect::<Curious>("")?;
+    let peer = host.connect::<Probe>("")?;
     assert_eq!(lines(&host), ["Err(Gone)", "Ok(0)"]);
     assert_eq!(connection_store::get(peer.id())?.attribute("in"), Some("connect"));
     Ok(())
 }
 
 #[test]
-fn a_refused_peer_leaves_no_row_and_has_no_disconnect() {
+fn a_rejected_peer_leaves_no_row_and_has_no_disconnect() {
     let host = Host::new();
-    assert_eq!(host.connect::<Curious>("?no").unwrap_err().status_code(), 403);
+    assert_eq!(host.connect::<Probe>("?no").unwrap_err().status_code(), 403);
     assert_eq!(connection_store::scan().count(), 0);
     assert_eq!(lines(&host).len(), 2);
 }
 
 #[test]
-fn in_disconnect_the_connection_is_gone_and_the_row_is_there() -> Result<()> {
+fn in_disconnect_the_connection_is_gone_and_the_row_exists() -> Result<()> {
     let host = Host::new();
-    let peer = host.connect::<Curious>("")?;
+    let peer = host.connect::<Probe>("")?;
     peer.close_with(4001, "enough")?;
     assert_eq!(lines(&host)[2..], ["4001 enough", "Err(Gone)", "Some(\"connect\")"]);
     assert_eq!(connection_store::get(peer.id()), Err(StoreError::NoSuchConnection));
@@ -127,9 +127,9 @@ fn in_disconnect_the_connection_is_gone_and_the_row_is_there() -> Result<()> {
 }
 
 #[test]
-fn a_connection_that_a_handler_deletes_is_disconnected_after_it() -> Result<()> {
-    struct Executioner;
-    impl Plugin for Executioner {
+fn the_disconnect_of_a_deleted_connection_runs_after_the_handler_that_deleted_it() -> Result<()> {
+    struct Deleter;
+    impl Plugin for Deleter {
         fn on_message(context: &RequestContext, _: MessageEvent) -> Result<Response> {
             connections::delete_with(&context.connection_id, 1008, "rude")?;
             log::info("deleted");
@@ -141,7 +141,7 @@ fn a_connection_that_a_handler_deletes_is_disconnected_after_it() -> Result<()> 
         }
     }
     let host = Host::new();
-    let peer = host.connect::<Executioner>("")?;
+    let peer = host.connect::<Deleter>("")?;
     peer.send("x")?;
     assert_eq!(peer.close_frame(), Some(CloseFrame { code: 1008, reason: "rude".into() }));
     assert_eq!(lines(&host), ["deleted", "1008 rude"]);
@@ -151,7 +151,7 @@ fn a_connection_that_a_handler_deletes_is_disconnected_after_it() -> Result<()> 
 }
 
 #[test]
-fn attributes_are_a_set_that_can_be_queried() -> Result<()> {
+fn attributes_are_a_set_and_can_be_queried() -> Result<()> {
     let host = Host::new();
     let peer = host.connect::<Silent>("")?;
     let id = peer.id();
@@ -167,12 +167,12 @@ fn attributes_are_a_set_that_can_be_queried() -> Result<()> {
     connection_store::remove(id, "room", None)?;
     assert_eq!(connection_store::get(id)?.attributes, [("user".to_owned(), "A".to_owned())]);
 
-    assert_eq!(connection_store::add("nobody", "a", "b"), Err(StoreError::NoSuchConnection));
+    assert_eq!(connection_store::add("unknown", "a", "b"), Err(StoreError::NoSuchConnection));
     Ok(())
 }
 
 #[test]
-fn a_row_has_an_end() -> Result<()> {
+fn the_attributes_of_a_row_are_limited_in_number_and_size() -> Result<()> {
     let host = Host::new();
     let peer = host.connect::<Silent>("")?;
     let full: Vec<(String, String)> = (0..64).map(|n| ("n".to_owned(), n.to_string())).collect();
@@ -188,7 +188,7 @@ fn a_row_has_an_end() -> Result<()> {
 }
 
 #[test]
-fn rows_come_in_as_many_pages_as_there_are() -> Result<()> {
+fn a_query_returns_the_rows_of_all_pages() -> Result<()> {
     let host = Host::new();
     for count in [255, 256, 257, 600] {
         while connection_store::scan().count() < count {
@@ -206,7 +206,7 @@ fn rows_come_in_as_many_pages_as_there_are() -> Result<()> {
 }
 
 #[test]
-fn a_bucket_must_be_granted() {
+fn only_a_granted_bucket_can_be_opened() {
     let host = Host::new();
     assert_eq!(Bucket::open("a").unwrap_err(), KvError::NoSuchStore);
     host.add_bucket("a");
@@ -214,7 +214,7 @@ fn a_bucket_must_be_granted() {
 }
 
 #[test]
-fn a_bucket_keeps_what_it_is_given() -> Result<()> {
+fn a_bucket_stores_values_until_they_are_deleted() -> Result<()> {
     let host = Host::new();
     host.add_bucket("a");
     let bucket = Bucket::open("a")?;
@@ -234,7 +234,7 @@ fn a_bucket_keeps_what_it_is_given() -> Result<()> {
 }
 
 #[test]
-fn several_keys_go_in_one_call() -> Result<()> {
+fn one_call_reads_writes_or_deletes_several_keys() -> Result<()> {
     let host = Host::new();
     host.add_bucket("a");
     let bucket = Bucket::open("a")?;
@@ -250,7 +250,7 @@ fn several_keys_go_in_one_call() -> Result<()> {
 }
 
 #[test]
-fn keys_and_values_have_an_end() -> Result<()> {
+fn keys_and_values_are_limited_in_size() -> Result<()> {
     let host = Host::new();
     host.add_bucket("a");
     let bucket = Bucket::open("a")?;
@@ -262,7 +262,7 @@ fn keys_and_values_have_an_end() -> Result<()> {
 }
 
 #[test]
-fn keys_come_in_as_many_pages_as_there_are() -> Result<()> {
+fn a_list_of_keys_contains_the_keys_of_all_pages() -> Result<()> {
     let host = Host::new();
     host.add_bucket("a");
     let bucket = Bucket::open("a")?;
@@ -276,7 +276,7 @@ fn keys_come_in_as_many_pages_as_there_are() -> Result<()> {
 }
 
 #[test]
-fn an_increment_counts_and_refuses_what_is_no_number() -> Result<()> {
+fn an_increment_adds_to_a_number_and_fails_for_other_values() -> Result<()> {
     let host = Host::new();
     host.add_bucket("a");
     let bucket = Bucket::open("a")?;
@@ -289,13 +289,13 @@ fn an_increment_counts_and_refuses_what_is_no_number() -> Result<()> {
 }
 
 #[test]
-fn an_update_that_loses_looks_again() -> Result<()> {
+fn an_update_is_tried_again_with_the_new_value_after_a_conflict() -> Result<()> {
     let host = Host::new();
     host.add_bucket("a");
     let bucket = Bucket::open("a")?;
     let mut seen = Vec::new();
     let value = bucket.update("k", |current| {
-        // The first time another event is faster.
+        // Another event writes the key during the first try.
         if seen.is_empty() {
             bucket.set("k", "theirs").unwrap();
         }
@@ -309,7 +309,7 @@ fn an_update_that_loses_looks_again() -> Result<()> {
 }
 
 #[test]
-fn an_update_gives_up_when_it_always_loses() -> Result<()> {
+fn an_update_fails_when_every_try_conflicts() -> Result<()> {
     let host = Host::new();
     host.add_bucket("a");
     let bucket = Bucket::open("a")?;
@@ -325,7 +325,7 @@ fn an_update_gives_up_when_it_always_loses() -> Result<()> {
 }
 
 #[test]
-fn an_update_of_what_is_no_json_changes_nothing() -> Result<()> {
+fn an_update_of_a_value_that_is_not_json_changes_nothing() -> Result<()> {
     let host = Host::new();
     host.add_bucket("a");
     let bucket = Bucket::open("a")?;
@@ -339,9 +339,9 @@ fn an_update_of_what_is_no_json_changes_nothing() -> Result<()> {
 }
 
 #[test]
-fn a_handler_learns_who_is_at_the_other_end() -> Result<()> {
-    struct Asks;
-    impl Plugin for Asks {
+fn a_handler_can_read_the_context_of_its_connection() -> Result<()> {
+    struct ContextEcho;
+    impl Plugin for ContextEcho {
         fn on_message(_: &RequestContext, _: MessageEvent) -> Result<Response> {
             let context = current_connection::context();
             let tenant = context.authorizer("tenant").unwrap_or("none");
@@ -353,20 +353,20 @@ fn a_handler_learns_who_is_at_the_other_end() -> Result<()> {
     }
     let host = Host::new();
     host.set_stage_variable("color", "blue");
-    let plain = host.connect::<Asks>("")?;
+    let plain = host.connect::<ContextEcho>("")?;
     assert_eq!(plain.send("")?.body.unwrap(), "none blue none 127.0.0.1");
     let rich = host
         .upgrade("")
         .source_ip("192.0.2.1")
         .header("user-agent", "test/1")
         .authorizer("tenant", "t1")
-        .connect::<Asks>()?;
+        .connect::<ContextEcho>()?;
     assert_eq!(rich.send("")?.body.unwrap(), "t1 blue test/1 192.0.2.1");
     Ok(())
 }
 
 #[test]
-fn the_clock_moves_when_it_is_told_to() -> Result<()> {
+fn the_clock_moves_only_when_the_test_advances_it() -> Result<()> {
     struct Clock;
     impl Plugin for Clock {
         fn on_message(context: &RequestContext, _: MessageEvent) -> Result<Response> {
@@ -385,7 +385,7 @@ fn the_clock_moves_when_it_is_told_to() -> Result<()> {
 }
 
 #[test]
-fn the_configuration_is_what_the_test_sets() -> Result<()> {
+fn a_handler_reads_the_configuration_that_the_test_sets() -> Result<()> {
     let host = Host::new();
     host.set_config("greeting", "hello");
     assert_eq!(config::get("greeting")?.as_deref(), Some("hello"));
@@ -395,27 +395,27 @@ fn the_configuration_is_what_the_test_sets() -> Result<()> {
 }
 
 #[test]
-fn a_second_host_may_follow_the_first() {
+fn a_second_host_can_be_created_after_the_first_is_dropped() {
     drop(Host::new());
     drop(Host::new());
 }
 
 #[test]
 #[should_panic(expected = "there is a testing::Host in this thread already")]
-fn two_hosts_at_once_are_refused() {
+fn a_second_host_in_the_same_thread_is_an_error() {
     let _first = Host::new();
     let _second = Host::new();
 }
 
 #[test]
 #[should_panic(expected = "jackfield_sdk::testing::Host::new()")]
-fn without_a_host_a_call_says_what_is_missing() {
+fn a_call_without_a_host_panics_with_instructions() {
     let _ = connections::post("x", "x");
 }
 
 #[test]
-#[should_panic(expected = "is no close code that can be sent")]
-fn a_close_code_that_cannot_be_sent_is_a_trap() {
+#[should_panic(expected = "is not a close code that can be sent")]
+fn a_close_code_that_cannot_be_sent_panics() {
     let host = Host::new();
     let peer = host.connect::<Silent>("").unwrap();
     let _ = connections::delete_with(peer.id(), 1005, "");

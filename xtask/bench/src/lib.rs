@@ -1,12 +1,12 @@
-//! Measures jackfield beside a plain server that does the same in process.
+//! Measures jackfield and a plain server that does the same work without a sandbox.
 //!
-//! Three binaries, each of use alone:
+//! There are three binaries, which can also be used alone:
 //!
-//! - `plain` is what jackfield is compared with: axum, no sandbox, the same words on the wire.
-//! - `load` sends messages to one server and prints one JSON object about what it saw.
+//! - `plain` is the server with which jackfield is compared: axum without a sandbox, with the same messages.
+//! - `load` sends messages to one server and prints its measurements as one JSON object.
 //! - `bench` starts servers, runs `load` on them in turn, and prints the table.
 //!
-//! `bench` needs nothing but paths:
+//! `bench` needs only the paths of the binary and the components:
 //!
 //! ```text
 //! bench --jackfield target/release/jackfield --wasip2 echo.wasm --lean echo-lean.wasm \
@@ -14,17 +14,9 @@
 //!       [--only echo,post] [--rounds 5] [--quick] [--json figures.json]
 //! ```
 //!
-//! The library is what the three share. It knows nothing of wasm, and of jackfield only the line
-//! that a server prints when it is ready.
+//! This library has the code that the three share. It does not depend on WebAssembly or jackfield.
 
-// What a process has used, and where it runs.
-pub mod process;
-
-// What one run of `load` saw.
 pub mod outcome;
-
-// The client's end of the WebSocket protocol.
-pub mod wire;
-
-// The time of sending, carried in a message.
+pub mod process;
 pub mod stamp;
+pub mod wire;

@@ -1,6 +1,4 @@
-//! What a process has used, and where it may run.
-//!
-//! Knows `/proc` and the clocks of Linux. Does not know what the process is.
+//! CPU time, memory and cores of processes, from `/proc` and the clocks of Linux.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -9,88 +7,97 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use libc::{clockid_t, cpu_set_t, pid_t, rlimit, timespec};
 
-/// The CPU time that the process has used since it started: user and system, all its threads,
-/// those that have ended included.
+/// Returns the CPU time that the process has used since its start: user and system time of all its threads, also of
+/// those that have ended.
 ///
-/// It is the scheduler's own count in nanoseconds. `/proc/PID/stat` counts in hundredths of a
-/// second, and the files of single threads forget a thread when it ends.
+/// The scheduler counts it in nanoseconds. `/proc/PID/stat` has only hundredths of a second, and the files of threads
+/// do not include threads that have ended.
+///
 /// # Errors
-/// When there is no such process.
+/// If there is no such process.
 pub fn cpu_time(pid: u32) -> Result<Duration> {
     let pid = pid_t::try_from(pid).context("a process id is a positive i32")?;
     let mut clock: clockid_t = 0;
-    // SAFETY: writes one clock id to where it is told.
+    // SAFETY: the function writes one clock id through the pointer. Only an invalid pointer could break that, and this
+    // one is a reference to a local variable.
     let code = unsafe { libc::clock_getcpuclockid(pid, &mut clock) };
     ensure!(code == 0, "process {pid} has no CPU clock: {}", io::Error::from_raw_os_error(code));
     let mut used = timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes one timespec to where it is told.
-    done(unsafe { libc::clock_gettime(clock, &mut used) }).context("cannot read a process's CPU clock")?;
+    // SAFETY: as above, the function writes one timespec to a local variable.
+    check(unsafe { libc::clock_gettime(clock, &mut used) }).context("cannot read a process's CPU clock")?;
     Ok(Duration::new(u64::try_from(used.tv_sec)?, u32::try_from(used.tv_nsec)?))
 }
 
-/// The memory of the process that is resident now, in KiB.
+/// Returns the resident memory of the process in KiB.
+///
 /// # Errors
-/// When there is no such process.
+/// If there is no such process.
 pub fn resident_kib(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let status = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    resident_in(&status).with_context(|| format!("{path} does not say VmRSS"))
+    parse_resident_kib(&status).with_context(|| format!("{path} has no line VmRSS"))
 }
 
-fn resident_in(status: &str) -> Option<u64> {
+fn parse_resident_kib(status: &str) -> Option<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     value.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
-/// Raises the number of files that may be open to what the system allows; children inherit it.
+/// Raises the limit of open files to the maximum of the system. Child processes inherit it.
 pub fn raise_open_files() -> Result<()> {
     let mut limit = rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: writes one rlimit to where it is told.
-    done(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }).context("cannot read the limit of open files")?;
+    // SAFETY: the function writes one rlimit through the pointer, which is a reference to a local variable.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })
+        .context("cannot read the limit of open files")?;
     limit.rlim_cur = limit.rlim_max;
-    // SAFETY: reads one rlimit from where it is told.
-    done(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).context("cannot raise the limit of open files")
+    // SAFETY: the function reads one rlimit through the pointer, which is a reference to a local variable.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).context("cannot raise the limit of open files")
 }
 
-/// Runs `start` on one core, so that the process that it spawns stays on that core, then returns
-/// the calling thread to the cores that it had.
+/// Calls `start` on one core, so that a process that it spawns stays on that core. Then the calling thread gets its
+/// previous cores back.
 pub fn on_core<T>(core: usize, start: impl FnOnce() -> Result<T>) -> Result<T> {
     let before = cores()?;
-    stay_on(&[core])?;
+    set_cores(&[core])?;
     let started = start();
-    stay_on(&before)?;
+    set_cores(&before)?;
     started
 }
 
-/// The cores that this thread may run on.
+/// Returns the cores on which this thread can run.
 pub fn cores() -> Result<Vec<usize>> {
     let mut set = no_cores();
-    // SAFETY: writes one set of that size to where it is told; zero is this thread.
-    done(unsafe { libc::sched_getaffinity(0, size_of::<cpu_set_t>(), &mut set) })
+    // SAFETY: the function writes at most the given number of bytes, which is the size of the local variable. Thread 0
+    // is the calling thread.
+    check(unsafe { libc::sched_getaffinity(0, size_of::<cpu_set_t>(), &mut set) })
         .context("cannot read the cores of this thread")?;
-    // SAFETY: reads a bit of the set, and every index is below its size.
-    let may_run_on = |&core: &usize| unsafe { libc::CPU_ISSET(core, &set) };
-    Ok((0..libc::CPU_SETSIZE as usize).filter(may_run_on).collect())
+    // SAFETY: the function reads one bit of the set. An index above its size would read other memory, but the range
+    // below ends at the size.
+    let can_run_on = |&core: &usize| unsafe { libc::CPU_ISSET(core, &set) };
+    Ok((0..libc::CPU_SETSIZE as usize).filter(can_run_on).collect())
 }
 
-fn stay_on(cores: &[usize]) -> Result<()> {
+fn set_cores(cores: &[usize]) -> Result<()> {
     let mut set = no_cores();
     for &core in cores {
         ensure!(core < libc::CPU_SETSIZE as usize, "there is no core {core}");
-        // SAFETY: sets a bit of the set, and the index is below its size.
+        // SAFETY: the function sets one bit of the set. An index above its size would write other memory, but the line
+        // before has checked it.
         unsafe { libc::CPU_SET(core, &mut set) };
     }
-    // SAFETY: reads one set of that size from where it is told; zero is this thread.
-    done(unsafe { libc::sched_setaffinity(0, size_of::<cpu_set_t>(), &set) })
+    // SAFETY: the function reads at most the given number of bytes, which is the size of the local variable. Thread 0
+    // is the calling thread.
+    check(unsafe { libc::sched_setaffinity(0, size_of::<cpu_set_t>(), &set) })
         .with_context(|| format!("cannot move to the cores {cores:?}"))
 }
 
 fn no_cores() -> cpu_set_t {
-    // SAFETY: a set is an array of integers, for which zero is a value: no core.
+    // SAFETY: the type must be valid if all its bytes are zero. `cpu_set_t` is an array of integers, so it is, and the
+    // set is empty.
     unsafe { MaybeUninit::zeroed().assume_init() }
 }
 
-fn done(code: libc::c_int) -> io::Result<()> {
+fn check(code: libc::c_int) -> io::Result<()> {
     if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -100,7 +107,7 @@ mod tests {
     use std::time::Instant;
 
     #[test]
-    fn work_shows_in_the_cpu_time_of_the_process_even_when_its_thread_has_ended() {
+    fn the_cpu_time_of_a_process_includes_threads_that_have_ended() {
         let me = std::process::id();
         let before = cpu_time(me).expect("this process is alive");
         let work = || {
@@ -111,34 +118,34 @@ mod tests {
         };
         std::thread::spawn(work).join().expect("spinning does not panic");
         let used = cpu_time(me).expect("this process is alive") - before;
-        // Other work may have had the core for a part of those 50 ms.
+        // Other processes may have used the core for a part of the 50 ms.
         assert!(used > Duration::from_millis(5), "{used:?}");
     }
 
     #[test]
-    fn a_process_that_is_not_there_is_an_error() {
-        // Linux's own ceiling: every process has a smaller id.
+    fn a_process_that_does_not_exist_is_an_error() {
+        // The limit of Linux: every process has a smaller id.
         let not_a_process = 1 << 22;
         assert!(cpu_time(not_a_process).is_err());
         assert!(resident_kib(not_a_process).is_err());
     }
 
     #[test]
-    fn resident_memory_is_read_from_its_line() {
+    fn resident_memory_is_parsed_from_its_line() {
         let status = "Name:\tload\nVmHWM:\t   9000 kB\nVmRSS:\t    8124 kB\nRssAnon:\t 12 kB\n";
-        assert_eq!(resident_in(status), Some(8124));
-        assert_eq!(resident_in("Name:\tkthreadd\n"), None);
+        assert_eq!(parse_resident_kib(status), Some(8124));
+        assert_eq!(parse_resident_kib("Name:\tkthreadd\n"), None);
         assert!(resident_kib(std::process::id()).expect("this process is alive") > 0);
     }
 
     #[test]
-    fn a_child_started_on_a_core_stays_there_and_this_thread_does_not() {
+    fn a_child_that_is_started_on_a_core_stays_there_and_the_calling_thread_does_not() {
         let before = cores().expect("a thread has cores");
         let last = *before.last().expect("a thread runs on a core");
         let child =
             || Ok(std::process::Command::new("grep").args(["Cpus_allowed_list", "/proc/self/status"]).output()?);
-        let said = on_core(last, child).expect("grep runs");
-        assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), format!("Cpus_allowed_list:\t{last}"));
+        let output = on_core(last, child).expect("grep runs");
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), format!("Cpus_allowed_list:\t{last}"));
         assert_eq!(cores().expect("a thread has cores"), before);
     }
 }

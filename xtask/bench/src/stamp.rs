@@ -1,25 +1,27 @@
-//! The time at which a message was sent, carried in the message itself.
+//! Stamps: the time at which a message was sent, as a part of the message.
 //!
-//! So latency is known without remembering what is under way, whichever peer receives it.
+//! With them the load generator can compute the latency of a message that any peer receives, and stores nothing about
+//! messages that it has sent.
 
 use std::ops::Range;
 
 use crate::wire::{self, MASK, Opcode};
 
-/// A stamp is this mark and sixteen hexadecimal digits, at the start of a message's content.
+/// The first character of a stamp, which sixteen hexadecimal digits follow. A stamp is at the start of a message's
+/// content.
 const STAMP_MARK: u8 = b'@';
 const STAMP_BYTES: usize = 17;
 
-/// A text frame that is built and masked once; each copy that is sent differs in its stamp only.
+/// A text frame that is built and masked once. The copies that are sent differ only in their stamp.
 pub struct Template {
     frame: Vec<u8>,
     stamp: Range<usize>,
-    /// The mask of the stamp's first byte.
+    /// The position of the stamp in the payload, which selects the byte of the mask.
     mask_from: usize,
 }
 
 impl Template {
-    /// A frame of `before`, `content_bytes` of content that begins with the stamp, and `after`.
+    /// Creates a frame of `before`, `content_bytes` bytes of content that begins with the stamp, and `after`.
     pub fn new(before: &str, content_bytes: usize, after: &str) -> Self {
         let padding = "x".repeat(content_bytes.saturating_sub(STAMP_BYTES));
         let text = format!("{before}{}{padding}{after}", "@".repeat(STAMP_BYTES));
@@ -29,7 +31,7 @@ impl Template {
         Self { frame, stamp: stamp..stamp + STAMP_BYTES, mask_from: before.len() }
     }
 
-    /// Appends the frame, stamped.
+    /// Appends the frame with this stamp to `out`.
     pub fn write(&self, stamp: u64, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&self.frame);
@@ -42,7 +44,7 @@ impl Template {
     }
 }
 
-/// The stamp that the content of a received message begins with.
+/// Returns the stamp at the start of the content of a received message.
 pub fn read(content: &[u8]) -> Option<u64> {
     let (&STAMP_MARK, digits) = content.get(..STAMP_BYTES)?.split_first()? else {
         return None;
@@ -59,7 +61,7 @@ mod tests {
     use crate::wire::tests::unmask;
 
     #[test]
-    fn a_stamp_comes_back_as_it_was_sent_wherever_it_stands() {
+    fn a_stamp_can_be_read_back_from_any_position() {
         for before in ["", "a", "ab", "abc", r#"{"action":"echo","content":""#] {
             let template = Template::new(before, 32, "\"}");
             for stamp in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX] {
@@ -73,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_a_whole_stamp_has_none() {
+    fn an_incomplete_stamp_is_not_read() {
         assert_eq!(read(b"{\"message\": \"Internal server error\"}"), None);
         assert_eq!(read(b"@0123456789abcde"), None);
         assert_eq!(read(b"@0123456789abcdeg"), None);

@@ -1,13 +1,13 @@
-//! The client's end of the WebSocket protocol, as little of it as a measurement needs.
+//! The client's part of the WebSocket protocol, as far as the measurements need it.
 //!
-//! Knows bytes. Does not know sockets. Fragments are refused: no server measured here sends them.
+//! This module knows bytes but no sockets. It rejects fragmented messages, which no measured server sends.
 
-/// Any key does: a server unmasks the same way with each. A fixed one lets a frame be masked once
-/// and sent many times.
+/// The masking key of all frames. The cost for the server is the same for every key, and with a fixed one a frame is
+/// masked once and sent many times.
 pub const MASK: [u8; 4] = [0x5c, 0xa3, 0x17, 0xe9];
-/// Larger than any message that a server here sends; a longer length is a stream read wrongly.
+/// Larger than every message of the measured servers; a longer frame is an error in reading the stream.
 const FRAME_BYTES_MAX: usize = 1 << 20;
-/// The head of an HTTP answer that is longer than this is not an upgrade.
+/// Longest head of an upgrade response.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,39 +19,40 @@ pub enum Opcode {
     Pong = 10,
 }
 
-/// The server sent what it may not, in words for a person.
+/// An error in the bytes of the server, as text for a person.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Malformed(pub String);
 
-/// One whole frame at the start of what was received.
+/// One complete frame at the start of the received bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
     pub opcode: Opcode,
     pub payload: &'a [u8],
-    /// How many bytes the frame took; the next one starts there.
+    /// The length of the frame in bytes, at which the next frame starts.
     pub wire_bytes: usize,
 }
 
-/// The upgrade request, with further headers as `Name: value`. `number` makes the key of each
-/// connection its own.
+/// Returns the upgrade request, with further headers as `Name: value`. The key contains `number`, so that each
+/// connection has another one.
 pub fn upgrade_request(path: &str, port: u16, headers: &[String], number: u64) -> String {
-    // Twenty-two digits of base64 are sixteen bytes when the last one carries two bits: `A`.
+    // Sixteen bytes are 22 digits of base64. The last digit has only two bits of data, so `A` is valid there.
     let key = format!("{number:021}A==");
-    let more: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    let further: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     format!(
         "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\
          Connection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{more}\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{further}\r\n"
     )
 }
 
-/// The length of the upgrade answer at the start of `bytes`; none while it is not whole.
+/// Returns the length of the upgrade response at the start of `bytes`, or `None` while it is not complete.
+///
 /// # Errors
-/// When the server answers with another status than 101: the error holds its status line.
-pub fn upgrade_answer(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+/// If the server responds with another status than 101. The error contains the status line.
+pub fn upgrade_response(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
         if bytes.len() > HEAD_BYTES_MAX {
-            return Err(Malformed("the upgrade was answered without end".into()));
+            return Err(Malformed("the head of the upgrade response is too long".into()));
         }
         return Ok(None);
     };
@@ -59,10 +60,10 @@ pub fn upgrade_answer(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
         return Ok(Some(end + 4));
     }
     let status = bytes.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    Err(Malformed(format!("the upgrade was answered with {:?}", String::from_utf8_lossy(status))))
+    Err(Malformed(format!("the upgrade response was {:?}", String::from_utf8_lossy(status))))
 }
 
-/// Appends one masked frame.
+/// Appends one masked frame to `out`.
 pub fn encode(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
     out.push(0x80 | opcode as u8);
     match payload.len() {
@@ -80,9 +81,10 @@ pub fn encode(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
     out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
 }
 
-/// The frame at the start of `bytes`; none while it is not whole.
+/// Returns the frame at the start of `bytes`, or `None` while it is not complete.
+///
 /// # Errors
-/// When the bytes cannot be a frame of a server.
+/// If the bytes are not a valid frame of a server.
 pub fn decode(bytes: &[u8]) -> Result<Option<Frame<'_>>, Malformed> {
     let &[first, second, ref rest @ ..] = bytes else {
         return Ok(None);
@@ -97,7 +99,7 @@ pub fn decode(bytes: &[u8]) -> Result<Option<Frame<'_>>, Malformed> {
         (short, _) => (2, usize::from(short)),
     };
     if length > FRAME_BYTES_MAX {
-        return Err(Malformed(format!("the server announced a frame of {length} bytes")));
+        return Err(Malformed(format!("the server sent a frame of {length} bytes")));
     }
     let opcode = match first {
         0x81 => Opcode::Text,
@@ -106,7 +108,7 @@ pub fn decode(bytes: &[u8]) -> Result<Option<Frame<'_>>, Malformed> {
         0x89 => Opcode::Ping,
         0x8a => Opcode::Pong,
         other => {
-            return Err(Malformed(format!("the server began a frame with {other:#04x}")));
+            return Err(Malformed(format!("the server sent a frame that begins with {other:#04x}")));
         }
     };
     let Some(payload) = bytes.get(head..head + length) else {
@@ -119,7 +121,7 @@ pub fn decode(bytes: &[u8]) -> Result<Option<Frame<'_>>, Malformed> {
 pub mod tests {
     use super::*;
 
-    /// What a server reads from a client's frame.
+    /// Returns the payload that a server reads from a client's frame.
     pub fn unmask(frame: &[u8]) -> Vec<u8> {
         let head = match frame[1] & 0x7f {
             126 => 4,
@@ -130,8 +132,8 @@ pub mod tests {
         payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect()
     }
 
-    /// What a server sends.
-    fn from_server(first: u8, payload: &[u8]) -> Vec<u8> {
+    /// Returns the frame that a server sends.
+    fn server_frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mut frame = Vec::new();
         encode(Opcode::Text, payload, &mut frame);
         let head = frame.len() - payload.len() - MASK.len();
@@ -143,7 +145,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_server_reads_what_was_encoded_on_both_sides_of_each_length_form() {
+    fn an_encoded_frame_can_be_unmasked_on_both_sides_of_each_length_limit() {
         for length in [0, 1, 125, 126, 65_535, 65_536] {
             let payload: Vec<u8> = (0..length).map(|at| at as u8).collect();
             let mut frame = Vec::new();
@@ -154,45 +156,45 @@ pub mod tests {
     }
 
     #[test]
-    fn a_frame_is_read_when_its_last_byte_is_there_and_not_before() {
+    fn a_frame_is_decoded_only_when_it_is_complete() {
         for length in [0, 125, 126, 65_535, 65_536] {
             let payload = vec![b'y'; length];
-            let mut bytes = from_server(0x81, &payload);
-            let whole = bytes.len();
-            assert_eq!(decode(&bytes[..whole - 1]), Ok(None), "{length} bytes but one");
+            let mut bytes = server_frame(0x81, &payload);
+            let complete = bytes.len();
+            assert_eq!(decode(&bytes[..complete - 1]), Ok(None), "{length} bytes without the last one");
             bytes.extend_from_slice(b"next");
-            let frame = decode(&bytes).expect("well formed").expect("whole");
-            assert_eq!((frame.opcode, frame.payload, frame.wire_bytes), (Opcode::Text, &payload[..], whole));
+            let frame = decode(&bytes).expect("well formed").expect("complete");
+            assert_eq!((frame.opcode, frame.payload, frame.wire_bytes), (Opcode::Text, &payload[..], complete));
         }
     }
 
     #[test]
-    fn what_a_server_may_not_send_is_refused() {
+    fn an_invalid_frame_is_rejected() {
         assert!(decode(&[0x81, 0x80, 0, 0, 0, 0]).is_err(), "masked");
         assert!(decode(&[0x01, 1, b'a']).is_err(), "a fragment");
-        assert!(decode(&[0x83, 0]).is_err(), "an opcode that is not defined");
+        assert!(decode(&[0x83, 0]).is_err(), "an undefined opcode");
         assert!(decode(&[0x81, 127, 0, 0, 1, 0, 0, 0, 0, 0]).is_err(), "a terabyte");
     }
 
     #[test]
-    fn an_upgrade_is_accepted_with_101_only() {
+    fn only_status_101_accepts_an_upgrade() {
         let accepted = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";
-        assert_eq!(upgrade_answer(accepted), Ok(Some(accepted.len())));
-        assert_eq!(upgrade_answer(&accepted[..accepted.len() - 1]), Ok(None));
-        let Err(Malformed(text)) = upgrade_answer(b"HTTP/1.1 403 Forbidden\r\n\r\n") else {
+        assert_eq!(upgrade_response(accepted), Ok(Some(accepted.len())));
+        assert_eq!(upgrade_response(&accepted[..accepted.len() - 1]), Ok(None));
+        let Err(Malformed(text)) = upgrade_response(b"HTTP/1.1 403 Forbidden\r\n\r\n") else {
             panic!("403 is not an upgrade");
         };
         assert!(text.contains("403 Forbidden"), "{text}");
     }
 
     #[test]
-    fn further_headers_stand_before_the_end_of_the_request() {
+    fn further_headers_are_at_the_end_of_the_request() {
         let request = upgrade_request("/dev", 80, &["A: 1".into(), "B: 2".into()], 1);
         assert!(request.ends_with("\r\nA: 1\r\nB: 2\r\n\r\n"), "{request}");
     }
 
     #[test]
-    fn the_key_of_every_connection_is_sixteen_bytes_and_its_own() {
+    fn every_connection_has_another_key_of_sixteen_bytes() {
         let first = upgrade_request("/dev", 80, &[], 1);
         let last = upgrade_request("/dev", 80, &[], u64::MAX);
         assert_ne!(first, last);

@@ -1,4 +1,4 @@
-//! The load generator and the plain server, each the real binary, on a port of the system's choice.
+//! Tests of the load generator with the plain server. Both are the real binaries, on a free port.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -16,10 +16,10 @@ impl Plain {
         let mut child = Command::new(env!("CARGO_BIN_EXE_plain"))
             .stdout(Stdio::piped())
             .spawn()
-            .expect("plain is built with the tests");
+            .expect("cargo builds plain for the tests");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("stdout is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("plain says where it listens");
+        BufReader::new(stdout).read_line(&mut line).expect("plain prints its address");
         let port = line.trim().strip_prefix("listening on ws://127.0.0.1:");
         let port = port.and_then(|rest| rest.strip_suffix("/dev")).expect(&line).to_owned();
         Self { child, port }
@@ -29,17 +29,17 @@ impl Plain {
         self.load_with(arguments, &[])
     }
 
-    /// The same with arguments that may have spaces in them.
+    /// Runs `load` with `arguments`, which are split at spaces, and with `more`, which are not.
     fn load_with(&self, arguments: &str, more: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_load"))
             .args(["--port", &self.port, "--pid", &self.child.id().to_string()])
             .args(arguments.split(' '))
             .args(more)
             .output()
-            .expect("load is built with the tests")
+            .expect("cargo builds load for the tests")
     }
 
-    /// What a run says that works.
+    /// Returns the outcome of a run without errors.
     fn outcome(&self, arguments: &str) -> Outcome {
         let output = self.load(arguments);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -52,14 +52,14 @@ impl Plain {
 
 impl Drop for Plain {
     fn drop(&mut self) {
-        // Both fail only for a child that has been waited for, and nobody else waits.
+        // Both fail only if the exit code of the child was already read, and no other code reads it.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 #[test]
-fn every_echo_comes_back_in_a_closed_loop_and_in_an_open_one() {
+fn every_message_is_echoed_in_a_closed_and_in_an_open_loop() {
     let plain = Plain::start();
     plain.outcome("--mode echo --conns 4 --depth 1 --secs 0.5 --warm-up-secs 0");
     plain.outcome("--mode echo --conns 4 --depth 16 --secs 0.5 --content 3000");
@@ -68,17 +68,17 @@ fn every_echo_comes_back_in_a_closed_loop_and_in_an_open_one() {
 }
 
 #[test]
-fn pairs_post_to_each_other() {
+fn the_connections_of_a_pair_post_to_each_other() {
     let plain = Plain::start();
     plain.outcome("--mode post --conns 4 --secs 0.5");
     plain.outcome("--mode post --conns 4 --rate 200 --secs 0.5");
 }
 
 #[test]
-fn everybody_in_the_room_receives_a_broadcast() {
+fn every_connection_in_the_room_receives_a_broadcast() {
     let plain = Plain::start();
     let outcome = plain.outcome("--mode broadcast --conns 20 --rate 50 --secs 1");
-    assert_eq!(outcome.connections, 21, "the sender is one more");
+    assert_eq!(outcome.connections, 21, "the sender is an additional connection");
     assert!((500..=1500).contains(&outcome.messages), "{} of 1,000", outcome.messages);
 }
 
@@ -93,7 +93,7 @@ fn connections_are_counted_after_the_warm_up() {
 }
 
 #[test]
-fn a_refused_upgrade_is_an_error_in_the_outcome() {
+fn a_rejected_upgrade_is_an_error_in_the_outcome() {
     let plain = Plain::start();
     let output = plain.load("--mode connect --conns 3 --warm-up-conns 0 --path /prod");
     let outcome: Outcome = serde_json::from_slice(&output.stdout).expect("one JSON object");
@@ -102,19 +102,19 @@ fn a_refused_upgrade_is_an_error_in_the_outcome() {
 }
 
 #[test]
-fn further_headers_go_with_each_upgrade() {
+fn further_headers_are_sent_with_each_upgrade() {
     let plain = Plain::start();
-    // A header that is no header is what a server refuses.
-    let refused = plain.load_with("--mode connect --conns 3 --warm-up-conns 0", &["--header", "no header"]);
-    let outcome: Outcome = serde_json::from_slice(&refused.stdout).expect("one JSON object");
+    // A server rejects a request with an invalid header.
+    let rejected = plain.load_with("--mode connect --conns 3 --warm-up-conns 0", &["--header", "no header"]);
+    let outcome: Outcome = serde_json::from_slice(&rejected.stdout).expect("one JSON object");
     assert_eq!((outcome.messages, outcome.errors), (0, 3), "{:?}", outcome.first_error);
-    let taken = plain.load_with("--mode connect --conns 3", &["--header", "A: 1", "--header", "B: 2"]);
-    let outcome: Outcome = serde_json::from_slice(&taken.stdout).expect("one JSON object");
+    let accepted = plain.load_with("--mode connect --conns 3", &["--header", "A: 1", "--header", "B: 2"]);
+    let outcome: Outcome = serde_json::from_slice(&accepted.stdout).expect("one JSON object");
     assert_eq!((outcome.messages, outcome.errors), (3, 0), "{:?}", outcome.first_error);
 }
 
 #[test]
-fn the_plain_server_is_a_function_too_that_lets_everybody_in() {
+fn the_plain_server_is_also_a_function_that_allows_every_request() {
     let plain = Plain::start();
     let mut stream = TcpStream::connect(format!("127.0.0.1:{}", plain.port)).expect("plain listens");
     let path = "/2015-03-31/functions/function/invocations";
@@ -126,7 +126,7 @@ fn the_plain_server_is_a_function_too_that_lets_everybody_in() {
 }
 
 #[test]
-fn an_odd_number_of_connections_cannot_post_in_pairs() {
+fn an_odd_number_of_connections_cannot_make_pairs() {
     let plain = Plain::start();
     let output = plain.load("--mode post --conns 3");
     assert!(!output.status.success());

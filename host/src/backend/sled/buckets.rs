@@ -1,41 +1,41 @@
 //! Keys and values in named buckets.
 //!
-//! All calls but `list_keys` come from one thread: that is what makes a read and the write after it one.
+//! One thread makes all calls except `list_keys`, so a read and the write after it are atomic.
 
 use ::sled::{Db, IVec, Tree};
 
-use super::super::{BackendError, Found, KeysFrom, Page, check_batch_bytes};
-use super::log::Log;
+use super::super::{BackendError, CurrentValue, KeysFrom, Page, check_batch_bytes};
+use super::writer::SledWriter;
 use crate::limits;
 
-/// A larger value is cut into parts of this size.
+/// Size of a part: a larger value is split into parts of this size.
 ///
-/// sled writes a page of more than 128 KiB into a file of its own, which it never syncs: after a
-/// crash of the machine the store would not open. A page has up to 17 entries, so 17 parts and their
-/// keys must stay below that.
+/// sled writes a page of more than 128 KiB into a separate file, which it never syncs: after a crash of the machine the
+/// store would not open. A page has up to 17 entries, so 17 parts and their keys must be smaller than that.
 const PART_BYTES: usize = 6 * 1024;
 
-/// The first byte of an entry says what follows: the value, or which parts it has.
+/// First byte of an entry that contains the value itself.
 const WHOLE: u8 = 0;
+/// First byte of an entry that refers to the parts of the value.
 const IN_PARTS: u8 = 1;
 
-/// Parts are counted from 1; at 0 stands the key that they belong to.
+/// Part number under which the key of the value is stored. The parts have the numbers from 1.
 const OWNER: u16 = 0;
 
 pub struct Buckets {
-    /// The length of the bucket's name in two bytes, the name, the key: no bucket's entries are
-    /// among those of another one.
+    /// Entries, by the length of the bucket's name in two bytes, the name, and the key. The length prevents that the
+    /// entries of one bucket are found in another.
     keys: Tree,
-    /// Generation and number of each part. Parts are written before the entry that names their
-    /// generation, so an entry always has its parts; what has no entry is swept at the next start.
+    /// Parts, by generation and number. Parts are written before the entry that names their generation, so an entry
+    /// always has its parts. Parts without an entry are removed at the next start.
     parts: Tree,
-    log: Log,
+    writer: SledWriter,
 }
 
 impl Buckets {
-    pub fn open(db: &Db, log: Log) -> ::sled::Result<Self> {
-        let buckets = Self { keys: db.open_tree("keys")?, parts: db.open_tree("parts")?, log };
-        buckets.sweep()?;
+    pub fn open(db: &Db, writer: SledWriter) -> ::sled::Result<Self> {
+        let buckets = Self { keys: db.open_tree("keys")?, parts: db.open_tree("parts")?, writer };
+        buckets.remove_orphans()?;
         Ok(buckets)
     }
 
@@ -56,7 +56,8 @@ impl Buckets {
 
     pub fn list_keys(&self, bucket: &str, from: &KeysFrom) -> Result<Page<String>, BackendError> {
         let prefix = entry_key(bucket, "");
-        // No byte of a key is 255, as keys are UTF-8; and nothing is between a text and the text with a 0.
+        // Keys are UTF-8 and contain no byte 255, so `end` is behind all of them. A cursor's key with a 0 appended is
+        // the smallest key behind it.
         let end = [prefix.as_slice(), &[u8::MAX]].concat();
         let (start, skip) = match from {
             KeysFrom::Start => (prefix.clone(), 0),
@@ -87,7 +88,7 @@ impl Buckets {
     pub fn delete(&self, bucket: &str, key: &str) -> Result<(), BackendError> {
         let key = entry_key(bucket, key);
         let Some(before) = self.keys.get(&key)? else { return Ok(()) };
-        self.log.remove(&self.keys, &key)?;
+        self.writer.remove(&self.keys, &key)?;
         self.remove_parts(&before)
     }
 
@@ -114,7 +115,7 @@ impl Buckets {
         key: &str,
         expected: Option<&[u8]>,
         new: &[u8],
-    ) -> Result<Result<(), Found>, BackendError> {
+    ) -> Result<Result<(), CurrentValue>, BackendError> {
         let key = entry_key(bucket, key);
         let found = self.get(&key)?;
         if found.as_deref() != expected {
@@ -125,7 +126,7 @@ impl Buckets {
         Ok(Ok(()))
     }
 
-    /// Says which values lack a part, and which parts lack their value.
+    /// Returns the values with a missing part and the parts without a value.
     pub fn verify(&self) -> Result<Vec<String>, BackendError> {
         let mut found = Vec::new();
         for entry in &self.keys {
@@ -160,15 +161,15 @@ impl Buckets {
         let entry = if value.len() <= PART_BYTES {
             [&[WHOLE], value].concat()
         } else {
-            let generation = self.log.next_generation()?;
-            self.log.insert(&self.parts, &part_key(generation, OWNER), key)?;
+            let generation = self.writer.next_generation()?;
+            self.writer.insert(&self.parts, &part_key(generation, OWNER), key)?;
             for (number, part) in (OWNER + 1..).zip(value.chunks(PART_BYTES)) {
-                self.log.insert(&self.parts, &part_key(generation, number), part)?;
+                self.writer.insert(&self.parts, &part_key(generation, number), part)?;
             }
-            let bytes = u64::try_from(value.len()).expect("64 bits count any length");
+            let bytes = u64::try_from(value.len()).expect("every length fits in 64 bits");
             [&[IN_PARTS], generation.to_be_bytes().as_slice(), &bytes.to_be_bytes()].concat()
         };
-        self.log.insert(&self.keys, key, entry)?;
+        self.writer.insert(&self.keys, key, entry)?;
         before.map_or(Ok(()), |before| self.remove_parts(before))
     }
 
@@ -177,17 +178,17 @@ impl Buckets {
         Ok(self.remove_generation(generation)?)
     }
 
-    /// From the last part to the owner, so that what a crash leaves is still found by its owner.
+    /// Removes the parts from the last one to the owner, so that after a crash the remaining parts still have an owner.
     fn remove_generation(&self, generation: u64) -> ::sled::Result<()> {
         let keys: Vec<_> = self.parts.scan_prefix(generation.to_be_bytes()).keys().collect::<Result<_, _>>()?;
-        keys.iter().rev().try_for_each(|key| self.log.remove(&self.parts, key))
+        keys.iter().rev().try_for_each(|key| self.writer.remove(&self.parts, key))
     }
 
-    fn sweep(&self) -> ::sled::Result<()> {
+    fn remove_orphans(&self) -> ::sled::Result<()> {
         self.orphans()?.into_iter().try_for_each(|generation| self.remove_generation(generation))
     }
 
-    /// Generations of parts that no entry names.
+    /// Returns the generations of parts that no entry names.
     fn orphans(&self) -> ::sled::Result<Vec<u64>> {
         let mut orphans = Vec::new();
         let mut next = self.parts.first()?;

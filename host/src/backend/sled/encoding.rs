@@ -1,16 +1,16 @@
-//! A row as bytes: what never changes, then the attributes.
+//! Encodes a row as bytes: first the head, which does not change except for `admitted`, then the attributes.
 //!
-//! Numbers are little-endian; every text stands behind its length, so any text will do.
+//! Numbers are little-endian. Every text follows its length, so a text may contain any character.
 
 use std::sync::Arc;
 
 use super::super::Row;
-use crate::connections::{HeldApiKey, Peer};
+use crate::connections::{Peer, PeerApiKey};
 use crate::event::Field;
 use crate::id::ConnectionId;
 
 const LENGTH_BYTES: usize = size_of::<u32>();
-/// Behind the length of the head.
+/// Offset of `admitted`, which follows the length of the head.
 const ADMITTED_AT: usize = LENGTH_BYTES;
 const STAGE_AT: usize = ADMITTED_AT + 1;
 
@@ -25,60 +25,61 @@ pub fn encode(row: &Row) -> Arc<[u8]> {
     push_fields(&mut bytes, &row.peer.authorizer);
     push_optional(&mut bytes, row.peer.user.as_deref());
     push_optional(&mut bytes, row.peer.api_key.as_ref().map(|key| &*key.id));
-    let head = length(bytes.len());
+    let head = encode_length(bytes.len());
     bytes[..LENGTH_BYTES].copy_from_slice(&head);
     push_fields(&mut bytes, &row.attributes);
     bytes.into()
 }
 
-/// The same row, let in. `None` where the bytes are no row.
-pub fn admitted(row: &[u8]) -> Option<Arc<[u8]>> {
+/// Returns the same row with `admitted` set. `None` if the bytes are not a row.
+pub fn with_admitted(row: &[u8]) -> Option<Arc<[u8]>> {
     let mut bytes = row.to_vec();
     *bytes.get_mut(ADMITTED_AT)? = true.into();
     Some(bytes.into())
 }
 
-/// The name of its stage. `None` where the bytes are no row.
+/// Returns the name of the row's stage. `None` if the bytes are not a row.
 pub fn stage(row: &[u8]) -> Option<&[u8]> {
-    let mut rest = Bytes(row.get(STAGE_AT..)?);
+    let mut rest = Reader(row.get(STAGE_AT..)?);
     let length = rest.length()?;
     rest.0.get(..length)
 }
 
-/// The same row with other attributes.
+/// Returns the same row with other attributes. `None` if the bytes are not a row.
 pub fn with_attributes(row: &[u8], attributes: &[Field]) -> Option<Arc<[u8]>> {
     let mut bytes = split(row)?.0.to_vec();
     push_fields(&mut bytes, attributes);
     Some(bytes.into())
 }
 
-/// `None` where the bytes are no row.
+/// Returns the attributes of the row. `None` if the bytes are not a row.
 pub fn attributes(row: &[u8]) -> Option<Vec<Field>> {
-    Bytes(split(row)?.1).fields()
+    Reader(split(row)?.1).fields()
 }
 
-/// `None` where the bytes are no row.
+/// Decodes a row. `None` if the bytes are not a row.
 pub fn decode(id: ConnectionId, row: &[u8]) -> Option<Row> {
     let (head, attributes) = split(row)?;
-    let mut head = Bytes(&head[LENGTH_BYTES..]);
+    let mut head = Reader(&head[LENGTH_BYTES..]);
     let [admitted] = head.take()?;
     let stage = head.text()?;
     let connected_at = u64::from_le_bytes(head.take()?);
     let source_ip = head.text()?;
     let user_agent = head.optional()?;
     let (domain_name, authorizer, user) = (head.text()?, head.fields()?, head.optional()?);
-    let api_key = head.optional()?.map(|id| HeldApiKey::named(&id));
+    let api_key = head.optional()?.map(|id| PeerApiKey::id_only(&id));
     let peer = Peer { source_ip, user_agent, domain_name, authorizer, user, api_key };
-    Some(Row { id, stage, connected_at, admitted: admitted != 0, peer, attributes: Bytes(attributes).fields()? })
+    Some(Row { id, stage, connected_at, admitted: admitted != 0, peer, attributes: Reader(attributes).fields()? })
 }
 
+/// Splits a row into its head and its attributes.
 fn split(row: &[u8]) -> Option<(&[u8], &[u8])> {
-    let head = Bytes(row).length()?;
+    let head = Reader(row).length()?;
     if head < LENGTH_BYTES { None } else { row.split_at_checked(head) }
 }
 
 fn push_fields(bytes: &mut Vec<u8>, fields: &[Field]) {
-    bytes.extend_from_slice(&length(fields.len()));
+    bytes.extend_from_slice(&encode_length(fields.len()));
     for (name, value) in fields {
         push_text(bytes, name);
         push_text(bytes, value);
@@ -91,18 +92,18 @@ fn push_optional(bytes: &mut Vec<u8>, text: Option<&str>) {
 }
 
 fn push_text(bytes: &mut Vec<u8>, text: &str) {
-    bytes.extend_from_slice(&length(text.len()));
+    bytes.extend_from_slice(&encode_length(text.len()));
     bytes.extend_from_slice(text.as_bytes());
 }
 
-fn length(length: usize) -> [u8; LENGTH_BYTES] {
-    u32::try_from(length).expect("no part of a row has 4 GiB").to_le_bytes()
+fn encode_length(length: usize) -> [u8; LENGTH_BYTES] {
+    u32::try_from(length).expect("every part of a row is smaller than 4 GiB").to_le_bytes()
 }
 
-/// What is still to be read.
-struct Bytes<'a>(&'a [u8]);
+/// The bytes that are not decoded yet. Each method removes the value that it returns from the front.
+struct Reader<'a>(&'a [u8]);
 
-impl Bytes<'_> {
+impl Reader<'_> {
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (taken, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
@@ -121,8 +122,8 @@ impl Bytes<'_> {
     }
 
     fn optional(&mut self) -> Option<Option<String>> {
-        let [is_there] = self.take()?;
-        self.text().map(|text| (is_there != 0).then_some(text))
+        let [is_some] = self.take()?;
+        self.text().map(|text| (is_some != 0).then_some(text))
     }
 
     fn fields(&mut self) -> Option<Vec<Field>> {
@@ -144,7 +145,7 @@ mod tests {
             domain_name: String::new(),
             authorizer: vec![field(&("principal", "ü\0")), field(&("", ""))],
             user: user_agent.map(str::to_owned),
-            api_key: user_agent.map(HeldApiKey::named),
+            api_key: user_agent.map(PeerApiKey::id_only),
         };
         let attributes = attributes.iter().map(field).collect();
         let id = ConnectionId::random(NodeId(0));
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_comes_back_as_it_was() {
+    fn an_encoded_row_decodes_to_the_same_row() {
         for row in [row(None, &[]), row(Some(""), &[("a", "")]), row(Some("curl"), &[("a", "b"), ("a", "c\u{1f600}")])]
         {
             assert_eq!(decode(row.id, &encode(&row)), Some(row.clone()));
@@ -161,22 +162,22 @@ mod tests {
     }
 
     #[test]
-    fn other_attributes_leave_the_rest_of_a_row_alone() {
+    fn changing_the_attributes_leaves_the_rest_of_a_row_unchanged() {
         let before = row(Some("curl"), &[("room", "general")]);
         let after = Row { attributes: vec![("room".to_owned(), "random".to_owned())], ..before.clone() };
         assert_eq!(with_attributes(&encode(&before), &after.attributes), Some(encode(&after)));
     }
 
     #[test]
-    fn a_row_that_is_let_in_is_otherwise_the_same() {
+    fn admitting_a_row_leaves_the_rest_of_it_unchanged() {
         let before = row(None, &[("room", "general")]);
         let after = Row { admitted: true, ..before.clone() };
-        assert_eq!(admitted(&encode(&before)), Some(encode(&after)));
+        assert_eq!(with_admitted(&encode(&before)), Some(encode(&after)));
         assert_eq!(stage(&encode(&before)), Some(&b"dev"[..]));
     }
 
     #[test]
-    fn a_row_that_was_cut_short_is_no_row() {
+    fn a_truncated_row_does_not_decode() {
         let row = row(Some("curl"), &[("room", "general")]);
         let bytes = encode(&row);
         assert!((0..bytes.len()).all(|length| decode(row.id, &bytes[..length]).is_none()));

@@ -1,7 +1,7 @@
-//! The thread that brings what was written to the disk.
+//! A thread that flushes written data to the disk.
 //!
-//! Many writers share one flush: those who come while it runs wait for the next. It does not sleep
-//! while there is somebody waiting, and does not wake while nothing was written.
+//! Many writers share one flush; writers that come while it runs wait for the next one. The thread does not sleep
+//! while a writer waits, and does not wake up if nothing was written.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
@@ -11,11 +11,11 @@ use tokio::sync::watch;
 use tracing::error;
 
 use super::super::{BackendError, Durability};
-use super::guarded;
+use super::catch_panic;
 
 pub struct Flusher {
     shared: Arc<Shared>,
-    flushed: watch::Receiver<Flushed>,
+    last_flush: watch::Receiver<FlushResult>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -27,19 +27,20 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Counts writes; what is flushed is told in the same count.
+    /// Number of writes so far. `FlushResult::up_to` is a number of the same count.
     written: u64,
-    /// The thread sleeps until something is written.
+    /// Whether the thread sleeps until something is written.
     idle: bool,
-    /// Somebody waits for a flush.
-    wanted: bool,
+    /// Whether a writer waits for a flush.
+    requested: bool,
     closing: bool,
 }
 
 #[derive(Clone, Default)]
-struct Flushed {
+struct FlushResult {
+    /// The last write that the flush covers.
     up_to: u64,
-    failed: Option<BackendError>,
+    error: Option<BackendError>,
 }
 
 impl Flusher {
@@ -52,27 +53,27 @@ impl Flusher {
             Durability::Always => Duration::ZERO,
         };
         let shared = Arc::new(Shared::default());
-        let (sender, flushed) = watch::channel(Flushed::default());
+        let (sender, last_flush) = watch::channel(FlushResult::default());
         let work = {
             let shared = Arc::clone(&shared);
             move || {
                 let mut flushed = 0;
-                while let Some(up_to) = shared.next(interval, flushed) {
+                while let Some(up_to) = shared.wait_for_writes(interval, flushed) {
                     flushed = up_to;
-                    let failed = guarded(&save).map_err(BackendError::Unavailable).flatten().err();
-                    if let Some(error) = &failed {
-                        error!(error = error as &dyn std::error::Error, "cannot save what was written");
+                    let error = catch_panic(&save).map_err(BackendError::Unavailable).flatten().err();
+                    if let Some(error) = &error {
+                        error!(error = error as &dyn std::error::Error, "cannot save the store");
                     }
-                    sender.send_replace(Flushed { up_to, failed });
+                    sender.send_replace(FlushResult { up_to, error });
                 }
             }
         };
         let thread = thread::Builder::new().name("sled-flush".to_owned()).spawn(work)?;
-        Ok(Self { shared, flushed, thread: Some(thread) })
+        Ok(Self { shared, last_flush, thread: Some(thread) })
     }
 
-    /// Sees to it that what was just written is flushed in time.
-    pub fn wrote(&self) {
+    /// Makes the thread flush the write that was just made within the interval.
+    pub fn schedule(&self) {
         let mut state = self.shared.lock();
         state.written += 1;
         if state.idle {
@@ -81,13 +82,13 @@ impl Flusher {
         }
     }
 
-    /// Returns when everything that was written before is on the disk.
+    /// Returns when all earlier writes are on the disk.
     pub async fn flush(&self) -> Result<(), BackendError> {
-        let written = self.shared.want();
-        let mut flushed = self.flushed.clone();
+        let written = self.shared.request_flush();
+        let mut last_flush = self.last_flush.clone();
         let gone = |_| BackendError::Unavailable("the thread that flushes is gone".to_owned());
-        let flushed = flushed.wait_for(|flushed| flushed.up_to >= written).await.map_err(gone)?;
-        flushed.failed.clone().map_or(Ok(()), Err)
+        let result = last_flush.wait_for(|result| result.up_to >= written).await.map_err(gone)?;
+        result.error.clone().map_or(Ok(()), Err)
     }
 }
 
@@ -96,18 +97,20 @@ impl Shared {
         self.state.lock().expect("no code panics while holding the flusher's state")
     }
 
-    fn want(&self) -> u64 {
+    /// Requests a flush; returns the number of the write that it must cover.
+    fn request_flush(&self) -> u64 {
         let mut state = self.lock();
         state.written += 1;
-        if !state.wanted {
-            (state.wanted, state.idle) = (true, false);
+        if !state.requested {
+            (state.requested, state.idle) = (true, false);
             self.changed.notify_one();
         }
         state.written
     }
 
-    /// Waits until it is time to flush again, and says what that will cover. `None` at the end.
-    fn next(&self, interval: Duration, up_to: u64) -> Option<u64> {
+    /// Waits until the next flush is due, and returns the last write that it covers. `None` when the flusher is dropped
+    /// and everything is flushed.
+    fn wait_for_writes(&self, interval: Duration, up_to: u64) -> Option<u64> {
         let mut state = self.lock();
         while state.written == up_to {
             if state.closing {
@@ -116,21 +119,21 @@ impl Shared {
             state.idle = true;
             state = self.changed.wait(state).expect("no code panics while holding the flusher's state");
         }
-        let waits = |state: &mut State| !state.wanted && !state.closing;
+        let waits = |state: &mut State| !state.requested && !state.closing;
         let (mut state, _) = (self.changed.wait_timeout_while(state, interval, waits))
             .expect("no code panics while holding the flusher's state");
-        state.wanted = false;
+        state.requested = false;
         Some(state.written)
     }
 }
 
 impl Drop for Flusher {
-    /// Flushes what is left.
+    /// Flushes the remaining writes.
     fn drop(&mut self) {
         self.shared.lock().closing = true;
         self.shared.changed.notify_one();
         if let Some(thread) = self.thread.take() {
-            // It catches what panics, so there is nothing to hear.
+            // The thread catches and logs panics, so the result contains no information.
             let _ = thread.join();
         }
     }

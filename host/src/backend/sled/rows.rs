@@ -1,6 +1,6 @@
 //! The rows of all connections and the index on their attributes, in memory.
 //!
-//! Remembers which rows changed since they were last saved. Does not know how that is done.
+//! Records which rows changed since the last save. Does not know how rows are saved.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
@@ -12,35 +12,35 @@ use crate::event::Field;
 use crate::id::ConnectionId;
 use crate::limits;
 
-/// A page of rows ends when it has so many bytes, whatever it has of rows: who can take a value
-/// can take a page.
+/// Size at which a page of rows ends, even if it has few rows. It is the size of the largest value, so a caller that
+/// can receive a value can receive a page.
 const PAGE_BYTES: usize = limits::VALUE_BYTES_MAX;
 
-/// A row as it is kept: one allocation, a third of what the row itself would take.
+/// A row as it is kept in memory: one allocation, a third of the size of a `Row`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Stored {
+pub struct EncodedRow {
     pub id: ConnectionId,
     pub bytes: Arc<[u8]>,
 }
 
-impl Stored {
+impl EncodedRow {
     pub fn decode(&self) -> Row {
-        encoding::decode(self.id, &self.bytes).expect(IS_A_ROW)
+        encoding::decode(self.id, &self.bytes).expect(VALID_ROW)
     }
 
-    fn is_of(&self, stage: &str) -> bool {
-        encoding::stage(&self.bytes).expect(IS_A_ROW) == stage.as_bytes()
+    fn is_in_stage(&self, stage: &str) -> bool {
+        encoding::stage(&self.bytes).expect(VALID_ROW) == stage.as_bytes()
     }
 }
 
-impl Page<Stored> {
-    /// For after the lock.
+impl Page<EncodedRow> {
+    /// Decodes the rows. This is a separate step, so that the caller can release the lock of the rows before it.
     pub fn decode(self) -> Page<Row> {
-        Page { items: self.items.iter().map(Stored::decode).collect(), cursor: self.cursor }
+        Page { items: self.items.iter().map(EncodedRow::decode).collect(), cursor: self.cursor }
     }
 }
 
-const IS_A_ROW: &str = "bytes are made of a row, or looked at when they are loaded";
+const VALID_ROW: &str = "the bytes were encoded from a row, or checked when they were loaded";
 
 #[derive(Default)]
 pub struct Rows {
@@ -50,15 +50,16 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Takes a row as it was saved. False where the bytes are none.
-    pub fn load(&mut self, saved: Stored) -> bool {
+    /// Adds a row that was loaded from the disk. Returns false if its bytes are not a row.
+    pub fn load(&mut self, saved: EncodedRow) -> bool {
         let Some(row) = encoding::decode(saved.id, &saved.bytes) else { return false };
         self.index(row.id, &row.attributes);
         self.by_id.insert(saved.id, saved.bytes);
         true
     }
 
-    pub fn open(&mut self, row: &Row) {
+    /// Adds the row, and replaces a row with the same id.
+    pub fn insert(&mut self, row: &Row) {
         self.remove(row.id);
         self.index(row.id, &row.attributes);
         self.by_id.insert(row.id, encoding::encode(row));
@@ -67,24 +68,24 @@ impl Rows {
 
     pub fn admit(&mut self, id: ConnectionId) -> Result<(), BackendError> {
         let bytes = self.by_id.get_mut(&id).ok_or(BackendError::NoSuchConnection)?;
-        *bytes = encoding::admitted(bytes).expect(IS_A_ROW);
+        *bytes = encoding::with_admitted(bytes).expect(VALID_ROW);
         self.unsaved.insert(id);
         Ok(())
     }
 
-    /// Gives the row the attributes that `change` makes of those that it has.
+    /// Replaces the attributes of the row with the ones that `change` returns for the current attributes.
     pub fn change(
         &mut self,
         id: ConnectionId,
         change: impl FnOnce(Vec<Field>) -> Result<Vec<Field>, BackendError>,
     ) -> Result<(), BackendError> {
         let bytes = self.by_id.get_mut(&id).ok_or(BackendError::NoSuchConnection)?;
-        let before = encoding::attributes(bytes).expect(IS_A_ROW);
+        let before = encoding::attributes(bytes).expect(VALID_ROW);
         let after = change(before.clone())?;
         if after == before {
             return Ok(());
         }
-        *bytes = encoding::with_attributes(bytes, &after).expect(IS_A_ROW);
+        *bytes = encoding::with_attributes(bytes, &after).expect(VALID_ROW);
         self.unsaved.insert(id);
         self.unindex(id, before.iter().filter(|attribute| after.binary_search(attribute).is_err()));
         self.index(id, after.iter().filter(|attribute| before.binary_search(attribute).is_err()));
@@ -93,7 +94,7 @@ impl Rows {
 
     pub fn remove(&mut self, id: ConnectionId) {
         let Some(bytes) = self.by_id.remove(&id) else { return };
-        self.unindex(id, &encoding::attributes(&bytes).expect(IS_A_ROW));
+        self.unindex(id, &encoding::attributes(&bytes).expect(VALID_ROW));
         self.unsaved.insert(id);
     }
 
@@ -118,21 +119,21 @@ impl Rows {
 
     // ---- reading ---------------------------------------------------------------------------
 
-    pub fn get(&self, id: ConnectionId) -> Option<Stored> {
-        self.by_id.get(&id).map(|bytes| Stored { id, bytes: Arc::clone(bytes) })
+    pub fn get(&self, id: ConnectionId) -> Option<EncodedRow> {
+        self.by_id.get(&id).map(|bytes| EncodedRow { id, bytes: Arc::clone(bytes) })
     }
 
-    pub fn all(&self) -> Vec<Stored> {
-        self.by_id.iter().map(stored).collect()
+    pub fn all(&self) -> Vec<EncodedRow> {
+        self.by_id.iter().map(encoded_row).collect()
     }
 
-    pub fn scan(&self, stage: &str, after: Option<ConnectionId>) -> Page<Stored> {
-        page(self.by_id.range(behind(after)).map(stored).filter(|row| row.is_of(stage)))
+    pub fn scan(&self, stage: &str, after: Option<ConnectionId>) -> Page<EncodedRow> {
+        page(self.by_id.range(range_after(after)).map(encoded_row).filter(|row| row.is_in_stage(stage)))
     }
 
-    pub fn query(&self, stage: &str, attribute: &Field, after: Option<ConnectionId>) -> Page<Stored> {
+    pub fn query(&self, stage: &str, attribute: &Field, after: Option<ConnectionId>) -> Page<EncodedRow> {
         let ids = self.by_attribute.get(attribute).into_iter().flat_map(|ids| ids.after(after));
-        page(ids.filter_map(|id| self.get(id)).filter(|row| row.is_of(stage)))
+        page(ids.filter_map(|id| self.get(id)).filter(|row| row.is_in_stage(stage)))
     }
 
     pub fn matching(&self, attribute: &Field) -> Vec<ConnectionId> {
@@ -149,23 +150,23 @@ impl Rows {
         self.unsaved.contains(id)
     }
 
-    /// The rows that changed, or went, since this was last called.
+    /// Returns the ids of the rows that were changed or removed since the last call.
     pub fn take_unsaved(&mut self) -> HashSet<ConnectionId> {
         std::mem::take(&mut self.unsaved)
     }
 
-    /// Takes back what could not be saved.
-    pub fn put_back(&mut self, ids: impl IntoIterator<Item = ConnectionId>) {
+    /// Marks rows as unsaved again after a save failed.
+    pub fn mark_unsaved(&mut self, ids: impl IntoIterator<Item = ConnectionId>) {
         self.unsaved.extend(ids);
     }
 
-    /// Says where the index disagrees with the rows.
+    /// Returns the differences between the index and the rows.
     pub fn verify(&self) -> Vec<String> {
         let mut found = Vec::new();
-        for stored in self.all() {
-            for attribute in stored.decode().attributes {
-                if !self.by_attribute.get(&attribute).is_some_and(|ids| ids.contains(stored.id)) {
-                    found.push(format!("row {} has attribute {attribute:?}, which the index does not know", stored.id));
+        for row in self.all() {
+            for attribute in row.decode().attributes {
+                if !self.by_attribute.get(&attribute).is_some_and(|ids| ids.contains(row.id)) {
+                    found.push(format!("row {} has attribute {attribute:?}, which the index does not contain", row.id));
                 }
             }
         }
@@ -180,8 +181,8 @@ impl Rows {
     }
 }
 
-/// The connections that have one attribute. Many attributes are of one connection only, as that of
-/// its user is, and a tree for each would take more than the rest of the row.
+/// The connections that have one attribute. Many attributes, such as the user, belong to one connection only. A tree
+/// for each of them would need more memory than the rest of the row.
 enum Ids {
     One(ConnectionId),
     Many(BTreeSet<ConnectionId>),
@@ -210,24 +211,25 @@ impl Ids {
         }
     }
 
+    /// Returns the ids greater than `id` in ascending order; all of them if `id` is `None`.
     fn after(&self, id: Option<ConnectionId>) -> impl Iterator<Item = ConnectionId> {
         let (one, many) = match self {
             Self::One(one) => (Some(*one).filter(|one| id.is_none_or(|id| *one > id)), None),
-            Self::Many(ids) => (None, Some(ids.range(behind(id)))),
+            Self::Many(ids) => (None, Some(ids.range(range_after(id)))),
         };
         one.into_iter().chain(many.into_iter().flatten().copied())
     }
 }
 
-fn stored((id, bytes): (&ConnectionId, &Arc<[u8]>)) -> Stored {
-    Stored { id: *id, bytes: Arc::clone(bytes) }
+fn encoded_row((id, bytes): (&ConnectionId, &Arc<[u8]>)) -> EncodedRow {
+    EncodedRow { id: *id, bytes: Arc::clone(bytes) }
 }
 
-fn behind(id: Option<ConnectionId>) -> (Bound<ConnectionId>, Bound<ConnectionId>) {
+fn range_after(id: Option<ConnectionId>) -> (Bound<ConnectionId>, Bound<ConnectionId>) {
     (id.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
 }
 
-fn page(rows: impl Iterator<Item = Stored>) -> Page<Stored> {
+fn page(rows: impl Iterator<Item = EncodedRow>) -> Page<EncodedRow> {
     let mut rows = rows.peekable();
     let (mut items, mut bytes) = (Vec::new(), 0);
     while items.len() < limits::PAGE_ITEMS
@@ -237,6 +239,6 @@ fn page(rows: impl Iterator<Item = Stored>) -> Page<Stored> {
         bytes += row.bytes.len();
         items.push(row);
     }
-    let cursor = rows.peek().and(items.last()).map(|row: &Stored| row.id.to_string());
+    let cursor = rows.peek().and(items.last()).map(|row: &EncodedRow| row.id.to_string());
     Page { items, cursor }
 }

@@ -1,15 +1,15 @@
-//! Which addresses belong to the public internet.
+//! Decides which addresses belong to the public internet.
 //!
 //! Knows the registries of special addresses. Does not know grants, names or sockets.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// IANA's registry of special IPv4 addresses, without the few services in it that are public, and
-/// the one public address that answers inside every virtual machine of a cloud.
+/// IPv4 addresses that are not public: IANA's registry of special addresses without the few public services in it,
+/// and the one public address that leads to a service of the cloud provider in every virtual machine of Azure.
 const NOT_PUBLIC_V4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),        // this network, unspecified
     (Ipv4Addr::new(10, 0, 0, 0), 8),       // private
-    (Ipv4Addr::new(100, 64, 0, 0), 10),    // behind a carrier's address translation
+    (Ipv4Addr::new(100, 64, 0, 0), 10),    // shared addresses for carrier-grade NAT
     (Ipv4Addr::new(127, 0, 0, 0), 8),      // loopback
     (Ipv4Addr::new(168, 63, 129, 16), 32), // Azure's host agent
     (Ipv4Addr::new(169, 254, 0, 0), 16),   // link-local; metadata of most clouds
@@ -25,11 +25,11 @@ const NOT_PUBLIC_V4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),      // reserved, broadcast
 ];
 
-/// The only part of IPv6 from which public addresses are given out. Outside of it lie, among
-/// others, loopback, link-local, unique local and multicast addresses.
+/// The only range of IPv6 from which public addresses are assigned. Loopback, link-local, unique local and multicast
+/// addresses, among others, are outside it.
 const GLOBAL_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
-/// What is special within that part.
+/// Ranges within `GLOBAL_V6` that are not public.
 const NOT_PUBLIC_V6: [(Ipv6Addr, u32); 3] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // protocol assignments: Teredo, benchmarks, ORCHID
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation
@@ -40,12 +40,12 @@ const MAPPED: (Ipv6Addr, u32) = (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96)
 const NAT64: (Ipv6Addr, u32) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
 const SIX_TO_FOUR: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16);
 
-/// Whether anyone on the internet could send to `address`. An IPv6 address that stands for an
-/// IPv4 address is judged as that one.
+/// Whether `address` is reachable from the public internet. For an IPv6 address that contains an IPv4 address, the IPv4
+/// address decides.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => match embedded(address) {
+        IpAddr::V6(address) => match embedded_v4(address) {
             Some(embedded) => is_public_v4(embedded),
             None => within_v6(address, GLOBAL_V6) && !NOT_PUBLIC_V6.iter().any(|range| within_v6(address, *range)),
         },
@@ -56,8 +56,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     !NOT_PUBLIC_V4.iter().any(|(start, length)| (address.to_bits() ^ start.to_bits()) >> (32 - length) == 0)
 }
 
-/// The IPv4 address to which packets for `address` go in the end.
-fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+/// Returns the IPv4 address to which packets for `address` are finally sent.
+fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let low_bits = |bits: u128| Ipv4Addr::from_bits(bits as u32);
     if within_v6(address, MAPPED) || within_v6(address, NAT64) {
         return Some(low_bits(address.to_bits()));
@@ -76,13 +76,13 @@ mod tests {
     #[track_caller]
     fn check(addresses: &str, public: bool) {
         for text in addresses.split_whitespace() {
-            let address: IpAddr = text.parse().unwrap_or_else(|_| panic!("{text} is no address"));
+            let address: IpAddr = text.parse().unwrap_or_else(|_| panic!("{text} is not an address"));
             assert_eq!(is_public(address), public, "{text}");
         }
     }
 
     #[test]
-    fn the_first_and_the_last_address_of_each_special_ipv4_range_is_not_public() {
+    fn the_first_and_the_last_address_of_each_special_ipv4_range_are_not_public() {
         check(
             "0.0.0.0 0.255.255.255 10.0.0.0 10.255.255.255 100.64.0.0 100.100.100.200 100.127.255.255 127.0.0.0 \
              127.0.0.1 127.255.255.255 168.63.129.16 169.254.0.0 169.254.169.254 169.254.255.255 172.16.0.0 \
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_address_is_judged_by_the_ipv4_address_in_it() {
+    fn an_ipv6_address_that_contains_an_ipv4_address_is_public_if_the_ipv4_address_is() {
         check(
             "::ffff:127.0.0.1 ::ffff:10.0.0.1 ::ffff:169.254.169.254 ::ffff:255.255.255.255 64:ff9b::127.0.0.1 \
              64:ff9b::192.168.0.1 2002:7f00:1:: 2002:a00:1::1 2002:a9fe:a9fe::1 \
@@ -136,7 +136,7 @@ mod tests {
             false,
         );
         check("::ffff:1.1.1.1 ::ffff:128.0.0.0 64:ff9b::8.8.8.8 2002:101:101::1 2002:8000::", true);
-        // One bit beside the prefixes the low bits mean nothing.
+        // These prefixes differ in one bit from the ones that contain an IPv4 address.
         check("::fffe:1.1.1.1 64:ff9a::8.8.8.8 64:ff9b::1:8.8.8.8", false);
     }
 }

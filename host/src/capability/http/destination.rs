@@ -1,6 +1,6 @@
-//! Where a request wants to go, held against the hosts that the manifest lists.
+//! Compares the destination of a request with the hosts that the manifest lists.
 //!
-//! Knows grants and URIs. Does not know addresses behind names.
+//! Knows grants and URIs. Does not resolve names to addresses.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -24,17 +24,17 @@ pub enum Host {
     Address(IpAddr),
 }
 
-/// Which addresses may be dialled for a destination.
+/// The addresses to which the host may connect for a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reach {
+pub enum AddressScope {
     Public,
-    Anywhere,
+    Any,
 }
 
 impl Destination {
-    /// Reads an absolute URI. `None` if it isn't plain http or https, if its port is no port, or
-    /// if it carries a user: that would end up in the `Host` header.
-    pub fn of(uri: &Uri) -> Option<Self> {
+    /// Parses an absolute URI. Returns `None` if the scheme is neither http nor https, if the port is invalid, or if
+    /// the URI contains a user, which would become part of the `Host` header.
+    pub fn from_uri(uri: &Uri) -> Option<Self> {
         let (scheme, default_port) = match uri.scheme_str()? {
             "http" => (Scheme::Http, 80),
             "https" => (Scheme::Https, 443),
@@ -48,26 +48,27 @@ impl Destination {
         Some(Self { scheme, host: Host::parse(authority.host()), port })
     }
 
-    /// How far a request may go under the entries of a manifest; `None` if no entry names it.
-    pub fn reach(&self, allowed: &[AllowedHost]) -> Option<Reach> {
-        allowed.iter().filter_map(|entry| self.reach_by(entry)).max()
+    /// Returns the addresses that the entries of a manifest allow for this destination: the widest scope of all
+    /// matching entries, or `None` if no entry matches.
+    pub fn allowed_scope(&self, allowed: &[AllowedHost]) -> Option<AddressScope> {
+        allowed.iter().filter_map(|entry| self.scope_by_entry(entry)).max()
     }
 
-    fn reach_by(&self, entry: &AllowedHost) -> Option<Reach> {
+    fn scope_by_entry(&self, entry: &AllowedHost) -> Option<AddressScope> {
         if self.scheme != entry.scheme || self.port != entry.port {
             return None;
         }
-        let literal = match &self.host {
+        let same_address = match &self.host {
             Host::Address(address) => Host::parse(&entry.host) == Host::Address(*address),
             Host::Name(name) if !matches_name(&entry.host, name) => return None,
-            Host::Name(_) => return Some(if entry.private { Reach::Anywhere } else { Reach::Public }),
+            Host::Name(_) => return Some(if entry.private { AddressScope::Any } else { AddressScope::Public }),
         };
-        // Whoever writes an address into the manifest means that address.
-        literal.then_some(Reach::Anywhere)
+        // A manifest that lists an address allows exactly that address, even if it is not public.
+        same_address.then_some(AddressScope::Any)
     }
 }
 
-/// As it is written in a manifest: a URL without a path, without the port that the scheme implies.
+/// Formats the destination as a manifest does: a URL without a path, and without the default port of the scheme.
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, default_port) = match self.scheme {
@@ -84,7 +85,7 @@ impl fmt::Display for Destination {
 }
 
 impl Host {
-    /// An address, an IPv6 address in brackets, or else a name.
+    /// Parses an address, an IPv6 address in brackets, or otherwise a name.
     fn parse(text: &str) -> Self {
         let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let address = match bracketed {
@@ -108,15 +109,15 @@ mod tests {
         AllowedHost { scheme, host: host.to_owned(), port, private: false }
     }
 
-    fn reach(uri: &str, entry: &AllowedHost) -> Option<Reach> {
-        Destination::of(&uri.parse().unwrap()).unwrap().reach(std::slice::from_ref(entry))
+    fn scope(uri: &str, entry: &AllowedHost) -> Option<AddressScope> {
+        Destination::from_uri(&uri.parse().unwrap()).unwrap().allowed_scope(std::slice::from_ref(entry))
     }
 
     #[test]
-    fn scheme_host_and_port_must_all_be_those_of_the_entry() {
+    fn scheme_host_and_port_must_all_match_the_entry() {
         let api = entry(Scheme::Https, "api.example.com", 443);
         for uri in ["https://api.example.com", "https://api.example.com:443/x?y", "https://API.Example.COM/"] {
-            assert_eq!(reach(uri, &api), Some(Reach::Public), "{uri}");
+            assert_eq!(scope(uri, &api), Some(AddressScope::Public), "{uri}");
         }
         for uri in [
             "http://api.example.com",
@@ -129,64 +130,64 @@ mod tests {
             "https://xapi.example.com",
             "https://1.2.3.4",
         ] {
-            assert_eq!(reach(uri, &api), None, "{uri}");
+            assert_eq!(scope(uri, &api), None, "{uri}");
         }
         let dev = entry(Scheme::Http, "dev.example.com", 8080);
-        assert_eq!(reach("http://dev.example.com:8080", &dev), Some(Reach::Public));
-        assert_eq!(reach("http://dev.example.com", &dev), None);
+        assert_eq!(scope("http://dev.example.com:8080", &dev), Some(AddressScope::Public));
+        assert_eq!(scope("http://dev.example.com", &dev), None);
     }
 
     #[test]
-    fn a_star_stands_for_every_name_below_and_not_for_the_name_itself() {
+    fn a_star_matches_every_name_below_and_not_the_name_itself() {
         let below = entry(Scheme::Https, "*.example.com", 443);
         for uri in ["https://a.example.com", "https://a.b.example.com", "https://A.EXAMPLE.com"] {
-            assert_eq!(reach(uri, &below), Some(Reach::Public), "{uri}");
+            assert_eq!(scope(uri, &below), Some(AddressScope::Public), "{uri}");
         }
         for uri in ["https://example.com", "https://.example.com", "https://aexample.com", "https://a.example.com.b"] {
-            assert_eq!(reach(uri, &below), None, "{uri}");
+            assert_eq!(scope(uri, &below), None, "{uri}");
         }
     }
 
     #[test]
-    fn an_entry_that_names_an_address_reaches_it_however_it_is_spelled() {
-        assert_eq!(reach("http://127.0.0.1", &entry(Scheme::Http, "127.0.0.1", 80)), Some(Reach::Anywhere));
+    fn an_entry_with_an_address_allows_every_spelling_of_the_address() {
+        assert_eq!(scope("http://127.0.0.1", &entry(Scheme::Http, "127.0.0.1", 80)), Some(AddressScope::Any));
         for host in ["::1", "[::1]", "[0:0:0:0:0:0:0:1]"] {
-            assert_eq!(reach("http://[0::1]:80", &entry(Scheme::Http, host, 80)), Some(Reach::Anywhere), "{host}");
+            assert_eq!(scope("http://[0::1]:80", &entry(Scheme::Http, host, 80)), Some(AddressScope::Any), "{host}");
         }
-        assert_eq!(reach("http://127.0.0.2", &entry(Scheme::Http, "127.0.0.1", 80)), None);
-        assert_eq!(reach("http://10.1.2.3", &entry(Scheme::Http, "*.2.3", 80)), None);
+        assert_eq!(scope("http://127.0.0.2", &entry(Scheme::Http, "127.0.0.1", 80)), None);
+        assert_eq!(scope("http://10.1.2.3", &entry(Scheme::Http, "*.2.3", 80)), None);
     }
 
     #[test]
-    fn of_several_entries_the_widest_counts() {
+    fn the_widest_of_several_matching_entries_counts() {
         let below = entry(Scheme::Https, "*.example.com", 443);
         let private = AllowedHost { private: true, ..entry(Scheme::Https, "db.example.com", 443) };
         let allowed = [below.clone(), private, below];
-        let reach = |uri: &str| Destination::of(&uri.parse().unwrap()).unwrap().reach(&allowed);
-        assert_eq!(reach("https://db.example.com"), Some(Reach::Anywhere));
-        assert_eq!(reach("https://web.example.com"), Some(Reach::Public));
-        assert_eq!(reach("https://example.com"), None);
+        let scope = |uri: &str| Destination::from_uri(&uri.parse().unwrap()).unwrap().allowed_scope(&allowed);
+        assert_eq!(scope("https://db.example.com"), Some(AddressScope::Any));
+        assert_eq!(scope("https://web.example.com"), Some(AddressScope::Public));
+        assert_eq!(scope("https://example.com"), None);
     }
 
     #[test]
-    fn a_uri_with_a_user_another_scheme_or_no_real_port_is_no_destination() {
+    fn a_uri_with_a_user_another_scheme_or_an_invalid_port_is_rejected() {
         for uri in ["https://me@example.com/", "https://me:pw@example.com", "ftp://example.com", "/path", "*"] {
-            assert_eq!(Destination::of(&uri.parse().unwrap()), None, "{uri}");
+            assert_eq!(Destination::from_uri(&uri.parse().unwrap()), None, "{uri}");
         }
         for uri in ["http://example.com:65536", "http://example.com:99999/"] {
-            assert!(!uri.parse().is_ok_and(|uri| Destination::of(&uri).is_some()), "{uri}");
+            assert!(!uri.parse().is_ok_and(|uri| Destination::from_uri(&uri).is_some()), "{uri}");
         }
-        assert!(Destination::of(&"http://example.com:65535".parse().unwrap()).is_some());
+        assert!(Destination::from_uri(&"http://example.com:65535".parse().unwrap()).is_some());
     }
 
     #[test]
-    fn a_destination_is_shown_as_the_manifest_writes_it() {
-        for (uri, shown) in [
+    fn a_destination_is_formatted_as_in_the_manifest() {
+        for (uri, formatted) in [
             ("https://Example.com:443/secret?token=1", "https://example.com"),
             ("http://example.com:8080/", "http://example.com:8080"),
             ("http://[0::1]:443", "http://[::1]:443"),
         ] {
-            assert_eq!(Destination::of(&uri.parse().unwrap()).unwrap().to_string(), shown);
+            assert_eq!(Destination::from_uri(&uri.parse().unwrap()).unwrap().to_string(), formatted);
         }
     }
 }

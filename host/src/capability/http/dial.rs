@@ -1,4 +1,4 @@
-//! From a destination to a stream: look up, check the addresses, connect to one of them, TLS.
+//! Opens a stream to a destination: looks up the name, checks the addresses, connects to one of them, starts TLS.
 //!
 //! Knows names, addresses and certificates. Does not know HTTP, guests or manifests.
 
@@ -17,20 +17,20 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::address::is_public;
-use super::destination::{Destination, Host, Reach};
+use super::destination::{AddressScope, Destination, Host};
 use crate::capability::Scheme;
-use crate::limits::{HTTP_ADDRESSES_MAX, HTTP_LOOK_UPS_MAX};
+use crate::limits::{DNS_LOOKUPS_MAX, HTTP_ADDRESSES_MAX};
 
-/// What became of a connection attempt.
+/// Why a connection could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    #[error("the name was not looked up in time")]
-    LookUpTimedOut,
+    #[error("the name lookup timed out")]
+    LookupTimedOut,
     #[error("the name has no address")]
     NoAddress(#[source] Option<io::Error>),
     #[error("the name has no public address")]
     NotPublic,
-    #[error("no address answered in time")]
+    #[error("the connection attempt timed out")]
     TimedOut,
     #[error("no address could be reached")]
     Unreachable(#[source] io::Error),
@@ -38,35 +38,36 @@ pub enum DialError {
     Tls(#[source] io::Error),
 }
 
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 /// Opens the connections of one plugin.
 pub struct Dialer {
-    look_ups: Arc<Semaphore>,
+    lookups: Arc<Semaphore>,
 }
 
 impl Dialer {
     pub fn new() -> Self {
-        Self { look_ups: Arc::new(Semaphore::new(HTTP_LOOK_UPS_MAX)) }
+        Self { lookups: Arc::new(Semaphore::new(DNS_LOOKUPS_MAX)) }
     }
 
-    /// Opens a stream to an address of `destination` that is within `reach`, all in `limit`.
+    /// Opens a stream to an address of `destination` that is within `scope`, and takes at most `limit` in all.
     ///
-    /// The name is looked up once: what was checked is what is dialled, so that a name which
-    /// answers differently the next time gains nothing.
+    /// The name is looked up once, and the host connects only to addresses that were checked. A name server that
+    /// returns another address the next time cannot avoid the check.
+    ///
     /// # Cancel safety
-    /// Dropping the future closes what was opened; a look-up under way goes on unheard.
+    /// Dropping the future closes the connection. A lookup that has started continues, and its result is dropped.
     pub async fn dial(
         &self,
         destination: &Destination,
-        reach: Reach,
+        scope: AddressScope,
         limit: Duration,
-    ) -> Result<Box<dyn Stream>, DialError> {
+    ) -> Result<Box<dyn ByteStream>, DialError> {
         let deadline = Instant::now() + limit;
-        let found = timeout_at(deadline, self.look_up(destination)).await.map_err(|_| DialError::LookUpTimedOut)?;
-        let addresses = within(reach, found.map_err(|error| DialError::NoAddress(Some(error)))?)?;
+        let found = timeout_at(deadline, self.look_up(destination)).await.map_err(|_| DialError::LookupTimedOut)?;
+        let addresses = within_scope(scope, found.map_err(|error| DialError::NoAddress(Some(error)))?)?;
         let tcp = connect(&addresses, deadline).await?;
         match destination.scheme {
             Scheme::Http => Ok(Box::new(tcp)),
@@ -79,7 +80,7 @@ impl Dialer {
             Host::Address(address) => return Ok(vec![SocketAddr::new(*address, destination.port)]),
             Host::Name(name) => (name.clone(), destination.port),
         };
-        let permit = Arc::clone(&self.look_ups).acquire_owned().await.expect("nothing closes the semaphore");
+        let permit = Arc::clone(&self.lookups).acquire_owned().await.expect("nothing closes the semaphore");
         let look_up = tokio::task::spawn_blocking(move || {
             let addresses = name.to_socket_addrs().map(Iterator::collect);
             drop(permit);
@@ -89,12 +90,12 @@ impl Dialer {
     }
 }
 
-/// The addresses that may be dialled, at least one.
-fn within(reach: Reach, mut addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, DialError> {
+/// Returns the addresses within `scope`, at least one.
+fn within_scope(scope: AddressScope, mut addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, DialError> {
     if addresses.is_empty() {
         return Err(DialError::NoAddress(None));
     }
-    if reach == Reach::Public {
+    if scope == AddressScope::Public {
         addresses.retain(|address| is_public(address.ip()));
     }
     if addresses.is_empty() {
@@ -104,12 +105,12 @@ fn within(reach: Reach, mut addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr
     Ok(addresses)
 }
 
-/// Tries the addresses in their order. What is left of the time is shared among those that are
-/// left, so that one that never answers does not use it up.
+/// Connects to the first address that accepts, in the given order. The remaining time is divided among the remaining
+/// addresses, so that an address that never answers does not use all of it.
 async fn connect(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, DialError> {
     let mut failure = DialError::NoAddress(None);
-    for (address, left) in addresses.iter().zip((1..=addresses.len() as u32).rev()) {
-        let share = deadline.saturating_duration_since(Instant::now()) / left;
+    for (address, remaining) in addresses.iter().zip((1..=addresses.len() as u32).rev()) {
+        let share = deadline.saturating_duration_since(Instant::now()) / remaining;
         failure = match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 stream.set_nodelay(true).map_err(DialError::Unreachable)?;
@@ -127,7 +128,7 @@ async fn tls(
     host: &Host,
     config: &Arc<ClientConfig>,
     deadline: Instant,
-) -> Result<impl Stream + use<>, DialError> {
+) -> Result<impl ByteStream + use<>, DialError> {
     let name = match host {
         Host::Address(address) => ServerName::from(*address),
         Host::Name(name) => ServerName::try_from(name.clone())
@@ -137,14 +138,14 @@ async fn tls(
     timeout_at(deadline, handshake).await.map_err(|_| DialError::TimedOut)?.map_err(DialError::Tls)
 }
 
-/// Trusts the authorities that Mozilla trusts, whatever this machine trusts.
+/// Trusts the authorities that Mozilla trusts, and not those of this machine.
 static PUBLIC_AUTHORITIES: LazyLock<Arc<ClientConfig>> =
     LazyLock::new(|| client_config(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()));
 
 fn client_config(authorities: RootCertStore) -> Arc<ClientConfig> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .expect("ring has what TLS 1.2 and 1.3 need")
+        .expect("ring supports TLS 1.2 and 1.3")
         .with_root_certificates(authorities)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -167,8 +168,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(5);
 
-    /// A certificate for `localhost` that signs itself and is good until 2124, and its key, made
-    /// for this test alone.
+    /// A self-signed certificate for `localhost`, valid until 2124, and its key. Both exist only for this test.
     const CERTIFICATE: &str = "\
         MIIBPzCB5aADAgECAgEBMAoGCCqGSM49BAMCMBQxEjAQBgNVBAMMCWxvY2FsaG9zdDAgFw0yNDAxMDEwMDAwMDBaGA8yMTI0MDEw\
         MTAwMDAwMFowFDESMBAGA1UEAwwJbG9jYWxob3N0MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE7BVPZniNNJbmJ1LaQ7vhhJTe\
@@ -187,7 +187,7 @@ mod tests {
         Destination { scheme: Scheme::Http, host, port }
     }
 
-    /// Accepts one TLS connection; tells the name and the protocol that the client asked for.
+    /// Accepts one TLS connection; returns the server name and the protocol that the client requested.
     async fn tls_server() -> (SocketAddr, JoinHandle<Option<(String, Vec<u8>)>>) {
         let certificate = CertificateDer::from(STANDARD.decode(CERTIFICATE).unwrap());
         let key = PrivatePkcs8KeyDer::from(STANDARD.decode(KEY).unwrap());
@@ -210,20 +210,23 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_are_not_public_are_left_out() {
+    fn addresses_that_are_not_public_are_removed() {
         let mixed = addresses(&["127.0.0.1", "1.1.1.1", "::1", "2606:4700::1111"]);
-        assert_eq!(within(Reach::Public, mixed.clone()).unwrap(), addresses(&["1.1.1.1", "2606:4700::1111"]));
-        assert_eq!(within(Reach::Anywhere, mixed.clone()).unwrap(), mixed);
-        let inside = within(Reach::Public, addresses(&["10.0.0.1", "fd00:ec2::254"]));
+        assert_eq!(
+            within_scope(AddressScope::Public, mixed.clone()).unwrap(),
+            addresses(&["1.1.1.1", "2606:4700::1111"])
+        );
+        assert_eq!(within_scope(AddressScope::Any, mixed.clone()).unwrap(), mixed);
+        let inside = within_scope(AddressScope::Public, addresses(&["10.0.0.1", "fd00:ec2::254"]));
         assert!(matches!(inside, Err(DialError::NotPublic)), "{inside:?}");
-        assert!(matches!(within(Reach::Anywhere, Vec::new()), Err(DialError::NoAddress(None))));
+        assert!(matches!(within_scope(AddressScope::Any, Vec::new()), Err(DialError::NoAddress(None))));
     }
 
     #[tokio::test]
-    async fn the_next_address_is_tried_when_one_refuses() {
+    async fn the_next_address_is_tried_after_one_refuses() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let open = listener.local_addr().unwrap();
-        // Nobody listens on the port of another loopback address.
+        // Nothing listens on the same port of another loopback address.
         let refusing = SocketAddr::new(IpAddr::from([127, 0, 0, 2]), open.port());
         let stream = connect(&[refusing, open], Instant::now() + LONG).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), open);
@@ -236,33 +239,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_is_looked_up_and_its_loopback_addresses_refused_unless_reach_is_anywhere() {
+    async fn the_loopback_addresses_of_a_name_are_rejected_unless_the_scope_is_any() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let localhost = http(Host::Name("localhost".to_owned()), listener.local_addr().unwrap().port());
         let dialer = Dialer::new();
-        assert!(matches!(dialer.dial(&localhost, Reach::Public, LONG).await, Err(DialError::NotPublic)));
-        assert!(dialer.dial(&localhost, Reach::Anywhere, LONG).await.is_ok());
+        assert!(matches!(dialer.dial(&localhost, AddressScope::Public, LONG).await, Err(DialError::NotPublic)));
+        assert!(dialer.dial(&localhost, AddressScope::Any, LONG).await.is_ok());
     }
 
     #[tokio::test]
-    async fn a_number_that_the_resolver_takes_for_an_address_is_checked_as_that_address() {
+    async fn a_number_that_the_resolver_reads_as_an_address_is_checked_as_that_address() {
         for spelling in ["2130706433", "127.1", "0x7f000001"] {
-            let destination = Destination::of(&format!("http://{spelling}").parse().unwrap()).unwrap();
-            let refused = Dialer::new().dial(&destination, Reach::Public, LONG).await;
+            let destination = Destination::from_uri(&format!("http://{spelling}").parse().unwrap()).unwrap();
+            let refused = Dialer::new().dial(&destination, AddressScope::Public, LONG).await;
             assert!(matches!(refused, Err(DialError::NotPublic | DialError::NoAddress(_))), "{spelling}");
         }
     }
 
     #[tokio::test]
-    async fn a_look_up_that_finds_no_free_thread_times_out() {
-        let dialer = Dialer { look_ups: Arc::new(Semaphore::new(0)) };
+    async fn a_lookup_that_gets_no_free_thread_times_out() {
+        let dialer = Dialer { lookups: Arc::new(Semaphore::new(0)) };
         let localhost = http(Host::Name("localhost".to_owned()), 80);
-        let late = dialer.dial(&localhost, Reach::Anywhere, Duration::from_millis(20)).await;
-        assert!(matches!(late, Err(DialError::LookUpTimedOut)));
+        let late = dialer.dial(&localhost, AddressScope::Any, Duration::from_millis(20)).await;
+        assert!(matches!(late, Err(DialError::LookupTimedOut)));
     }
 
     #[tokio::test]
-    async fn tls_names_the_host_and_asks_for_http_1_1() {
+    async fn tls_sends_the_name_of_the_host_and_requests_http_1_1() {
         let (address, server) = tls_server().await;
         let mut trusted = RootCertStore::empty();
         trusted.add(CertificateDer::from(STANDARD.decode(CERTIFICATE).unwrap())).unwrap();
@@ -273,11 +276,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_certificate_that_no_public_authority_signed_is_refused() {
+    async fn a_certificate_that_no_public_authority_signed_is_rejected() {
         let (address, server) = tls_server().await;
         let destination =
             Destination { scheme: Scheme::Https, host: Host::Name("localhost".to_owned()), port: address.port() };
-        let Err(DialError::Tls(error)) = Dialer::new().dial(&destination, Reach::Anywhere, LONG).await else {
+        let Err(DialError::Tls(error)) = Dialer::new().dial(&destination, AddressScope::Any, LONG).await else {
             panic!("the handshake did not fail");
         };
         let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
@@ -291,7 +294,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let destination =
             Destination { scheme: Scheme::Https, host: Host::Address(address.ip()), port: address.port() };
-        let late = Dialer::new().dial(&destination, Reach::Anywhere, Duration::from_millis(50)).await;
+        let late = Dialer::new().dial(&destination, AddressScope::Any, Duration::from_millis(50)).await;
         assert!(matches!(late, Err(DialError::TimedOut)));
     }
 }

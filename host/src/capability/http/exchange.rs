@@ -1,4 +1,4 @@
-//! One request and its response over a stream, by HTTP/1.1.
+//! Sends one request over a stream by HTTP/1.1 and receives its response.
 //!
 //! Knows hyper and two timeouts. Does not know guests, manifests or where the stream leads.
 
@@ -16,22 +16,22 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep, timeout};
 
-use super::Slot;
-use super::dial::Stream;
+use super::RequestPermits;
+use super::dial::ByteStream;
 use crate::limits::HTTP_BUFFER_BYTES;
 
-/// How long each part of a response may take; `None` leaves it to the event's own timeout.
+/// How long each part of a response may take; with `None`, only the timeout of the event applies.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timeouts {
-    /// From the start of the request until the head of the response is there.
+    /// From the start of the request until the head of the response arrives.
     pub first_byte: Option<Duration>,
-    /// While somebody waits for more of the body.
+    /// Between two parts of the body, while a reader waits for the next part.
     pub between_bytes: Option<Duration>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
-    #[error("the server was silent for too long")]
+    #[error("the server sent nothing for too long")]
     TimedOut,
     #[error("the connection failed")]
     Http(#[from] hyper::Error),
@@ -39,16 +39,17 @@ pub enum ExchangeError {
 
 /// Sends `request`, which has a path and no host in its URI, and waits for the head of the response.
 ///
-/// Whoever reads the body must run the future beside it: it carries the bytes. It ends when the
-/// body has been read or dropped, and closes the connection; what is unsent of the request by then
-/// stays unsent.
+/// The second value is the driver of the connection, a future that moves its bytes: the caller must poll it while it
+/// reads the body. The driver ends when the body has been read or dropped, and then closes the connection. A part of
+/// the request that is not sent by then is never sent.
+///
 /// # Cancel safety
 /// Dropping the future closes the connection.
 pub async fn send<B>(
-    stream: Box<dyn Stream>,
+    stream: Box<dyn ByteStream>,
     request: Request<B>,
     timeouts: Timeouts,
-    slot: Slot,
+    permits: RequestPermits,
 ) -> Result<(Response<ResponseBody>, impl Future<Output = ()> + Send + use<B>), ExchangeError>
 where
     B: Body<Data = Bytes> + Send + 'static,
@@ -58,7 +59,7 @@ where
         http1::Builder::new().max_buf_size(HTTP_BUFFER_BYTES).handshake(TokioIo::new(stream)).await?;
     let mut connection = Box::pin(async move {
         let ended = connection.await;
-        // The response is there before the connection ends well; if it ends badly, so does the request.
+        // A connection ends without an error only after the response arrived. An error ends the request as well.
         if ended.is_ok() { pending().await } else { ended }
     });
     let head = async {
@@ -72,32 +73,33 @@ where
         Some(limit) => timeout(limit, head).await.map_err(|_| ExchangeError::TimedOut)??,
         None => head.await?,
     };
-    let (open, closed) = oneshot::channel();
+    let (body_held, body_dropped) = oneshot::channel();
     let response = response.map(|incoming| ResponseBody {
         incoming,
         between_bytes: timeouts.between_bytes,
-        silence: None,
-        _open: open,
-        _slot: slot,
+        idle_timer: None,
+        _body_held: body_held,
+        _permits: permits,
     });
-    let carry = async move {
+    let driver = async move {
         tokio::select! {
-            _ = closed => (),
-            // The body tells its reader what went wrong.
+            _ = body_dropped => (),
+            // The reader of the body receives the error of the connection.
             _ = connection => (),
         }
     };
-    Ok((response, carry))
+    Ok((response, driver))
 }
 
-/// A response body that holds its connection and its slot until it is dropped.
+/// A response body that keeps its connection open and holds its permits until it is dropped.
 pub struct ResponseBody {
     incoming: Incoming,
     between_bytes: Option<Duration>,
-    /// Runs while somebody waits, so that a slow reader is not taken for a slow server.
-    silence: Option<Pin<Box<Sleep>>>,
-    _open: oneshot::Sender<()>,
-    _slot: Slot,
+    /// Runs only while the reader waits, so that a slow reader is not mistaken for a slow server.
+    idle_timer: Option<Pin<Box<Sleep>>>,
+    /// Dropping it ends the driver of the connection.
+    _body_held: oneshot::Sender<()>,
+    _permits: RequestPermits,
 }
 
 impl Body for ResponseBody {
@@ -109,12 +111,12 @@ impl Body for ResponseBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(context) {
-            self.silence = None;
+            self.idle_timer = None;
             return Poll::Ready(frame.map(|frame| frame.map_err(ExchangeError::Http)));
         }
         let Some(limit) = self.between_bytes else { return Poll::Pending };
-        let silence = self.silence.get_or_insert_with(|| Box::pin(sleep(limit)));
-        ready!(silence.as_mut().poll(context));
+        let timer = self.idle_timer.get_or_insert_with(|| Box::pin(sleep(limit)));
+        ready!(timer.as_mut().poll(context));
         Poll::Ready(Some(Err(ExchangeError::TimedOut)))
     }
 

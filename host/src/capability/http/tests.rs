@@ -1,4 +1,4 @@
-//! Requests through the hooks, as the library makes them, to servers on the loopback.
+//! Sends requests through the hooks, as wasmtime-wasi-http does, to servers on the loopback interface.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,8 +25,8 @@ use crate::limits::EVENT_HOST_CALLS;
 const SHORT: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(5);
 
-/// The task that runs what the library runs beside a body.
-type Carrier = JoinHandle<Result<(), Error>>;
+/// The task that drives the connection while the body is read.
+type Driver = JoinHandle<Result<(), Error>>;
 
 fn listed(host: &str, port: u16, private: bool) -> AllowedHost {
     AllowedHost { scheme: Scheme::Http, host: host.to_owned(), port, private }
@@ -48,13 +48,13 @@ async fn send_with(
     hooks: &mut EgressHooks,
     request: Request<WasiBody>,
     options: RequestOptions,
-) -> Result<(Response<WasiBody>, Carrier), Error> {
+) -> Result<(Response<WasiBody>, Driver), Error> {
     let sent = hooks.send_request(request, Some(options), Box::new(async { Ok(()) }));
-    let (response, carry) = timeout(LONG, Pin::from(sent)).await.expect("an answer comes in time")?;
-    Ok((response, tokio::spawn(Pin::from(carry))))
+    let (response, driver) = timeout(LONG, Pin::from(sent)).await.expect("a response comes in time")?;
+    Ok((response, tokio::spawn(Pin::from(driver))))
 }
 
-async fn send(hooks: &mut EgressHooks, request: Request<WasiBody>) -> Result<(Response<WasiBody>, Carrier), Error> {
+async fn send(hooks: &mut EgressHooks, request: Request<WasiBody>) -> Result<(Response<WasiBody>, Driver), Error> {
     send_with(hooks, request, RequestOptions::default()).await
 }
 
@@ -70,7 +70,8 @@ async fn listen() -> (TcpListener, SocketAddr) {
 
 type Seen = Arc<Mutex<Vec<(String, HeaderMap)>>>;
 
-/// Remembers the path and the headers of each request; `/redirect` redirects, all else is echoed.
+/// Starts a server that records the path and the headers of each request. It redirects `/redirect` and echoes the body
+/// of all other requests.
 async fn echo_server() -> (SocketAddr, Seen) {
     let (listener, address) = listen().await;
     let seen = Seen::default();
@@ -93,7 +94,7 @@ async fn echo_server() -> (SocketAddr, Seen) {
     (address, remembered)
 }
 
-/// Takes one connection, reads one request head, writes `bytes` and hands the socket over.
+/// Starts a server that accepts one connection, reads one request head, writes `bytes` and returns the socket.
 async fn raw_server(bytes: &'static str) -> (SocketAddr, JoinHandle<TcpStream>) {
     let (listener, address) = listen().await;
     let socket = tokio::spawn(async move {
@@ -111,7 +112,7 @@ async fn raw_server(bytes: &'static str) -> (SocketAddr, JoinHandle<TcpStream>) 
 const HALF_A_BODY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello";
 
 #[tokio::test]
-async fn a_listed_private_host_is_reached_by_name_with_its_host_header_kept() {
+async fn a_listed_private_host_is_reached_by_name_and_receives_the_host_header_unchanged() {
     let (address, seen) = echo_server().await;
     let mut hooks = event(listed("localhost", address.port(), true));
     let authority = format!("LocalHost:{}", address.port());
@@ -119,7 +120,7 @@ async fn a_listed_private_host_is_reached_by_name_with_its_host_header_kept() {
         .header(header::HOST, &authority)
         .body(Full::from("hello").map_err(|never| match never {}).boxed_unsync())
         .unwrap();
-    let (response, _carrier) = send(&mut hooks, request).await.unwrap();
+    let (response, _driver) = send(&mut hooks, request).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(text(response).await, "hello");
     let (path, headers) = seen.lock().unwrap().remove(0);
@@ -131,7 +132,7 @@ async fn a_listed_private_host_is_reached_by_name_with_its_host_header_kept() {
 }
 
 #[tokio::test]
-async fn a_name_that_leads_to_the_loopback_is_refused_unless_it_is_listed_as_private() {
+async fn a_name_with_a_loopback_address_is_rejected_unless_it_is_listed_as_private() {
     let (address, seen) = echo_server().await;
     let mut hooks = event(listed("localhost", address.port(), false));
     let refused = send(&mut hooks, get(&format!("http://localhost:{}/", address.port()))).await;
@@ -140,7 +141,7 @@ async fn a_name_that_leads_to_the_loopback_is_refused_unless_it_is_listed_as_pri
 }
 
 #[tokio::test]
-async fn an_address_that_is_listed_literally_is_reached() {
+async fn a_listed_address_is_reached() {
     let (address, _) = echo_server().await;
     let mut hooks = event(listed("127.0.0.1", address.port(), false));
     assert!(send(&mut hooks, get(&format!("http://{address}/"))).await.is_ok());
@@ -165,7 +166,7 @@ async fn a_host_scheme_or_port_that_is_not_listed_is_denied() {
 }
 
 #[tokio::test]
-async fn the_log_tells_once_what_was_refused_and_what_to_write_and_no_secret() {
+async fn the_log_reports_a_rejected_host_once_with_advice_and_without_secrets() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(log.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
@@ -176,10 +177,10 @@ async fn the_log_tells_once_what_was_refused_and_what_to_write_and_no_secret() {
     assert_eq!(
         log.lines(),
         [
-            " WARN jackfield::capability::http: refused a request to a host that the manifest does not list; \
+            " WARN jackfield::capability::http: rejected request: the manifest does not list the host; \
              to allow it, add \"http://api.test:81\" to allowed_hosts in [integrations.chat] \
              plugin=chat host=http://api.test:81",
-            " WARN jackfield::capability::http: refused a request to a host without a public address; \
+            " WARN jackfield::capability::http: rejected request: the host has no public address; \
              to allow it, add { url = \"http://localhost\", private = true } to allowed_hosts in \
              [integrations.chat] plugin=chat host=http://localhost",
         ]
@@ -215,7 +216,7 @@ impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Log {
 }
 
 #[tokio::test]
-async fn a_user_in_the_uri_and_a_tunnel_are_refused() {
+async fn a_user_in_the_uri_and_a_tunnel_are_rejected() {
     let mut hooks = event(listed("localhost", 80, true));
     let user = send(&mut hooks, get("http://user:secret@localhost/")).await;
     assert!(matches!(user, Err(Error::HttpRequestUriInvalid)), "{user:?}");
@@ -225,7 +226,7 @@ async fn a_user_in_the_uri_and_a_tunnel_are_refused() {
 }
 
 #[tokio::test]
-async fn headers_that_belong_to_the_connection_are_forbidden() {
+async fn connection_headers_are_forbidden() {
     let mut hooks = event(listed("localhost", 80, true));
     for name in [header::HOST, header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
         assert!(hooks.is_forbidden_header(&name), "{name}");
@@ -234,11 +235,11 @@ async fn headers_that_belong_to_the_connection_are_forbidden() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_an_answer_and_is_not_followed() {
+async fn a_redirect_is_returned_and_not_followed() {
     let (address, seen) = echo_server().await;
     let mut hooks = event(listed("localhost", address.port(), true));
     let redirect = format!("http://localhost:{}/redirect", address.port());
-    let (response, _carrier) = send(&mut hooks, get(&redirect)).await.unwrap();
+    let (response, _driver) = send(&mut hooks, get(&redirect)).await.unwrap();
     assert_eq!(response.status(), StatusCode::FOUND);
     assert_eq!(response.headers()[header::LOCATION], "/elsewhere");
     assert_eq!(text(response).await, "");
@@ -246,7 +247,7 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_guest_may_read_an_answer_while_it_still_writes() {
+async fn a_guest_may_read_a_response_while_it_still_writes_the_request() {
     let (address, _) = echo_server().await;
     let mut hooks = event(listed("localhost", address.port(), true));
     let (pieces, written) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, Error>>(1);
@@ -255,7 +256,7 @@ async fn a_guest_may_read_an_answer_while_it_still_writes() {
         Some((piece, written))
     }));
     let request = Request::post(format!("http://localhost:{}/", address.port())).body(body.boxed_unsync()).unwrap();
-    let (response, _carrier) = send(&mut hooks, request).await.unwrap();
+    let (response, _driver) = send(&mut hooks, request).await.unwrap();
     let mut body = response.into_body();
     for piece in ["one", "two", "three"] {
         pieces.send(Ok(Frame::data(Bytes::from(piece)))).await.unwrap();
@@ -267,7 +268,7 @@ async fn a_guest_may_read_an_answer_while_it_still_writes() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_runs_into_the_first_byte_timeout() {
+async fn the_first_byte_timeout_ends_a_request_to_a_server_that_does_not_respond() {
     let (address, _socket) = raw_server("").await;
     let mut hooks = event(listed("localhost", address.port(), true));
     let options = RequestOptions { first_byte_timeout: Some(SHORT), ..RequestOptions::default() };
@@ -276,14 +277,14 @@ async fn a_server_that_does_not_answer_runs_into_the_first_byte_timeout() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_in_a_body_runs_into_the_between_bytes_timeout() {
+async fn the_between_bytes_timeout_ends_a_response_that_stops_in_its_body() {
     let (address, _socket) = raw_server(HALF_A_BODY).await;
     let mut hooks = event(listed("localhost", address.port(), true));
     let options = RequestOptions { between_bytes_timeout: Some(SHORT), ..RequestOptions::default() };
     let request = get(&format!("http://localhost:{}/", address.port()));
-    let (response, _carrier) = send_with(&mut hooks, request, options).await.unwrap();
+    let (response, _driver) = send_with(&mut hooks, request, options).await.unwrap();
     let mut body = response.into_body();
-    // The guest is slow, and that is not the server's fault.
+    // The time that a slow guest takes does not count.
     sleep(SHORT * 2).await;
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "hello");
     let late = timeout(LONG, body.frame()).await.expect("the timeout comes").unwrap();
@@ -291,13 +292,13 @@ async fn a_server_that_stops_in_a_body_runs_into_the_between_bytes_timeout() {
 }
 
 #[tokio::test]
-async fn each_piece_of_a_body_has_the_between_bytes_timeout_for_itself() {
+async fn the_between_bytes_timeout_starts_again_for_each_part_of_a_body() {
     let (address, socket) = raw_server("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").await;
     let mut hooks = event(listed("localhost", address.port(), true));
     let limit = SHORT * 10;
     let options = RequestOptions { between_bytes_timeout: Some(limit), ..RequestOptions::default() };
     let request = get(&format!("http://localhost:{}/", address.port()));
-    let (response, _carrier) = send_with(&mut hooks, request, options).await.unwrap();
+    let (response, _driver) = send_with(&mut hooks, request, options).await.unwrap();
     let mut socket = socket.await.unwrap();
     tokio::spawn(async move {
         for piece in b"hello" {
@@ -309,7 +310,7 @@ async fn each_piece_of_a_body_has_the_between_bytes_timeout_for_itself() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_does_not_end_runs_into_the_connect_timeout_of_the_request() {
+async fn the_connect_timeout_of_a_request_ends_a_tls_handshake() {
     let (_listener, address) = listen().await;
     let allowed = AllowedHost { scheme: Scheme::Https, ..listed("localhost", address.port(), true) };
     let options = RequestOptions { connect_timeout: Some(SHORT), ..RequestOptions::default() };
@@ -319,7 +320,7 @@ async fn a_handshake_that_does_not_end_runs_into_the_connect_timeout_of_the_requ
 }
 
 #[tokio::test]
-async fn what_goes_wrong_on_the_way_has_an_error_code_of_its_own() {
+async fn each_failure_on_the_way_to_a_server_has_its_own_error_code() {
     let (listener, closed) = listen().await;
     drop(listener);
     let mut hooks = event(listed("127.0.0.1", closed.port(), true));
@@ -352,7 +353,7 @@ async fn a_connection_that_ends_too_early_is_an_incomplete_response() {
 
     let (address, socket) = raw_server(HALF_A_BODY).await;
     let mut hooks = event(listed("127.0.0.1", address.port(), true));
-    let (response, _carrier) = send(&mut hooks, get(&format!("http://{address}/"))).await.unwrap();
+    let (response, _driver) = send(&mut hooks, get(&format!("http://{address}/"))).await.unwrap();
     drop(socket.await.unwrap());
     let half = response.into_body().collect().await;
     assert!(matches!(half, Err(Error::HttpResponseIncomplete)), "{half:?}");
@@ -362,11 +363,11 @@ async fn a_connection_that_ends_too_early_is_an_incomplete_response() {
 async fn dropping_the_body_closes_the_connection_and_ends_its_task() {
     let (address, socket) = raw_server(HALF_A_BODY).await;
     let mut hooks = event(listed("127.0.0.1", address.port(), true));
-    let (response, carrier) = send(&mut hooks, get(&format!("http://{address}/"))).await.unwrap();
+    let (response, driver) = send(&mut hooks, get(&format!("http://{address}/"))).await.unwrap();
     let mut socket = socket.await.unwrap();
     assert!(timeout(SHORT, socket.read_u8()).await.is_err(), "the connection is open while the body is held");
     drop(response);
-    timeout(LONG, carrier).await.expect("the task ends").unwrap().unwrap();
+    timeout(LONG, driver).await.expect("the task ends").unwrap().unwrap();
     let ended = timeout(LONG, socket.read_u8()).await.expect("the connection is closed");
     assert!(ended.is_err());
 }
@@ -383,7 +384,7 @@ async fn dropping_the_request_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn an_event_has_so_many_requests_under_way_and_no_more() {
+async fn the_number_of_concurrent_requests_of_an_event_is_limited() {
     let (address, _) = echo_server().await;
     let mut hooks = event(listed("127.0.0.1", address.port(), true));
     let uri = format!("http://{address}/");
@@ -394,13 +395,13 @@ async fn an_event_has_so_many_requests_under_way_and_no_more() {
     let full = send(&mut hooks, get(&uri)).await;
     assert!(matches!(full, Err(Error::ConnectionLimitReached)), "{full:?}");
 
-    let (response, _carrier) = held.pop().unwrap();
+    let (response, _driver) = held.pop().unwrap();
     text(response).await;
-    assert!(send(&mut hooks, get(&uri)).await.is_ok(), "a response that was read makes room at once");
+    assert!(send(&mut hooks, get(&uri)).await.is_ok(), "a response that was read releases its permits at once");
 }
 
 #[tokio::test]
-async fn an_event_sends_so_many_requests_one_after_the_other_and_no_more() {
+async fn the_total_number_of_requests_of_an_event_is_limited() {
     let (address, _) = echo_server().await;
     let allowed = listed("127.0.0.1", address.port(), false);
     let mut hooks = EgressHooks::new(Arc::new(Egress::new("chat", "[integrations.chat]".to_owned(), vec![allowed])), 2);
@@ -410,12 +411,12 @@ async fn an_event_sends_so_many_requests_one_after_the_other_and_no_more() {
     }
     let refused = send(&mut hooks, get(&uri)).await.err();
     assert!(matches!(refused, Some(Error::ConnectionLimitReached)), "{refused:?}");
-    hooks.renew(1);
+    hooks.begin_event(1);
     assert_eq!(send(&mut hooks, get(&uri)).await.unwrap().0.status(), 200);
 }
 
 #[tokio::test]
-async fn a_plugin_has_so_many_requests_under_way_and_no_more() {
+async fn the_number_of_concurrent_requests_of_a_plugin_is_limited() {
     let (address, _) = echo_server().await;
     let egress = Arc::new(Egress::new(
         "chat",

@@ -1,4 +1,4 @@
-//! The format of a line: text and `$context` variables, parsed once.
+//! The format of an access log line: text and `$context` variables, parsed once when the manifest is loaded.
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use crate::gateway::access_log::Variable;
 use crate::gateway::context::ContextVariable;
 use crate::limits::ACCESS_LOG_FORMAT_BYTES_MAX;
 
-/// What a line of the access log looks like. `$context.name` and `${context.name}` are variables; a
-/// dollar that no letter follows is a dollar.
+/// The parsed format of an access log line. `$context.name` and `${context.name}` are variables; a `$` that is not
+/// followed by a letter is literal.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Format {
     source: Box<str>,
@@ -20,7 +20,7 @@ pub enum Part {
     Variable(Variable),
 }
 
-/// Why a format cannot be used.
+/// Why a format is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadFormat {
     pub found: String,
@@ -36,7 +36,7 @@ impl BadFormat {
 
 impl Format {
     /// # Errors
-    /// An unknown variable, a line feed, more than 3 KiB, or no request id in it.
+    /// If the format has an unknown variable, a control character, more than 3 KiB, or no request id.
     pub fn parse(text: &str) -> Result<Self, BadFormat> {
         if text.len() > ACCESS_LOG_FORMAT_BYTES_MAX {
             let expected = format!("at most {ACCESS_LOG_FORMAT_BYTES_MAX}");
@@ -50,8 +50,8 @@ impl Format {
             ));
         }
         let parts = parts(text)?;
-        let identified = |part: &Part| *part == Part::Variable(Variable::Event(ContextVariable::RequestId));
-        if !parts.iter().any(identified) {
+        let is_request_id = |part: &Part| *part == Part::Variable(Variable::Event(ContextVariable::RequestId));
+        if !parts.iter().any(is_request_id) {
             let expected = "$context.requestId or $context.extendedRequestId in it, as API Gateway demands";
             return Err(BadFormat::new("no request id", expected, "add $context.requestId"));
         }
@@ -75,16 +75,16 @@ fn parts(text: &str) -> Result<Vec<Part>, BadFormat> {
     let mut rest = text;
     while let Some(dollar) = rest.find('$') {
         plain.push_str(&rest[..dollar]);
-        let behind = &rest[dollar + 1..];
-        let (wrapped, behind) = behind.strip_prefix('{').map_or((false, behind), |inside| (true, inside));
-        if !behind.starts_with(|next: char| next.is_ascii_alphabetic()) {
-            // A price, or the end of a regular expression.
+        let after = &rest[dollar + 1..];
+        let (wrapped, after) = after.strip_prefix('{').map_or((false, after), |inside| (true, inside));
+        if !after.starts_with(|next: char| next.is_ascii_alphabetic()) {
+            // A literal dollar, as in a price or at the end of a regular expression.
             plain.push('$');
             rest = &rest[dollar + 1..];
             continue;
         }
-        let name = &behind[..name_length(behind)];
-        rest = &behind[name.len()..];
+        let name = &after[..name_length(after)];
+        rest = &after[name.len()..];
         if wrapped {
             let ended = rest.strip_prefix('}');
             rest = ended.ok_or_else(|| BadFormat::new(format!("${{{name} without a }}"), "the } that ends it", ""))?;
@@ -102,16 +102,17 @@ fn parts(text: &str) -> Result<Vec<Part>, BadFormat> {
     Ok(parts)
 }
 
-/// A dot goes on where a name follows; so does a dash in what an authorizer has named.
+/// Length of the variable name at the start of `text`. A dot is part of the name only if a name character follows it;
+/// so is a dash in a property of an authorizer, whose names API Gateway does not restrict.
 fn name_length(text: &str) -> usize {
-    const FREE: &str = "context.authorizer.";
+    const FREE_NAMES: &str = "context.authorizer.";
     let is_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
     let mut length = 0;
     loop {
         length += text[length..].find(|next| !is_name(next)).unwrap_or(text.len() - length);
-        let joint = text[length..].chars().next();
-        let joins = joint == Some('.') || (joint == Some('-') && text[..length].starts_with(FREE));
-        if !joins || !text[length + 1..].starts_with(is_name) {
+        let separator = text[length..].chars().next();
+        let continues = separator == Some('.') || (separator == Some('-') && text[..length].starts_with(FREE_NAMES));
+        if !continues || !text[length + 1..].starts_with(is_name) {
             return length;
         }
         length += 1;
@@ -123,10 +124,10 @@ fn unknown(name: &str) -> BadFormat {
         _ if name == "context" => "name one of them: $context.requestId".to_owned(),
         Some(name) => match Variable::nearest(name) {
             Some(nearest) => format!("did you mean $context.{nearest}?"),
-            None => "docs/manifest.md has them all".to_owned(),
+            None => "docs/access-log.md lists all of them".to_owned(),
         },
         None if name.starts_with("stageVariables") || name.starts_with("input") => {
-            "an access log has no other variables than $context, as on API Gateway".to_owned()
+            "an access log has only $context variables, as on API Gateway".to_owned()
         }
         None => format!("did you mean $context.{}?", Variable::nearest(name).unwrap_or("requestId")),
     };
@@ -136,7 +137,7 @@ fn unknown(name: &str) -> BadFormat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::access_log::Told;
+    use crate::gateway::access_log::OutcomeVariable;
 
     fn text(text: &str) -> Part {
         Part::Text(text.into())
@@ -147,14 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn text_and_variables_are_told_apart() {
+    fn a_format_is_split_into_text_and_variables() {
         use ContextVariable::{Authorizer, RequestId, Stage};
         let variable = |variable| Part::Variable(Variable::Event(variable));
-        let told = |told| Part::Variable(Variable::Outcome(told));
+        let outcome = |variable| Part::Variable(Variable::Outcome(variable));
         assert_eq!(parsed("$context.requestId"), [variable(RequestId)]);
         assert_eq!(
             parsed(r#"{"a":"$context.requestId","b":${context.status}}"#),
-            [text(r#"{"a":""#), variable(RequestId), text(r#"","b":"#), told(Told::Status), text("}")]
+            [text(r#"{"a":""#), variable(RequestId), text(r#"","b":"#), outcome(OutcomeVariable::Status), text("}")]
         );
         assert_eq!(
             parsed("$context.requestId-$context.stage. $5 $$ a$"),
@@ -168,16 +169,16 @@ mod tests {
                 text("-"),
                 variable(Stage),
                 text(" "),
-                told(Told::AuthorizerStatus)
+                outcome(OutcomeVariable::AuthorizerStatus)
             ]
         );
     }
 
     #[test]
-    fn a_variable_that_is_not_known_names_the_nearest() {
+    fn an_unknown_variable_is_rejected_with_the_nearest_known_name() {
         for (format, found, advice) in [
             ("$context.requestID", "$context.requestID", "did you mean $context.requestId?"),
-            ("$context.identity.ip", "$context.identity.ip", "docs/manifest.md has them all"),
+            ("$context.identity.ip", "$context.identity.ip", "docs/access-log.md lists all of them"),
             ("$context.identity.sourceIP", "$context.identity.sourceIP", "did you mean $context.identity.sourceIp?"),
             (
                 "$context.integration.latncy",
@@ -186,7 +187,7 @@ mod tests {
             ),
             ("$context", "$context", "name one of them: $context.requestId"),
             ("$requestId", "$requestId", "did you mean $context.requestId?"),
-            ("$stageVariables.x", "$stageVariables.x", "an access log has no other variables than $context"),
+            ("$stageVariables.x", "$stageVariables.x", "an access log has only $context variables"),
         ] {
             let bad = Format::parse(format).unwrap_err();
             assert_eq!(bad.found, found);
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_format_has_a_request_id_one_line_and_three_kilobytes() {
+    fn a_format_needs_a_request_id_and_is_one_line_of_at_most_three_kilobytes() {
         assert_eq!(Format::parse("$context.stage").unwrap_err().found, "no request id");
         for good in ["$context.requestId", "$context.extendedRequestId"] {
             assert!(Format::parse(good).is_ok());

@@ -1,7 +1,7 @@
-//! Where lines go: stdout or a file that rotates, written by a thread of its own.
+//! Writes access log lines to stdout or to a file that rotates, on a thread of its own.
 //!
-//! An event never waits for a disk. What the thread cannot write in time is dropped, counted and
-//! told in the log.
+//! An event never waits for a disk. Lines that the thread cannot write in time are dropped, counted and reported in the
+//! log.
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -15,26 +15,26 @@ use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuar
 
 use crate::limits::ACCESS_LOG_BYTES_MAX;
 
-mod rotated;
+mod rotating_file;
 
-use rotated::Rotated;
+use rotating_file::RotatingFile;
 
-/// How often it is told that lines were dropped, or that they cannot be written.
-const TELL_INTERVAL: Duration = Duration::from_secs(10);
-/// What a line counts beside its own bytes while it waits.
-const LINE_BYTES: usize = 256;
-/// Lines of a busy moment that are written at once.
+/// Shortest time between two reports that lines were dropped, or that the log cannot be written.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+/// Memory that is charged for a queued line in addition to its own bytes.
+const LINE_OVERHEAD_BYTES: usize = 256;
+/// Write buffer: lines that arrive together are written with one system call.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Where the lines go.
+/// Where an access log is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum LogTarget {
     Stdout,
     File {
-        /// The name, to which the date is added where the file rotates.
+        /// The path of the file; if the file rotates, the date is appended to its name.
         path: PathBuf,
         rotate: Rotate,
-        /// How many files are kept, the one that is written among them.
+        /// Number of files that are kept, including the current one.
         keep: usize,
     },
 }
@@ -47,78 +47,79 @@ pub enum Rotate {
 }
 
 pub struct Sink {
-    target: Target,
+    target: LogTarget,
     writer: NonBlocking,
-    /// Ends the thread once it has written what waits.
+    /// When it is dropped, the thread writes the queued lines and ends.
     guard: Mutex<Option<WorkerGuard>>,
-    /// What waits for the thread, in bytes.
-    waiting: Arc<AtomicUsize>,
-    dropped: Counter,
-    told: Mutex<Told>,
+    /// Charged bytes of the lines that wait for the thread.
+    queued_bytes: Arc<AtomicUsize>,
+    dropped_counter: Counter,
+    dropped: Mutex<DroppedLines>,
 }
 
-/// Lines that were dropped, and when that was last said.
+/// Number of lines that were dropped so far, and when it was last reported.
 #[derive(Default)]
-struct Told {
-    lines: u64,
-    at: Option<Instant>,
+struct DroppedLines {
+    count: u64,
+    reported: Option<Instant>,
 }
 
 impl Sink {
-    /// Opens the file, and makes it where it is not there. `dropped` counts the lines that are lost.
+    /// Opens the log and starts its thread; creates the file if it does not exist. `dropped_counter` counts the lines
+    /// that are dropped.
     ///
     /// # Errors
-    /// If it cannot be written.
-    pub fn open(target: &Target, dropped: Counter) -> anyhow::Result<Self> {
+    /// If the file cannot be opened for writing.
+    pub fn open(target: &LogTarget, dropped_counter: Counter) -> anyhow::Result<Self> {
         let output: Box<dyn Write + Send> = match target {
-            Target::Stdout => Box::new(io::stdout()),
-            Target::File { path, rotate, keep } => Box::new(Rotated::open(path, *rotate, *keep)?),
+            LogTarget::Stdout => Box::new(io::stdout()),
+            LogTarget::File { path, rotate, keep } => Box::new(RotatingFile::open(path, *rotate, *keep)?),
         };
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
         let output = BufWriter::with_capacity(BUFFER_BYTES, output);
-        let output = Watched { output, failed: None, waiting: Arc::clone(&waiting) };
-        // So many lines can never wait: their bytes are bounded before.
-        let lines = ACCESS_LOG_BYTES_MAX / LINE_BYTES + 1;
+        let output = ReportingWriter { output, failed: None, queued_bytes: Arc::clone(&queued_bytes) };
+        // The queue never reaches this number of lines, because the limit on their bytes is reached first.
+        let lines = ACCESS_LOG_BYTES_MAX / LINE_OVERHEAD_BYTES + 1;
         let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(lines);
         let (writer, guard) = builder.thread_name("access log").finish(output);
         Ok(Self {
             target: target.clone(),
             writer,
             guard: Mutex::new(Some(guard)),
-            waiting,
-            dropped,
-            told: Mutex::default(),
+            queued_bytes,
+            dropped_counter,
+            dropped: Mutex::default(),
         })
     }
 
-    pub fn target(&self) -> &Target {
+    pub fn target(&self) -> &LogTarget {
         &self.target
     }
 
-    /// Queues a line, with its line feed; never waits.
+    /// Queues a line, which must end with a line feed; never waits.
     pub fn write(&self, line: &[u8]) {
-        let cost = line.len() + LINE_BYTES;
-        if self.waiting.fetch_add(cost, Ordering::Relaxed) + cost > ACCESS_LOG_BYTES_MAX {
-            self.waiting.fetch_sub(cost, Ordering::Relaxed);
+        let charge = line.len() + LINE_OVERHEAD_BYTES;
+        if self.queued_bytes.fetch_add(charge, Ordering::Relaxed) + charge > ACCESS_LOG_BYTES_MAX {
+            self.queued_bytes.fetch_sub(charge, Ordering::Relaxed);
             self.drop_line();
             return;
         }
-        // It fails for nobody; after the end it is as if it were written.
+        // The queue never reports an error. After `close` it discards the line.
         let _ = self.writer.clone().write_all(line);
     }
 
     fn drop_line(&self) {
-        self.dropped.increment(1);
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.lines += 1;
-        if told.at.is_none_or(|at| at.elapsed() >= TELL_INTERVAL) {
-            told.at = Some(Instant::now());
-            let lines = told.lines;
-            warn!(lines, "the access log is not written as fast as events come: so many lines were dropped so far");
+        self.dropped_counter.increment(1);
+        let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        dropped.count += 1;
+        if dropped.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+            dropped.reported = Some(Instant::now());
+            let lines = dropped.count;
+            warn!(lines, "access log lines are dropped, because they cannot be written as fast as events arrive");
         }
     }
 
-    /// Writes what waits and ends; blocks, at most for a second or so. What comes later is dropped.
+    /// Writes the queued lines and ends the thread. Blocks for at most about a second. Later lines are discarded.
     pub fn close(&self) {
         let guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(guard);
@@ -126,29 +127,31 @@ impl Sink {
 }
 
 impl Drop for Sink {
-    /// Where a reload has put another one in its place: the thread that drops the last event of the old
-    /// deployment does not wait for a disk.
+    /// Closes the sink on another thread. After a reload has replaced a sink, the thread that finishes the last event
+    /// of the old deployment drops it, and that thread must not wait for a disk.
     fn drop(&mut self) {
         let guard = self.guard.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if guard.is_some() {
-            // Where there is no thread to be had the guard goes here after all.
+            // If no thread can be started, the guard is dropped here, and this thread waits.
             let _ = std::thread::Builder::new().name("access log end".to_owned()).spawn(move || drop(guard));
         }
     }
 }
 
-/// Says when lines cannot be written, and when they can again: the thread above it tells nobody.
-struct Watched<W: Write> {
+/// Logs when lines cannot be written and when they can be written again, because the thread that calls it ignores
+/// errors.
+struct ReportingWriter<W: Write> {
     output: BufWriter<W>,
+    /// When a failure was last reported; `None` if the last write succeeded.
     failed: Option<Instant>,
-    waiting: Arc<AtomicUsize>,
+    queued_bytes: Arc<AtomicUsize>,
 }
 
-impl<W: Write> Watched<W> {
-    fn watch(&mut self, result: io::Result<()>) -> io::Result<()> {
+impl<W: Write> ReportingWriter<W> {
+    fn report(&mut self, result: io::Result<()>) -> io::Result<()> {
         match &result {
             Ok(()) if self.failed.take().is_some() => info!("the access log can be written again"),
-            Err(error) if self.failed.is_none_or(|failed| failed.elapsed() >= TELL_INTERVAL) => {
+            Err(error) if self.failed.is_none_or(|failed| failed.elapsed() >= REPORT_INTERVAL) => {
                 warn!(%error, "the access log cannot be written ([access_log] file): lines are lost");
                 self.failed = Some(Instant::now());
             }
@@ -158,18 +161,18 @@ impl<W: Write> Watched<W> {
     }
 }
 
-impl<W: Write> Write for Watched<W> {
+impl<W: Write> Write for ReportingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // A line each time: so the thread above hands them on.
-        self.waiting.fetch_sub(bytes.len() + LINE_BYTES, Ordering::Relaxed);
+        // The thread calls this once per line.
+        self.queued_bytes.fetch_sub(bytes.len() + LINE_OVERHEAD_BYTES, Ordering::Relaxed);
         let written = self.output.write_all(bytes);
-        // A full buffer is written here; whether that worked shows at the flush too.
-        if written.is_err() { self.watch(written).map(|()| bytes.len()) } else { Ok(bytes.len()) }
+        // Only a failure is reported here: most calls only fill the buffer, so success is reported by `flush`.
+        if written.is_err() { self.report(written).map(|()| bytes.len()) } else { Ok(bytes.len()) }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         let flushed = self.output.flush();
-        self.watch(flushed)
+        self.report(flushed)
     }
 }
 
@@ -180,14 +183,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_in_the_file_when_it_is_closed_and_old_files_are_gone() {
+    fn close_writes_all_lines_and_old_files_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("logs/access.log");
         fs::create_dir(folder.path().join("logs")).unwrap();
         for date in ["2020-01-01", "2020-01-02", "2020-01-03"] {
             fs::write(format!("{}.{date}", path.display()), "old").unwrap();
         }
-        let target = Target::File { path: path.clone(), rotate: Rotate::Daily, keep: 2 };
+        let target = LogTarget::File { path: path.clone(), rotate: Rotate::Daily, keep: 2 };
         let sink = Sink::open(&target, Counter::noop()).unwrap();
         for _ in 0..1000 {
             sink.write(b"a line\n");
@@ -202,10 +205,10 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_does_not_rotate_keeps_its_name_and_what_is_in_it() {
+    fn a_file_that_does_not_rotate_keeps_its_name_and_its_content() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
-        let target = Target::File { path: path.clone(), rotate: Rotate::Never, keep: 1 };
+        let target = LogTarget::File { path: path.clone(), rotate: Rotate::Never, keep: 1 };
         for line in ["one\n", "two\n"] {
             let sink = Sink::open(&target, Counter::noop()).unwrap();
             sink.write(line.as_bytes());
@@ -215,21 +218,21 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_stands_still_holds_up_nobody_and_what_is_lost_is_counted() {
+    fn a_blocked_disk_does_not_block_events_and_dropped_lines_are_counted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-        // Held open for reading, and never read.
+        // The pipe is open for reading but never read, so writes to it block once it is full.
         let _reader = fs::File::options().read(true).write(true).open(&path).unwrap();
-        let target = Target::File { path, rotate: Rotate::Never, keep: 1 };
+        let target = LogTarget::File { path, rotate: Rotate::Never, keep: 1 };
         let sink = Sink::open(&target, Counter::noop()).unwrap();
         let (line, started) = ([b'x'; 1024], Instant::now());
         for _ in 0..2 * ACCESS_LOG_BYTES_MAX / line.len() {
             sink.write(&line);
         }
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
-        let dropped = sink.told.lock().unwrap().lines;
-        // Nearly half of it: the pipe and the buffer have taken a little.
+        let dropped = sink.dropped.lock().unwrap().count;
+        // The queue holds at most half of the lines, and the pipe and the buffer a few more.
         assert!((ACCESS_LOG_BYTES_MAX / line.len() / 2..).contains(&usize::try_from(dropped).unwrap()), "{dropped}");
     }
 }

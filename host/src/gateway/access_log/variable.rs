@@ -1,20 +1,21 @@
-//! What a line can tell: the event as handlers are told it, and what came of it.
+//! The variables of an access log line: properties of the event, and properties of its outcome.
 
 use crate::gateway::context::{self, ContextVariable};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Variable {
-    /// What is known before anything is done.
+    /// Known when the event arrives.
     Event(ContextVariable),
-    Outcome(Told),
+    /// Known when the event has been handled.
+    Outcome(OutcomeVariable),
 }
 
-/// What came of an event.
+/// A variable that describes the outcome of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// The words that the peer was told.
+pub enum OutcomeVariable {
+    /// The error message that the peer received.
     ErrorMessage,
-    /// The same in quotes.
+    /// The same message in quotes.
     ErrorMessageString,
     ErrorResponseType,
     ErrorValidationErrorString,
@@ -23,57 +24,57 @@ pub enum Told {
     AuthorizerStatus,
     IntegrationError,
     IntegrationLatency,
-    /// What the handler answered.
+    /// Status that the handler returned.
     IntegrationStatus,
-    /// What the service that runs the handler answered: 200 where the handler could be called.
+    /// Status of the service that runs the handler: 200 if the handler could be called.
     ServiceStatus,
     Status,
-    /// What only AWS has: WAF, the ids of its own endpoints, and the like.
-    Nothing,
+    /// Exists only on AWS (WAF, ids of AWS endpoints and the like) and never has a value here.
+    Unsupported,
 }
 
-const TOLD: [(&str, Told); 26] = [
-    ("authenticate.error", Told::Nothing),
-    ("authenticate.latency", Told::Nothing),
-    ("authenticate.status", Told::Nothing),
-    ("authorize.error", Told::Nothing),
-    ("authorize.latency", Told::Nothing),
-    ("authorize.status", Told::Nothing),
-    ("authorizer.error", Told::AuthorizerError),
-    ("authorizer.integrationLatency", Told::AuthorizerLatency),
-    ("authorizer.integrationStatus", Told::AuthorizerStatus),
-    ("authorizer.latency", Told::AuthorizerLatency),
-    ("authorizer.requestId", Told::Nothing),
-    ("authorizer.status", Told::AuthorizerStatus),
-    ("error.message", Told::ErrorMessage),
-    ("error.messageString", Told::ErrorMessageString),
-    ("error.responseType", Told::ErrorResponseType),
-    ("error.validationErrorString", Told::ErrorValidationErrorString),
-    ("integration.error", Told::IntegrationError),
-    ("integration.integrationStatus", Told::IntegrationStatus),
-    ("integration.latency", Told::IntegrationLatency),
-    ("integration.requestId", Told::Nothing),
-    ("integration.status", Told::ServiceStatus),
-    ("integrationLatency", Told::IntegrationLatency),
-    ("status", Told::Status),
-    ("waf.error", Told::Nothing),
-    ("waf.latency", Told::Nothing),
-    ("waf.status", Told::Nothing),
+const OUTCOME_VARIABLES: [(&str, OutcomeVariable); 26] = [
+    ("authenticate.error", OutcomeVariable::Unsupported),
+    ("authenticate.latency", OutcomeVariable::Unsupported),
+    ("authenticate.status", OutcomeVariable::Unsupported),
+    ("authorize.error", OutcomeVariable::Unsupported),
+    ("authorize.latency", OutcomeVariable::Unsupported),
+    ("authorize.status", OutcomeVariable::Unsupported),
+    ("authorizer.error", OutcomeVariable::AuthorizerError),
+    ("authorizer.integrationLatency", OutcomeVariable::AuthorizerLatency),
+    ("authorizer.integrationStatus", OutcomeVariable::AuthorizerStatus),
+    ("authorizer.latency", OutcomeVariable::AuthorizerLatency),
+    ("authorizer.requestId", OutcomeVariable::Unsupported),
+    ("authorizer.status", OutcomeVariable::AuthorizerStatus),
+    ("error.message", OutcomeVariable::ErrorMessage),
+    ("error.messageString", OutcomeVariable::ErrorMessageString),
+    ("error.responseType", OutcomeVariable::ErrorResponseType),
+    ("error.validationErrorString", OutcomeVariable::ErrorValidationErrorString),
+    ("integration.error", OutcomeVariable::IntegrationError),
+    ("integration.integrationStatus", OutcomeVariable::IntegrationStatus),
+    ("integration.latency", OutcomeVariable::IntegrationLatency),
+    ("integration.requestId", OutcomeVariable::Unsupported),
+    ("integration.status", OutcomeVariable::ServiceStatus),
+    ("integrationLatency", OutcomeVariable::IntegrationLatency),
+    ("status", OutcomeVariable::Status),
+    ("waf.error", OutcomeVariable::Unsupported),
+    ("waf.latency", OutcomeVariable::Unsupported),
+    ("waf.status", OutcomeVariable::Unsupported),
 ];
 
 impl Variable {
-    /// `name` is what follows `$context.`.
+    /// Parses a name without its `$context.` prefix; `None` if the name is unknown.
     pub fn parse(name: &str) -> Option<Self> {
-        match TOLD.iter().find(|(known, _)| *known == name) {
-            Some((_, told)) => Some(Self::Outcome(*told)),
+        match OUTCOME_VARIABLES.iter().find(|(known, _)| *known == name) {
+            Some((_, variable)) => Some(Self::Outcome(*variable)),
             None => ContextVariable::parse(name).map(Self::Event),
         }
     }
 
-    /// The known name that this one was probably meant to be: a third of its letters may be wrong.
+    /// The known name that is most similar to a misspelled one; up to a third of the letters may differ.
     pub fn nearest(name: &str) -> Option<&'static str> {
         let distance = |known: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &known.to_lowercase());
-        let names = TOLD.iter().map(|(known, _)| *known).chain(context::NAMES);
+        let names = OUTCOME_VARIABLES.iter().map(|(known, _)| *known).chain(context::NAMES);
         let (distance, nearest) = names.map(|known| (distance(known), known)).min()?;
         (distance <= (name.len() / 3).max(1)).then_some(nearest)
     }
@@ -83,13 +84,14 @@ impl Variable {
 mod tests {
     use super::*;
 
-    /// Of the Developer Guide: what mapping templates and access logs have, and what the latter have beside it.
+    /// Variables that the API Gateway Developer Guide documents for mapping templates and for access logs.
     const DOCUMENTED: &str = "apiId authorizer.principalId authorizer.property connectedAt connectionId domainName \
         error.messageString error.validationErrorString eventType extendedRequestId identity.accountId identity.apiKey \
         identity.apiKeyId identity.caller identity.cognitoAuthenticationProvider identity.cognitoAuthenticationType \
         identity.cognitoIdentityId identity.cognitoIdentityPoolId identity.sourceIp identity.user identity.userAgent \
         identity.userArn messageId requestId requestTime requestTimeEpoch routeKey stage status";
-    const DOCUMENTED_OF_LOGS: &str = "authenticate.error authenticate.latency authenticate.status authorize.error \
+    /// Variables that the Developer Guide documents for access logs only.
+    const DOCUMENTED_FOR_LOGS: &str = "authenticate.error authenticate.latency authenticate.status authorize.error \
         authorize.latency authorize.status authorizer.error authorizer.integrationLatency authorizer.integrationStatus \
         authorizer.latency authorizer.requestId authorizer.status error.message error.responseType \
         identity.principalOrgId integration.error integration.integrationStatus integration.latency \
@@ -97,7 +99,7 @@ mod tests {
 
     #[test]
     fn each_variable_that_api_gateway_documents_is_known() {
-        for name in DOCUMENTED.split(' ').chain(DOCUMENTED_OF_LOGS.split(' ')) {
+        for name in DOCUMENTED.split(' ').chain(DOCUMENTED_FOR_LOGS.split(' ')) {
             assert!(Variable::parse(name).is_some(), "{name}");
         }
         for name in DOCUMENTED.split(' ') {

@@ -1,20 +1,21 @@
-//! An authorizer that reads a JSON Web Token: who has signed it, for whom, and until when.
+//! Authorizer that verifies a JSON Web Token: its signature, its issuer, its audience and its lifetime.
 //!
-//! What is checked, in this order; the first that fails is the answer:
+//! The checks, in this order; the first one that fails is the result:
 //!
-//! 1. the token is no longer than it may be, and has three parts;
-//! 2. its header is one, names an algorithm with a public key (never `none`, never HS*), and no extension (`crit`);
-//! 3. a key of the issuer that goes with this algorithm, and with `kid` where there is one, has made the signature;
-//! 4. its claims are a JSON object in which no name stands twice;
-//! 5. `exp` is there and not past, `nbf` is not to come, both but for [`JWT_LEEWAY`];
-//! 6. `iat` is not to come, but for the same;
-//! 7. `iss` is the issuer, to the letter;
-//! 8. `aud`, a text or a list, has one of the audience; where there is no `aud`, `client_id` is one of it;
-//! 9. `scope` or `scp` has one of the scopes, where any are asked for;
-//! 10. the claims as texts are not more than a handler is told.
+//! 1. the token is not longer than [`JWT_BYTES_MAX`] and has three parts;
+//! 2. its header is valid, names an algorithm with a public key (never `none`, never HS*), and requires no extension
+//!    (`crit`);
+//! 3. the signature matches a key of the issuer that fits the algorithm, and the `kid` if there is one;
+//! 4. the claims are a JSON object without duplicate names;
+//! 5. `exp` is present and not in the past, and `nbf` is not in the future, with a tolerance of [`JWT_LEEWAY`];
+//! 6. `iat` is not in the future, with the same tolerance;
+//! 7. `iss` equals the issuer exactly;
+//! 8. `aud`, a string or a list, contains one of the audiences; if there is no `aud`, `client_id` is one of them;
+//! 9. `scope` or `scp` contains one of the required scopes, if there are any;
+//! 10. the claims as strings are not larger than what handlers receive.
 //!
-//! The claims are checked as API Gateway's HTTP APIs do it. Beyond them a token need not have a `kid`, and not only
-//! RSA will do. Knows tokens and keys. Does not know where in a request a token stands.
+//! The claims are checked as by API Gateway's HTTP APIs. Unlike there, a token needs no `kid`, and algorithms other
+//! than RSA are accepted. Knows tokens and keys. Does not know which part of a request contains the token.
 
 use std::path::PathBuf;
 
@@ -25,78 +26,78 @@ use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header, get_cur
 use crate::gateway::integration::Transport;
 use crate::limits::{JWT_BYTES_MAX, JWT_LEEWAY};
 
-mod crypto; // how a signature is checked
-mod key_set; // the keys of an issuer
-mod keys; // how they are got, kept and got again
-mod claims; // what a token says
+mod claims;
+mod crypto;
+mod key_set;
+mod keys;
 
 #[cfg(test)]
 mod tests;
 
-pub use claims::Claims;
-
 use claims::ClaimSet;
 use key_set::KeySet;
-use keys::{Keys, Pace};
+use keys::{IssuerKeys, RefreshPolicy};
 
-/// What the manifest says of one.
+pub use claims::Claims;
+
+/// The manifest's settings for a JWT authorizer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JwtSettings {
-    /// As it stands in `iss`.
+    /// The required value of `iss`.
     pub issuer: String,
-    /// One of these is in `aud`, or else `client_id`.
+    /// `aud` must contain one of these; without `aud`, `client_id` must be one of them.
     pub audience: Vec<String>,
-    /// One of these is in `scope` or `scp`; none: no scope is asked for.
+    /// `scope` or `scp` must contain one of these; if empty, no scope is required.
     pub scopes: Vec<String>,
     pub keys: KeySource,
 }
 
-/// Where the issuer's public keys are, as a JWK set.
+/// Where the issuer's public keys are read from, as a JWK set.
 #[derive(Clone, Debug, PartialEq)]
 pub enum KeySource {
-    /// `https`, or `http` to this machine.
+    /// An `https` URL, or an `http` URL on this machine.
     Url(Uri),
     File(PathBuf),
 }
 
 pub struct Jwt {
     settings: JwtSettings,
-    keys: Keys,
+    keys: IssuerKeys,
 }
 
-/// Why a token lets nobody in. None of these says what stands in the token.
+/// Why a token is rejected. No text contains any part of the token.
 #[derive(Debug, thiserror::Error)]
 pub enum JwtError {
-    #[error("the token is not accepted: {0}")]
-    Unacceptable(&'static str),
-    #[error("the token is good, but has none of the scopes that are asked for")]
-    ScopesLacking,
-    /// The token may be good.
-    #[error("no token can be checked, as the keys of its issuer cannot be read: {0}")]
+    #[error("invalid token: {0}")]
+    InvalidToken(&'static str),
+    #[error("the token is valid, but has none of the required scopes")]
+    MissingScope,
+    /// The token may be valid.
+    #[error("cannot verify tokens, because the keys of the issuer cannot be read: {0}")]
     KeysUnavailable(String),
 }
 
 impl JwtError {
-    /// What the peer is told.
+    /// The HTTP status that the peer receives.
     pub fn status(&self) -> u16 {
         match self {
-            Self::Unacceptable(_) => 401,
-            Self::ScopesLacking => 403,
+            Self::InvalidToken(_) => 401,
+            Self::MissingScope => 403,
             Self::KeysUnavailable(_) => 500,
         }
     }
 }
 
 impl Jwt {
-    /// The keys are not got before a token comes.
+    /// Makes an authorizer. The keys are fetched when the first token arrives.
     pub fn new(settings: JwtSettings, transport: Transport) -> Self {
-        let pace = Pace::of(&settings.keys);
-        Self::at_pace(settings, transport, pace)
+        let policy = RefreshPolicy::for_source(&settings.keys);
+        Self::with_policy(settings, transport, policy)
     }
 
-    fn at_pace(settings: JwtSettings, transport: Transport, pace: Pace) -> Self {
+    fn with_policy(settings: JwtSettings, transport: Transport, policy: RefreshPolicy) -> Self {
         crypto::install();
-        let keys = Keys::new(settings.keys.clone(), transport, pace);
+        let keys = IssuerKeys::new(settings.keys.clone(), transport, policy);
         Self { settings, keys }
     }
 
@@ -104,39 +105,41 @@ impl Jwt {
         &self.settings
     }
 
-    /// What the token says, if it is good. `Bearer ` may stand in front of it.
+    /// Verifies a token, with or without `Bearer ` in front of it, and returns its claims.
     ///
-    /// Waits for the keys where none are known, or none that the token names.
+    /// Waits for the keys if none are known, or if the token names an unknown one.
     ///
     /// # Cancel safety
-    /// Dropping the future does not end the request for keys, which others may wait for.
+    /// Dropping the future does not cancel the request for keys, because other callers may wait for it.
     pub async fn verify(&self, token: &str) -> Result<Claims, JwtError> {
         let token = without_scheme(token);
         if token.len() > JWT_BYTES_MAX {
-            return Err(JwtError::Unacceptable("it is longer than a token may be"));
+            return Err(JwtError::InvalidToken("it is longer than the maximum length of a token"));
         }
-        let header = header(token)?;
+        let header = parse_header(token)?;
         let keys = self.keys.current().await.map_err(JwtError::KeysUnavailable)?;
-        let mut opened = open(token, &header, &keys);
-        // A key keeps its name, so only one that is not known, or has none, may be new.
-        let may_be_new = !header.kid.as_deref().is_some_and(|id| keys.has(id));
-        if opened.is_none()
-            && may_be_new
+        let mut claims = verify_signature(token, &header, &keys);
+        // An issuer never gives the id of a key to another key, so only a key with an unknown id or without an id may
+        // be new.
+        let may_be_new_key = !header.kid.as_deref().is_some_and(|id| keys.contains(id));
+        if claims.is_none()
+            && may_be_new_key
             && let Some(newer) = self.keys.newer_than(&keys).await
         {
-            opened = open(token, &header, &newer);
+            claims = verify_signature(token, &header, &newer);
         }
-        let refusal = match may_be_new {
-            true => "no key of the issuer that is known has made its signature",
-            false => "the key that it names has not made its signature",
+        let reason = if may_be_new_key {
+            "its signature matches no known key of the issuer"
+        } else {
+            "its signature does not match the key that it names (kid)"
         };
-        let claims = opened.unwrap_or(Err(JwtError::Unacceptable(refusal)))?;
+        let claims = claims.unwrap_or(Err(JwtError::InvalidToken(reason)))?;
         claims.check(&self.settings, get_current_timestamp())?;
-        claims.told()
+        claims.to_claims()
     }
 }
 
-/// RFC 7235: the case of a scheme does not tell.
+/// Removes the scheme `Bearer `, which is case insensitive (RFC 7235).
 fn without_scheme(token: &str) -> &str {
     match token.split_at_checked("Bearer ".len()) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer ") => token.trim_start_matches(' '),
@@ -144,49 +147,48 @@ fn without_scheme(token: &str) -> &str {
     }
 }
 
-fn header(token: &str) -> Result<Header, JwtError> {
+fn parse_header(token: &str) -> Result<Header, JwtError> {
     let header = decode_header(token).map_err(|error| match error.kind() {
-        ErrorKind::InvalidToken | ErrorKind::Base64(_) => JwtError::Unacceptable("it is no signed JSON Web Token"),
-        _ => JwtError::Unacceptable("its header is none, or its algorithm is none of those that are accepted"),
+        ErrorKind::InvalidToken | ErrorKind::Base64(_) => JwtError::InvalidToken("it is not a signed JSON Web Token"),
+        _ => JwtError::InvalidToken("its header is invalid, or names an algorithm that is not accepted"),
     })?;
     if matches!(header.alg, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512) {
-        return Err(JwtError::Unacceptable(
-            "it is signed with a shared secret, and what an issuer tells are public keys",
-        ));
+        return Err(JwtError::InvalidToken("it is signed with a shared secret, but only public keys are accepted"));
     }
     if header.crit.is_some() {
-        return Err(JwtError::Unacceptable("its header asks for an extension, and none is known here"));
+        return Err(JwtError::InvalidToken("its header requires an extension (crit), and none is supported"));
     }
     Ok(header)
 }
 
-/// The claims, of which only the times are checked; `None` if no key of these has made the signature.
-fn open(token: &str, header: &Header, keys: &KeySet) -> Option<Result<ClaimSet, JwtError>> {
+/// Verifies the signature and the times of a token, and returns its claims; `None` if the signature matches none of the
+/// keys.
+fn verify_signature(token: &str, header: &Header, keys: &KeySet) -> Option<Result<ClaimSet, JwtError>> {
     let mut validation = Validation::new(header.alg);
     validation.leeway = JWT_LEEWAY.as_secs();
     validation.validate_nbf = true;
-    // It knows no client_id.
+    // The library does not accept a client_id in place of aud, so `ClaimSet::check` checks the audience.
     validation.validate_aud = false;
     keys.candidates(header.alg, header.kid.as_deref()).find_map(|key| match decode(token, key, &validation) {
         Ok(token) => Some(Ok(token.claims)),
-        Err(error) if is_of_key(&error) => None,
-        Err(error) => Some(Err(JwtError::Unacceptable(refusal(&error)))),
+        Err(error) if is_key_mismatch(&error) => None,
+        Err(error) => Some(Err(JwtError::InvalidToken(reason(&error)))),
     })
 }
 
-/// Whether another key may be the right one.
-fn is_of_key(error: &Error) -> bool {
+/// Returns whether the token may be valid with another key.
+fn is_key_mismatch(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::InvalidSignature | ErrorKind::InvalidKeyFormat | ErrorKind::InvalidAlgorithm)
 }
 
-/// The library's own words may have some of the token in them.
-fn refusal(error: &Error) -> &'static str {
+/// Describes an error. The library's own texts are not used, because they may contain a part of the token.
+fn reason(error: &Error) -> &'static str {
     match error.kind() {
-        ErrorKind::MissingRequiredClaim(_) => "it has no exp that is a time",
+        ErrorKind::MissingRequiredClaim(_) => "its exp is missing or not a number",
         ErrorKind::ExpiredSignature => "it has expired (exp)",
         ErrorKind::ImmatureSignature => "it is not valid yet (nbf)",
-        ErrorKind::InvalidClaimFormat(_) => "its exp or nbf is no time",
-        ErrorKind::Base64(_) => "its claims or its signature are no base64url",
-        _ => "its claims are no JSON object in which each name stands once",
+        ErrorKind::InvalidClaimFormat(_) => "its exp or nbf is not a number",
+        ErrorKind::Base64(_) => "its claims or its signature is not base64url",
+        _ => "its claims are not a JSON object with unique names",
     }
 }

@@ -1,20 +1,20 @@
-//! Policy documents, as Lambda authorizers answer them: whether one allows `execute-api:Invoke` on an ARN.
+//! Policy documents of Lambda authorizers: evaluates whether a document allows `execute-api:Invoke` on an ARN.
 //!
-//! Pure. An explicit Deny wins, and what no statement allows is denied. What cannot be evaluated is an
-//! error, never an answer: a condition that was passed over could let somebody in.
+//! Pure. An explicit Deny wins, and an action that no statement allows is denied. A document with a part that cannot be
+//! evaluated is an error: to ignore a condition, for example, could admit a peer that the condition excludes.
 
 use serde_json::{Map, Value};
 
-use crate::gateway::integration::json_kind as kind;
+use crate::gateway::integration::json_kind;
 
-/// The action that a handshake takes.
+/// The action of a handshake.
 const INVOKE: &str = "execute-api:Invoke";
-/// The colons of an ARN before its resource, which may have more of them.
+/// Parts of an ARN; the last one is the resource, which may contain colons itself.
 const ARN_PARTS: usize = 6;
-/// A policy has so many statements, actions and resources at most; its bytes are bounded anyway.
+/// Most statements, actions and resources of one policy in total. Its size in bytes is limited elsewhere.
 const ITEMS_MAX: usize = 1024;
 
-/// A document, and nothing in it that is not understood.
+/// A document of which every part is understood.
 #[derive(Debug, PartialEq)]
 pub struct Policy {
     statements: Vec<Statement>,
@@ -27,14 +27,14 @@ struct Statement {
     resources: Patterns,
 }
 
-/// `Action` and `Resource`, or with `except` what `NotAction` and `NotResource` leave over.
+/// The patterns of `Action` or `Resource`; with `negated`, those of `NotAction` or `NotResource`.
 #[derive(Debug, PartialEq)]
 struct Patterns {
-    except: bool,
+    negated: bool,
     patterns: Vec<String>,
 }
 
-/// What is wrong with a document, and what was expected.
+/// What is invalid in a document, and what was expected.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("its policyDocument has {found}, expected {expected}")]
 pub struct BadPolicy {
@@ -43,46 +43,48 @@ pub struct BadPolicy {
 }
 
 impl Policy {
-    /// Reads a document whole; it is a document also as a text of JSON, as some libraries send it.
+    /// Parses a document, given as an object or as a string that contains JSON, because some libraries send a string.
     pub fn parse(document: &Value) -> Result<Self, BadPolicy> {
-        let of_text;
+        let parsed;
         let document = match document {
             Value::String(text) => {
-                of_text = serde_json::from_str(text).map_err(|_| bad("a text that is no JSON", "an object"))?;
-                &of_text
+                parsed = serde_json::from_str(text).map_err(|_| bad("a string that is not JSON", "an object"))?;
+                &parsed
             }
             document => document,
         };
-        let Value::Object(document) = document else { return Err(bad(kind(document), "an object with a Statement")) };
+        let Value::Object(document) = document else {
+            return Err(bad(json_kind(document), "an object with a Statement"));
+        };
         for (key, value) in document {
             match (&**key, value) {
                 ("Version", Value::String(version)) if matches!(&**version, "2012-10-17" | "2008-10-17") => {}
-                ("Version", _) => return Err(bad("another Version", "\"2012-10-17\"")),
+                ("Version", _) => return Err(bad("an unknown Version", "\"2012-10-17\"")),
                 ("Id", Value::String(_)) | ("Statement", _) => {}
-                _ => return Err(bad(named(key), "Version, Id and Statement alone")),
+                _ => return Err(bad(describe_key(key), "only Version, Id and Statement")),
             }
         }
         let statements = match document.get("Statement") {
             Some(Value::Array(statements)) => statements.iter().map(Statement::parse).collect::<Result<_, _>>()?,
             Some(statement @ Value::Object(_)) => vec![Statement::parse(statement)?],
-            Some(other) => return Err(bad(format!("{} as its Statement", kind(other)), "a list of statements")),
+            Some(other) => return Err(bad(format!("{} as its Statement", json_kind(other)), "a list of statements")),
             None => return Err(bad("no Statement", "one or more")),
         };
         let policy = Self { statements };
         let items = |patterns: &Patterns| patterns.patterns.len();
-        let count: usize = policy.statements.iter().map(|of| 1 + items(&of.actions) + items(&of.resources)).sum();
+        let count: usize = policy.statements.iter().map(|one| 1 + items(&one.actions) + items(&one.resources)).sum();
         if count > ITEMS_MAX {
             return Err(bad(format!("{count} statements, actions and resources"), "at most 1024"));
         }
         Ok(policy)
     }
 
-    /// Whether it lets a handshake to this ARN in.
+    /// Returns whether the policy allows a handshake to this ARN.
     pub fn allows(&self, method_arn: &str) -> bool {
-        let effect = |allows| {
-            self.statements.iter().any(|statement| statement.allows == allows && statement.is_about(method_arn))
+        let any_matches = |allows| {
+            self.statements.iter().any(|statement| statement.allows == allows && statement.matches(method_arn))
         };
-        !effect(false) && effect(true)
+        !any_matches(false) && any_matches(true)
     }
 }
 
@@ -90,7 +92,7 @@ impl Statement {
     fn parse(statement: &Value) -> Result<Self, BadPolicy> {
         let Value::Object(statement) = statement else {
             return Err(bad(
-                format!("{} as a statement", kind(statement)),
+                format!("{} as a statement", json_kind(statement)),
                 "an object with Effect, Action and Resource",
             ));
         };
@@ -98,55 +100,59 @@ impl Statement {
         match statement.keys().find(|key| !KNOWN.contains(&key.as_str())).map(String::as_str) {
             None => {}
             Some("Condition") => {
-                return Err(bad("a Condition", "none, as it is not evaluated here: decide in the authorizer itself"));
+                return Err(bad("a Condition", "none, because conditions are not evaluated: decide in the authorizer"));
             }
-            Some(key) => return Err(bad(named(key), "Sid, Effect, Action and Resource alone in a statement")),
+            Some(key) => return Err(bad(describe_key(key), "only Sid, Effect, Action and Resource in a statement")),
         }
         let allows = match statement.get("Effect").and_then(Value::as_str) {
             Some("Allow") => true,
             Some("Deny") => false,
-            _ => return Err(bad("a statement with another Effect", "\"Allow\" or \"Deny\"")),
+            _ => return Err(bad("a statement with an invalid Effect", "\"Allow\" or \"Deny\"")),
         };
         Ok(Self {
             allows,
-            actions: Patterns::of(statement, "Action", "NotAction")?,
-            resources: Patterns::of(statement, "Resource", "NotResource")?,
+            actions: Patterns::parse(statement, "Action", "NotAction")?,
+            resources: Patterns::parse(statement, "Resource", "NotResource")?,
         })
     }
 
-    fn is_about(&self, method_arn: &str) -> bool {
-        // Actions are of any case, ARNs are not.
-        let action = |pattern: &str| matches(&pattern.to_ascii_lowercase(), &INVOKE.to_ascii_lowercase());
-        self.actions.take_in(action) && self.resources.take_in(|pattern| is_arn_of(pattern, method_arn))
+    fn matches(&self, method_arn: &str) -> bool {
+        // Actions are case insensitive, ARNs are case sensitive.
+        let is_invoke = |pattern: &str| matches(&pattern.to_ascii_lowercase(), &INVOKE.to_ascii_lowercase());
+        self.actions.match_any(is_invoke) && self.resources.match_any(|pattern| matches_arn(pattern, method_arn))
     }
 }
 
 impl Patterns {
-    fn of(statement: &Map<String, Value>, is: &str, is_not: &str) -> Result<Self, BadPolicy> {
-        let (except, value) = match (statement.get(is), statement.get(is_not)) {
+    /// Reads the patterns under `key` or under `negated_key`, of which a statement must have exactly one.
+    fn parse(statement: &Map<String, Value>, key: &str, negated_key: &str) -> Result<Self, BadPolicy> {
+        let (negated, value) = match (statement.get(key), statement.get(negated_key)) {
             (Some(value), None) => (false, value),
             (None, Some(value)) => (true, value),
-            (None, None) => return Err(bad(format!("a statement without {is}"), "a text or a list of texts")),
-            (Some(_), Some(_)) => return Err(bad(format!("a statement with {is} and {is_not}"), "one of them")),
+            (None, None) => return Err(bad(format!("a statement without {key}"), "a string or a list of strings")),
+            (Some(_), Some(_)) => {
+                return Err(bad(format!("a statement with {key} and {negated_key}"), "only one of them"));
+            }
         };
-        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let string = |value: &Value| value.as_str().map(str::to_owned);
         let patterns = match value {
             Value::String(pattern) => Some(vec![pattern.clone()]),
-            Value::Array(patterns) if !patterns.is_empty() => patterns.iter().map(text).collect(),
+            Value::Array(patterns) if !patterns.is_empty() => patterns.iter().map(string).collect(),
             _ => None,
         };
-        let wrong = || bad(format!("a statement whose {is} is something else"), "a text or a list of texts");
-        Ok(Self { except, patterns: patterns.ok_or_else(wrong)? })
+        let invalid = || bad(format!("a statement with an invalid {key}"), "a string or a list of strings");
+        Ok(Self { negated, patterns: patterns.ok_or_else(invalid)? })
     }
 
-    fn take_in(&self, is: impl Fn(&str) -> bool) -> bool {
-        self.patterns.iter().any(|pattern| is(pattern)) != self.except
+    /// Returns whether `is_match` is true for one of the patterns; if they are negated, whether it is true for none.
+    fn match_any(&self, is_match: impl Fn(&str) -> bool) -> bool {
+        self.patterns.iter().any(|pattern| is_match(pattern)) != self.negated
     }
 }
 
-/// Each part of an ARN is matched by itself, so that no wildcard reaches over a colon; parts that are
-/// missing at its end are any.
-fn is_arn_of(pattern: &str, arn: &str) -> bool {
+/// Returns whether a pattern matches an ARN. Each part of the ARN is matched separately, so no wildcard matches a colon
+/// between parts; parts that are missing at the end of the pattern match everything.
+fn matches_arn(pattern: &str, arn: &str) -> bool {
     if pattern == "*" {
         return true;
     }
@@ -154,8 +160,9 @@ fn is_arn_of(pattern: &str, arn: &str) -> bool {
     arn.splitn(ARN_PARTS, ':').all(|part| matches(patterns.next().unwrap_or("*"), part))
 }
 
-/// Whether `*`, any number of characters, and `?`, one of them, make `text` of `pattern`. In the time of
-/// one length times the other at worst: only the last `*` is ever tried again.
+/// Returns whether `pattern` matches `text`; `*` matches any number of characters and `?` exactly one.
+///
+/// Takes at most time proportional to the product of both lengths, because only the last `*` is ever tried again.
 fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut at, mut next) = (0, 0);
@@ -182,11 +189,12 @@ fn matches(pattern: &str, text: &str) -> bool {
     pattern[at..].iter().all(|rest| *rest == '*')
 }
 
-/// The key is somebody's own, and the log gets only a known one.
-fn named(key: &str) -> String {
+/// Describes a key for the log. A key that is not part of the policy language may contain anything, so it is not
+/// logged.
+fn describe_key(key: &str) -> String {
     match key {
         "Principal" | "NotPrincipal" | "Condition" => format!("the key {key}"),
-        _ => "a key that is not known".to_owned(),
+        _ => "an unknown key".to_owned(),
     }
 }
 
@@ -211,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_matches_part_by_part() {
+    fn the_parts_of_a_resource_are_matched_separately() {
         for (resource, allowed) in [
             (ARN, true),
             ("*", true),
@@ -234,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn an_action_may_be_of_any_case_and_have_wildcards() {
+    fn an_action_is_case_insensitive_and_may_have_wildcards() {
         for (action, allowed) in [
             ("execute-api:Invoke", true),
             ("Execute-API:invoke", true),
@@ -251,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deny_wins_and_what_nobody_allows_is_denied() {
+    fn a_deny_wins_and_an_action_that_no_statement_allows_is_denied() {
         let allow = statement("Allow", "execute-api:Invoke", "*");
         let deny = statement("Deny", "execute-api:Invoke", ARN);
         let other = statement("Deny", "execute-api:Invoke", "arn:aws:execute-api:*:*:other/*");
@@ -268,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_and_their_opposites_are_taken() {
+    fn lists_and_negated_keys_are_accepted() {
         let list = json!([{ "Sid": "x", "Effect": "Allow", "Action": ["a:b", "execute-api:Invoke"],
             "Resource": ["arn:aws:s3:::x", ARN] }]);
         assert!(allows(list));
@@ -285,64 +293,61 @@ mod tests {
     }
 
     #[test]
-    fn a_document_may_be_a_text() {
+    fn a_document_may_be_a_string_that_contains_json() {
         let text = json!({ "Statement": [statement("Allow", "*", "*")] }).to_string();
         assert!(Policy::parse(&Value::String(text)).unwrap().allows(ARN));
         assert!(Policy::parse(&json!("{")).is_err());
     }
 
     #[test]
-    fn nonsense_is_told_and_never_allows() {
-        for (document, told) in [
+    fn an_invalid_document_is_an_error_and_never_allows() {
+        for (document, problem) in [
             (json!(null), "null, expected an object with a Statement"),
             (json!(5), "a number, expected an object with a Statement"),
             (json!({}), "no Statement, expected one or more"),
-            (json!({ "Version": "2025-01-01", "Statement": [] }), "another Version, expected \"2012-10-17\""),
-            (
-                json!({ "Statement": [], "\u{1b}[31m": 1 }),
-                "a key that is not known, expected Version, Id and Statement alone",
-            ),
-            (json!({ "Statement": "Allow" }), "a text as its Statement, expected a list of statements"),
+            (json!({ "Version": "2025-01-01", "Statement": [] }), "an unknown Version, expected \"2012-10-17\""),
+            (json!({ "Statement": [], "\u{1b}[31m": 1 }), "an unknown key, expected only Version, Id and Statement"),
+            (json!({ "Statement": "Allow" }), "a string as its Statement, expected a list of statements"),
             (
                 json!({ "Statement": ["Allow"] }),
-                "a text as a statement, expected an object with Effect, Action and Resource",
+                "a string as a statement, expected an object with Effect, Action and Resource",
             ),
             (
                 json!({ "Statement": [statement("allow", "*", "*")] }),
-                "a statement with another Effect, expected \"Allow\" or \"Deny\"",
+                "a statement with an invalid Effect, expected \"Allow\" or \"Deny\"",
             ),
             (
                 json!({ "Statement": [{ "Effect": "Allow", "Resource": "*" }] }),
-                "a statement without Action, expected a text or a list of texts",
+                "a statement without Action, expected a string or a list of strings",
             ),
             (
                 json!({ "Statement": [{ "Effect": "Allow", "Action": "*", "Resource": [] }] }),
-                "a statement whose Resource is something else, expected a text or a list of texts",
+                "a statement with an invalid Resource, expected a string or a list of strings",
             ),
             (
                 json!({ "Statement": [{ "Effect": "Allow", "Action": ["*", 1], "Resource": "*" }] }),
-                "a statement whose Action is something else, expected a text or a list of texts",
+                "a statement with an invalid Action, expected a string or a list of strings",
             ),
             (
                 json!({ "Statement": [{ "Effect": "Allow", "Action": "*", "NotAction": "x", "Resource": "*" }] }),
-                "a statement with Action and NotAction, expected one of them",
+                "a statement with Action and NotAction, expected only one of them",
             ),
             (
                 json!({ "Statement": [{ "Effect": "Allow", "Action": "*", "Resource": "*", "Condition": {} }] }),
-                "a Condition, expected none, as it is not evaluated here: decide in the authorizer itself",
+                "a Condition, expected none, because conditions are not evaluated: decide in the authorizer",
             ),
             (
                 json!({ "Statement": [{ "Effect": "Allow", "Action": "*", "Resource": "*", "Principal": "*" }] }),
-                "the key Principal, expected Sid, Effect, Action and Resource alone in a statement",
+                "the key Principal, expected only Sid, Effect, Action and Resource in a statement",
             ),
         ] {
             let error = Policy::parse(&document).unwrap_err();
-            assert_eq!(error.to_string(), format!("its policyDocument has {told}"), "{document}");
+            assert_eq!(error.to_string(), format!("its policyDocument has {problem}"), "{document}");
         }
     }
 
     #[test]
-    fn a_pattern_of_many_stars_takes_no_time() {
+    fn a_pattern_with_many_stars_is_matched_in_less_than_a_second() {
         let pattern = "*a".repeat(2000);
         let text = "a".repeat(1999);
         let started = std::time::Instant::now();

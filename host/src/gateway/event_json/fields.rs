@@ -1,4 +1,4 @@
-//! Headers and query parameters, each name with all of its values.
+//! Headers and query parameters, grouped by name.
 
 use std::borrow::Cow;
 
@@ -6,28 +6,29 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::event::Field;
 
-/// Names in the order of their first values.
+/// Each name with all of its values, in the order in which the names first appear.
 #[derive(Default)]
 pub struct Fields<'a>(Vec<(Cow<'a, str>, Vec<Cow<'a, str>>)>);
 
-/// Each name with its last value, as `headers` has it.
+/// Serializes each name with its last value, as in `headers`.
 pub struct LastValues<'f, 'a>(pub &'f Fields<'a>);
 
-/// Each name with the list of its values, as `multiValueHeaders` has it.
+/// Serializes each name with the list of its values, as in `multiValueHeaders`.
 pub struct AllValues<'f, 'a>(pub &'f Fields<'a>);
 
 impl<'a> Fields<'a> {
-    pub fn in_order(fields: &'a [Field]) -> Self {
-        Self::grouped(fields, |name, other| name == other)
+    /// Groups fields whose names are equal.
+    pub fn case_sensitive(fields: &'a [Field]) -> Self {
+        Self::group(fields, |name, other| name == other)
     }
 
-    /// Names that differ in their case are one; it keeps the case that came first.
+    /// Groups fields whose names are equal except for their case. A group has the name that appears first.
     pub fn case_insensitive(fields: &'a [Field]) -> Self {
-        Self::grouped(fields, str::eq_ignore_ascii_case)
+        Self::group(fields, str::eq_ignore_ascii_case)
     }
 
-    // There are at most a hundred headers, and a URL has 4096 bytes: looking through all of them is fast enough.
-    fn grouped(fields: &'a [Field], same: fn(&str, &str) -> bool) -> Self {
+    // A linear search is fast enough, because there are at most a hundred headers, and a URL has at most 4096 bytes.
+    fn group(fields: &'a [Field], same: fn(&str, &str) -> bool) -> Self {
         let mut grouped = Self::default();
         for (name, value) in fields {
             let value = Cow::Borrowed(value.as_str());
@@ -39,7 +40,7 @@ impl<'a> Fields<'a> {
         grouped
     }
 
-    /// Each name with each of its values.
+    /// All pairs of a name and one of its values.
     pub fn each(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().flat_map(|(name, values)| values.iter().map(move |value| (&**name, &**value)))
     }
@@ -57,13 +58,13 @@ impl<'a> Fields<'a> {
         self.0.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
     }
 
-    /// Gives a header one value, in place of those that it had in whatever case.
+    /// Sets the only value of a header; removes its previous values, whatever the case of the name was.
     pub fn set(&mut self, name: &'a str, value: impl Into<Cow<'a, str>>) {
         self.remove(name);
         self.0.push((Cow::Borrowed(name), vec![value.into()]));
     }
 
-    /// Into API Gateway's order of headers: that of the alphabet, whatever their case.
+    /// Sorts the names as API Gateway sorts headers: alphabetically, ignoring the case.
     pub fn sort(&mut self) {
         self.0.sort_by_cached_key(|(name, _)| name.to_ascii_lowercase());
     }
@@ -73,7 +74,7 @@ impl Serialize for LastValues<'_, '_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut json = serializer.serialize_map(Some(self.0.0.len()))?;
         for (name, values) in &self.0.0 {
-            json.serialize_entry(name, values.last().expect("a name has a value"))?;
+            json.serialize_entry(name, values.last().expect("every name has at least one value"))?;
         }
         json.end()
     }

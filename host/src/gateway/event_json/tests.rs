@@ -1,4 +1,5 @@
-//! Each shape against a file that was made by hand from the documents and captures of API Gateway.
+//! Compares each kind of event with a golden file that was written by hand from API Gateway's documentation and
+//! captures.
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ fn authorizer() -> Vec<Field> {
     fields([("principalId", "user-1"), ("admin", "true"), ("quota", "42")])
 }
 
-struct Scene {
+struct Fixture {
     api: &'static str,
     stage: &'static str,
     stage_variables: Vec<Field>,
@@ -36,7 +37,7 @@ struct Scene {
     request_time: EpochMillis,
 }
 
-impl Scene {
+impl Fixture {
     fn caller(self) -> Caller {
         let api = ApiInfo {
             id: self.api.to_owned(),
@@ -46,18 +47,18 @@ impl Scene {
         };
         let id = ConnectionId::parse(self.connection_id).unwrap();
         Caller {
-            connection: Arc::new(Connection::left_behind(id, Arc::clone(&api.stage), self.connected_at, self.peer)),
+            connection: Arc::new(Connection::detached(id, Arc::clone(&api.stage), self.connected_at, self.peer)),
             api: Arc::new(api),
             route_key: self.route_key.into(),
-            request_id: RequestId::of(self.request_id),
+            request_id: RequestId::from_text(self.request_id),
             request_time: self.request_time,
         }
     }
 }
 
-/// The connection of AWS's own sample of a `$connect` event.
-fn sample() -> Scene {
-    Scene {
+/// The connection of AWS's sample of a `$connect` event.
+fn sample() -> Fixture {
+    Fixture {
         api: "abcd123",
         stage: "prod",
         stage_variables: Vec::new(),
@@ -74,9 +75,9 @@ fn sample() -> Scene {
     }
 }
 
-/// The connection of the captures in aws-lambda-go.
-fn capture(user_agent: Option<&str>) -> Scene {
-    Scene {
+/// The connection of the captured events in aws-lambda-go.
+fn capture(user_agent: Option<&str>) -> Fixture {
+    Fixture {
         api: "dl7ptocha9",
         stage: "prod",
         stage_variables: Vec::new(),
@@ -94,7 +95,7 @@ fn capture(user_agent: Option<&str>) -> Scene {
     }
 }
 
-/// Asserts that the JSON is the golden file, indented and as it is sent; returns what is sent.
+/// Asserts that the JSON equals the golden file, both indented and compact; returns the compact form, which is sent.
 #[track_caller]
 fn check(json: &impl Serialize, golden: &str) -> String {
     assert_eq!(serde_json::to_string_pretty(json).unwrap() + "\n", golden);
@@ -103,7 +104,7 @@ fn check(json: &impl Serialize, golden: &str) -> String {
     sent
 }
 
-/// The same, and that Rust's handlers can read it.
+/// Asserts the same for an event, and that the types of Rust's Lambda handlers can deserialize it.
 #[track_caller]
 fn check_event(caller: &Caller, event: &Event, golden: &str) -> ApiGatewayWebsocketProxyRequest {
     let sent = check(&EventJson { caller, event }, golden);
@@ -115,7 +116,7 @@ fn check_event(caller: &Caller, event: &Event, golden: &str) -> ApiGatewayWebsoc
     read
 }
 
-/// What the proxy of the samples, API Gateway's own, says of its client.
+/// Upgrade headers with the forwarding headers that the proxy in front of the samples, API Gateway's own, adds.
 fn proxied(host: &str, trace_id: &str, more: Vec<Field>) -> Vec<Field> {
     let mut headers = fields([
         ("Host", host),
@@ -146,15 +147,15 @@ fn connect_is_as_documented() {
 
 #[test]
 fn connect_of_a_browser_without_a_proxy() {
-    let mut scene = sample();
-    scene.peer = Peer {
+    let mut fixture = sample();
+    fixture.peer = Peer {
         source_ip: "127.0.0.1".to_owned(),
         user_agent: Some("Mozilla/5.0 (X11; Linux x86_64)".to_owned()),
         domain_name: "127.0.0.1:3001".to_owned(),
         authorizer: authorizer(),
         ..Peer::default()
     };
-    scene.stage_variables = fields([("table", "connections-prod")]);
+    fixture.stage_variables = fields([("table", "connections-prod")]);
     let headers = fields([
         ("Host", "127.0.0.1:3001"),
         ("Connection", "keep-alive, Upgrade"),
@@ -168,7 +169,7 @@ fn connect_of_a_browser_without_a_proxy() {
     ]);
     let query_string = fields([("token", "a b"), ("room", "1"), ("room", "2")]);
     let event = Event::Connect { headers, query_string };
-    let read = check_event(&scene.caller(), &event, golden!("connect_of_a_browser"));
+    let read = check_event(&fixture.caller(), &event, golden!("connect_of_a_browser"));
     assert_eq!(read.multi_value_query_string_parameters.all("room").unwrap(), ["1", "2"]);
     assert_eq!(read.request_context.authorizer.fields["principalId"], "user-1");
     assert_eq!(read.stage_variables["table"], "connections-prod");
@@ -177,7 +178,7 @@ fn connect_of_a_browser_without_a_proxy() {
 #[test]
 fn message_is_as_captured() {
     let event = Event::Message {
-        message_id: RequestId::of("R1knPc2ntjMCFIA="),
+        message_id: RequestId::from_text("R1knPc2ntjMCFIA="),
         body: "{\r\n\t\"a\": 1\r\n}".to_owned().into(),
     };
     let caller = capture(Some("Mozilla/5.0 (X11; Linux x86_64)")).caller();
@@ -186,43 +187,45 @@ fn message_is_as_captured() {
 }
 
 #[test]
-fn a_binary_message_is_in_base64_and_has_what_the_authorizer_and_the_stage_say() {
-    let mut scene = capture(None);
-    scene.peer.authorizer = authorizer();
-    scene.stage_variables = fields([("table", "connections-prod"), ("mode", "")]);
-    scene.route_key = "sendmessage";
+fn a_binary_message_is_base64_and_has_the_authorizer_context_and_the_stage_variables() {
+    let mut fixture = capture(None);
+    fixture.peer.authorizer = authorizer();
+    fixture.stage_variables = fields([("table", "connections-prod"), ("mode", "")]);
+    fixture.route_key = "sendmessage";
     let event = Event::Message {
-        message_id: RequestId::of("R1knPc2ntjMCFIA="),
+        message_id: RequestId::from_text("R1knPc2ntjMCFIA="),
         body: Payload::Binary(vec![0, 1, 254, 255].into()),
     };
-    let read = check_event(&scene.caller(), &event, golden!("message_binary_after_an_authorizer"));
+    let read = check_event(&fixture.caller(), &event, golden!("message_binary_after_an_authorizer"));
     assert!(read.is_base64_encoded);
 }
 
 #[test]
 fn disconnect_is_as_captured() {
-    let mut scene = capture(Some("Mozilla/5.0 (X11; Linux x86_64)"));
-    (scene.route_key, scene.request_id, scene.request_time) = ("$disconnect", "R1koeHsUtjMFbRw=", 1_705_751_708_326);
+    let mut fixture = capture(Some("Mozilla/5.0 (X11; Linux x86_64)"));
+    (fixture.route_key, fixture.request_id, fixture.request_time) =
+        ("$disconnect", "R1koeHsUtjMFbRw=", 1_705_751_708_326);
     let event = Event::Disconnect(Disconnect { status_code: 1001, reason: String::new() });
-    let read = check_event(&scene.caller(), &event, golden!("disconnect"));
+    let read = check_event(&fixture.caller(), &event, golden!("disconnect"));
     assert_eq!(read.request_context.disconnect_status_code, Some(1001));
     assert_eq!(read.request_context.disconnect_reason.as_deref(), Some(""));
 }
 
 #[test]
-fn disconnect_has_what_the_authorizer_and_the_stage_say() {
-    let mut scene = capture(None);
-    (scene.route_key, scene.request_id, scene.request_time) = ("$disconnect", "R1koeHsUtjMFbRw=", 1_705_751_708_326);
-    scene.peer.authorizer = authorizer();
-    scene.stage_variables = fields([("table", "connections-prod")]);
+fn disconnect_has_the_authorizer_context_and_the_stage_variables() {
+    let mut fixture = capture(None);
+    (fixture.route_key, fixture.request_id, fixture.request_time) =
+        ("$disconnect", "R1koeHsUtjMFbRw=", 1_705_751_708_326);
+    fixture.peer.authorizer = authorizer();
+    fixture.stage_variables = fields([("table", "connections-prod")]);
     let reason = "Client-side close frame status not set".to_owned();
     let event = Event::Disconnect(Disconnect { status_code: 1005, reason });
-    check_event(&scene.caller(), &event, golden!("disconnect_after_an_authorizer"));
+    check_event(&fixture.caller(), &event, golden!("disconnect_after_an_authorizer"));
 }
 
 fn check_authorizer(stage_variables: Vec<Field>, query_string: &[Field], golden: &str) {
     let host = "abcdef123.execute-api.us-east-1.amazonaws.com";
-    let scene = Scene {
+    let fixture = Fixture {
         api: "abcdef123",
         stage: "default",
         stage_variables,
@@ -236,7 +239,7 @@ fn check_authorizer(stage_variables: Vec<Field>, query_string: &[Field], golden:
     let trace_id = "Root=1-63c9b276-0123456789abcdef01234567";
     let headers = proxied(host, trace_id, fields([("HeaderAuth1", "headerValue1")]));
     let method_arn = "arn:aws:execute-api:us-east-1:123456789012:abcdef123/default/$connect";
-    let caller = scene.caller();
+    let caller = fixture.caller();
     let sent = check(&AuthorizerEventJson { caller: &caller, method_arn, headers: &headers, query_string }, golden);
     let read: ApiGatewayCustomAuthorizerRequestTypeRequest = serde_json::from_str(&sent).unwrap();
     assert_eq!((read.type_.as_deref(), read.method_arn.as_deref()), (Some("REQUEST"), Some(method_arn)));
@@ -244,19 +247,19 @@ fn check_authorizer(stage_variables: Vec<Field>, query_string: &[Field], golden:
 }
 
 #[test]
-fn an_authorizer_is_told_as_documented() {
+fn the_event_of_an_authorizer_is_as_documented() {
     check_authorizer(Vec::new(), &fields([("QueryString1", "queryValue1")]), golden!("authorizer"));
 }
 
 #[test]
-fn an_authorizer_is_told_of_no_query_with_empty_objects() {
+fn the_event_of_an_authorizer_without_a_query_has_empty_objects() {
     let stage_variables = fields([("table", "connections-prod")]);
     check_authorizer(stage_variables, &[], golden!("authorizer_without_a_query"));
 }
 
-/// Also those that a later test adds.
+/// Reads every file of the folder, including golden files that later tests add.
 #[test]
-fn whatever_stands_in_a_golden_file_rusts_handlers_can_read() {
+fn rusts_lambda_types_can_read_every_golden_file() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
     let mut files = 0;
     for file in std::fs::read_dir(folder).unwrap() {
@@ -279,12 +282,12 @@ fn whatever_stands_in_a_golden_file_rusts_handlers_can_read() {
 }
 
 #[test]
-fn what_a_proxy_says_of_its_client_is_passed_on_with_the_proxys_own_address() {
-    let told = |host: &str, headers: Vec<Field>| {
-        let mut scene = sample();
-        scene.peer.domain_name = host.to_owned();
-        let told = connect_headers(&scene.caller(), &headers);
-        ["X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto"].map(|name| told.last(name).unwrap().to_owned())
+fn forwarding_headers_of_a_proxy_are_kept_and_its_address_is_appended() {
+    let forwarded = |host: &str, headers: Vec<Field>| {
+        let mut fixture = sample();
+        fixture.peer.domain_name = host.to_owned();
+        let fields = connect_headers(&fixture.caller(), &headers);
+        ["X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto"].map(|name| fields.last(name).unwrap().to_owned())
     };
     for (host, headers, expected) in [
         ("h", vec![], ["192.0.2.1", "80", "http"]),
@@ -304,6 +307,6 @@ fn what_a_proxy_says_of_its_client_is_passed_on_with_the_proxys_own_address() {
             ["10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.1", "444", "https"],
         ),
     ] {
-        assert_eq!(told(host, headers), expected, "{host}");
+        assert_eq!(forwarded(host, headers), expected, "{host}");
     }
 }

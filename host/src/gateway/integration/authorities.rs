@@ -1,6 +1,6 @@
-//! The authorities of a manifest's own, whose certificates an integration believes in place of Mozilla's.
+//! The certificate authorities of a `ca_file`, which an integration trusts instead of Mozilla's.
 //!
-//! Knows the file's form. Does not know files, URLs or connections.
+//! Knows the format of the file. Does not know paths, URLs or connections.
 
 use std::error::Error as StdError;
 use std::io;
@@ -9,31 +9,33 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::{self, RootCertStore};
 
-/// At least one, and each of them can sign.
+/// At least one certificate authority.
 #[derive(Clone, Debug)]
 pub struct Authorities(pub(super) RootCertStore);
 
 impl Authorities {
-    /// Reads a file in PEM form; what stands around its certificates is no matter.
+    /// Parses the certificates in a PEM file and ignores everything else in it.
     ///
     /// # Errors
-    /// What is wrong, in words for the log.
+    /// What is wrong, as text for the log.
     pub fn parse(pem: &[u8]) -> Result<Self, String> {
         let mut store = RootCertStore::empty();
         for (index, certificate) in CertificateDer::pem_slice_iter(pem).enumerate() {
             let added = certificate.map_err(|error| error.to_string());
             let added = added.and_then(|certificate| store.add(certificate).map_err(|error| error.to_string()));
-            added.map_err(|why| format!("its certificate {} cannot be read: {why}", index + 1))?;
+            added.map_err(|why| format!("cannot parse its certificate {}: {why}", index + 1))?;
         }
         if store.is_empty() {
-            return Err("found no certificate, expected -----BEGIN CERTIFICATE----- and what follows".to_owned());
+            return Err(
+                "found no certificate, expected a PEM block that begins with -----BEGIN CERTIFICATE-----".to_owned()
+            );
         }
         Ok(Self(store))
     }
 }
 
-/// Why the certificate of a server was not believed, where it was that which failed.
-pub fn distrust<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e rustls::Error> {
+/// Returns the TLS error if a connection failed because the server's certificate is invalid.
+pub fn certificate_error<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e rustls::Error> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         match error.downcast_ref() {
@@ -44,7 +46,7 @@ pub fn distrust<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e rustls::E
     None
 }
 
-/// What an error of IO was made of, which its `source` skips.
+/// The error that an IO error wraps, which its `source` method skips.
 fn inner<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e (dyn StdError + 'static)> {
     let inner = error.downcast_ref::<io::Error>()?.get_ref()?;
     Some(inner)
@@ -55,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_certificates_has_each_of_them() {
+    fn all_certificates_in_a_file_are_parsed() {
         let pem = |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
         let (one, other) = (pem("one.example"), pem("other.example"));
         let file = format!(
@@ -68,16 +70,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_is_told() {
-        for (file, told) in [
-            ("", "found no certificate, expected -----BEGIN CERTIFICATE-----"),
+    fn a_file_without_valid_certificates_is_rejected() {
+        for (file, expected) in [
+            ("", "found no certificate, expected a PEM block"),
             ("MIIB", "found no certificate"),
-            ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "its certificate 1 cannot be read: "),
-            ("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", "its certificate 1 cannot be read: "),
-            ("-----BEGIN CERTIFICATE-----\nAAAA\n", "its certificate 1 cannot be read: "),
+            ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "cannot parse its certificate 1: "),
+            ("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", "cannot parse its certificate 1: "),
+            ("-----BEGIN CERTIFICATE-----\nAAAA\n", "cannot parse its certificate 1: "),
         ] {
             let error = Authorities::parse(file.as_bytes()).unwrap_err();
-            assert!(error.starts_with(told), "{file:?}: {error}");
+            assert!(error.starts_with(expected), "{file:?}: {error}");
         }
     }
 }

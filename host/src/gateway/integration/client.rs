@@ -1,6 +1,6 @@
-//! The HTTP client of integrations: one request, and its response as far as it may go.
+//! The HTTP client of integrations: sends one request and reads its response, within limits of time and size.
 //!
-//! Knows times and sizes. Does not know events, routes or what stands in a body.
+//! Does not know events, routes or the content of bodies.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -27,37 +27,37 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use tower_service::Service;
 
-use crate::gateway::integration::authorities::{Authorities, distrust};
+use crate::gateway::integration::authorities::{Authorities, certificate_error};
 use crate::limits::{
-    EVENT_WAIT_MAX, FUNCTION_DURATION_MAX, HTTP_BUFFER_BYTES, HTTP_CONNECT_TIMEOUT, HTTP_IDLE_CONNECTIONS_MAX,
-    HTTP_IDLE_TIMEOUT, HTTP_LOOK_UPS_MAX, INTEGRATION_REQUESTS_MAX,
+    DNS_LOOKUPS_MAX, EVENT_WAIT_MAX, FUNCTION_DURATION_MAX, HTTP_BUFFER_BYTES, HTTP_CONNECT_TIMEOUT,
+    HTTP_IDLE_CONNECTIONS_MAX, HTTP_IDLE_TIMEOUT, INTEGRATION_REQUESTS_MAX,
 };
 use crate::runtime::InvokeError;
 
-/// The connections of all integrations of one server. It stays through reloads, and they with it.
+/// The connection pool of all integrations of one server. The pool and its connections are kept across reloads.
 ///
-/// It speaks HTTP/1.1, follows no redirect and takes no proxy from the environment. Over TLS it
-/// trusts the authorities that Mozilla trusts, unless it was made for others.
+/// It speaks HTTP/1.1, follows no redirects and uses no proxy from the environment. Over TLS it trusts
+/// the authorities that Mozilla trusts, unless it was created with others.
 #[derive(Clone)]
 pub struct Transport {
     pool: Pool,
-    /// What runs of the functions that are bounded by themselves.
+    /// The concurrency limits of Lambda functions.
     executions: Arc<Mutex<Executions>>,
 }
 
 type Pool = legacy::Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>;
 
-/// By the function's name and how many of it run at once, for as long as somebody calls it.
+/// The permits of each function, by its name and its concurrency. An entry lasts as long as its permits are in use.
 type Executions = HashMap<(Box<str>, usize), Weak<Semaphore>>;
 
-/// What one integration sends its requests with.
+/// Sends the requests of one integration.
 pub struct Client {
     transport: Transport,
     timeout: Duration,
     response_bytes_max: usize,
     requests: Arc<Semaphore>,
-    /// How long a request goes on when it is waited for no longer.
-    runs_on: Option<Duration>,
+    /// How long a request may continue after its timeout; `None`: the timeout cancels it.
+    continue_max: Option<Duration>,
 }
 
 /// Why there is no response.
@@ -65,17 +65,17 @@ pub struct Client {
 pub enum ClientError {
     #[error("no response within {0:?}")]
     TimedOut(Duration),
-    /// Too many requests wait for their responses already.
-    #[error("as many requests ran as may at once, and none ended within {0:?}")]
+    /// Too many requests already wait for their responses.
+    #[error("the maximum number of requests is already running, and none ended within {0:?}")]
     Overloaded(Duration),
     #[error("cannot connect")]
     Unreachable(#[source] legacy::Error),
-    /// TLS, and it is not whom the name stands for, or nobody believes who says so.
-    #[error("the server's certificate is not trusted; an authority of your own is named by ca_file")]
+    /// The server's certificate is for another name, or no trusted authority signed it.
+    #[error("the server's certificate is not trusted; name a certificate authority of your own with ca_file")]
     Untrusted(#[source] rustls::Error),
     #[error("the response has more than {0} bytes")]
     TooLarge(usize),
-    /// The connection ended too early, or what came is no HTTP.
+    /// The connection ended too early, or the response is not HTTP.
     #[error("the exchange failed")]
     Broken(#[source] Box<dyn StdError + Send + Sync>),
 }
@@ -86,23 +86,28 @@ impl Transport {
         Self { pool: pool(authorities), executions: Arc::default() }
     }
 
-    /// Connections of their own, to servers that these authorities speak for, and no others. The places
-    /// of functions are the same.
-    pub fn trusting(&self, authorities: &Authorities) -> Self {
+    /// A transport with its own connections that trusts only these authorities. It shares the permits of functions
+    /// with this transport.
+    pub fn with_authorities(&self, authorities: &Authorities) -> Self {
         Self { pool: pool(authorities.0.clone()), executions: Arc::clone(&self.executions) }
     }
 
-    /// The places of a function of which so many run at once: the same ones for all that call it,
-    /// before a reload and after it.
+    /// The `count` permits of a function. All its callers share them, before a reload and after it.
     fn executions(&self, function: &str, count: usize) -> Arc<Semaphore> {
         let mut all = self.executions.lock().expect("no code panics while holding the executions");
-        all.retain(|_, places| places.strong_count() > 0);
+        all.retain(|_, permits| permits.strong_count() > 0);
         let known = all.get(&(function.into(), count)).and_then(Weak::upgrade);
         known.unwrap_or_else(|| {
-            let places = Arc::new(Semaphore::new(count));
-            all.insert((function.into(), count), Arc::downgrade(&places));
-            places
+            let permits = Arc::new(Semaphore::new(count));
+            all.insert((function.into(), count), Arc::downgrade(&permits));
+            permits
         })
+    }
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -112,7 +117,7 @@ fn pool(authorities: RootCertStore) -> Pool {
         .expect("ring has what TLS 1.2 and 1.3 need")
         .with_root_certificates(authorities)
         .with_no_client_auth();
-    let mut http = HttpConnector::new_with_resolver(Resolver { look_ups: Arc::new(Semaphore::new(HTTP_LOOK_UPS_MAX)) });
+    let mut http = HttpConnector::new_with_resolver(Resolver { lookups: Arc::new(Semaphore::new(DNS_LOOKUPS_MAX)) });
     http.enforce_http(false);
     http.set_nodelay(true);
     http.set_connect_timeout(Some(HTTP_CONNECT_TIMEOUT));
@@ -128,45 +133,45 @@ fn pool(authorities: RootCertStore) -> Pool {
 }
 
 impl Client {
-    /// `timeout` is for all of an exchange: look-up, connection, request, response and its body.
+    /// `timeout` covers the whole exchange: DNS lookup, connection, request, response and its body.
     pub fn new(transport: Transport, timeout: Duration, response_bytes_max: usize) -> Self {
         let requests = Arc::new(Semaphore::new(INTEGRATION_REQUESTS_MAX));
-        Self { transport, timeout, response_bytes_max, requests, runs_on: None }
+        Self { transport, timeout, response_bytes_max, requests, continue_max: None }
     }
 
-    /// The same for a function of which `concurrency` run at once. One that takes longer than its
-    /// timeout runs on, as on AWS, and keeps its place.
-    pub fn of_function(self, name: &str, concurrency: usize) -> Self {
+    /// Makes this the client of a function that may run `concurrency` times at once. An execution that takes longer
+    /// than its timeout continues, as on AWS, and keeps its permit.
+    pub fn for_function(self, name: &str, concurrency: usize) -> Self {
         let requests = self.transport.executions(name, concurrency);
-        Self { requests, runs_on: Some(FUNCTION_DURATION_MAX), ..self }
+        Self { requests, continue_max: Some(FUNCTION_DURATION_MAX), ..self }
     }
 
-    /// Sends a request whose URI is whole; returns the response, whatever its status, with its body.
+    /// Sends a request with an absolute URI. Returns the whole response, whatever its status.
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection; the server may have acted on the request.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ClientError> {
-        self.send_in_turn(request, Some(EVENT_WAIT_MAX)).await
+        self.send_with_wait(request, Some(EVENT_WAIT_MAX)).await
     }
 
-    /// The same; `wait` is how long it may wait for its turn, which is not within the timeout.
-    pub async fn send_in_turn(
+    /// Like [`Self::send`]. `wait` is the longest wait for a permit (`None`: forever); the timeout starts after it.
+    pub async fn send_with_wait(
         &self,
         request: Request<Bytes>,
         wait: Option<Duration>,
     ) -> Result<Response<Bytes>, ClientError> {
-        let place = Arc::clone(&self.requests).acquire_owned();
-        let place = match wait {
-            Some(wait) => timeout(wait, place).await.map_err(|_| ClientError::Overloaded(wait))?,
-            None => place.await,
+        let permit = Arc::clone(&self.requests).acquire_owned();
+        let permit = match wait {
+            Some(wait) => timeout(wait, permit).await.map_err(|_| ClientError::Overloaded(wait))?,
+            None => permit.await,
         };
-        let place = place.expect("nothing closes the semaphore");
+        let permit = permit.expect("nothing closes the semaphore");
         let mut exchange = Box::pin(exchange(self.transport.pool.clone(), request, self.response_bytes_max));
         let Ok(response) = timeout(self.timeout, &mut exchange).await else {
-            if let Some(limit) = self.runs_on {
+            if let Some(limit) = self.continue_max {
                 tokio::spawn(async move {
-                    let _place = place;
-                    // Nobody hears the answer.
+                    let _permit = permit;
+                    // The response is discarded, because its caller has stopped waiting.
                     let _ = timeout(limit, exchange).await;
                 });
             }
@@ -181,17 +186,17 @@ async fn exchange(
     request: Request<Bytes>,
     response_bytes_max: usize,
 ) -> Result<Response<Bytes>, ClientError> {
-    let response = pool.request(request.map(Full::new)).await.map_err(|error| match distrust(&error) {
+    let response = pool.request(request.map(Full::new)).await.map_err(|error| match certificate_error(&error) {
         Some(why) => ClientError::Untrusted(why.clone()),
         None if error.is_connect() => ClientError::Unreachable(error),
         None => ClientError::Broken(error.into()),
     })?;
     let (head, body) = response.into_parts();
-    Ok(Response::from_parts(head, whole(body, response_bytes_max).await?))
+    Ok(Response::from_parts(head, read_body(body, response_bytes_max).await?))
 }
 
-async fn whole(body: Incoming, max: usize) -> Result<Bytes, ClientError> {
-    // What says that it is too large is not read at all.
+async fn read_body(body: Incoming, max: usize) -> Result<Bytes, ClientError> {
+    // A body whose announced length is too large is not read at all.
     if body.size_hint().lower() > max as u64 {
         return Err(ClientError::TooLarge(max));
     }
@@ -202,10 +207,10 @@ async fn whole(body: Incoming, max: usize) -> Result<Bytes, ClientError> {
     }
 }
 
-/// The system's resolver, which holds a thread for each look-up: only so many at once.
+/// The resolver of the operating system. It blocks a thread for each lookup, so their number is limited.
 #[derive(Clone)]
 struct Resolver {
-    look_ups: Arc<Semaphore>,
+    lookups: Arc<Semaphore>,
 }
 
 impl Service<Name> for Resolver {
@@ -218,22 +223,22 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let look_ups = Arc::clone(&self.look_ups);
+        let lookups = Arc::clone(&self.lookups);
         Box::pin(async move {
-            let permit = look_ups.acquire_owned().await.expect("nothing closes the semaphore");
-            let look_up = tokio::task::spawn_blocking(move || {
-                // The port is the connector's to set.
+            let permit = lookups.acquire_owned().await.expect("nothing closes the semaphore");
+            let lookup = tokio::task::spawn_blocking(move || {
+                // The port is 0 because the connector sets the real one.
                 let addresses = (name.as_str(), 0).to_socket_addrs();
                 drop(permit);
                 addresses
             });
-            look_up.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+            lookup.await.unwrap_or_else(|error| Err(io::Error::other(error)))
         })
     }
 }
 
 impl ClientError {
-    /// The error with its causes, which say what of the network it was.
+    /// The error text followed by its causes, which name the network error.
     pub fn explain(&self) -> String {
         let mut text = self.to_string();
         let mut cause = StdError::source(self);
@@ -269,8 +274,9 @@ mod tests {
 
     use super::*;
 
-    /// Answers each request of each connection with these bytes; tells how many connections there were.
-    async fn server(answer: &'static str) -> (SocketAddr, Arc<Semaphore>) {
+    /// Starts a server that answers each request with these bytes. Returns its address, and a semaphore with one
+    /// permit for each accepted connection.
+    async fn server(response: &'static str) -> (SocketAddr, Arc<Semaphore>) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let accepted = Arc::new(Semaphore::new(0));
@@ -278,18 +284,18 @@ mod tests {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 count.add_permits(1);
-                tokio::spawn(serve(stream, answer));
+                tokio::spawn(serve(stream, response));
             }
         });
         (address, accepted)
     }
 
-    async fn serve(mut stream: TcpStream, answer: &'static str) {
+    async fn serve(mut stream: TcpStream, response: &'static str) {
         let mut request = Vec::new();
         while let Ok(1..) = stream.read_buf(&mut request).await {
             if request.ends_with(b"hello") {
                 request.clear();
-                let _ = stream.write_all(answer.as_bytes()).await;
+                let _ = stream.write_all(response.as_bytes()).await;
             }
         }
     }
@@ -299,17 +305,17 @@ mod tests {
     }
 
     async fn send(client: &Client, to: &str) -> Result<Response<Bytes>, ClientError> {
-        client.send_in_turn(Request::post(to).body(Bytes::from_static(b"hello")).unwrap(), None).await
+        client.send_with_wait(Request::post(to).body(Bytes::from_static(b"hello")).unwrap(), None).await
     }
 
     const LONG: Duration = Duration::from_secs(20);
 
     #[tokio::test]
-    async fn a_response_comes_whole_whatever_its_status() {
+    async fn a_response_is_returned_whole_whatever_its_status() {
         for (answer, status, body) in [
             ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes", 200, "yes"),
             ("HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n", 503, "no"),
-            // Nobody follows it.
+            // The redirect is not followed.
             ("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", 302, ""),
         ] {
             let (address, _) = server(answer).await;
@@ -319,7 +325,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_after_each_other_take_one_connection() {
+    async fn consecutive_requests_use_one_connection() {
         let (address, accepted) = server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
         let client = client(LONG, 0);
         for _ in 0..3 {
@@ -329,7 +335,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_byte_more_than_the_most_is_too_large_whether_it_is_announced_or_not() {
+    async fn a_body_one_byte_over_the_limit_is_too_large_with_and_without_a_content_length() {
         for answer in [
             "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfour",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfour\r\n0\r\n\r\n",
@@ -354,11 +360,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_reached_and_what_speaks_no_http_are_told_apart() {
+    async fn an_unreachable_server_and_one_that_does_not_speak_http_are_different_errors() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let nobody = listener.local_addr().unwrap();
+        let unused = listener.local_addr().unwrap();
         drop(listener);
-        let refused = send(&client(LONG, 4), &format!("http://{nobody}/")).await;
+        let refused = send(&client(LONG, 4), &format!("http://{unused}/")).await;
         assert!(matches!(refused, Err(ClientError::Unreachable(_))), "{refused:?}");
         let (address, _) = server("SSH-2.0-OpenSSH\r\n\r\n").await;
         let broken = send(&client(LONG, 4), &format!("http://{address}/")).await;
@@ -366,7 +372,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_request_more_than_the_most_waits_for_one_to_end_but_no_longer_than_it_may() {
+    async fn a_request_over_the_limit_waits_for_another_to_end_but_no_longer_than_its_wait() {
         let (address, _) = server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
         let url = format!("http://{address}/");
         let client = Arc::new(client(LONG, 0));
@@ -374,7 +380,7 @@ mod tests {
         let (patient, to) = (Arc::clone(&client), url.clone());
         let waiting = tokio::spawn(async move { send(&patient, &to).await });
         let short = Duration::from_millis(50);
-        let refused = client.send_in_turn(Request::get(url).body(Bytes::new()).unwrap(), Some(short)).await;
+        let refused = client.send_with_wait(Request::get(url).body(Bytes::new()).unwrap(), Some(short)).await;
         assert!(matches!(refused, Err(ClientError::Overloaded(waited)) if waited == short), "{refused:?}");
         assert!(!waiting.is_finished());
         drop(all);
@@ -382,18 +388,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_function_that_outlives_its_timeout_keeps_its_place_through_a_reload() {
+    async fn a_function_that_runs_longer_than_its_timeout_keeps_its_permit_across_a_reload() {
         let (address, _) = server("").await;
         let transport = Transport::new();
-        let of = |name: &str| Client::new(transport.clone(), Duration::from_millis(50), 0).of_function(name, 1);
-        let function = of("f");
+        let client = |name: &str| Client::new(transport.clone(), Duration::from_millis(50), 0).for_function(name, 1);
+        let function = client("f");
         let late = send(&function, &format!("http://{address}/")).await;
         assert!(matches!(late, Err(ClientError::TimedOut(_))), "{late:?}");
         drop(function);
-        for (name, places) in [("f", 0), ("g", 1)] {
-            assert_eq!(of(name).requests.available_permits(), places, "{name}");
+        for (name, permits) in [("f", 0), ("g", 1)] {
+            assert_eq!(client(name).requests.available_permits(), permits, "{name}");
         }
-        drop(of("h"));
-        assert_eq!(transport.executions.lock().unwrap().len(), 2, "f, which runs, and h: g is forgotten");
+        drop(client("h"));
+        assert_eq!(transport.executions.lock().unwrap().len(), 2, "f, which is running, and h: g was removed");
     }
 }

@@ -1,6 +1,6 @@
-//! An integration that is an HTTP server: one request an event.
+//! An integration that is an HTTP server: it receives one request for each event.
 //!
-//! Knows what API Gateway sends and what it makes of the response. Does not know connections or TLS.
+//! Knows what API Gateway sends and how it maps the response. Does not know connections or TLS.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::capability::Caller;
 use crate::event::{Event, Response};
 use crate::gateway::event_json::connect_headers;
 use crate::gateway::integration::client::{Client, Transport};
-use crate::gateway::integration::mapping::{RequestParameter, Target, is_of_the_connection};
+use crate::gateway::integration::mapping::{RequestParameter, Target, is_connection_specific};
 use crate::gateway::integration::responses::Responses;
 use crate::gateway::integration::template::Scope;
 use crate::gateway::integration::url::UrlTemplate;
@@ -21,18 +21,18 @@ use crate::limits::HTTP_RESPONSE_BYTES_MAX;
 use crate::payload::{Payload, Text};
 use crate::runtime::InvokeError;
 
-/// What the manifest says of one.
+/// The settings of one HTTP integration in the manifest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpSettings {
     pub method: Method,
     pub url: UrlTemplate,
-    /// Whether headers of `$connect` and the whole response are passed through (`HTTP_PROXY`).
+    /// Whether the headers of `$connect` and the whole response are passed through (`HTTP_PROXY`).
     pub proxy: bool,
     pub timeout: Duration,
-    /// The authorities that it believes; `None`: Mozilla's.
+    /// The file of trusted certificate authorities; `None`: Mozilla's.
     pub ca_file: Option<PathBuf>,
     pub request_parameters: Vec<RequestParameter>,
-    /// Where it is no proxy: what is made of the response, chosen by its status.
+    /// Without proxy integration: the integration responses, selected by the status of the response.
     pub responses: Responses,
 }
 
@@ -40,7 +40,7 @@ pub struct Http {
     name: Box<str>,
     settings: HttpSettings,
     client: Client,
-    /// The largest message.
+    /// Largest message that a peer may receive, in bytes.
     message_bytes: usize,
 }
 
@@ -57,30 +57,30 @@ impl Http {
         &self.name
     }
 
-    /// Sends the event and waits for the whole response, within the timeout.
+    /// Sends the event and waits for the whole response, at most for the timeout.
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection; the server may have acted on the event.
     pub async fn invoke(&self, caller: &Caller, event: &Event) -> Result<Response, InvokeError> {
         let request = self.request(caller, event).map_err(InvokeError::Failed)?;
-        let response = self.client.send_in_turn(request, event.wait_max()).await?;
-        match self.settings.proxy {
-            true => self.pass(response),
-            false => self.select(caller, event, &response),
-        }
+        let response = self.client.send_with_wait(request, event.wait_max()).await?;
+        if self.settings.proxy { pass_through(response) } else { self.map_response(caller, event, &response) }
     }
 
     // ---- the request -------------------------------------------------------------------------
 
-    /// The error is for the log.
+    /// Builds the request for an event.
+    ///
+    /// # Errors
+    /// What is missing or invalid, as text for the log.
     fn request(&self, caller: &Caller, event: &Event) -> Result<Request<Bytes>, String> {
         let HttpSettings { method, url, proxy, request_parameters, .. } = &self.settings;
         let mut headers = match event {
-            Event::Connect { headers, .. } if *proxy => passed_on(connect_headers(caller, headers).each()),
+            Event::Connect { headers, .. } if *proxy => forwarded_headers(connect_headers(caller, headers).each()),
             _ => HeaderMap::new(),
         };
         let (kind, body) = match event {
-            // What has no body by its method gets none.
+            // Requests with the other methods have no body.
             Event::Message { body, .. } if !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) => {
                 match body {
                     Payload::Text(text) => (Some("application/json"), text.clone().into()),
@@ -92,7 +92,7 @@ impl Http {
         if let Some(kind) = kind {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         }
-        // Servers wait for the length of what could have a body, or refuse it.
+        // With these methods a server expects a length: without it, it waits for a body or rejects the request.
         if body.is_empty() && matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
@@ -108,10 +108,11 @@ impl Http {
             match to {
                 Target::Header(name) => {
                     for (index, text) in values.iter().enumerate() {
-                        let value = value(text).map_err(|_| format!("what goes into the header {name} is none"))?;
-                        match index {
-                            0 => drop(headers.insert(name, value)),
-                            _ => drop(headers.append(name, value)),
+                        let value = value(text).map_err(|_| format!("the value for the header {name} is invalid"))?;
+                        if index == 0 {
+                            headers.insert(name, value);
+                        } else {
+                            headers.append(name, value);
                         }
                     }
                 }
@@ -133,18 +134,8 @@ impl Http {
 
     // ---- the response ------------------------------------------------------------------------
 
-    /// All of it that can reach a peer.
-    fn pass(&self, response: http::Response<Bytes>) -> Result<Response, InvokeError> {
-        let (head, body) = response.into_parts();
-        let chosen = head.headers.get(WEBSOCKET_PROTOCOL);
-        Ok(Response {
-            status_code: status(head.status)?,
-            headers: chosen.map(|value| (WEBSOCKET_PROTOCOL.to_owned(), lossy(value))).into_iter().collect(),
-            body: payload(body),
-        })
-    }
-
-    fn select(
+    /// Applies the integration response that the status selects.
+    fn map_response(
         &self,
         caller: &Caller,
         event: &Event,
@@ -163,35 +154,46 @@ impl Http {
         };
         let body = payload(response.body().clone());
         let max = self.message_bytes;
-        let answer = integration_response.answer(status, &scope, body, max);
-        answer.map_err(|_| InvokeError::Malformed(format!("its template makes a body of more than {max} bytes")))
+        let mapped = integration_response.render(status, &scope, body, max);
+        mapped.map_err(|_| InvokeError::Malformed(format!("a body of more than {max} bytes from its template")))
     }
 }
 
-/// The headers of `$connect` that are about the request, not about the client's connection.
-fn passed_on<'h>(headers: impl Iterator<Item = (&'h str, &'h str)>) -> HeaderMap {
-    let mut passed = HeaderMap::new();
+/// The parts of a response that can reach a peer: the status, the subprotocol and the body.
+fn pass_through(response: http::Response<Bytes>) -> Result<Response, InvokeError> {
+    let (head, body) = response.into_parts();
+    let subprotocol = head.headers.get(WEBSOCKET_PROTOCOL);
+    Ok(Response {
+        status_code: status(head.status)?,
+        headers: subprotocol.map(|value| (WEBSOCKET_PROTOCOL.to_owned(), lossy(value))).into_iter().collect(),
+        body: payload(body),
+    })
+}
+
+/// The headers of `$connect` without `Host` and without those that describe the client's connection.
+fn forwarded_headers<'h>(headers: impl Iterator<Item = (&'h str, &'h str)>) -> HeaderMap {
+    let mut forwarded = HeaderMap::new();
     for (name, value) in headers {
         let name = HeaderName::from_bytes(name.as_bytes());
         if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value.as_bytes()))
             && name != HOST
-            && !is_of_the_connection(&name)
+            && !is_connection_specific(&name)
         {
-            passed.append(name, value);
+            forwarded.append(name, value);
         }
     }
-    passed
+    forwarded
 }
 
 fn value(text: &str) -> Result<HeaderValue, String> {
-    HeaderValue::from_bytes(text.as_bytes()).map_err(|_| format!("{text:?} is no header's value"))
+    HeaderValue::from_bytes(text.as_bytes()).map_err(|_| format!("{text:?} is not a valid header value"))
 }
 
 fn lossy(value: &HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
 
-/// A final status.
+/// Returns the status if it is a final one, from 200 to 599.
 fn status(status: StatusCode) -> Result<u16, InvokeError> {
     match status.as_u16() {
         found @ 200..=599 => Ok(found),
@@ -199,7 +201,7 @@ fn status(status: StatusCode) -> Result<u16, InvokeError> {
     }
 }
 
-/// UTF-8 is a text message; an empty body is no message.
+/// Makes a text message of a body in UTF-8 and a binary message of any other. An empty body is not a message.
 fn payload(body: Bytes) -> Option<Payload> {
     if body.is_empty() {
         return None;

@@ -1,6 +1,7 @@
 //! An integration that is a Lambda function, over the Invoke API.
 //!
-//! Whoever speaks it will do: the Runtime Interface Emulator of a container, SAM, LocalStack, AWS.
+//! Works with every server that implements this API: the Runtime Interface Emulator of a container, SAM,
+//! LocalStack, AWS.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,31 +15,31 @@ use crate::capability::Caller;
 use crate::event::{Event, Response, now};
 use crate::gateway::event_json::EventJson;
 use crate::gateway::integration::client::{Client, Transport};
-use crate::gateway::integration::proxy_response;
+use crate::gateway::integration::proxy_response::{self, function_failure};
 use crate::gateway::integration::responses::Responses;
 use crate::gateway::integration::template::Scope;
 use crate::gateway::integration::url::UrlTemplate;
 use crate::limits::INTEGRATION_RESPONSE_BYTES_MAX;
 use crate::payload::Payload;
-use crate::runtime::{InvokeError, message_fits};
-use crate::sigv4::{self, AMZ_DATE, BodyHash, Signature, Signer};
+use crate::runtime::{InvokeError, check_message_size};
+use crate::sigv4::{self, AMZ_DATE, BodyHash, SignatureHeaders, Signer};
 
-/// What the manifest says of one.
+/// The settings of one Lambda integration in the manifest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LambdaSettings {
-    /// Where it is invoked.
+    /// The Invoke endpoint.
     pub url: UrlTemplate,
-    /// Whether the function gets the event, and its answer is the response (`AWS_PROXY`). Else it
-    /// gets the message alone.
+    /// If true (`AWS_PROXY`), the function receives the whole event and returns the whole response.
+    /// If false, it receives only the message.
     pub proxy: bool,
     pub timeout: Duration,
-    /// The authorities that it believes; `None`: Mozilla's.
+    /// The file of trusted certificate authorities; `None`: Mozilla's.
     pub ca_file: Option<PathBuf>,
-    /// Who calls; `None`: nobody in particular.
+    /// The access key that signs the calls; `None`: they are not signed.
     pub signer: Option<Signer>,
-    /// How many of it run at once.
+    /// How many executions of the function may run at once.
     pub concurrency: usize,
-    /// Where it is no proxy: what is made of the answer, chosen by its `errorMessage`.
+    /// Without proxy integration: the integration responses, selected by the `errorMessage` of the result.
     pub responses: Responses,
 }
 
@@ -46,14 +47,14 @@ pub struct Lambda {
     name: Box<str>,
     settings: LambdaSettings,
     client: Client,
-    /// The largest message.
+    /// Largest message that a peer may receive, in bytes.
     message_bytes: usize,
 }
 
 impl Lambda {
     pub fn new(name: &str, settings: LambdaSettings, transport: Transport, message_bytes: usize) -> Self {
         let client = Client::new(transport, settings.timeout, INTEGRATION_RESPONSE_BYTES_MAX);
-        let client = client.of_function(name, settings.concurrency);
+        let client = client.for_function(name, settings.concurrency);
         Self { name: name.into(), settings, client, message_bytes }
     }
 
@@ -61,26 +62,27 @@ impl Lambda {
         &self.name
     }
 
-    /// Calls the function and waits for what it answers, within the timeout.
+    /// Calls the function and waits for its result, at most for the timeout.
     ///
     /// # Cancel safety
-    /// Dropping the future closes the connection; the function may run on unheard. One that takes longer than its timeout
-    /// keeps its place until it answers.
+    /// Dropping the future closes the connection; the function may keep running, and its result is lost. A
+    /// function that takes longer than its timeout keeps its concurrency permit until it ends.
     pub async fn invoke(&self, caller: &Caller, event: &Event) -> Result<Response, InvokeError> {
         let payload = if self.settings.proxy { event_json(caller, event) } else { message(event) };
         let request = self.request(caller, payload)?;
-        let answer = served(self.client.send_in_turn(request, event.wait_max()).await?)?;
-        let response = match self.settings.proxy {
-            true => pass(&answer)?,
-            false => self.select(caller, event, &answer)?,
+        let result = check_invoked(self.client.send_with_wait(request, event.wait_max()).await?)?;
+        let response = if self.settings.proxy {
+            parse_proxy_response(&result)?
+        } else {
+            self.map_response(caller, event, &result)?
         };
-        message_fits(response, self.message_bytes)
+        check_message_size(response, self.message_bytes)
     }
 
-    /// What the function answers to this payload, which may be its failure.
+    /// Calls the function with this payload and returns its result, which may be an error of the function.
     pub async fn call(&self, caller: &Caller, payload: Bytes) -> Result<http::Response<Bytes>, InvokeError> {
         let request = self.request(caller, payload)?;
-        served(self.client.send(request).await?)
+        check_invoked(self.client.send(request).await?)
     }
 
     fn request(&self, caller: &Caller, payload: Bytes) -> Result<Request<Bytes>, InvokeError> {
@@ -97,50 +99,55 @@ impl Lambda {
             let signer = Signer { region: region(&url).unwrap_or(&signer.region).to_owned(), ..signer.clone() };
             let (path, query) = (url.path(), url.query().unwrap_or_default());
             let signed = sigv4::Request { method: "POST", path, query, headers: &headers };
-            let Signature { amz_date, authorization } = signer.sign(&signed, BodyHash::of(&payload), now());
+            let SignatureHeaders { amz_date, authorization } = signer.sign(&signed, BodyHash::sha256(&payload), now());
             request = request.header(AMZ_DATE, amz_date).header(AUTHORIZATION, authorization);
         }
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        Ok(request.body(payload).expect("its parts are good"))
+        Ok(request.body(payload).expect("URI and headers are valid"))
     }
 
-    /// The integration response for what the function answered.
-    fn select(&self, caller: &Caller, event: &Event, answer: &http::Response<Bytes>) -> Result<Response, InvokeError> {
-        let body = std::str::from_utf8(answer.body());
-        let body = body.map_err(|_| InvokeError::Malformed("what is no UTF-8".to_owned()))?;
+    /// Applies the integration response that the function's result selects.
+    fn map_response(
+        &self,
+        caller: &Caller,
+        event: &Event,
+        result: &http::Response<Bytes>,
+    ) -> Result<Response, InvokeError> {
+        let body = std::str::from_utf8(result.body());
+        let body = body.map_err(|_| InvokeError::Malformed("a body that is not UTF-8".to_owned()))?;
         let error = error_message(body);
         let Some(integration_response) = self.settings.responses.select(&error) else {
-            let what = proxy_response::failure(answer.body()).unwrap_or_else(|| "no error".to_owned());
-            let text = format!("{what}, for which responses has neither a pattern nor $default");
+            let found = function_failure(result.body()).unwrap_or_else(|| "no error".to_owned());
+            let text = format!("{found}, for which responses has neither a pattern nor $default");
             return Err(InvokeError::Malformed(text));
         };
-        // The status of the call: that of the peer is the integration response's to say.
+        // This is the status of the Invoke call. The integration response sets the status of the peer's response.
         let status = StatusCode::OK.as_u16();
-        let scope = Scope { caller, event, body: Some(body), response: Some((status, answer.headers())) };
+        let scope = Scope { caller, event, body: Some(body), response: Some((status, result.headers())) };
         let payload = Some(body).filter(|body| !body.is_empty()).map(|body| Payload::from(body.to_owned()));
         let max = self.message_bytes;
-        let response = integration_response.answer(status, &scope, payload, max);
-        response.map_err(|_| InvokeError::Malformed(format!("its template makes a body of more than {max} bytes")))
+        let response = integration_response.render(status, &scope, payload, max);
+        response.map_err(|_| InvokeError::Malformed(format!("a body of more than {max} bytes from its template")))
     }
 }
 
-/// The region that an endpoint of AWS has in its name, such as `lambda.eu-west-1.amazonaws.com`.
+/// The region in the name of an AWS endpoint, such as `lambda.eu-west-1.amazonaws.com`; `None` for other hosts.
 fn region(url: &Uri) -> Option<&str> {
     let mut labels = url.host()?.split('.').skip_while(|label| !matches!(*label, "lambda" | "lambda-fips"));
     labels.next()?;
     let region = labels.next()?;
-    let is_of_aws = labels.any(|label| matches!(label, "amazonaws" | "aws"));
-    is_of_aws.then_some(region)
+    let is_aws = labels.any(|label| matches!(label, "amazonaws" | "aws"));
+    is_aws.then_some(region)
 }
 
 fn event_json(caller: &Caller, event: &Event) -> Bytes {
     let json = serde_json::to_vec(&EventJson { caller, event });
-    json.expect("an event has nothing that JSON has not").into()
+    json.expect("every part of an event can be written as JSON").into()
 }
 
-/// What a function gets that is not told of the event: the message, or where there is none an empty object.
+/// The payload without proxy integration: the message alone, or an empty object for events that have no message.
 fn message(event: &Event) -> Bytes {
     match event {
         Event::Message { body: Payload::Text(text), .. } => text.clone().into(),
@@ -149,28 +156,28 @@ fn message(event: &Event) -> Bytes {
     }
 }
 
-/// A function under proxy integration has answered a response, or it has failed.
-fn pass(answer: &http::Response<Bytes>) -> Result<Response, InvokeError> {
-    if let Some(failure) = proxy_response::failure(answer.body()) {
+/// Parses the result of a function under proxy integration: its response, or its error.
+fn parse_proxy_response(result: &http::Response<Bytes>) -> Result<Response, InvokeError> {
+    if let Some(failure) = function_failure(result.body()) {
         return Err(InvokeError::Failed(failure));
     }
-    if let Some(kind) = answer.headers().get("x-amz-function-error") {
+    if let Some(kind) = result.headers().get("x-amz-function-error") {
         return Err(InvokeError::Failed(String::from_utf8_lossy(kind.as_bytes()).into_owned()));
     }
-    proxy_response::parse(answer.body()).map_err(|error| InvokeError::Malformed(error.to_string()))
+    proxy_response::parse(result.body()).map_err(|error| InvokeError::Malformed(error.to_string()))
 }
 
-/// The answer if it is the function's; else why the service did not call it, such as
+/// Returns the result if the service called the function. The error says why it did not, such as
 /// `ResourceNotFoundException`.
-fn served(answer: http::Response<Bytes>) -> Result<http::Response<Bytes>, InvokeError> {
-    if answer.status().is_success() {
-        return Ok(answer);
+fn check_invoked(result: http::Response<Bytes>) -> Result<http::Response<Bytes>, InvokeError> {
+    if result.status().is_success() {
+        return Ok(result);
     }
-    let kind = answer.headers().get("x-amzn-errortype").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    Err(InvokeError::Failed(format!("the Invoke API answered {} {kind}", answer.status()).trim_end().to_owned()))
+    let kind = result.headers().get("x-amzn-errortype").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    Err(InvokeError::Failed(format!("the Invoke API returned {} {kind}", result.status()).trim_end().to_owned()))
 }
 
-/// `$integration.response.body.errorMessage`, by which an integration response is chosen.
+/// `$integration.response.body.errorMessage`, which selects the integration response; empty if there is none.
 fn error_message(body: &str) -> String {
     #[derive(Deserialize)]
     struct Failure {
@@ -185,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_region_is_that_of_an_endpoint_of_aws_where_its_name_has_one() {
+    fn the_region_is_read_from_the_name_of_an_aws_endpoint() {
         for (url, expected) in [
             ("https://lambda.eu-west-1.amazonaws.com/2015", Some("eu-west-1")),
             ("https://lambda-fips.us-gov-west-1.amazonaws.com:443/", Some("us-gov-west-1")),

@@ -1,6 +1,6 @@
-//! Request parameters: what of an event goes into the request to an integration.
+//! Request parameters: which values of an event an integration's request receives, and where.
 //!
-//! Pure: parsed once, when the manifest is read. Does not know how a request is made.
+//! Pure: parsed once, when the manifest is read. Does not know how a request is sent.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ use crate::gateway::JsonPath;
 use crate::gateway::context::{self, ContextVariable};
 use crate::payload::Payload;
 
-/// One value, from an event into a request.
+/// Maps one value of an event to a place in the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestParameter {
     pub to: Target,
@@ -27,13 +27,13 @@ pub struct RequestParameter {
 pub enum Target {
     Header(HeaderName),
     QueryString(Box<str>),
-    /// What stands in the URL as `{name}`.
+    /// A path parameter, written as `{name}` in the URL.
     Path(Box<str>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Of `$connect`; `all` the values under a name, or the last.
+    /// A header of `$connect`: all values of the name, or only the last.
     Header {
         name: Box<str>,
         all: bool,
@@ -48,7 +48,8 @@ pub enum Source {
     Literal(Box<str>),
 }
 
-/// What is no target or no source, what there is instead, and what to do, which may be empty.
+/// Why a text is not a mapping: what was found (`None`: the whole text), what was expected, and advice, which may
+/// be empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadMapping {
     pub found: Option<String>,
@@ -60,7 +61,7 @@ const TARGETS: &str =
     "integration.request.header.NAME, integration.request.querystring.NAME or integration.request.path.NAME";
 const SOURCES: &str = "route.request.querystring.NAME, route.request.header.NAME, \
     route.request.multivaluequerystring.NAME, route.request.multivalueheader.NAME, route.request.body.PATH, \
-    stageVariables.NAME, context.NAME or 'a text'";
+    stageVariables.NAME, context.NAME or 'literal text'";
 
 impl Target {
     pub fn parse(text: &str) -> Result<Self, BadMapping> {
@@ -70,9 +71,9 @@ impl Target {
         check_name(name)?;
         match part {
             "header" => {
-                let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad("a header's name", ""))?;
-                if is_of_the_connection(&header) {
-                    return Err(bad("a header that is not about the connection itself", "leave it out"));
+                let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad("a header name", ""))?;
+                if is_connection_specific(&header) {
+                    return Err(bad("a header that is not connection-specific", "leave it out"));
                 }
                 Ok(Self::Header(header))
             }
@@ -83,9 +84,9 @@ impl Target {
     }
 }
 
-/// Whether a header tells of one connection, not of the request: it is neither mapped nor passed on.
-pub fn is_of_the_connection(name: &HeaderName) -> bool {
-    const OF_THE_CONNECTION: [HeaderName; 9] = [
+/// Whether a header describes one connection instead of the request. Such headers are neither mapped nor forwarded.
+pub fn is_connection_specific(name: &HeaderName) -> bool {
+    const CONNECTION_SPECIFIC: [HeaderName; 9] = [
         CONNECTION,
         CONTENT_LENGTH,
         EXPECT,
@@ -96,13 +97,13 @@ pub fn is_of_the_connection(name: &HeaderName) -> bool {
         TRANSFER_ENCODING,
         UPGRADE,
     ];
-    OF_THE_CONNECTION.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+    CONNECTION_SPECIFIC.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 
 impl Source {
     pub fn parse(text: &str) -> Result<Self, BadMapping> {
         if let Some(literal) = text.strip_prefix('\'') {
-            let literal = literal.strip_suffix('\'').ok_or_else(|| bad("a text between two ' signs", ""))?;
+            let literal = literal.strip_suffix('\'').ok_or_else(|| bad("text between two single quotes", ""))?;
             return Ok(Self::Literal(literal.into()));
         }
         if let Some(rest) = text.strip_prefix('$') {
@@ -110,7 +111,7 @@ impl Source {
         }
         if let Some(path) = text.strip_prefix("route.request.body") {
             let path = JsonPath::parse_steps(path).map_err(|error| BadMapping {
-                found: Some(format!("{} behind route.request.body", error.found)),
+                found: Some(format!("{} after route.request.body", error.found)),
                 expected: error.expected,
                 advice: String::new(),
             })?;
@@ -121,10 +122,12 @@ impl Source {
             return Ok(Self::StageVariable(name.into()));
         }
         if let Some(name) = text.strip_prefix("context.") {
-            return ContextVariable::parse(name).map(Self::Context).ok_or_else(|| no_context(name));
+            return ContextVariable::parse(name).map(Self::Context).ok_or_else(|| unknown_context_variable(name));
         }
-        let (part, name) =
-            text.strip_prefix("route.request.").and_then(|rest| rest.split_once('.')).ok_or_else(|| no_source(text))?;
+        let (part, name) = text
+            .strip_prefix("route.request.")
+            .and_then(|rest| rest.split_once('.'))
+            .ok_or_else(|| unknown_source(text))?;
         check_name(name)?;
         let name = name.into();
         match part {
@@ -132,11 +135,11 @@ impl Source {
             "multivalueheader" => Ok(Self::Header { name, all: true }),
             "querystring" => Ok(Self::QueryString { name, all: false }),
             "multivaluequerystring" => Ok(Self::QueryString { name, all: true }),
-            _ => Err(no_source(text)),
+            _ => Err(unknown_source(text)),
         }
     }
 
-    /// What it stands for in this event; nothing where the event has no such thing.
+    /// The values of this source in the event; empty if the event has none.
     pub fn values<'a>(&'a self, caller: &'a Caller, event: &'a Event) -> Vec<Cow<'a, str>> {
         match (self, event) {
             (Self::Header { name, all }, Event::Connect { headers, .. }) => {
@@ -145,11 +148,14 @@ impl Source {
             (Self::QueryString { name, all }, Event::Connect { query_string, .. }) => {
                 fields(query_string, *all, |parameter| *parameter == **name)
             }
-            (Self::Body(path), Event::Message { body: Payload::Text(text), .. }) => match path.is_whole() {
-                true => vec![Cow::Borrowed(text)],
-                false => path.text(text).into_iter().collect(),
-            },
-            // A message has no headers, an upgrade no body.
+            (Self::Body(path), Event::Message { body: Payload::Text(text), .. }) => {
+                if path.is_whole() {
+                    vec![Cow::Borrowed(text)]
+                } else {
+                    path.text(text).into_iter().collect()
+                }
+            }
+            // A message has no headers, and an upgrade request has no body.
             (Self::Header { .. } | Self::QueryString { .. } | Self::Body(_), _) => Vec::new(),
             (Self::StageVariable(name), _) => stage_variable(caller, name).map(Cow::Borrowed).into_iter().collect(),
             (Self::Context(variable), _) => variable.value(caller, event).into_iter().collect(),
@@ -157,8 +163,8 @@ impl Source {
         }
     }
 
-    /// Whether only `$connect` has it.
-    pub fn is_of_connect(&self) -> bool {
+    /// Whether only the event of `$connect` can have values for this source.
+    pub fn is_connect_only(&self) -> bool {
         matches!(self, Self::Header { .. } | Self::QueryString { .. })
     }
 }
@@ -168,26 +174,27 @@ pub fn stage_variable<'a>(caller: &'a Caller, name: &str) -> Option<&'a str> {
     variables.iter().find(|(variable, _)| variable == name).map(|(_, value)| value.as_str())
 }
 
-fn fields<'a>(fields: &'a [Field], all: bool, is_meant: impl Fn(&str) -> bool) -> Vec<Cow<'a, str>> {
+/// The values of the fields whose names match: all of them, or only the last.
+fn fields<'a>(fields: &'a [Field], all: bool, matches: impl Fn(&str) -> bool) -> Vec<Cow<'a, str>> {
     let mut values: Vec<_> =
-        fields.iter().filter(|(name, _)| is_meant(name)).map(|(_, value)| Cow::Borrowed(value.as_str())).collect();
+        fields.iter().filter(|(name, _)| matches(name)).map(|(_, value)| Cow::Borrowed(value.as_str())).collect();
     if !all && values.len() > 1 {
         values.drain(..values.len() - 1);
     }
     values
 }
 
-/// API Gateway's characters of a parameter's name.
+/// Checks that a parameter's name has only the characters that API Gateway allows.
 fn check_name(name: &str) -> Result<(), BadMapping> {
-    let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'$' | b'-');
-    if name.is_empty() || !name.bytes().all(good) {
-        return Err(bad("a name of A-Z a-z 0-9 . _ $ - at its end", ""));
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'$' | b'-');
+    if name.is_empty() || !name.bytes().all(is_allowed) {
+        return Err(bad("a name of A-Z a-z 0-9 . _ $ - at the end", ""));
     }
     Ok(())
 }
 
-/// What to say of a `$context` variable that is none.
-pub fn no_context(name: &str) -> BadMapping {
+/// The error for a `$context` variable that does not exist.
+pub fn unknown_context_variable(name: &str) -> BadMapping {
     let names = context::NAMES.join(", ");
     BadMapping {
         found: Some(format!("context.{name}")),
@@ -196,11 +203,9 @@ pub fn no_context(name: &str) -> BadMapping {
     }
 }
 
-fn no_source(text: &str) -> BadMapping {
-    let advice = match text.contains('.') {
-        true => String::new(),
-        false => format!("a text as it is stands in single quotes: \"'{text}'\""),
-    };
+fn unknown_source(text: &str) -> BadMapping {
+    let advice =
+        if text.contains('.') { String::new() } else { format!("put literal text in single quotes: \"'{text}'\"") };
     bad(SOURCES, advice)
 }
 

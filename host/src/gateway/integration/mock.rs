@@ -1,4 +1,4 @@
-//! An integration that calls nobody: the answer stands in the manifest.
+//! An integration that calls nothing: its response is written in the manifest.
 
 use crate::capability::Caller;
 use crate::event::{Event, Response};
@@ -7,11 +7,11 @@ use crate::gateway::integration::template::Scope;
 use crate::payload::Payload;
 use crate::runtime::InvokeError;
 
-/// What every event is answered, with what `$context` and `$input` stand for.
+/// Returns the same response for every event, with the values of `$context` and `$input` filled in.
 pub struct Mock {
     pub name: Box<str>,
-    pub answer: IntegrationResponse,
-    /// The largest message.
+    pub response: IntegrationResponse,
+    /// Largest message that a peer may receive, in bytes.
     pub message_bytes: usize,
 }
 
@@ -22,7 +22,7 @@ impl Mock {
             _ => None,
         };
         let scope = Scope { caller, event, body, response: None };
-        let answer = self.answer.answer(200, &scope, None, self.message_bytes);
-        answer.map_err(|_| InvokeError::Malformed(format!("a body of more than {} bytes", self.message_bytes)))
+        let response = self.response.render(200, &scope, None, self.message_bytes);
+        response.map_err(|_| InvokeError::Malformed(format!("a body of more than {} bytes", self.message_bytes)))
     }
 }

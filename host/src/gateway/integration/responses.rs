@@ -1,6 +1,6 @@
-//! Integration responses: what a peer is told for what an integration that is no proxy has answered.
+//! Integration responses: how the result of a non-proxy integration becomes the response for the peer.
 //!
-//! Pure: parsed once, when the manifest is read. Does not know where an answer comes from.
+//! Pure: parsed once, when the manifest is read. Does not know where a result comes from.
 
 use http::{HeaderMap, HeaderName};
 use regex::{Regex, RegexBuilder};
@@ -11,10 +11,10 @@ use crate::gateway::integration::mapping::BadMapping;
 use crate::gateway::integration::template::{Scope, Template, TooLong};
 use crate::payload::Payload;
 
-/// What a pattern may take of memory once it is compiled.
+/// Largest compiled pattern, in bytes of memory.
 const PATTERN_BYTES_MAX: usize = 1024 * 1024;
 
-/// Under their keys, in the order in which they are looked at.
+/// Integration responses by their keys, in the order in which they are tried.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Responses(pub Vec<(ResponseKey, IntegrationResponse)>);
 
@@ -25,7 +25,7 @@ pub enum ResponseKey {
     Pattern { source: Box<str>, whole: Regex },
 }
 
-/// What is answered; where it does not say so, what the integration has.
+/// The response for the peer. What is not set here is taken from the integration's result.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IntegrationResponse {
     pub status: Option<u16>,
@@ -33,7 +33,7 @@ pub struct IntegrationResponse {
     pub parameters: Vec<ResponseParameter>,
 }
 
-/// A header of the answer. Only `Sec-WebSocket-Protocol`, and only of `$connect`, reaches a peer.
+/// A header of the response. Only `Sec-WebSocket-Protocol` reaches a peer, and only in the response of `$connect`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResponseParameter {
     pub header: HeaderName,
@@ -48,16 +48,16 @@ pub enum ResponseSource {
 }
 
 impl Responses {
-    /// The one for what the selection expression says: the first whose pattern is all of it, else
-    /// `$default`.
-    pub fn select(&self, selected: &str) -> Option<&IntegrationResponse> {
-        let is_meant = |key: &ResponseKey| match key {
+    /// The integration response for the value of the selection expression: the first whose pattern matches the
+    /// whole value, else `$default`.
+    pub fn select(&self, value: &str) -> Option<&IntegrationResponse> {
+        let matches_value = |key: &ResponseKey| match key {
             ResponseKey::Default => false,
-            ResponseKey::Pattern { whole, .. } => whole.is_match(selected),
+            ResponseKey::Pattern { whole, .. } => whole.is_match(value),
         };
         let is_default = |key: &ResponseKey| matches!(key, ResponseKey::Default);
-        let find = |is_it: &dyn Fn(&ResponseKey) -> bool| self.0.iter().find(|(key, _)| is_it(key));
-        find(&is_meant).or_else(|| find(&is_default)).map(|(_, response)| response)
+        let find = |accepts: &dyn Fn(&ResponseKey) -> bool| self.0.iter().find(|(key, _)| accepts(key));
+        find(&matches_value).or_else(|| find(&is_default)).map(|(_, response)| response)
     }
 
     pub fn has_default(&self) -> bool {
@@ -78,7 +78,8 @@ impl ResponseKey {
         let Some(pattern) = text.strip_prefix('/').and_then(|rest| rest.strip_suffix('/')) else {
             return Err(bad(None, format!("write '/{text}/'")));
         };
-        // API Gateway compares with all of the text; a dot is any character, as errors have lines.
+        // API Gateway matches the whole text. A dot also matches a line break, because an error text can have
+        // several lines.
         let whole = RegexBuilder::new(&format!("^(?:{pattern})$"))
             .dot_matches_new_line(true)
             .size_limit(PATTERN_BYTES_MAX)
@@ -92,13 +93,13 @@ impl PartialEq for ResponseKey {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Default, Self::Default) => true,
-            (Self::Pattern { source, .. }, Self::Pattern { source: of_other, .. }) => source == of_other,
+            (Self::Pattern { source, .. }, Self::Pattern { source: other_source, .. }) => source == other_source,
             _ => false,
         }
     }
 }
 
-/// Its own message draws a picture over several lines; the last one says what is wrong.
+/// The reason in the error of a pattern: the last line of its message. The lines before it only mark the position.
 fn reason(error: &regex::Error) -> String {
     let text = error.to_string();
     text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
@@ -123,7 +124,7 @@ impl ResponseParameter {
 
 impl ResponseSource {
     fn parse(text: &str) -> Result<Self, BadMapping> {
-        const SOURCES: &str = "integration.response.header.NAME, integration.response.body.PATH or 'a text'";
+        const SOURCES: &str = "integration.response.header.NAME, integration.response.body.PATH or 'literal text'";
         let literal = text.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
         if let Some(literal) = literal {
             return Ok(Self::Literal(literal.into()));
@@ -145,20 +146,20 @@ fn bad(expected: &str) -> BadMapping {
 }
 
 impl IntegrationResponse {
-    /// The answer made of what an integration has: `status`, the scope's headers and body, and
-    /// `body` as it goes to the peer where no template says otherwise.
+    /// Makes the peer's response from an integration's result: its `status`, the headers and body in `scope`, and
+    /// `body`, which is sent to the peer if there is no template.
     ///
     /// # Errors
-    /// If a template makes more than `bytes_max` bytes.
-    pub fn answer(
+    /// If the template's result has more than `bytes_max` bytes.
+    pub fn render(
         &self,
         status: u16,
         scope: &Scope<'_>,
         body: Option<Payload>,
         bytes_max: usize,
     ) -> Result<Response, TooLong> {
-        let none = HeaderMap::new();
-        let headers = scope.response.map_or(&none, |(_, headers)| headers);
+        let no_headers = HeaderMap::new();
+        let headers = scope.response.map_or(&no_headers, |(_, headers)| headers);
         let parameters = self.parameters.iter();
         Ok(Response {
             status_code: self.status.unwrap_or(status),

@@ -1,7 +1,7 @@
 //! A text with variables in it: `{"id":"$context.connectionId","to":$input.json('$.to')}`.
 //!
-//! What of API Gateway's mapping templates needs no language: no directives, no `$util`. Pure: parsed
-//! once, when the manifest is read.
+//! This is the part of API Gateway's mapping templates that only inserts values: it has no directives and no
+//! `$util`. Pure: parsed once, when the manifest is read.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -29,36 +29,36 @@ enum Part {
     StageVariable(Box<str>),
     /// `$input.body`
     Body,
-    /// `$input.json('$.a')`: as JSON, with the quotes of a text.
+    /// `$input.json('$.a')`: the value as JSON, a string with its quotes.
     Json(JsonPath),
-    /// `$input.path('$.a')`: as text.
+    /// `$input.path('$.a')`: the value as text.
     Path(JsonPath),
-    /// `$input.params('a')`: of the query, else of the headers.
+    /// `$input.params('a')`: a query parameter, or else a header.
     Parameter(Box<str>),
     Status,
     Header(Box<str>),
 }
 
-/// Of what a template makes its text.
+/// Where the variables of a template take their values from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// An event: `$input` is the message.
     Event,
-    /// What an integration answered to it: `$input` is that.
+    /// The response of an integration: `$input` is its body.
     Response,
 }
 
-/// What the variables stand for.
+/// The values of the variables.
 pub struct Scope<'a> {
     pub caller: &'a Caller,
     pub event: &'a Event,
-    /// `$input`; `None` where there is none, or no text.
+    /// `$input`; `None` if there is no body, or it is not text.
     pub body: Option<&'a str>,
-    /// The status and the headers of what an integration answered.
+    /// The status and the headers of the integration's response.
     pub response: Option<(u16, &'a HeaderMap)>,
 }
 
-/// The text would have more bytes than were allowed.
+/// The text would have more bytes than are allowed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TooLong;
 
@@ -67,7 +67,7 @@ impl Template {
         Ok(Self { source: text.into(), parts: parse::parts(text, kind)?.into() })
     }
 
-    /// Puts in what the variables stand for; what there is not is the empty text, and as JSON `""`.
+    /// Replaces the variables with their values. A missing value is the empty text, and as JSON `""`.
     ///
     /// # Errors
     /// If the text would be longer than `bytes_max`.
@@ -75,7 +75,7 @@ impl Template {
         let mut text = String::new();
         for part in &self.parts {
             let value = part.value(scope);
-            // One message can stand in a template many times.
+            // Checked for each part, because a short template can insert a large message many times.
             if value.len() > bytes_max - text.len() {
                 return Err(TooLong);
             }
@@ -111,9 +111,9 @@ impl Part {
 
 fn parameter<'a>(event: &'a Event, name: &str) -> Option<&'a str> {
     let Event::Connect { headers, query_string } = event else { return None };
-    let of_query = query_string.iter().rev().find(|(parameter, _)| parameter == name);
-    let of_headers = || headers.iter().rev().find(|(header, _)| header.eq_ignore_ascii_case(name));
-    of_query.or_else(of_headers).map(|(_, value)| value.as_str())
+    let in_query = query_string.iter().rev().find(|(parameter, _)| parameter == name);
+    let in_headers = || headers.iter().rev().find(|(header, _)| header.eq_ignore_ascii_case(name));
+    in_query.or_else(in_headers).map(|(_, value)| value.as_str())
 }
 
 impl fmt::Debug for Template {

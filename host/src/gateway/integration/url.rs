@@ -1,4 +1,4 @@
-//! The URL of an integration: a text with stage variables and path parameters in it.
+//! The URL of an integration, which may contain stage variables and path parameters.
 //!
 //! Pure: parsed once, when the manifest is read.
 
@@ -10,7 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::capability::Caller;
 use crate::gateway::integration::mapping::{BadMapping, stage_variable};
 
-/// What stays as it is in a URL: RFC 3986's unreserved characters.
+/// The characters to percent-encode: all except RFC 3986's unreserved characters.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// `https://${stageVariables.host}/rooms/{room}?limit=1`
@@ -39,10 +39,10 @@ impl UrlTemplate {
             if !before.is_empty() {
                 parts.push(Part::Text(before.into()));
             }
-            let (name, behind) =
-                rest[at + 1..].split_once('}').ok_or_else(|| bad(format!("no }} behind {}", &rest[at..]), ""))?;
+            let (name, after) =
+                rest[at + 1..].split_once('}').ok_or_else(|| bad(format!("no }} after {}", &rest[at..]), ""))?;
             parts.push(part(name, is_variable)?);
-            rest = behind;
+            rest = after;
         }
         if !rest.is_empty() {
             parts.push(Part::Text(rest.into()));
@@ -52,15 +52,18 @@ impl UrlTemplate {
         Ok(template)
     }
 
-    /// Checks what can be known before any variable is.
+    /// Checks what can be checked before the values of the variables are known.
     fn check(&self) -> Result<(), BadMapping> {
-        // A digit stands for what may be a name as well as a port.
+        // The digit 1 replaces every variable, because it is valid both in a host name and as a port.
         let example = self.render(|_| Some("1"), |_| Some("1".to_owned())).unwrap_or_default();
         if example.contains('#') {
-            return Err(bad(format!("{:?}", self.source), "leave out what follows the #: it is never sent"));
+            return Err(bad(
+                format!("{:?}", self.source),
+                "leave out the # and what follows it: a fragment is never sent",
+            ));
         }
         if matches!(self.parts.first(), Some(Part::StageVariable(_))) {
-            // Its scheme, and more perhaps, is a variable's to say.
+            // The variable contains the scheme and perhaps more of the URL, so the rest cannot be checked.
             return Ok(());
         }
         uri(&example).map(|_| ()).map_err(|advice| bad(format!("{:?}", self.source), advice))
@@ -82,10 +85,10 @@ impl UrlTemplate {
         })
     }
 
-    /// The URL of one event, with `query` behind what it has of a query.
+    /// Builds the URL for one event, and appends `query` to its own query.
     ///
     /// # Errors
-    /// What is missing or makes no URL of it, in words for the log.
+    /// What is missing or invalid, as text for the log.
     pub fn uri(
         &self,
         caller: &Caller,
@@ -99,7 +102,7 @@ impl UrlTemplate {
             url.push('=');
             url.extend(utf8_percent_encode(value, RESERVED));
         }
-        uri(&url).map_err(|advice| format!("the URL is none once its variables are in it ({advice})"))
+        uri(&url).map_err(|advice| format!("the URL with the values of its variables is invalid ({advice})"))
     }
 
     fn render<'a>(
@@ -115,14 +118,16 @@ impl UrlTemplate {
                     url.push_str(stage_variable(name).ok_or_else(|| format!("the stage has no variable {name}"))?);
                 }
                 Part::PathParameter(name) => match path_parameter(name) {
-                    // Encoded or not, these lead elsewhere.
+                    // These parts are rejected because they change the path even if they are percent-encoded.
                     Some(value) if !matches!(&*value, "" | "." | "..") => {
                         url.extend(utf8_percent_encode(&value, RESERVED))
                     }
                     Some(value) => {
-                        return Err(format!("{value:?} cannot stand in a path, for integration.request.path.{name}"));
+                        return Err(format!(
+                            "integration.request.path.{name} is {value:?}, which is not allowed in a path"
+                        ));
                     }
-                    None => return Err(format!("the event has nothing for integration.request.path.{name}")),
+                    None => return Err(format!("the event has no value for integration.request.path.{name}")),
                 },
             }
         }
@@ -136,27 +141,27 @@ fn part(name: &str, is_variable: bool) -> Result<Part, BadMapping> {
     };
     if is_variable {
         let variable = name.strip_prefix("stageVariables.").filter(|name| is_name(name));
-        let advice = "in a URL only ${stageVariables.NAME} is a variable; what an event has goes into \
-            integration.request.path.NAME, and into the URL as {NAME}";
+        let advice = "a URL accepts only ${stageVariables.NAME}; for a value of the event, map it to \
+            integration.request.path.NAME and write {NAME} in the URL";
         return variable
             .map(|name| Part::StageVariable(name.into()))
             .ok_or_else(|| bad(format!("${{{name}}}"), advice));
     }
-    match is_name(name) {
-        true => Ok(Part::PathParameter(name.into())),
-        false => Err(bad(format!("{{{name}}}"), "between { and } stands the name of a path parameter")),
+    if is_name(name) {
+        Ok(Part::PathParameter(name.into()))
+    } else {
+        Err(bad(format!("{{{name}}}"), "write the name of a path parameter between { and }"))
     }
 }
 
-/// The error is what to do, which may be empty.
+/// Parses a URL. The error is advice, which may be empty.
 fn uri(url: &str) -> Result<Uri, &'static str> {
     if !url.starts_with("https://") && !url.starts_with("http://") {
-        return Err("it begins with https:// or http://");
+        return Err("it must begin with https:// or http://");
     }
-    let uri: Uri = url.parse().map_err(|_| match url.is_ascii() {
-        true => "",
-        false => "percent-encode what is not ASCII",
-    })?;
+    let uri: Uri = url
+        .parse()
+        .map_err(|_| if url.is_ascii() { "" } else { "percent-encode the characters that are not ASCII" })?;
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     if authority.contains('@') {
         return Err("leave out the user: map integration.request.header.Authorization instead");
@@ -165,7 +170,7 @@ fn uri(url: &str) -> Result<Uri, &'static str> {
     let port = authority.get(host.len()..).unwrap_or_default();
     let has_port = port.strip_prefix(':').and_then(|port| port.parse::<u16>().ok()).is_some_and(|port| port > 0);
     if host.is_empty() || !(port.is_empty() || has_port) {
-        return Err("it names a host and, where it is not the scheme's own, a port from 1 to 65535");
+        return Err("it must name a host and, unless it is the default of the scheme, a port from 1 to 65535");
     }
     Ok(uri)
 }

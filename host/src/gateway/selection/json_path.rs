@@ -1,4 +1,4 @@
-//! A path into a JSON text by itself: what mapping and templates take from a body.
+//! A path into JSON, with which request parameters and templates read a value of a body.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::{BadExpression, Parser, Step, find};
 
-/// The steps of a selection expression's variable, `.name`, `['name']` and `[0]`; none of them
-/// stand for the whole body.
+/// The steps of a path, as in a variable of a selection expression: `.name`, `['name']` and `[0]`. Without steps it
+/// is the path of the whole body.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JsonPath {
     source: Box<str>,
@@ -16,7 +16,7 @@ pub struct JsonPath {
 }
 
 impl JsonPath {
-    /// Takes what stands behind the `$` of a JSONPath, or behind `request.body`.
+    /// Parses the text after the `$` of a JSONPath, or after `request.body`.
     pub fn parse_steps(text: &str) -> Result<Self, BadExpression> {
         let mut parser = Parser { text, rest: text };
         let steps = parser.path()?;
@@ -26,18 +26,18 @@ impl JsonPath {
         Ok(Self { source: text.into(), steps: steps.into() })
     }
 
-    /// Whether it stands for the whole body.
+    /// Whether it is the path of the whole body.
     pub fn is_whole(&self) -> bool {
         self.steps.is_empty()
     }
 
-    /// What stands there as text: a text as it is, an array as `[item1, item2]`, all else as JSON.
-    /// `None` if nothing does, or `body` is not JSON.
+    /// Returns the value as text: the content of a string, an array as `[item1, item2]`, anything else as JSON.
+    /// `None` if there is no value, or `body` is not JSON.
     pub fn text<'b>(&self, body: &'b str) -> Option<Cow<'b, str>> {
         find(&self.steps, body).flatten()
     }
 
-    /// What stands there as JSON.
+    /// Returns the value as JSON. `None` if there is no value, or `body` is not JSON.
     pub fn json(&self, body: &str) -> Option<Value> {
         let mut value: Value = serde_json::from_str(body).ok()?;
         for step in &self.steps {
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_finds_one_place_as_text_and_as_json() {
+    fn a_path_finds_one_value_as_text_and_as_json() {
         for (steps, text, json) in [
             (".a.b[0]", "1", "1"),
             (".a.b[1]['c d']", "x", r#""x""#),
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_nothing() {
+    fn a_missing_value_is_none() {
         for (steps, body) in
             [(".x", BODY), (".a[0]", BODY), (".a.b[2]", BODY), (".a.b.c", BODY), ("", "no json"), (".a", "")]
         {
@@ -94,11 +94,11 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_leads_to_several_places_or_to_none_is_refused() {
+    fn a_path_to_several_values_or_with_a_malformed_step_is_rejected() {
         for (steps, error) in [
             (
                 "..a",
-                "at character 1: found .. (a search at every depth), expected a step that names one place: .name, ['name'] or [0]",
+                "at character 1: found .. (a search at every depth), expected a step to a single value: .name, ['name'] or [0]",
             ),
             ("a", "at character 1: found a, expected a step of the path: .name, ['name'] or [0]"),
             (".a.", "at character 3: found ., expected a step of the path: .name, ['name'] or [0]"),

@@ -5,7 +5,7 @@ use super::*;
 const JOIN: &str = r#"{"service":"chat","action":"join","data":{"room":"room1234"}}"#;
 
 fn evaluate(expression: &str, body: &str) -> Option<String> {
-    let parsed = RouteSelectionExpression::parse(expression).expect("the expression is good");
+    let parsed = RouteSelectionExpression::parse(expression).expect("the expression is valid");
     parsed.evaluate(body).map(Cow::into_owned)
 }
 
@@ -15,9 +15,9 @@ fn assert_selects(expression: &str, body: &str, key: &str) {
 }
 
 #[track_caller]
-fn assert_refused(expression: &str, error: &str) {
-    let refusal = RouteSelectionExpression::parse(expression).expect_err(expression);
-    assert_eq!(refusal.to_string(), error, "{expression}");
+fn assert_rejected(expression: &str, error: &str) {
+    let rejection = RouteSelectionExpression::parse(expression).expect_err(expression);
+    assert_eq!(rejection.to_string(), error, "{expression}");
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn expressions_evaluate_as_api_gateways_table_says() {
 }
 
 #[test]
-fn an_unwrapped_variable_ends_where_no_path_goes_on() {
+fn a_variable_without_braces_ends_where_its_path_ends() {
     for (expression, key) in [
         ("$request.body.service/$request.body.action", "chat/join"),
         ("$request.body.service-$request.body.action", "chat-join"),
@@ -74,7 +74,7 @@ fn a_path_has_names_quoted_names_and_indices() {
 }
 
 #[test]
-fn what_is_found_becomes_text() {
+fn the_value_of_a_variable_is_converted_to_text() {
     let body =
         r#"{"a":[7,-7,1.50,1e3,true,false,null,"é","\u00e9\n",[],["x",["y",1]],{},{"k":["v",{"a":"b"}]},[{"a":"b"}]]}"#;
     let keys = [
@@ -102,7 +102,7 @@ fn what_is_found_becomes_text() {
 }
 
 #[test]
-fn what_is_found_is_not_evaluated_again() {
+fn the_value_of_a_variable_is_not_evaluated_again() {
     assert_selects("${request.body.a}", r#"{"a":"${request.body.b}","b":"c"}"#, "${request.body.b}");
 }
 
@@ -124,14 +124,14 @@ fn json_that_lacks_the_path_selects_the_empty_key() {
 }
 
 #[test]
-fn of_keys_that_are_the_same_the_last_one_counts() {
+fn the_last_of_several_equal_keys_counts() {
     assert_selects("$request.body.a", r#"{"a":"first","b":{"a":"inner"},"a":"last"}"#, "last");
     assert_selects("$request.body.a.b", r#"{"a":{"b":"first"},"a":"last"}"#, "");
     assert_selects("$request.body.a.b", r#"{"a":"first","a":{"b":"last"}}"#, "last");
 }
 
 #[test]
-fn what_is_deep_beside_the_path_does_not_matter() {
+fn deep_nesting_outside_the_path_does_not_matter() {
     let deep = format!(r#"{{"x":{}{},"action":"join"}}"#, "[".repeat(10_000), "]".repeat(10_000));
     assert_selects("$request.body.action", &deep, "join");
 }
@@ -143,8 +143,8 @@ fn a_plain_string_is_borrowed_from_the_body() {
 }
 
 #[test]
-fn a_bad_expression_is_told_where_and_why() {
-    let variable = r"expected $request.body and a path (nothing but the body selects a route; a mere dollar is \$)";
+fn the_error_for_a_bad_expression_names_the_position_and_the_reason() {
+    let variable = r"expected $request.body and a path (only the body can select a route; write \$ for a plain dollar)";
     for (expression, position, found) in [
         ("$default", 1, "$default"),
         ("é-${request.header.Auth}", 3, "${request.header.Auth}"),
@@ -156,9 +156,9 @@ fn a_bad_expression_is_told_where_and_why() {
         ("$request.body-guard", 1, "$request.body-guard"),
         ("${ request.body.a }", 1, "${"),
     ] {
-        assert_refused(expression, &format!("at character {position}: found {found}, {variable}"));
+        assert_rejected(expression, &format!("at character {position}: found {found}, {variable}"));
     }
-    let step = "expected a step that names one place: .name, ['name'] or [0]";
+    let step = "expected a step to a single value: .name, ['name'] or [0]";
     for (expression, position, found) in [
         ("$request.body..action", 14, ".. (a search at every depth)"),
         ("$request.body.*", 14, ".* (a wildcard)"),
@@ -172,21 +172,21 @@ fn a_bad_expression_is_told_where_and_why() {
         ("$request.body.a['b','c']", 20, ", (several steps at once)"),
         ("$request.body.a.length()", 23, "( (a function)"),
     ] {
-        assert_refused(expression, &format!("at character {position}: found {found}, {step}"));
+        assert_rejected(expression, &format!("at character {position}: found {found}, {step}"));
     }
-    assert_refused("", "at character 1: found nothing, expected an expression such as $request.body.action");
+    assert_rejected("", "at character 1: found nothing, expected an expression such as $request.body.action");
     let brace = "expected } or one more step of the path: .name, ['name'] or [0]";
-    assert_refused("${request.body.a", &format!("at character 17: found the end, {brace}"));
-    assert_refused("${request.body.a b}", &format!("at character 17: found a space, {brace}"));
-    assert_refused("$request.body[a]", "at character 15: found a, expected a name in quotes or an index");
-    assert_refused("$request.body['a", "at character 17: found the end, expected the ' that ends the name");
-    assert_refused("$request.body['a'", "at character 18: found the end, expected ]");
+    assert_rejected("${request.body.a", &format!("at character 17: found the end, {brace}"));
+    assert_rejected("${request.body.a b}", &format!("at character 17: found a space, {brace}"));
+    assert_rejected("$request.body[a]", "at character 15: found a, expected a name in quotes or an index");
+    assert_rejected("$request.body['a", "at character 17: found the end, expected the ' that ends the name");
+    assert_rejected("$request.body['a'", "at character 18: found the end, expected ]");
     let huge = "99999999999999999999";
     let error = format!("at character 15: found {huge}, expected an index that an array can have");
-    assert_refused(&format!("$request.body[{huge}]"), &error);
+    assert_rejected(&format!("$request.body[{huge}]"), &error);
 }
 
-/// JSON as it can stand in a message: keys come twice, and there is space between the tokens.
+/// JSON as it can occur in a message: with repeated keys, and with spaces between the tokens.
 #[derive(Clone, Debug)]
 enum Json {
     Scalar(Value),
@@ -218,7 +218,7 @@ impl fmt::Display for Json {
 }
 
 fn name() -> impl Strategy<Value = String> {
-    // Few names, so that a path often leads somewhere.
+    // Few names, so that a path often finds a value.
     prop_oneof![4 => "[abc]", 1 => r#"[a-c.\-'"\\\[\]$}é ]{0,3}"#, 1 => any::<String>()]
 }
 
@@ -247,7 +247,7 @@ fn path() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..4)
 }
 
-fn written(path: &[Step]) -> String {
+fn expression_for(path: &[Step]) -> String {
     let mut text = String::from("${request.body");
     for step in path {
         match step {
@@ -261,42 +261,42 @@ fn written(path: &[Step]) -> String {
     text + "}"
 }
 
-/// What the expression means, said the slow way: on the tree of the whole body.
-fn in_tree(path: &[Step], body: &str) -> Option<String> {
+/// The slow reference implementation: finds the value in a tree of the whole body.
+fn find_in_tree(path: &[Step], body: &str) -> Option<String> {
     let mut value = &serde_json::from_str::<Value>(body).ok()?;
     for step in path {
-        let below = match step {
+        let child = match step {
             Step::Name(name) => value.get(&**name),
             Step::Index(index) => value.get(index),
         };
-        let Some(below) = below else { return Some(String::new()) };
-        value = below;
+        let Some(child) = child else { return Some(String::new()) };
+        value = child;
     }
-    Some(stringified(value))
+    Some(to_text(value))
 }
 
 proptest! {
     #[test]
-    fn walking_to_the_path_finds_what_the_tree_of_the_body_holds(
+    fn evaluation_finds_the_same_value_as_the_reference_implementation(
         path in path(), other in path(), body in json()
     ) {
         let body = body.to_string();
-        let (expected, second) = (in_tree(&path, &body).unwrap(), in_tree(&other, &body).unwrap());
-        prop_assert_eq!(evaluate(&written(&path), &body).unwrap(), &*expected);
-        let both = format!("{}-{}", written(&path), written(&other));
+        let (expected, second) = (find_in_tree(&path, &body).unwrap(), find_in_tree(&other, &body).unwrap());
+        prop_assert_eq!(evaluate(&expression_for(&path), &body).unwrap(), &*expected);
+        let both = format!("{}-{}", expression_for(&path), expression_for(&other));
         prop_assert_eq!(evaluate(&both, &body).unwrap(), format!("{expected}-{second}"));
     }
 
     #[test]
-    fn a_body_that_was_damaged_is_json_for_the_walk_when_it_is_for_serde(
+    fn a_damaged_body_is_json_for_the_evaluation_if_it_is_json_for_serde(
         path in path(), body in json(), at in any::<prop::sample::Index>(), damage in r#"[\[\]{},:"a0 ]{0,2}"#
     ) {
         let mut body = body.to_string();
         let (at, _) = *at.get(&body.char_indices().collect::<Vec<_>>());
         let end = at + body[at..].chars().next().map_or(0, char::len_utf8);
         body.replace_range(at..end, &damage);
-        let found = evaluate(&written(&path), &body);
-        match in_tree(&path, &body) {
+        let found = evaluate(&expression_for(&path), &body);
+        match find_in_tree(&path, &body) {
             Some(expected) => prop_assert_eq!(found, Some(expected)),
             None => prop_assert!(found.is_none() || is_json(&body)),
         }
@@ -308,7 +308,7 @@ proptest! {
     }
 
     #[test]
-    fn parsing_answers_every_text(text in r#"([$\\{}.()*\[\]'"0-9a?:,@é-]|\$request\.body|\PC){0,12}"#) {
+    fn arbitrary_text_is_parsed_or_rejected_without_a_panic(text in r#"([$\\{}.()*\[\]'"0-9a?:,@é-]|\$request\.body|\PC){0,12}"#) {
         match RouteSelectionExpression::parse(&text) {
             Ok(expression) => {
                 prop_assert_eq!(expression.as_str(), &text);

@@ -1,102 +1,103 @@
-//! `ApiKey`, `UsagePlan` and `UsagePlanKey` of `AWS::ApiGateway`, which WebSocket APIs have too.
+//! `ApiKey`, `UsagePlan` and `UsagePlanKey` of `AWS::ApiGateway`. WebSocket APIs use them too.
 
 use std::fmt::Write as _;
 
 use ring::digest;
 
 use super::properties::Properties;
-use super::{Import, stage};
-use crate::import::manifest::Rate;
+use super::{ApiImport, stage};
+use crate::import::manifest::ManifestThrottle;
 use crate::import::names;
-use crate::import::toml::{Section, Toml};
+use crate::import::toml::{Toml, TomlSection};
 
-/// A usage plan as far as it is of this API.
-struct Plan<'t> {
+/// The part of a usage plan that is for this API.
+struct UsagePlan<'t> {
     id: &'t str,
-    /// Names of stages.
+    /// Names of the plan's stages in the manifest.
     stages: Vec<String>,
-    throttle: Option<Rate>,
+    throttle: Option<ManifestThrottle>,
     quota: Option<Toml>,
 }
 
-pub fn keys(import: &mut Import<'_, '_>) {
-    let plans = plans(import);
+pub fn import_api_keys(import: &mut ApiImport<'_, '_>) {
+    let plans = usage_plans(import);
     let mut plan_of_key: Vec<(String, usize)> = Vec::new();
-    for link in import.of_kind("AWS::ApiGateway::UsagePlanKey") {
-        let known = |key: &str| link.text(key).and_then(|id| id.whole().ok());
-        let (key, plan) = (known("KeyId"), known("UsagePlanId"));
+    for link in import.resources_of_type("AWS::ApiGateway::UsagePlanKey") {
+        let id_at = |key: &str| link.text(key).and_then(|id| id.whole().ok());
+        let (key, plan) = (id_at("KeyId"), id_at("UsagePlanId"));
         let plan = plan.and_then(|plan| plans.iter().position(|other| other.id == plan));
         link.text("KeyType");
         match (key, plan) {
-            (Some(key), Some(plan)) if import.id_of(&key).is_some() => plan_of_key.push((key, plan)),
-            (_, None) => link.tell_all("its usage plan is not one of this API"),
-            _ => link.tell_all("its key is none of this template: add [api_keys.NAME] with its hash"),
+            (Some(key), Some(plan)) if import.logical_id(&key).is_some() => plan_of_key.push((key, plan)),
+            (_, None) => link.report_whole("its usage plan is not for this API"),
+            _ => link.report_whole("its API key is not in this template: add [api_keys.NAME] with the hash of the key"),
         }
     }
-    for key in import.of_kind("AWS::ApiGateway::ApiKey") {
-        let of_key: Vec<_> =
+    for key in import.resources_of_type("AWS::ApiGateway::ApiKey") {
+        let key_plans: Vec<_> =
             plan_of_key.iter().filter(|(id, _)| *id == key.name).map(|(_, plan)| &plans[*plan]).collect();
-        api_key(import, &key, &of_key);
+        import_api_key(import, &key, &key_plans);
     }
-    let wanted = import.manifest.routes.iter().any(|route| route.api_key_required);
-    if wanted && import.manifest.api_keys.is_empty() {
-        let reason =
-            "$connect wants one, and none is in the template with its value: add [api_keys.NAME] with its hash";
-        import.resolver.report.tell(0, "the API key", reason);
+    let is_required = import.manifest.routes.iter().any(|route| route.api_key_required);
+    if is_required && import.manifest.api_keys.is_empty() {
+        let reason = "$connect requires one, but the template has no key with a value: add [api_keys.NAME] with the hash \
+            of a key";
+        import.resolver.findings.add(0, "the API key", reason);
     }
 }
 
-fn plans<'t>(import: &Import<'_, 't>) -> Vec<Plan<'t>> {
+fn usage_plans<'t>(import: &ApiImport<'_, 't>) -> Vec<UsagePlan<'t>> {
     let mut plans = Vec::new();
-    for plan in import.of_kind("AWS::ApiGateway::UsagePlan") {
+    for plan in import.resources_of_type("AWS::ApiGateway::UsagePlan") {
         let Some(stages) = stages(import, &plan) else {
-            plan.tell_all("it is not of this API");
+            plan.report_whole("it is not for this API");
             continue;
         };
-        let quota = plan.below("Quota");
-        let Some(id) = import.id_of(&plan.name) else { continue };
-        let throttle = stage::rate(&plan.below("Throttle"), "RateLimit", "BurstLimit");
-        plans.push(Plan { id, stages, throttle, quota: self::quota(&quota) });
+        let quota = plan.table("Quota");
+        let Some(id) = import.logical_id(&plan.name) else { continue };
+        let throttle = stage::rate(&plan.table("Throttle"), "RateLimit", "BurstLimit");
+        plans.push(UsagePlan { id, stages, throttle, quota: self::quota(&quota) });
     }
     plans
 }
 
-/// The stages of this API that a plan is for; `None` where it is for none.
-fn stages<'r, 't>(import: &Import<'r, 't>, plan: &Properties<'r, 't>) -> Option<Vec<String>> {
+/// Returns the stages of this API that the plan is for; `None` if there are none.
+fn stages<'r, 't>(import: &ApiImport<'r, 't>, plan: &Properties<'r, 't>) -> Option<Vec<String>> {
     let items = plan.get("ApiStages").and_then(|node| node.items()).unwrap_or_default();
     let mut stages = Vec::new();
     for (index, item) in items.iter().enumerate() {
         let name = format!("{}.ApiStages[{index}]", plan.name);
         let entry = Properties::new(plan.resolver, &name, item.line, vec![item]);
         let id = entry.text("ApiId").and_then(|id| id.whole().ok());
-        let stage = entry.known("Stage");
+        let stage = entry.known_text("Stage");
         if !import.is_this_api(id.as_deref()) {
-            entry.tell_all("it is of another API");
+            entry.report_whole("it is for another API");
             continue;
         }
         if let Some(stage) = stage {
             let stage = import.stages.get(&stage).cloned().unwrap_or(stage);
-            match import.manifest.stages.iter().any(|known| known.name == stage) {
-                true => stages.push(stage),
-                false => entry.tell("Stage", format!("found no stage {stage:?} of this API")),
+            if import.manifest.stages.iter().any(|known| known.name == stage) {
+                stages.push(stage);
+            } else {
+                entry.report("Stage", format!("this API has no stage {stage:?}"));
             }
         }
         if entry.get("Throttle").is_some() {
-            entry.tell("Throttle", "a key has one throttle for all routes; each route may have its own in [routes]");
+            entry.report("Throttle", "a key has one throttle for all routes; set throttles of routes in [routes]");
         }
     }
     (!stages.is_empty()).then_some(stages)
 }
 
 fn quota(quota: &Properties<'_, '_>) -> Option<Toml> {
-    let (limit, period) = (quota.number("Limit"), quota.known("Period"));
+    let (limit, period) = (quota.number("Limit"), quota.known_text("Period"));
     let (limit, period) = (limit?, period?);
     let period = period.to_ascii_lowercase();
-    let good = (1.0..=f64::from(i32::MAX)).contains(&limit) && limit.fract() == 0.0;
-    if !good || !["day", "week", "month"].contains(&period.as_str()) {
-        quota.tell(
+    let is_valid = (1.0..=f64::from(i32::MAX)).contains(&limit) && limit.fract() == 0.0;
+    if !is_valid || !["day", "week", "month"].contains(&period.as_str()) {
+        quota.report(
             "Limit",
-            format!("found {limit} a {period}, expected a number of 1 and more in a day, week or month"),
+            format!("found {limit} per {period}, expected a whole number from 1, for each day, week or month"),
         );
         return None;
     }
@@ -104,46 +105,50 @@ fn quota(quota: &Properties<'_, '_>) -> Option<Toml> {
     Some(Toml::Table(table))
 }
 
-fn api_key<'r, 't>(import: &mut Import<'r, 't>, key: &Properties<'r, 't>, plans: &[&Plan<'_>]) {
+fn import_api_key<'r, 't>(import: &mut ApiImport<'r, 't>, key: &Properties<'r, 't>, plans: &[&UsagePlan<'_>]) {
     let [plan, more @ ..] = plans else {
-        key.tell_all("no usage plan of this API has it, so it lets nobody in");
+        key.report_whole("no usage plan of this API contains this key, so the API does not accept it");
         return;
     };
     if !more.is_empty() {
-        key.resolver.report.tell(
+        key.resolver.findings.add(
             key.line,
             &key.name,
-            format!("it is in several usage plans; here it has that of {}", plan.id),
+            format!("the key is in several usage plans; only {} is imported", plan.id),
         );
     }
-    let written = key.known("Name").unwrap_or_else(|| key.name.clone());
+    let written = key.known_text("Name").unwrap_or_else(|| key.name.clone());
     if key.get("Enabled").is_some() && key.flag("Enabled") != Some(true) {
-        key.tell_all("it is not enabled");
+        key.report_whole("the key is disabled");
         return;
     }
-    let Some(value) = key.known("Value") else {
-        let advice = "its value is not in the template: add [api_keys.NAME] with hash = \"sha256:...\" of it";
-        key.tell_all(advice);
+    let Some(value) = key.known_text("Value") else {
+        let advice = "the value of the key is not in the template: add [api_keys.NAME] with hash = \"sha256:...\"";
+        key.report_whole(advice);
         return;
     };
-    let name =
-        names::free(&names::name(&written), |name| import.manifest.api_keys.iter().any(|other| other.name == name));
+    let name = names::unique(&names::sanitize(&written), |name| {
+        import.manifest.api_keys.iter().any(|other| other.name == name)
+    });
     if name != written {
-        key.tell("Name", format!("its name here is {name}"));
+        key.report(
+            "Name",
+            format!("renamed to {name}: names are unique and have 1 to 128 characters of A-Z a-z 0-9 _ -"),
+        );
     }
-    let mut section = Section::new(name).with("hash", Toml::text(hash(&value)));
+    let mut section = TomlSection::new(name).with("hash", Toml::text(hash(&value)));
     if let Some(throttle) = plan.throttle {
-        section.set("throttle", throttle.toml());
+        section.set("throttle", throttle.to_toml());
     }
     section.entries.extend(plan.quota.clone().map(|quota| ("quota".to_owned(), quota)));
-    let all = import.manifest.stages.iter().all(|stage| plan.stages.contains(&stage.name));
-    if !all {
+    let has_all_stages = import.manifest.stages.iter().all(|stage| plan.stages.contains(&stage.name));
+    if !has_all_stages {
         section.set("stages", Toml::List(plan.stages.iter().map(Toml::text).collect()));
     }
     import.manifest.api_keys.push(section);
 }
 
-/// The key itself is nowhere in a manifest.
+/// Returns the hash of a key. A manifest never contains the key itself.
 fn hash(value: &str) -> String {
     let mut hash = "sha256:".to_owned();
     for byte in digest::digest(&digest::SHA256, value.as_bytes()).as_ref() {

@@ -1,118 +1,141 @@
-//! `Authorizer`, and what of a route says who is let in.
+//! `Authorizer`, and the properties of a route that select one.
 //!
-//! What cannot be known never opens a door: a component that is not there stands in its place.
+//! An unknown authorizer never makes a route accessible: it becomes a component that does not exist yet, so the
+//! manifest is not served before somebody writes it.
 
-use super::Import;
+use super::ApiImport;
 use super::properties::Properties;
-use crate::import::lambda::{self, Called};
-use crate::import::manifest::{Route, missing_component};
+use crate::import::lambda::{self, UriTarget};
+use crate::import::manifest::{ManifestRoute, missing_component};
 use crate::import::names;
-use crate::import::toml::{Section, Toml};
+use crate::import::toml::{Toml, TomlSection};
 use crate::import::{IDENTITY_SOURCES, is_identity_source};
 
-/// The authorizer that checks signatures.
+/// Name of the authorizer that checks AWS signatures.
 const IAM: &str = "iam";
 
-pub fn authorizer<'r, 't>(import: &mut Import<'r, 't>, properties: &Properties<'r, 't>) {
+pub fn import_authorizer<'r, 't>(import: &mut ApiImport<'r, 't>, properties: &Properties<'r, 't>) {
     properties.text("ApiId");
-    let Some(id) = import.id_of(&properties.name) else { return };
-    let written = properties.known("Name").unwrap_or_else(|| properties.name.clone());
-    let kind = properties.known("AuthorizerType");
+    let Some(id) = import.logical_id(&properties.name) else { return };
+    let written = properties.known_text("Name").unwrap_or_else(|| properties.name.clone());
+    let kind = properties.known_text("AuthorizerType");
     let name = add(import, &written, |import| match kind.as_deref() {
         Some("REQUEST") => lambda(import, properties, "AuthorizerUri", "IdentitySource"),
         other => {
-            let why = format!("found the AuthorizerType {}, expected REQUEST", other.unwrap_or("none"));
-            properties.tell("AuthorizerType", format!("{why}; write an authorizer"));
-            missing_component(&properties.name, &why)
+            let problem = format!("found the AuthorizerType {}, expected REQUEST", other.unwrap_or("none"));
+            properties.report("AuthorizerType", format!("{problem}; write a component that authorizes"));
+            missing_component(&properties.name, &problem)
         }
     });
     if name != written {
-        properties.tell("Name", format!("its name here is {name}"));
+        properties.report(
+            "Name",
+            format!("renamed to {name}: names are unique and have 1 to 128 characters of A-Z a-z 0-9 _ -"),
+        );
     }
     import.authorizers.insert(id, name);
 }
 
-/// Adds an authorizer under a name like `written`, and returns that.
+/// Adds an authorizer, and returns its name, which is derived from `written` and unique.
 pub fn add<'r, 't>(
-    import: &mut Import<'r, 't>,
+    import: &mut ApiImport<'r, 't>,
     written: &str,
-    section: impl FnOnce(&Import<'r, 't>) -> Section,
+    section: impl FnOnce(&ApiImport<'r, 't>) -> TomlSection,
 ) -> String {
     let is_taken = |name: &str| name == IAM || import.manifest.authorizers.iter().any(|other| other.name == name);
-    let name = names::free(&names::name(written), is_taken);
-    let section = Section { name: name.clone(), ..section(import) };
+    let name = names::unique(&names::sanitize(written), is_taken);
+    let section = TomlSection { name: name.clone(), ..section(import) };
     import.manifest.authorizers.push(section);
     name
 }
 
-/// An authorizer that is a function.
-pub fn lambda<'r, 't>(import: &Import<'r, 't>, properties: &Properties<'r, 't>, uri: &str, sources: &str) -> Section {
+/// Returns the section of an authorizer that is a Lambda function. `uri` and `sources` are the keys of its URI and
+/// its identity sources.
+pub fn lambda<'r, 't>(
+    import: &ApiImport<'r, 't>,
+    properties: &Properties<'r, 't>,
+    uri: &str,
+    sources: &str,
+) -> TomlSection {
     let written = properties.with_stage_variables(uri).unwrap_or_default();
-    let Called::Function(function) = lambda::called(&written) else {
-        let why = format!("found {written:?}, expected the function of an authorizer");
-        properties.tell(uri, format!("{why}; write an authorizer"));
-        return missing_component(&properties.name, &why);
+    let UriTarget::Function(function) = lambda::parse_uri(&written) else {
+        let problem = format!("found {written:?}, expected the function of an authorizer");
+        properties.report(uri, format!("{problem}; write a component that authorizes"));
+        return missing_component(&properties.name, &problem);
     };
     let mut section = lambda::section(&import.options.endpoint, &function);
-    let (good, bad): (Vec<_>, Vec<_>) =
+    let (valid, invalid): (Vec<_>, Vec<_>) =
         properties.texts(sources).into_iter().partition(|source| is_identity_source(source));
-    for source in bad {
-        properties.tell(sources, format!("found {source:?}, expected {IDENTITY_SOURCES}; it is left out"));
+    for source in invalid {
+        properties.report(sources, format!("found {source:?}, expected {IDENTITY_SOURCES}; it is omitted"));
     }
-    if !good.is_empty() {
-        section.set("identity_sources", Toml::List(good.into_iter().map(Toml::Text).collect()));
+    if !valid.is_empty() {
+        section.set("identity_sources", Toml::List(valid.into_iter().map(Toml::Text).collect()));
     }
     section
 }
 
-/// `AuthorizationType` and `AuthorizerId` of a route.
-pub fn of_route<'r, 't>(import: &mut Import<'r, 't>, route: &Properties<'r, 't>, made: &mut Route) {
+/// Sets the authorizer of a route from its `AuthorizationType` and `AuthorizerId`.
+pub fn set_route_authorizer<'r, 't>(
+    import: &mut ApiImport<'r, 't>,
+    route: &Properties<'r, 't>,
+    new_route: &mut ManifestRoute,
+) {
     let kind = match route.get("AuthorizationType") {
         None => "NONE".to_owned(),
-        // An unknown one is not none.
-        Some(_) => route.known("AuthorizationType").unwrap_or_default(),
+        // An unknown type must not become NONE.
+        Some(_) => route.known_text("AuthorizationType").unwrap_or_default(),
     };
     let id = route.text("AuthorizerId").map(|id| id.whole());
-    if made.key != "$connect" {
+    if new_route.key != "$connect" {
         if kind != "NONE" {
-            route.tell("AuthorizationType", "who is let in is asked when he connects: set it on $connect");
+            route.report(
+                "AuthorizationType",
+                "connections are only authorized when they are opened: set it on $connect",
+            );
         }
         return;
     }
-    made.authorizer = match (kind.as_str(), id) {
+    new_route.authorizer = match (kind.as_str(), id) {
         ("NONE", _) => None,
         ("AWS_IAM", _) => Some(iam(import, route, "AuthorizationType")),
         ("CUSTOM", Some(Ok(id))) if import.authorizers.contains_key(id.as_str()) => {
             import.authorizers.get(id.as_str()).cloned()
         }
         ("CUSTOM", id) => {
-            let why = match id {
-                Some(Ok(id)) => format!("found {id:?}, which is no authorizer of this API"),
-                Some(Err(unknown)) => format!("which authorizer it is cannot be known: {}", unknown.reason),
-                None => "found none".to_owned(),
+            let problem = match id {
+                Some(Ok(id)) => format!("found {id:?}, which is not an authorizer of this API"),
+                Some(Err(unknown)) => format!("the authorizer is unknown: {}", unknown.reason),
+                None => "found no authorizer".to_owned(),
             };
-            Some(undecided(import, route, "AuthorizerId", &why))
+            Some(missing_authorizer(import, route, "AuthorizerId", &problem))
         }
         (other, _) => {
-            let why = format!("found {other:?}, expected NONE, AWS_IAM or CUSTOM");
-            Some(undecided(import, route, "AuthorizationType", &why))
+            let problem = format!("found {other:?}, expected NONE, AWS_IAM or CUSTOM");
+            Some(missing_authorizer(import, route, "AuthorizationType", &problem))
         }
     };
 }
 
-/// An authorizer that has to be written: nobody is let in before.
-pub fn undecided<'r, 't>(import: &mut Import<'r, 't>, route: &Properties<'r, 't>, key: &str, why: &str) -> String {
-    route.tell(key, format!("{why}; write the authorizer, for without it nothing is served"));
-    add(import, "undecided", |_| missing_component("undecided", why))
+/// Adds an authorizer with a component that does not exist yet, and returns its name. Nothing is served before the
+/// component is written.
+pub fn missing_authorizer<'r, 't>(
+    import: &mut ApiImport<'r, 't>,
+    route: &Properties<'r, 't>,
+    key: &str,
+    problem: &str,
+) -> String {
+    route.report(key, format!("{problem}; write a component that authorizes: nothing is served without it"));
+    add(import, "undecided", |_| missing_component("undecided", problem))
 }
 
-/// The one authorizer of signatures.
-pub fn iam<'r, 't>(import: &mut Import<'r, 't>, route: &Properties<'r, 't>, key: &str) -> String {
-    route.tell(key, "who may sign is not in the template: add [access_keys.ID] for each");
+/// Adds the authorizer that checks AWS signatures, unless it exists, and returns its name.
+pub fn iam<'r, 't>(import: &mut ApiImport<'r, 't>, route: &Properties<'r, 't>, key: &str) -> String {
+    route.report(key, "the access keys of the callers are not in the template: add an [access_keys.ID] for each");
     let authorizers = &mut import.manifest.authorizers;
     if !authorizers.iter().any(|other| other.name == IAM) {
-        let mut section = Section::new(IAM).with("type", Toml::text("iam"));
-        section.notes.push("Who connects signs with one of the [access_keys.ID], which are to be added.".to_owned());
+        let mut section = TomlSection::new(IAM).with("type", Toml::text("iam"));
+        section.notes.push("Requests must be signed with one of the [access_keys.ID], which you must add.".to_owned());
         authorizers.push(section);
     }
     IAM.to_owned()

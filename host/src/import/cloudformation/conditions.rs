@@ -1,9 +1,9 @@
-//! CloudFormation's conditions: which hold with the parameters as they are.
+//! Evaluates CloudFormation's conditions with the parameters of the import.
 
 use super::resolve::{Resolver, function};
 use crate::import::node::Node;
 
-/// `None` where it cannot be known.
+/// Evaluates a condition; `None` if its value is unknown.
 pub fn holds<'t>(resolver: &Resolver<'t>, node: &'t Node) -> Option<bool> {
     if let Some(name) = node.get("Condition") {
         return resolver.condition(name.scalar()?);
@@ -19,7 +19,7 @@ pub fn holds<'t>(resolver: &Resolver<'t>, node: &'t Node) -> Option<bool> {
             [condition] => holds(resolver, condition).map(|holds| !holds),
             _ => None,
         },
-        // One that is known can be enough.
+        // One known operand can decide the result.
         "Fn::And" if all()?.contains(&Some(false)) => Some(false),
         "Fn::Or" if all()?.contains(&Some(true)) => Some(true),
         "Fn::And" | "Fn::Or" if all()?.contains(&None) => None,

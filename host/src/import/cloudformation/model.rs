@@ -1,54 +1,61 @@
-//! `Model`: a JSON Schema, which becomes a file.
+//! `Model`: a JSON Schema, which is written to a file.
 
 use serde_json::Value as Json;
 
-use super::Import;
+use super::ApiImport;
 use super::properties::Properties;
 use super::resolve::{Resolver, function};
-use crate::import::manifest::Model;
+use crate::import::manifest::ManifestModel;
 use crate::import::names;
 use crate::import::node::{Node, Value};
 use crate::import::text::Unknown;
 use crate::limits::MODEL_BYTES_MAX;
 
-pub fn model<'r, 't>(import: &mut Import<'r, 't>, properties: &Properties<'r, 't>) {
+pub fn import_model<'r, 't>(import: &mut ApiImport<'r, 't>, properties: &Properties<'r, 't>) {
     properties.text("ApiId");
-    let written = properties.known("Name").unwrap_or_else(|| properties.name.clone());
+    let written = properties.known_text("Name").unwrap_or_else(|| properties.name.clone());
     let name =
-        names::free(&names::name(&written), |name| import.manifest.models.iter().any(|model| model.name == name));
+        names::unique(&names::sanitize(&written), |name| import.manifest.models.iter().any(|model| model.name == name));
     if name != written {
-        properties.tell("Name", format!("its name here is {name}"));
+        properties.report(
+            "Name",
+            format!("renamed to {name}: names are unique and have 1 to 128 characters of A-Z a-z 0-9 _ -"),
+        );
     }
     import.models.insert(written, name.clone());
     import.models.insert(properties.name.clone(), name.clone());
-    if let Some(kind) = properties.known("ContentType")
+    if let Some(kind) = properties.known_text("ContentType")
         && kind != "application/json"
     {
-        properties
-            .tell("ContentType", format!("found {kind}, expected application/json: messages are held to it as JSON"));
+        properties.report(
+            "ContentType",
+            format!("found {kind}, expected application/json; messages are always validated as JSON"),
+        );
     }
-    import.manifest.models.push(Model { name, schema: schema(properties) });
+    import.manifest.models.push(ManifestModel { name, schema: schema(properties) });
 }
 
-/// The text of the file; `None` where it cannot be made, which is told. `check` misses the file then.
+/// Returns the text of the schema file. If it cannot be made, reports that and returns `None`; `jackfield check` then
+/// reports that the file is missing.
 fn schema(properties: &Properties<'_, '_>) -> Option<String> {
     let Some(node) = properties.get("Schema") else {
-        properties.tell("Schema", "found none; write the file");
+        properties.report("Schema", "found no schema; write the schema file");
         return None;
     };
     let schema = match json(properties.resolver, node) {
         Ok(schema) => schema,
         Err(unknown) => {
-            properties.tell("Schema", format!("{}; write the file", unknown.reason));
+            properties.report("Schema", format!("{}; write the schema file", unknown.reason));
             return None;
         }
     };
-    // It may be a text that is JSON, as it is in API Gateway's own API.
+    // The schema may be a string that contains JSON, as in API Gateway's own API.
     let schema = match schema {
         Json::String(text) => match serde_json::from_str(&text) {
             Ok(schema) => schema,
             Err(error) => {
-                properties.tell("Schema", format!("found a text that is no JSON ({error}); write the file"));
+                properties
+                    .report("Schema", format!("found a string that is not JSON ({error}); write the schema file"));
                 return None;
             }
         },
@@ -56,17 +63,20 @@ fn schema(properties: &Properties<'_, '_>) -> Option<String> {
     };
     let text = serde_json::to_string_pretty(&schema).expect("a tree is JSON") + "\n";
     if text.len() as u64 > MODEL_BYTES_MAX {
-        properties.tell("Schema", format!("found {} bytes, expected at most {MODEL_BYTES_MAX}", text.len()));
+        properties.report("Schema", format!("found {} bytes, expected at most {MODEL_BYTES_MAX}", text.len()));
     }
-    if refers_elsewhere(&schema) {
-        properties.tell("Schema", "a $ref leads out of it, and nothing is fetched: put what it names into the schema");
+    if has_external_reference(&schema) {
+        properties.report(
+            "Schema",
+            "a $ref points outside of the schema, but schemas are not fetched: copy its target into the schema",
+        );
     }
     Some(text)
 }
 
-/// A tree as JSON, with the functions in it resolved.
+/// Converts a tree to JSON, and resolves the functions in it.
 fn json<'t>(resolver: &Resolver<'t>, node: &'t Node) -> Result<Json, Unknown> {
-    // `Ref` may also be a property that a schema describes.
+    // `Ref` can also be the name of a property in the schema; its value is then not a scalar.
     if function(node).is_some_and(|(name, argument)| name != "Ref" || argument.scalar().is_some()) {
         return resolver.text(node).whole().map(Json::String);
     }
@@ -77,17 +87,18 @@ fn json<'t>(resolver: &Resolver<'t>, node: &'t Node) -> Result<Json, Unknown> {
             let entries = entries.iter().map(|(key, node)| Ok((key.clone(), json(resolver, node)?)));
             entries.collect::<Result<_, _>>().map(Json::Object)
         }
-        Value::Null | Value::Scalar { .. } => Ok(node.json()),
+        Value::Null | Value::Scalar { .. } => Ok(node.to_json()),
     }
 }
 
-fn refers_elsewhere(schema: &Json) -> bool {
+/// Whether a `$ref` in the schema points outside of it.
+fn has_external_reference(schema: &Json) -> bool {
     match schema {
         Json::Object(object) => {
-            let elsewhere = |to: &Json| to.as_str().is_some_and(|to| !to.starts_with('#'));
-            object.get("$ref").is_some_and(elsewhere) || object.values().any(refers_elsewhere)
+            let is_external = |to: &Json| to.as_str().is_some_and(|to| !to.starts_with('#'));
+            object.get("$ref").is_some_and(is_external) || object.values().any(has_external_reference)
         }
-        Json::Array(items) => items.iter().any(refers_elsewhere),
+        Json::Array(items) => items.iter().any(has_external_reference),
         _ => false,
     }
 }

@@ -1,4 +1,4 @@
-//! The properties of one resource: what is asked for is read, and what cannot be used is told.
+//! The properties of one resource: reads them, and reports those that cannot be used.
 
 use super::resolve::Resolver;
 use crate::import::node::Node;
@@ -7,10 +7,10 @@ use crate::import::text::{Text, Unknown};
 #[derive(Clone)]
 pub struct Properties<'r, 't> {
     pub resolver: &'r Resolver<'t>,
-    /// As findings name it: `ChatStage`, or `ChatStage.DefaultRouteSettings` of a table in it.
+    /// Name in findings: `ChatStage`, or `ChatStage.DefaultRouteSettings` for a table in it.
     pub name: String,
     pub line: usize,
-    /// What the resource says itself, and then what `Globals` says of all.
+    /// The properties of the resource, followed by those of `Globals`; the first layer with a key wins.
     layers: Vec<&'t Node>,
 }
 
@@ -23,28 +23,28 @@ impl<'r, 't> Properties<'r, 't> {
         self.layers.iter().find_map(|layer| self.resolver.get(layer, key))
     }
 
-    /// A table in it; an empty one where it is not there.
-    pub fn below(&self, key: &str) -> Self {
+    /// Returns the table at `key`; an empty one if it is missing.
+    pub fn table(&self, key: &str) -> Self {
         let layers: Vec<_> = self.layers.iter().filter_map(|layer| self.resolver.get(layer, key)).collect();
         let line = layers.first().map_or(self.line, |node| node.line);
-        // A table is read by being looked into, even where nothing stands in it.
+        // Marks the table as read even if it is empty.
         for layer in &layers {
             layer.entries();
         }
         Self { resolver: self.resolver, name: format!("{}.{key}", self.name), line, layers }
     }
 
-    /// All entries of a table in it.
-    pub fn entries(&self, key: &str) -> Vec<(&'t str, &'t Node)> {
-        self.below(key).all()
+    /// Returns the entries of the table at `key`.
+    pub fn table_entries(&self, key: &str) -> Vec<(&'t str, &'t Node)> {
+        self.table(key).entries()
     }
 
-    /// All of its entries; of keys that are there twice, its own.
-    pub fn all(&self) -> Vec<(&'t str, &'t Node)> {
+    /// Returns the entries of all layers; the first layer with a key wins.
+    pub fn entries(&self) -> Vec<(&'t str, &'t Node)> {
         let mut entries: Vec<(&str, &Node)> = Vec::new();
         for (key, node) in self.layers.iter().flat_map(|layer| self.resolver.entries(layer)) {
             if entries.iter().any(|(other, _)| *other == key) {
-                node.done();
+                node.mark_read();
             } else {
                 entries.push((key, node));
             }
@@ -56,66 +56,67 @@ impl<'r, 't> Properties<'r, 't> {
         self.get(key).map(|node| self.resolver.text(node))
     }
 
-    /// The text under `key`; where it is not known that is told, and it is as though it were not there.
-    pub fn known(&self, key: &str) -> Option<String> {
-        self.text(key)?.whole().map_err(|unknown| self.tell_unknown(key, &unknown)).ok()
+    /// Returns the text at `key`. If it is unknown, reports that and returns `None`.
+    pub fn known_text(&self, key: &str) -> Option<String> {
+        self.text(key)?.whole().map_err(|unknown| self.report_unknown(key, &unknown)).ok()
     }
 
     pub fn flag(&self, key: &str) -> Option<bool> {
-        match self.known(key)?.to_ascii_lowercase().as_str() {
+        match self.known_text(key)?.to_ascii_lowercase().as_str() {
             "true" => Some(true),
             "false" => Some(false),
             other => {
-                self.tell(key, format!("found {other:?}, expected true or false"));
+                self.report(key, format!("found {other:?}, expected true or false"));
                 None
             }
         }
     }
 
     pub fn number(&self, key: &str) -> Option<f64> {
-        let text = self.known(key)?;
+        let text = self.known_text(key)?;
         let number = text.parse().ok().filter(|number: &f64| number.is_finite());
         if number.is_none() {
-            self.tell(key, format!("found {text:?}, expected a number"));
+            self.report(key, format!("found {text:?}, expected a number"));
         }
         number
     }
 
-    /// The texts of a list; those that are not known are told. A single text is a list too.
+    /// Returns the texts of the list at `key`, and reports the unknown ones. A single text is a list too.
     pub fn texts(&self, key: &str) -> Vec<String> {
         let Some(node) = self.get(key) else { return Vec::new() };
         let texts = self.resolver.texts(node).unwrap_or_else(|| vec![self.resolver.text(node)]);
-        let known =
-            texts.into_iter().filter_map(|text| text.whole().map_err(|unknown| self.tell_unknown(key, &unknown)).ok());
+        let known = texts
+            .into_iter()
+            .filter_map(|text| text.whole().map_err(|unknown| self.report_unknown(key, &unknown)).ok());
         known.collect()
     }
 
-    /// Tells why a property has no counterpart; it is then done with.
-    pub fn tell(&self, key: &str, reason: impl AsRef<str>) {
+    /// Reports why a property has no counterpart, and marks it as read.
+    pub fn report(&self, key: &str, reason: impl AsRef<str>) {
         let node = self.get(key);
         if let Some(node) = node {
-            node.done();
+            node.mark_read();
         }
         let line = node.map_or(self.line, |node| node.line);
-        self.resolver.report.tell(line, format!("{}.{key}", self.name), reason);
+        self.resolver.findings.add(line, format!("{}.{key}", self.name), reason);
     }
 
-    /// The same of the resource.
-    pub fn tell_all(&self, reason: impl AsRef<str>) {
-        self.layers.iter().for_each(|layer| layer.done());
-        self.resolver.report.tell(self.line, &self.name, reason);
+    /// Reports why the resource has no counterpart, and marks all its properties as read.
+    pub fn report_whole(&self, reason: impl AsRef<str>) {
+        self.layers.iter().for_each(|layer| layer.mark_read());
+        self.resolver.findings.add(self.line, &self.name, reason);
     }
 
-    pub fn tell_unknown(&self, key: &str, unknown: &Unknown) {
-        self.tell(key, format!("it is left out: {}", unknown.reason));
+    pub fn report_unknown(&self, key: &str, unknown: &Unknown) {
+        self.report(key, format!("it is omitted: {}", unknown.reason));
     }
 
-    /// A text in which a stage variable stands for each part that is not known, which is told.
+    /// Returns the text at `key`, with a stage variable in place of each unknown part, and reports these.
     pub fn with_stage_variables(&self, key: &str) -> Option<String> {
         let (text, variables) = self.text(key)?.with_stage_variables();
         for (name, unknown) in variables {
-            let reason = format!("{}; set the stage variable {name} in its place", unknown.reason);
-            self.tell(key, reason);
+            let reason = format!("{}; set the stage variable {name} instead", unknown.reason);
+            self.report(key, reason);
         }
         Some(text)
     }

@@ -1,16 +1,16 @@
-//! Why a property has no counterpart, for those that API Gateway is known to have.
+//! Reasons why properties of API Gateway have no counterpart.
 
-const TAGS: &str = "tags are of the bill that nobody sends here";
-const DESCRIPTION: &str = "nothing shows it; a comment can say it";
-const OF_HTTP_APIS: &str = "API Gateway has it for HTTP APIs only";
-const LOGGING: &str = "what the log tells is chosen with RUST_LOG, and no message is in it";
-const CREDENTIALS: &str = "no role is assumed; sign_with of a function signs with an access key";
+const TAGS: &str = "tags are for AWS billing, which does not apply here";
+const DESCRIPTION: &str = "descriptions are not used; write a comment instead";
+const OF_HTTP_APIS: &str = "API Gateway supports it only for HTTP APIs";
+const LOGGING: &str = "the log level is set with RUST_LOG; messages are never logged";
+const CREDENTIALS: &str = "roles are not assumed; to sign requests with an access key, set sign_with of the function";
 
-/// Properties by the last part of a kind, and of their path the beginning.
+/// Last part of the resource type, start of the property path, and reason.
 const REASONS: &[(&str, &str, &str)] = &[
-    ("Api", "DisableExecuteApiEndpoint", "every path of [server] listen is served; a proxy may answer for less"),
-    ("Api", "DisableSchemaValidation", "schemas are always checked: `jackfield check` tells of them"),
-    ("Api", "IpAddressType", "[server] listen says which addresses are listened at"),
+    ("Api", "DisableExecuteApiEndpoint", "all paths at [server] listen are served; restrict them with a reverse proxy"),
+    ("Api", "DisableSchemaValidation", "schemas are always validated by `jackfield check`"),
+    ("Api", "IpAddressType", "addresses are set with [server] listen"),
     ("Api", "Version", DESCRIPTION),
     ("Api", "Body", OF_HTTP_APIS),
     ("Api", "BodyS3Location", OF_HTTP_APIS),
@@ -23,66 +23,70 @@ const REASONS: &[(&str, &str, &str)] = &[
     (
         "WebSocketApi",
         "DisableExecuteApiEndpoint",
-        "every path of [server] listen is served; a proxy may answer for less",
+        "all paths at [server] listen are served; restrict them with a reverse proxy",
     ),
-    ("WebSocketApi", "DisableSchemaValidation", "schemas are always checked: `jackfield check` tells of them"),
-    ("WebSocketApi", "IpAddressType", "[server] listen says which addresses are listened at"),
+    ("WebSocketApi", "DisableSchemaValidation", "schemas are always validated by `jackfield check`"),
+    ("WebSocketApi", "IpAddressType", "addresses are set with [server] listen"),
     ("WebSocketApi", "PropagateTags", TAGS),
-    ("WebSocketApi", "Domain", "names and certificates are those of a proxy in front"),
+    ("WebSocketApi", "Domain", "domain names and certificates belong to a reverse proxy"),
     ("WebSocketApi", "Auth.InvokeRole", CREDENTIALS),
     ("Stage", "AccessPolicyId", OF_HTTP_APIS),
-    ("Stage", "ClientCertificateId", "no certificate is shown to an integration; a proxy between can"),
-    ("Deployment", "StageName", "a stage is what a Stage says"),
-    ("Route", "OperationName", "it names the route in SDKs that are generated"),
+    (
+        "Stage",
+        "ClientCertificateId",
+        "client certificates are not sent to integrations; a proxy in between can add one",
+    ),
+    ("Deployment", "StageName", "stages are imported from Stage resources"),
+    ("Route", "OperationName", "it only names the route in generated SDKs"),
     ("Route", "AuthorizationScopes", OF_HTTP_APIS),
-    ("RouteResponse", "ModelSelectionExpression", "answers are sent as the handler made them"),
-    ("RouteResponse", "ResponseModels", "answers are sent as the handler made them"),
-    ("RouteResponse", "ResponseParameters", "a message has no headers"),
-    ("Integration", "ConnectionId", "the URL is asked as it is, with no link between"),
-    ("Integration", "ConnectionType", "the URL is asked as it is, with no link between"),
+    ("RouteResponse", "ModelSelectionExpression", "responses of handlers are sent unchanged"),
+    ("RouteResponse", "ResponseModels", "responses of handlers are sent unchanged"),
+    ("RouteResponse", "ResponseParameters", "messages have no headers"),
+    ("Integration", "ConnectionId", "requests are sent directly to the URL, without a VPC link"),
+    ("Integration", "ConnectionType", "requests are sent directly to the URL, without a VPC link"),
     ("Integration", "CredentialsArn", CREDENTIALS),
-    ("Integration", "ContentHandlingStrategy", "binary messages need no conversion: handlers get them as they are"),
-    ("Integration", "PassthroughBehavior", "the message is always passed on as it is"),
-    ("Integration", "TemplateSelectionExpression", "the message is sent as it is; there are no request templates"),
-    ("Integration", "PayloadFormatVersion", "events have API Gateway's format for WebSocket APIs, the only one"),
+    ("Integration", "ContentHandlingStrategy", "binary messages are passed to handlers unchanged"),
+    ("Integration", "PassthroughBehavior", "messages are always passed on unchanged"),
+    ("Integration", "TemplateSelectionExpression", "messages are sent unchanged; request templates are not supported"),
+    ("Integration", "PayloadFormatVersion", "WebSocket APIs have only one event format"),
     ("Integration", "TlsConfig", OF_HTTP_APIS),
     ("Integration", "IntegrationSubtype", OF_HTTP_APIS),
     ("Integration", "ResponseParameters", OF_HTTP_APIS),
     ("Integration", "RequestParameters", "a mock sends no request"),
-    ("Integration", "IntegrationMethod", "it sends no request over HTTP"),
-    ("Integration", "IntegrationUri", "a mock asks nobody"),
-    ("IntegrationResponse", "ContentHandlingStrategy", "binary answers need no conversion: peers get them as they are"),
+    ("Integration", "IntegrationMethod", "the integration sends no HTTP request"),
+    ("Integration", "IntegrationUri", "a mock sends no request"),
+    ("IntegrationResponse", "ContentHandlingStrategy", "binary responses are sent to peers unchanged"),
     ("Authorizer", "AuthorizerCredentialsArn", CREDENTIALS),
     ("Authorizer", "AuthorizerResultTtlInSeconds", OF_HTTP_APIS),
     ("Authorizer", "AuthorizerPayloadFormatVersion", OF_HTTP_APIS),
     ("Authorizer", "EnableSimpleResponses", OF_HTTP_APIS),
-    ("Authorizer", "IdentityValidationExpression", "identity sources must be there, and are not matched"),
+    ("Authorizer", "IdentityValidationExpression", "identity sources must be present; their values are not matched"),
     ("Authorizer", "JwtConfiguration", OF_HTTP_APIS),
-    ("ApiKey", "CustomerId", "it is of the AWS Marketplace"),
-    ("ApiKey", "GenerateDistinctId", "the name of its section is its id"),
-    ("ApiKey", "StageKeys", "stages are those of its usage plan"),
+    ("ApiKey", "CustomerId", "it is only for the AWS Marketplace"),
+    ("ApiKey", "GenerateDistinctId", "the name of its section in the manifest is its id"),
+    ("ApiKey", "StageKeys", "stages are imported from its usage plan"),
     ("UsagePlan", "UsagePlanName", DESCRIPTION),
-    ("UsagePlan", "Quota.Offset", "a period begins with no requests counted"),
-    ("UsagePlan", "ApiStages", "it is of another API"),
+    ("UsagePlan", "Quota.Offset", "the count starts at zero in each period"),
+    ("UsagePlan", "ApiStages", "it is for another API"),
 ];
 
-/// What is said of a property of a resource that nobody asked for.
+/// Returns why an unread property has no counterpart.
 pub fn reason(kind: &str, path: &str) -> &'static str {
     let kind = kind.rsplit("::").next().unwrap_or(kind);
     let last = path.rsplit('.').next().unwrap_or(path);
     let is_at = |property: &str| {
         path.strip_prefix(property).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     };
-    if let Some((_, _, reason)) = REASONS.iter().find(|(of, property, _)| *of == kind && is_at(property)) {
+    if let Some((_, _, reason)) = REASONS.iter().find(|(suffix, property, _)| *suffix == kind && is_at(property)) {
         return reason;
     }
     match last {
         _ if is_at("Tags") => TAGS,
         "Description" => DESCRIPTION,
         "LoggingLevel" | "DataTraceEnabled" => LOGGING,
-        "DetailedMetricsEnabled" => "[server] metrics tells of every route anyway",
+        "DetailedMetricsEnabled" => "[server] metrics always has metrics for each route",
         "DestinationArn" if path.contains("AccessLogSettings") => {
-            "lines go to stdout, or where file of [access_log] says"
+            "lines are written to stdout, or to the file in [access_log]"
         }
         _ => match kind {
             "VpcLink"
@@ -91,8 +95,8 @@ pub fn reason(kind: &str, path: &str) -> &'static str {
             | "Portal"
             | "PortalProduct"
             | "ProductPage"
-            | "ProductRestEndpointPage" => "it has no counterpart here",
-            _ => "`jackfield import` does not know it; it is left out",
+            | "ProductRestEndpointPage" => "this resource type has no counterpart",
+            _ => "unknown to `jackfield import`; it is omitted",
         },
     }
 }

@@ -1,42 +1,42 @@
-//! `Route` and `RouteResponse`: what a message selects, and what its peer is answered.
+//! `Route` and `RouteResponse`.
 
 use super::properties::Properties;
-use super::{Import, authorizer};
+use super::{ApiImport, authorizer};
 use crate::gateway::{RouteKey, RouteSelectionExpression};
-use crate::import::manifest::{Route, missing_component};
+use crate::import::manifest::{ManifestRoute, missing_component};
 
-pub fn routes<'r, 't>(import: &mut Import<'r, 't>) {
-    for route in import.of_kind("AWS::ApiGatewayV2::Route") {
+pub fn import_routes<'r, 't>(import: &mut ApiImport<'r, 't>) {
+    for route in import.resources_of_type("AWS::ApiGatewayV2::Route") {
         route.text("ApiId");
-        let Some(key) = route.known("RouteKey") else {
-            route.tell_all("its RouteKey is not known, so it is left out");
+        let Some(key) = route.known_text("RouteKey") else {
+            route.report_whole("omitted, because its RouteKey is unknown");
             continue;
         };
-        let Some(integration) = key_is_good(import, &route, &key).then(|| target(import, &route, &key)) else {
+        let Some(integration) = is_valid_key(import, &route, &key).then(|| target(import, &route, &key)) else {
             continue;
         };
-        let mut made = settings(import, &route, &key, integration);
-        authorizer::of_route(import, &route, &mut made);
-        answers(import, &route, &mut made, &route.name);
-        import.manifest.routes.push(made);
+        let mut new_route = convert_route(import, &route, &key, integration);
+        authorizer::set_route_authorizer(import, &route, &mut new_route);
+        set_route_response(import, &route, &mut new_route, &route.name);
+        import.manifest.routes.push(new_route);
     }
 }
 
-/// Whether there can be such a route; if not, that is told.
-pub fn key_is_good(import: &Import<'_, '_>, route: &Properties<'_, '_>, key: &str) -> bool {
+/// Checks that a route with this key can be added; if not, reports why.
+pub fn is_valid_key(import: &ApiImport<'_, '_>, route: &Properties<'_, '_>, key: &str) -> bool {
     if let Err(bad) = RouteKey::parse(key) {
-        route.tell_all(bad.to_string());
+        route.report_whole(bad.to_string());
         return false;
     }
     if import.manifest.route(key).is_some() {
-        route.tell_all(format!("there is a route {key} already"));
+        route.report_whole(format!("the route {key} exists already"));
         return false;
     }
     true
 }
 
-/// The integration that `Target` names.
-fn target<'r, 't>(import: &mut Import<'r, 't>, route: &Properties<'r, 't>, key: &str) -> String {
+/// Returns the name of the integration that `Target` names; a missing component if there is none.
+fn target<'r, 't>(import: &mut ApiImport<'r, 't>, route: &Properties<'r, 't>, key: &str) -> String {
     let target = route.text("Target").map(|target| target.whole());
     let id = match &target {
         Some(Ok(target)) => target.strip_prefix("integrations/").unwrap_or(target),
@@ -45,20 +45,25 @@ fn target<'r, 't>(import: &mut Import<'r, 't>, route: &Properties<'r, 't>, key: 
     if let Some(name) = import.integrations.get(id) {
         return name.clone();
     }
-    let why = match target {
+    let problem = match target {
         Some(Ok(target)) => {
-            format!("the route {key} has the target {target:?}, which is no integration of this template")
+            format!("the route {key} has the target {target:?}, which is not an integration of this template")
         }
-        Some(Err(unknown)) => format!("the target of the route {key} is not known: {}", unknown.reason),
+        Some(Err(unknown)) => format!("the target of the route {key} is unknown: {}", unknown.reason),
         None => format!("the route {key} has no target"),
     };
-    route.tell("Target", format!("{why}; write a component, or name another integration"));
-    import.manifest.integration(&route.name, missing_component(&route.name, &why))
+    route.report("Target", format!("{problem}; write a component, or set another integration"));
+    import.manifest.add_integration(&route.name, missing_component(&route.name, &problem))
 }
 
-/// What a route says itself, of its own or in SAM's `Routes`.
-pub fn settings<'r, 't>(import: &Import<'r, 't>, route: &Properties<'r, 't>, key: &str, integration: String) -> Route {
-    let mut made = Route {
+/// Imports the properties that a `Route` and an entry of SAM's `Routes` have in common.
+pub fn convert_route<'r, 't>(
+    import: &ApiImport<'r, 't>,
+    route: &Properties<'r, 't>,
+    key: &str,
+    integration: String,
+) -> ManifestRoute {
+    let mut new_route = ManifestRoute {
         key: key.to_owned(),
         integration,
         route_response: false,
@@ -69,81 +74,87 @@ pub fn settings<'r, 't>(import: &Import<'r, 't>, route: &Properties<'r, 't>, key
     };
     if route.flag("ApiKeyRequired") == Some(true) {
         match key {
-            "$connect" => made.api_key_required = true,
-            _ => route.tell("ApiKeyRequired", "who connects has to show a key; set it on $connect"),
+            "$connect" => new_route.api_key_required = true,
+            _ => route
+                .report("ApiKeyRequired", "API keys are only checked when a connection is opened: set it on $connect"),
         }
     }
-    let parameters = route.below("RequestParameters");
-    for (name, node) in parameters.all() {
-        let required = parameters.below(name).flag("Required").unwrap_or(false);
+    let parameters = route.table("RequestParameters");
+    for (name, node) in parameters.entries() {
+        let required = parameters.table(name).flag("Required").unwrap_or(false);
         if required || node.scalar().is_some_and(|text| text == "true") {
-            parameters.tell(name, "that it must be there is not checked here; a handler of $connect can");
+            parameters.report(name, "required parameters are not checked; check it in the handler of $connect");
         }
     }
-    models(import, route, &mut made);
-    made
+    set_models(import, route, &mut new_route);
+    new_route
 }
 
-fn models<'r, 't>(import: &Import<'r, 't>, route: &Properties<'r, 't>, made: &mut Route) {
-    let table = route.below("RequestModels");
-    let expression = route.known("ModelSelectionExpression");
-    for (key, _) in table.all() {
-        let Some(written) = table.known(key) else { continue };
-        let why = match import.models.get(&written) {
-            _ if matches!(made.key.as_str(), "$connect" | "$disconnect") => "only messages have a model".to_owned(),
-            None => format!("found no model {written:?} of this API, so messages are not held to it"),
+fn set_models<'r, 't>(import: &ApiImport<'r, 't>, route: &Properties<'r, 't>, new_route: &mut ManifestRoute) {
+    let table = route.table("RequestModels");
+    let expression = route.known_text("ModelSelectionExpression");
+    for (key, _) in table.entries() {
+        let Some(written) = table.known_text(key) else { continue };
+        let problem = match import.models.get(&written) {
+            _ if matches!(new_route.key.as_str(), "$connect" | "$disconnect") => "only messages have models".to_owned(),
+            None => format!("this API has no model {written:?}; messages are not validated"),
             Some(_) if expression.is_none() && key != "$default" => {
-                "nothing selects it without a ModelSelectionExpression".to_owned()
+                "it is never selected, because there is no ModelSelectionExpression".to_owned()
             }
             Some(name) => {
-                made.models.push((key.to_owned(), name.clone()));
+                new_route.models.push((key.to_owned(), name.clone()));
                 continue;
             }
         };
-        table.tell(key, why);
+        table.report(key, problem);
     }
     let Some(expression) = expression else { return };
-    if made.models.is_empty() {
-        route.tell("ModelSelectionExpression", "found without a model that it could select");
+    if new_route.models.is_empty() {
+        route.report("ModelSelectionExpression", "there is no model that it could select");
     } else if let Err(bad) = RouteSelectionExpression::parse(&expression)
         && expression != "$default"
     {
-        route.tell("ModelSelectionExpression", format!("{bad}; the model of $default is for every message"));
-        made.models.retain(|(key, _)| key == "$default");
+        route.report("ModelSelectionExpression", format!("{bad}; the model of $default is used for all messages"));
+        new_route.models.retain(|(key, _)| key == "$default");
     } else {
-        made.model_selection_expression = Some(expression);
+        new_route.model_selection_expression = Some(expression);
     }
 }
 
-/// Whether the peer gets an answer: API Gateway wants a selection expression and a route response.
-pub fn answers<'r, 't>(import: &mut Import<'r, 't>, route: &Properties<'r, 't>, made: &mut Route, id: &str) {
+/// Sets whether the response is sent to the peer. API Gateway requires a selection expression and a route response.
+pub fn set_route_response<'r, 't>(
+    import: &mut ApiImport<'r, 't>,
+    route: &Properties<'r, 't>,
+    new_route: &mut ManifestRoute,
+    id: &str,
+) {
     let responses = std::mem::take(&mut import.route_responses);
     let (own, others) = responses.into_iter().partition(|(owner, _)| owner.as_deref() == Some(id));
     import.route_responses = others;
     let mut own: Vec<Properties<'_, '_>> = own.into_iter().map(|(_, response)| response).collect();
     own.retain(|response| {
-        let key = response.known("RouteResponseKey");
+        let key = response.known_text("RouteResponseKey");
         if key.as_deref() != Some("$default") {
-            response.tell("RouteResponseKey", "expected $default, the only one that there is");
+            response.report("RouteResponseKey", "expected $default; there is no other route response");
         }
         key.as_deref() == Some("$default")
     });
-    let Some(expression) = route.known("RouteResponseSelectionExpression") else {
+    let Some(expression) = route.known_text("RouteResponseSelectionExpression") else {
         for response in own {
-            response.tell_all("its route has no RouteResponseSelectionExpression, so it is never sent");
+            response.report_whole("it is never sent, because its route has no RouteResponseSelectionExpression");
         }
         return;
     };
     match expression.as_str() {
-        _ if matches!(made.key.as_str(), "$connect" | "$disconnect") => {
-            route.tell("RouteResponseSelectionExpression", "only a message has an answer");
+        _ if matches!(new_route.key.as_str(), "$connect" | "$disconnect") => {
+            route.report("RouteResponseSelectionExpression", "only a message has a response");
         }
-        "$default" | r"\$default" if !own.is_empty() => made.route_response = true,
+        "$default" | r"\$default" if !own.is_empty() => new_route.route_response = true,
         "$default" | r"\$default" => {
             let reason =
-                "found without a RouteResponse, so API Gateway sends none; for one write route_response = true";
-            route.tell("RouteResponseSelectionExpression", reason);
+                "API Gateway sends no response without a RouteResponse; to send one, set route_response = true";
+            route.report("RouteResponseSelectionExpression", reason);
         }
-        other => route.tell("RouteResponseSelectionExpression", format!("found {other:?}, expected $default")),
+        other => route.report("RouteResponseSelectionExpression", format!("found {other:?}, expected $default")),
     }
 }

@@ -2,87 +2,93 @@
 
 use super::integration::timeout;
 use super::properties::Properties;
-use super::{Import, authorizer, route, stage};
-use crate::import::lambda::{self, Called};
-use crate::import::manifest::{Route, missing_component};
+use super::{ApiImport, authorizer, route, stage};
+use crate::import::lambda::{self, UriTarget};
+use crate::import::manifest::{ManifestRoute, missing_component};
 use crate::import::names;
 use crate::import::node::Node;
-use crate::import::toml::{Section, Toml};
+use crate::import::toml::{Toml, TomlSection};
 
-pub fn api<'r, 't>(import: &mut Import<'r, 't>, properties: &Properties<'r, 't>) {
-    let name = properties.known("StageName").unwrap_or_else(|| stage::SAM_STAGE.to_owned());
-    // What refers to the stage calls it so.
+pub fn import_sam_api<'r, 't>(import: &mut ApiImport<'r, 't>, properties: &Properties<'r, 't>) {
+    let name = properties.known_text("StageName").unwrap_or_else(|| stage::SAM_DEFAULT_STAGE.to_owned());
+    // The names by which templates refer to the stage that SAM generates.
     for id in [format!("{}{name}Stage", properties.name), format!("{}.Stage", properties.name)] {
-        import.stages.insert(id, names::name(&name));
+        import.stages.insert(id, names::sanitize(&name));
     }
-    stage::settings(import, properties, &name);
-    let routes = properties.below("Routes");
-    for (key, _) in routes.all() {
-        route(import, &routes.below(key), properties, key);
+    stage::import_settings(import, properties, &name);
+    let routes = properties.table("Routes");
+    for (key, _) in routes.entries() {
+        import_route(import, &routes.table(key), properties, key);
     }
-    auth(import, &properties.below("Auth"));
-    let domain = properties.below("Domain");
+    set_authorizer(import, &properties.table("Auth"));
+    let domain = properties.table("Domain");
     if let Some(paths) = domain.get("BasePath").and_then(Node::items) {
-        paths.iter().for_each(Node::done);
+        paths.iter().for_each(Node::mark_read);
         for path in domain.texts("BasePath") {
-            stage::map(import, &domain, "BasePath", &names::name(&name), &path);
+            stage::set_base_path(import, &domain, "BasePath", &names::sanitize(&name), &path);
         }
     } else if domain.get("DomainName").is_some() {
-        stage::map(import, &domain, "DomainName", &names::name(&name), "");
+        stage::set_base_path(import, &domain, "DomainName", &names::sanitize(&name), "");
     }
 }
 
-fn route<'r, 't>(import: &mut Import<'r, 't>, route: &Properties<'r, 't>, api: &Properties<'r, 't>, key: &str) {
-    if !route::key_is_good(import, route, key) {
+fn import_route<'r, 't>(
+    import: &mut ApiImport<'r, 't>,
+    route: &Properties<'r, 't>,
+    api: &Properties<'r, 't>,
+    key: &str,
+) {
+    if !route::is_valid_key(import, route, key) {
         return;
     }
     let arn = route.with_stage_variables("FunctionArn").unwrap_or_default();
-    let (name, mut section) = match lambda::called(&arn) {
-        Called::Function(function) => {
+    let (name, mut section) = match lambda::parse_uri(&arn) {
+        UriTarget::Function(function) => {
             let name = if function.contains('$') { key.to_owned() } else { function.clone() };
             (name, lambda::section(&import.options.endpoint, &function))
         }
         _ => {
-            let why = format!("found {arn:?} as the function of the route {key}");
-            route.tell("FunctionArn", format!("{why}; write a component, or name a function"));
-            (key.to_owned(), missing_component(key, &why))
+            let problem = format!("found {arn:?} as the function of the route {key}");
+            route.report("FunctionArn", format!("{problem}; write a component, or set a function"));
+            (key.to_owned(), missing_component(key, &problem))
         }
     };
     if let Some(timeout) = timeout(route, "IntegrationTimeout") {
         section.set("timeout", timeout);
     }
-    let integration = import.manifest.integration(&name, section);
-    let mut made = route::settings(import, route, key, integration);
+    let integration = import.manifest.add_integration(&name, section);
+    let mut new_route = route::convert_route(import, route, key, integration);
     let normalized: String = key.chars().filter(char::is_ascii_alphanumeric).collect();
-    route::answers(import, route, &mut made, &format!("{}{normalized}Route", api.name));
-    import.manifest.routes.push(made);
+    route::set_route_response(import, route, &mut new_route, &format!("{}{normalized}Route", api.name));
+    import.manifest.routes.push(new_route);
 }
 
-/// `Auth`: who is let in by `$connect`.
-fn auth<'r, 't>(import: &mut Import<'r, 't>, auth: &Properties<'r, 't>) {
+/// Imports `Auth`: the authorizer of `$connect`.
+fn set_authorizer<'r, 't>(import: &mut ApiImport<'r, 't>, auth: &Properties<'r, 't>) {
     let name = match auth.get("AuthType") {
         None => return,
-        Some(_) => match auth.known("AuthType").as_deref() {
+        Some(_) => match auth.known_text("AuthType").as_deref() {
             Some("NONE") => return,
             Some("AWS_IAM") => authorizer::iam(import, auth, "AuthType"),
             Some("CUSTOM") => {
-                let name = auth.known("Name").unwrap_or_else(|| "authorizer".to_owned());
+                let name = auth.known_text("Name").unwrap_or_else(|| "authorizer".to_owned());
                 authorizer::add(import, &name, |import| authorizer::lambda(import, auth, "AuthArn", "IdentitySource"))
             }
             other => {
-                let why = format!("found {}, expected NONE, AWS_IAM or CUSTOM", other.unwrap_or("what is not known"));
-                authorizer::undecided(import, auth, "AuthType", &why)
+                let found = other.unwrap_or("an unknown value");
+                let problem = format!("found {found}, expected NONE, AWS_IAM or CUSTOM");
+                authorizer::missing_authorizer(import, auth, "AuthType", &problem)
             }
         },
     };
     match import.manifest.routes.iter_mut().find(|route| route.key == "$connect") {
         Some(connect) => connect.authorizer = Some(name),
         None => {
-            // A route is what an authorizer stands on.
-            let mut mock = Section::default().with("type", Toml::text("mock"));
-            mock.notes.push("Lets in whom the authorizer of $connect lets in.".to_owned());
-            let integration = import.manifest.integration("connect", mock);
-            import.manifest.routes.push(Route {
+            // An authorizer needs a route.
+            let mut mock = TomlSection::default().with("type", Toml::text("mock"));
+            mock.notes.push("Accepts every connection that the authorizer of $connect accepts.".to_owned());
+            let integration = import.manifest.add_integration("connect", mock);
+            import.manifest.routes.push(ManifestRoute {
                 key: "$connect".to_owned(),
                 integration,
                 route_response: false,

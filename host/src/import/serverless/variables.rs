@@ -1,6 +1,6 @@
-//! `${self:custom.host, 'localhost'}`: the variables of a serverless.yml, as far as it tells them.
+//! Resolves the variables of a serverless.yml, such as `${self:custom.host, 'localhost'}`.
 //!
-//! What stands in other files, in the environment or in the cloud is unknown, with the reason.
+//! Values from other files, the environment or the cloud are unknown; the reason says so.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,72 +8,75 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::import::node::Node;
 use crate::import::text::Text;
 
+/// Default stage of the Serverless Framework.
 const STAGE: &str = "dev";
+/// Default region of the Serverless Framework.
 const REGION: &str = "us-east-1";
-/// Variables in variables.
+/// Deepest nesting of variables in variables.
 const DEPTH_MAX: usize = 16;
-/// Variables that one import resolves.
+/// Maximum number of variables that one import resolves.
 const STEPS_MAX: usize = 100_000;
 
 pub struct Variables<'t> {
     template: &'t Node,
-    /// Of the command line: `--parameter stage=prod` is `${opt:stage}`.
-    given: &'t BTreeMap<String, String>,
+    /// Values from the command line: `--parameter stage=prod` is `${opt:stage}`.
+    parameters: &'t BTreeMap<String, String>,
+    /// Names of the parameters that were read.
     used: RefCell<BTreeSet<&'t str>>,
     depth: Cell<usize>,
     steps: Cell<usize>,
 }
 
 impl<'t> Variables<'t> {
-    pub fn new(template: &'t Node, given: &'t BTreeMap<String, String>) -> Self {
-        Self { template, given, used: RefCell::default(), depth: Cell::new(0), steps: Cell::new(0) }
+    pub fn new(template: &'t Node, parameters: &'t BTreeMap<String, String>) -> Self {
+        Self { template, parameters, used: RefCell::default(), depth: Cell::new(0), steps: Cell::new(0) }
     }
 
-    /// A scalar with its variables resolved.
+    /// Resolves the variables in a scalar.
     pub fn text(&self, node: &Node) -> Text {
         if let Some(text) = node.scalar() {
-            return self.resolved(text);
+            return self.resolve(text);
         }
         let attribute = node.get("Fn::GetAtt").map(|argument| match argument.items() {
             Some(items) => items.iter().filter_map(Node::scalar).collect::<Vec<_>>().join("."),
             None => argument.scalar().unwrap_or_default().to_owned(),
         });
         let id = attribute.as_deref().and_then(|attribute| attribute.strip_suffix("LambdaFunction.Arn"));
-        if let Some(function) = id.and_then(|id| self.function_of(id)) {
+        if let Some(function) = id.and_then(|id| self.function_by_logical_id(id)) {
             return Text::known(function);
         }
-        node.done();
+        node.mark_read();
         match node.entries() {
             [(name, _)] if name == "Ref" || name.starts_with("Fn::") => {
-                Text::unknown(name.trim_start_matches("Fn::"), format!("{name} is resolved by a deployment"))
+                Text::unknown(name.trim_start_matches("Fn::"), format!("{name} is only resolved by a deployment"))
             }
-            _ => Text::unknown("value", "found a list or a table, expected a text"),
+            _ => Text::unknown("value", "found a list or a table, expected a string"),
         }
     }
 
-    /// `--stage`, or what `provider.stage` says, or the default.
+    /// Returns the stage: the parameter `stage`, else `provider.stage`, else the default.
     pub fn stage(&self) -> String {
-        if let Some(stage) = self.given("stage") {
+        if let Some(stage) = self.parameter("stage") {
             return stage.clone();
         }
         let written = self.template.get("provider").and_then(|provider| provider.get("stage"));
         written.and_then(|stage| self.text(stage).whole().ok()).unwrap_or_else(|| STAGE.to_owned())
     }
 
-    fn given(&self, name: &str) -> Option<&'t String> {
-        let (name, value) = self.given.get_key_value(name)?;
+    fn parameter(&self, name: &str) -> Option<&'t String> {
+        let (name, value) = self.parameters.get_key_value(name)?;
         self.used.borrow_mut().insert(name);
         Some(value)
     }
 
-    /// What the command line says and nothing asked for.
+    /// Returns the names of the parameters that no variable used.
     pub fn unused(&self) -> Vec<&'t str> {
         let used = self.used.borrow();
-        self.given.keys().map(String::as_str).filter(|name| !used.contains(name)).collect()
+        self.parameters.keys().map(String::as_str).filter(|name| !used.contains(name)).collect()
     }
 
-    /// The function that CloudFormation calls `{id}LambdaFunction`.
-    fn function_of(&self, id: &str) -> Option<&'t str> {
+    /// Returns the function whose logical id in CloudFormation is `{id}LambdaFunction`.
+    fn function_by_logical_id(&self, id: &str) -> Option<&'t str> {
         let logical_id = |name: &str| {
             let name = name.replace('-', "Dash").replace('_', "Underscore");
             name.chars().next().map(|first| first.to_uppercase().collect::<String>() + &name[first.len_utf8()..])
@@ -82,21 +85,23 @@ impl<'t> Variables<'t> {
         functions.iter().map(|(name, _)| name.as_str()).find(|name| logical_id(name).as_deref() == Some(id))
     }
 
-    fn resolved(&self, text: &str) -> Text {
+    fn resolve(&self, text: &str) -> Text {
         let mut resolved = Text::default();
         let mut rest = text;
         while let Some((before, behind)) = rest.split_once("${") {
             resolved.push(before);
-            let Some(end) = closing(behind) else {
+            let Some(end) = closing_brace(behind) else {
                 resolved.push("${");
                 rest = behind;
                 continue;
             };
-            // What CloudFormation or API Gateway resolves later.
-            match behind.starts_with("AWS::") || behind.starts_with("stageVariables.") {
-                true if behind.starts_with("AWS::Region") => resolved.push(REGION),
-                true => resolved.push(&format!("${{{}}}", &behind[..end])),
-                false => resolved.append(&self.variable(&behind[..end])),
+            if behind.starts_with("AWS::Region") {
+                resolved.push(REGION);
+            } else if behind.starts_with("AWS::") || behind.starts_with("stageVariables.") {
+                // CloudFormation or API Gateway resolves it later.
+                resolved.push(&format!("${{{}}}", &behind[..end]));
+            } else {
+                resolved.append(&self.variable(&behind[..end]));
             }
             rest = &behind[end + 1..];
         }
@@ -104,15 +109,15 @@ impl<'t> Variables<'t> {
         resolved
     }
 
-    /// What stands between `${` and `}`: a source and, behind commas, what is taken where it has nothing.
+    /// Resolves the text between `${` and `}`: a source, followed by fallbacks, separated by commas.
     fn variable(&self, inside: &str) -> Text {
         let (depth, steps) = (self.depth.get(), self.steps.get());
         if depth >= DEPTH_MAX || steps >= STEPS_MAX {
-            return Text::unknown("circle", "it refers to itself, or takes too many steps to resolve");
+            return Text::unknown("circle", "the variable refers to itself, or takes too many steps to resolve");
         }
         self.depth.set(depth + 1);
         self.steps.set(steps + 1);
-        let inside = self.resolved(inside).whole();
+        let inside = self.resolve(inside).whole();
         let mut found = None;
         match inside {
             Err(unknown) => found = Some(Text::unknown(unknown.name, unknown.reason)),
@@ -120,7 +125,7 @@ impl<'t> Variables<'t> {
                 for source in inside.split(',') {
                     let text = self.source(source.trim());
                     let is_known = text.first_unknown().is_none();
-                    // The first source names what is missing.
+                    // If no source has a value, the first one says what is missing.
                     if is_known || found.is_none() {
                         found = Some(text);
                     }
@@ -140,23 +145,23 @@ impl<'t> Variables<'t> {
             return Text::known(literal);
         }
         let (kind, path) = source.split_once(':').unwrap_or((source, ""));
-        let given = || self.given(path).map(Text::known);
+        let parameter = || self.parameter(path).map(Text::known);
         let unknown = |reason: String| Text::unknown(path, reason);
         match kind {
-            "self" | "" => self.of_self(path),
-            "opt" | "param" if given().is_some() => given().unwrap_or_default(),
-            "opt" | "param" => unknown(format!("${{{source}}} is of the command line: --parameter {path}=VALUE")),
+            "self" | "" => self.self_value(path),
+            "opt" | "param" if parameter().is_some() => parameter().unwrap_or_default(),
+            "opt" | "param" => unknown(format!("${{{source}}} is an option: set it with --parameter {path}=VALUE")),
             "sls" if path == "stage" => Text::known(self.stage()),
             "aws" if path == "region" => Text::known(REGION),
             "aws" if path == "accountId" => Text::known("000000000000"),
-            "env" => unknown(format!("${{{source}}} is of the environment of a deployment")),
-            _ if kind.starts_with("file(") => Text::unknown("file", format!("${{{source}}} stands in another file")),
+            "env" => unknown(format!("${{{source}}} is an environment variable of the deployment")),
+            _ if kind.starts_with("file(") => Text::unknown("file", format!("${{{source}}} is in another file")),
             _ if path.is_empty() && !kind.contains(['(', ' ']) => Text::known(source),
             _ => unknown(format!("${{{source}}} is known only to a deployment")),
         }
     }
 
-    fn of_self(&self, path: &str) -> Text {
+    fn self_value(&self, path: &str) -> Text {
         let mut node = self.template;
         for key in path.split('.') {
             let next = match (node.items(), key.parse::<usize>()) {
@@ -165,20 +170,20 @@ impl<'t> Variables<'t> {
             };
             match next {
                 Some(next) => node = next,
-                // What a provider has where nothing is written.
+                // The defaults of the provider.
                 None if path == "provider.stage" => return Text::known(self.stage()),
                 None if path == "provider.region" => return Text::known(REGION),
-                None => return Text::unknown(path, format!("${{self:{path}}} is not there")),
+                None => return Text::unknown(path, format!("${{self:{path}}} does not exist")),
             }
         }
-        // A service may be a table with its name.
+        // `service` is a name, or a table with a name.
         let node = if path == "service" { node.get("name").unwrap_or(node) } else { node };
         self.text(node)
     }
 }
 
-/// Where the brace is that closes what has begun before `text`.
-fn closing(text: &str) -> Option<usize> {
+/// Returns the index of the brace that closes a brace before `text`.
+fn closing_brace(text: &str) -> Option<usize> {
     let mut open = 1;
     for (index, c) in text.char_indices() {
         match c {
@@ -209,16 +214,16 @@ custom:
 functions: { my-auth: { handler: x } }
 "#;
 
-    fn resolved(value: &str, given: &[(&str, &str)]) -> String {
+    fn resolved(value: &str, parameters: &[(&str, &str)]) -> String {
         let template = yaml::parse(&format!("{TEMPLATE}\nvalue: {value}")).unwrap();
-        let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let variables = Variables::new(&template, &given);
+        let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let variables = Variables::new(&template, &parameters);
         let text = variables.text(template.get("value").unwrap());
         text.whole().unwrap_or_else(|unknown| format!("<{}>", unknown.reason))
     }
 
     #[test]
-    fn what_the_file_tells_is_resolved() {
+    fn values_in_the_file_are_resolved() {
         for (value, expected) in [
             ("$connect", "$connect"),
             ("$request.body.action", "$request.body.action"),
@@ -239,16 +244,16 @@ functions: { my-auth: { handler: x } }
     }
 
     #[test]
-    fn what_it_does_not_tell_is_unknown_with_the_reason() {
+    fn values_outside_of_the_file_are_unknown_with_a_reason() {
         for (value, reason) in [
-            ("${env:HOST}", "${env:HOST} is of the environment of a deployment"),
-            ("${opt:host}", "${opt:host} is of the command line: --parameter host=VALUE"),
-            ("${file(./a.yml):x}", "${file(./a.yml):x} stands in another file"),
+            ("${env:HOST}", "${env:HOST} is an environment variable of the deployment"),
+            ("${opt:host}", "${opt:host} is an option: set it with --parameter host=VALUE"),
+            ("${file(./a.yml):x}", "${file(./a.yml):x} is in another file"),
             ("${ssm:/a/b}", "${ssm:/a/b} is known only to a deployment"),
-            ("${self:custom.nothing}", "${self:custom.nothing} is not there"),
-            ("${self:custom.circle}", "it refers to itself, or takes too many steps to resolve"),
-            ("${self:custom.hosts}", "found a list or a table, expected a text"),
-            ("!Ref Table", "Ref is resolved by a deployment"),
+            ("${self:custom.nothing}", "${self:custom.nothing} does not exist"),
+            ("${self:custom.circle}", "the variable refers to itself, or takes too many steps to resolve"),
+            ("${self:custom.hosts}", "found a list or a table, expected a string"),
+            ("!Ref Table", "Ref is only resolved by a deployment"),
         ] {
             assert_eq!(resolved(value, &[]), format!("<{reason}>"), "{value}");
         }

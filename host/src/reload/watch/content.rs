@@ -1,4 +1,4 @@
-//! What watched folders hold, as one hash: it tells a change from a mere touch.
+//! Computes one hash of the content of watched folders, which distinguishes a real change from a new timestamp.
 
 use std::{
     collections::BTreeSet,
@@ -11,13 +11,14 @@ use blake3::Hasher;
 
 use super::plan::is_ignored;
 
-/// Of a larger file time and size have to do: it is data, and nobody waits for it to be read.
+/// Largest file whose bytes are hashed. Of a larger one only time and size count: it is data, and reading it would take
+/// too long.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// The hash of all that a watch of these paths tells of. What cannot be read counts as missing.
+/// Returns the hash of everything that a watch of these paths covers. What cannot be read counts as missing.
 ///
 /// Blocks while everything is read.
-pub fn content(paths: &BTreeSet<PathBuf>) -> blake3::Hash {
+pub fn hash_content(paths: &BTreeSet<PathBuf>) -> blake3::Hash {
     let mut hasher = Hasher::new();
     for path in paths {
         match fs::metadata(path) {
@@ -30,17 +31,17 @@ pub fn content(paths: &BTreeSet<PathBuf>) -> blake3::Hash {
 }
 
 fn add_folder(hasher: &mut Hasher, root: &Path) {
-    let mut ahead = vec![root.to_owned()];
-    while let Some(folder) = ahead.pop() {
+    let mut pending = vec![root.to_owned()];
+    while let Some(folder) = pending.pop() {
         let mut entries: Vec<DirEntry> = fs::read_dir(&folder).into_iter().flatten().flatten().collect();
         entries.retain(|entry| !is_ignored(&entry.file_name()));
-        // Folders are listed in any order.
+        // The system lists a folder in no particular order.
         entries.sort_by_key(DirEntry::file_name);
         for entry in entries {
             let path = entry.path();
-            // As the watch, it does not follow links to folders: they may lead in a circle.
+            // Like the watch, this does not follow links to folders, because they may form a cycle.
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                ahead.push(path);
+                pending.push(path);
             } else if let Ok(metadata) = fs::metadata(&path) {
                 add_file(hasher, &path, &metadata);
             }
@@ -48,7 +49,7 @@ fn add_folder(hasher: &mut Hasher, root: &Path) {
     }
 }
 
-/// Adds the path, the length and the bytes, so that no two trees read the same.
+/// Adds the path, the length and the bytes, so that different trees have different hashes.
 fn add_file(hasher: &mut Hasher, path: &Path, metadata: &Metadata) {
     hasher.update(path.as_os_str().as_encoded_bytes());
     hasher.update(&[0]);
@@ -61,7 +62,7 @@ fn add_file(hasher: &mut Hasher, path: &Path, metadata: &Metadata) {
         hasher.update(&time.unwrap_or_default().as_nanos().to_le_bytes());
         return;
     }
-    // A file that went just now is told by the watch once more.
+    // If the file was just removed, the watch reports that too.
     let _ = File::open(path).and_then(|file| hasher.update_reader(file).map(|_| ()));
 }
 
@@ -70,29 +71,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_touch_changes_nothing_and_another_content_does() {
+    fn a_touch_does_not_change_the_hash_and_other_content_does() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("deep/lib.rs");
         fs::create_dir(folder.path().join("deep")).unwrap();
         fs::write(&file, "one").unwrap();
         let paths = BTreeSet::from([folder.path().to_owned()]);
-        let one = content(&paths);
+        let one = hash_content(&paths);
         fs::write(&file, "one").unwrap();
-        assert_eq!(content(&paths), one);
+        assert_eq!(hash_content(&paths), one);
         fs::write(&file, "two").unwrap();
-        let two = content(&paths);
+        let two = hash_content(&paths);
         assert_ne!(two, one);
         fs::rename(&file, folder.path().join("deep/mod.rs")).unwrap();
-        assert_ne!(content(&paths), two);
+        assert_ne!(hash_content(&paths), two);
     }
 
     #[test]
-    fn what_a_build_leaves_in_target_does_not_count() {
+    fn files_in_the_target_folder_do_not_change_the_hash() {
         let folder = tempfile::tempdir().unwrap();
         let paths = BTreeSet::from([folder.path().to_owned()]);
-        let before = content(&paths);
+        let before = hash_content(&paths);
         fs::create_dir(folder.path().join("target")).unwrap();
         fs::write(folder.path().join("target/out.wasm"), "built").unwrap();
-        assert_eq!(content(&paths), before);
+        assert_eq!(hash_content(&paths), before);
     }
 }

@@ -1,6 +1,6 @@
-//! What came in since the thread last looked: paths with an event, and what it was asked to do.
+//! What has arrived for the watcher's thread: paths with an event, and requests of the listener.
 //!
-//! Notify's thread writes here and never waits for ours: it may hold the answer to a call of ours.
+//! notify's thread writes here and never waits for the watcher's thread, which may itself wait for a call to notify.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -14,7 +14,7 @@ use notify::{
     event::{AccessKind, AccessMode, ModifyKind},
 };
 
-use super::{GATHER, INBOX_PATHS_MAX, Target};
+use super::{EVENT_BATCH_DELAY, INBOX_PATHS_MAX, WatchTarget};
 
 #[derive(Default)]
 pub(super) struct Inbox {
@@ -25,50 +25,52 @@ pub(super) struct Inbox {
 #[derive(Default)]
 pub(super) struct Arrivals {
     pub stop: bool,
-    /// The new targets, and whom to tell when they are watched.
-    pub set: Option<(BTreeSet<Target>, mpsc::SyncSender<()>)>,
-    /// Events were lost.
+    /// The new targets, and the sender that is notified when they are watched.
+    pub set: Option<(BTreeSet<WatchTarget>, mpsc::SyncSender<()>)>,
+    /// Whether events were lost.
     pub rescan: bool,
-    pub paths: HashMap<PathBuf, Touch>,
+    pub paths: HashMap<PathBuf, PathEvents>,
 }
 
-/// The events of one path.
+/// The events of one path, merged.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Touch {
-    /// When the last one came.
+pub(super) struct PathEvents {
+    /// When the last one arrived.
     pub at: Instant,
-    /// A name has come, gone or moved, so that other folders may need watching.
+    /// Whether a name was created, removed or renamed, so that other folders may need watching.
     pub renamed: bool,
 }
 
 impl Inbox {
-    /// What arrived, as soon as there is something, but at `deadline` at the latest.
+    /// Waits until something arrives, but not longer than until `deadline`. Returns what has arrived.
     pub fn wait(&self, deadline: Instant) -> Arrivals {
-        let patience = deadline.saturating_duration_since(Instant::now());
+        let timeout = deadline.saturating_duration_since(Instant::now());
         let (mut arrivals, _) = self
             .arrived
-            .wait_timeout_while(self.lock(), patience, |arrivals| arrivals.is_empty())
+            .wait_timeout_while(self.lock(), timeout, |arrivals| arrivals.is_empty())
             .expect("no code panics while holding the inbox");
         if !arrivals.paths.is_empty() && !arrivals.is_urgent() {
             drop(arrivals);
-            std::thread::sleep(GATHER);
+            std::thread::sleep(EVENT_BATCH_DELAY);
             arrivals = self.lock();
         }
         std::mem::take(&mut *arrivals)
     }
 
-    pub fn set(&self, targets: BTreeSet<Target>) -> mpsc::Receiver<()> {
-        let (done, is_done) = mpsc::sync_channel(1);
+    /// Hands over new targets. The returned receiver gets a message when they are watched, and an error if the thread
+    /// has ended.
+    pub fn set(&self, targets: BTreeSet<WatchTarget>) -> mpsc::Receiver<()> {
+        let (done, watched) = mpsc::sync_channel(1);
         let mut arrivals = self.lock();
-        // A stopped thread empties the inbox no more, so nobody would drop `done`.
+        // A stopped thread does not empty the inbox any more, so `done` would never be dropped.
         if !arrivals.stop {
             arrivals.set = Some((targets, done));
         }
         self.arrived.notify_one();
-        is_done
+        watched
     }
 
-    /// Ends the thread, or marks that it has ended.
+    /// Asks the thread to end, or records that it has ended.
     pub fn stop(&self) {
         let mut arrivals = self.lock();
         arrivals.stop = true;
@@ -92,8 +94,8 @@ impl Inbox {
             return;
         }
         for path in event.paths {
-            let touch = arrivals.paths.entry(path).or_insert(Touch { at, renamed });
-            *touch = Touch { at, renamed: renamed || touch.renamed };
+            let events = arrivals.paths.entry(path).or_insert(PathEvents { at, renamed });
+            *events = PathEvents { at, renamed: renamed || events.renamed };
         }
         if arrivals.paths.len() > INBOX_PATHS_MAX {
             arrivals.paths.clear();
@@ -122,10 +124,10 @@ impl Arrivals {
     }
 }
 
-/// Whether names changed, or `None` where nothing changed: somebody has read.
+/// Returns whether names changed, or `None` if nothing changed because a file was only read.
 fn is_rename(kind: EventKind) -> Option<bool> {
     match kind {
-        // A file written through a memory map tells of nothing but this.
+        // This is the only event of a file that is written through a memory map.
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(false),
         EventKind::Access(_) => None,
         EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_)) => Some(false),
@@ -133,7 +135,7 @@ fn is_rename(kind: EventKind) -> Option<bool> {
     }
 }
 
-/// Takes notify's events, on notify's thread.
+/// Receives notify's events on notify's thread.
 pub(super) struct Handler(pub Arc<Inbox>);
 
 impl notify::EventHandler for Handler {

@@ -1,4 +1,4 @@
-//! Real folders and real events, but for what the system does too seldom: limits and lost events.
+//! Tests with real folders and real events. Only limits and lost events are simulated, because a real system causes them too rarely.
 
 use std::{
     collections::BTreeSet,
@@ -16,25 +16,25 @@ use std::{
 use notify::{Event, EventHandler, EventKind, RecursiveMode, event::Flag};
 use tokio::sync::mpsc;
 
-use super::{Backend, Mode, Pace, Target, Watcher, inbox::Handler, notify_backend};
+use super::{Backend, Timing, WatchMode, WatchTarget, Watcher, inbox::Handler, notify_backend};
 
 const DEBOUNCE: Duration = Duration::from_millis(100);
-/// Far above what is needed, for a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Longer than any test.
+/// Far more than needed, because the machine may be busy.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// An interval longer than any test.
 const NEVER: Duration = Duration::from_secs(3600);
-const EVENTS_ALONE: Pace = Pace { debounce: DEBOUNCE, look_interval: NEVER };
-const POLL: Mode = Mode::Poll(Duration::from_millis(50));
-/// Long enough for a report that should not come.
+const EVENTS_ONLY: Timing = Timing { debounce: DEBOUNCE, scan_interval: NEVER };
+const POLL: WatchMode = WatchMode::Poll(Duration::from_millis(50));
+/// How long a test waits for a report that must not arrive.
 const SILENCE: Duration = Duration::from_millis(500);
 
 #[test]
 fn a_file_written_in_place_is_reported() {
     let folder = Folder::new();
     let file = folder.write("plugin.wasm", "one");
-    let mut scene = Scene::watch([Target::File(file.clone())]);
+    let mut scene = Scene::watch([WatchTarget::File(file.clone())]);
     fs::write(&file, "two").unwrap();
-    scene.expect(&Target::File(file));
+    scene.expect(&WatchTarget::File(file));
     scene.expect_silence();
 }
 
@@ -42,10 +42,10 @@ fn a_file_written_in_place_is_reported() {
 fn a_file_replaced_by_a_rename_is_reported_every_time() {
     let folder = Folder::new();
     let file = folder.write("plugin.wasm", "one");
-    let mut scene = Scene::watch([Target::File(file.clone())]);
+    let mut scene = Scene::watch([WatchTarget::File(file.clone())]);
     for content in ["two", "three"] {
         fs::rename(folder.write(".plugin.wasm.new", content), &file).unwrap();
-        scene.expect(&Target::File(file.clone()));
+        scene.expect(&WatchTarget::File(file.clone()));
         scene.expect_silence();
     }
 }
@@ -54,18 +54,18 @@ fn a_file_replaced_by_a_rename_is_reported_every_time() {
 fn a_file_that_does_not_exist_yet_is_reported_when_it_does() {
     let folder = Folder::new();
     let file = folder.path("target/wasm32-wasip2/release/plugin.wasm");
-    let mut scene = Scene::watch([Target::File(file.clone())]);
+    let mut scene = Scene::watch([WatchTarget::File(file.clone())]);
     folder.write("target/wasm32-wasip2/release/plugin.wasm", "one");
-    scene.expect(&Target::File(file.clone()));
+    scene.expect(&WatchTarget::File(file.clone()));
     fs::write(&file, "two").unwrap();
-    scene.expect(&Target::File(file));
+    scene.expect(&WatchTarget::File(file));
 }
 
 #[test]
 fn folders_removed_several_levels_up_and_made_again_are_followed() {
     let folder = Folder::new();
     let file = folder.write("target/wasm32-wasip2/release/plugin.wasm", "one");
-    let target = Target::File(file.clone());
+    let target = WatchTarget::File(file.clone());
     let mut scene = Scene::watch([target.clone()]);
     for content in ["two", "three"] {
         fs::remove_dir_all(folder.path("target")).unwrap();
@@ -82,7 +82,7 @@ fn folders_removed_several_levels_up_and_made_again_are_followed() {
 fn folders_removed_and_made_again_at_once_are_followed() {
     let folder = Folder::new();
     let file = folder.write("target/release/plugin.wasm", "one");
-    let target = Target::File(file.clone());
+    let target = WatchTarget::File(file.clone());
     let mut scene = Scene::watch([target.clone()]);
     for round in 0..20 {
         fs::remove_dir_all(folder.path("target")).unwrap();
@@ -95,16 +95,16 @@ fn folders_removed_and_made_again_at_once_are_followed() {
 }
 
 #[test]
-fn a_folder_moved_away_far_above_is_noticed_by_the_slow_look() {
+fn a_folder_moved_away_far_above_is_noticed_by_the_safety_scan() {
     let folder = Folder::new();
     let file = folder.write("a/b/c/plugin.wasm", "one");
-    let target = Target::File(file.clone());
-    let mut scene = Scene::start(Mode::Notify, DEBOUNCE, [target.clone()]);
+    let target = WatchTarget::File(file.clone());
+    let mut scene = Scene::start(WatchMode::Notify, DEBOUNCE, [target.clone()]);
     fs::rename(folder.path("a"), folder.path("old")).unwrap();
     folder.write("a/b/c/plugin.wasm", "two");
     scene.expect(&target);
     fs::write(&file, "three").unwrap();
-    scene.expect_within(&target, super::SAFETY_LOOK_INTERVAL - DEBOUNCE);
+    scene.expect_within(&target, super::SAFETY_SCAN_INTERVAL - DEBOUNCE);
 }
 
 #[cfg(unix)]
@@ -114,7 +114,7 @@ fn a_link_that_is_repointed_is_reported_and_then_its_new_target_is_watched() {
     folder.write("v1/plugin.wasm", "one");
     let second = folder.write("v2/plugin.wasm", "two");
     let link = folder.link("v1/plugin.wasm", "live/plugin.wasm", "../");
-    let target = Target::File(link.clone());
+    let target = WatchTarget::File(link.clone());
     let mut scene = Scene::watch([target.clone()]);
 
     fs::rename(folder.link("v2/plugin.wasm", "live/next", "../"), &link).unwrap();
@@ -122,7 +122,7 @@ fn a_link_that_is_repointed_is_reported_and_then_its_new_target_is_watched() {
     scene.expect_silence();
     fs::write(second, "three").unwrap();
     scene.expect(&target);
-    fs::write(folder.path("v1/plugin.wasm"), "of no interest").unwrap();
+    fs::write(folder.path("v1/plugin.wasm"), "not watched").unwrap();
     scene.expect_silence();
 }
 
@@ -133,7 +133,7 @@ fn a_mounted_config_map_is_reported_when_its_data_link_is_swapped() {
     folder.write("mount/..2024_01/plugin.wasm", "one");
     folder.link("..2024_01", "mount/..data", "");
     let file = folder.link("..data/plugin.wasm", "mount/plugin.wasm", "");
-    let target = Target::File(file);
+    let target = WatchTarget::File(file);
     let mut scene = Scene::watch([target.clone()]);
     for (old, new) in [("..2024_01", "..2024_02"), ("..2024_02", "..2024_03")] {
         folder.write(&format!("mount/{new}/plugin.wasm"), new);
@@ -150,7 +150,7 @@ fn links_in_a_circle_are_a_file_that_does_not_exist() {
     let folder = Folder::new();
     let file = folder.link("b", "a", "");
     folder.link("a", "b", "");
-    let target = Target::File(file.clone());
+    let target = WatchTarget::File(file.clone());
     let mut scene = Scene::watch([target.clone()]);
     fs::remove_file(&file).unwrap();
     fs::write(&file, "a file at last").unwrap();
@@ -161,7 +161,7 @@ fn links_in_a_circle_are_a_file_that_does_not_exist() {
 fn reading_a_file_or_writing_its_neighbour_is_no_change() {
     let folder = Folder::new();
     let file = folder.write("plugin.wasm", "one");
-    let mut scene = Scene::watch([Target::File(file.clone())]);
+    let mut scene = Scene::watch([WatchTarget::File(file.clone())]);
     fs::read(&file).unwrap();
     folder.write("neighbour.wasm", "two");
     scene.expect_silence();
@@ -171,7 +171,7 @@ fn reading_a_file_or_writing_its_neighbour_is_no_change() {
 fn a_burst_of_writes_is_reported_once_and_after_its_end() {
     let folder = Folder::new();
     let file = folder.write("plugin.wasm", "");
-    let target = Target::File(file.clone());
+    let target = WatchTarget::File(file.clone());
     let mut scene = Scene::watch_with(4 * DEBOUNCE, [target.clone()]);
     let mut writer = File::create(&file).unwrap();
     for _ in 0..480 {
@@ -188,7 +188,7 @@ fn a_burst_of_writes_is_reported_once_and_after_its_end() {
 fn a_change_anywhere_below_a_folder_is_reported() {
     let folder = Folder::new();
     folder.write("src/deep/er/lib.rs", "one");
-    let target = Target::Folder(folder.path("src"));
+    let target = WatchTarget::Folder(folder.path("src"));
     let mut scene = Scene::watch([target.clone()]);
     for (name, content) in [
         ("src/main.rs", "new"),
@@ -208,7 +208,7 @@ fn a_change_anywhere_below_a_folder_is_reported() {
 fn a_folder_removed_and_made_again_is_followed() {
     let folder = Folder::new();
     folder.write("src/lib.rs", "one");
-    let target = Target::Folder(folder.path("src"));
+    let target = WatchTarget::Folder(folder.path("src"));
     let mut scene = Scene::watch([target.clone()]);
     fs::remove_dir_all(folder.path("src")).unwrap();
     scene.expect(&target);
@@ -220,14 +220,14 @@ fn a_folder_removed_and_made_again_is_followed() {
 }
 
 #[test]
-fn what_builds_and_editors_leave_below_a_folder_is_not_reported() {
+fn files_of_builds_and_editors_below_a_folder_are_not_reported() {
     let folder = Folder::new();
     folder.write("lib.rs", "one");
     folder.write("target/debug/lib.rlib", "one");
-    let mut scene = Scene::watch([Target::Folder(folder.path(""))]);
+    let mut scene = Scene::watch([WatchTarget::Folder(folder.path(""))]);
     folder.write("target/debug/lib.rlib", "two");
     folder.write("sub/target/debug/lib.rlib", "two");
-    scene.expect(&Target::Folder(folder.path("")));
+    scene.expect(&WatchTarget::Folder(folder.path("")));
     scene.drain();
     for name in
         [".git/index", "node_modules/left-pad/index.js", "sub/target/x", ".lib.rs.swp", "lib.rs~", ".#lib.rs", "4913"]
@@ -239,54 +239,54 @@ fn what_builds_and_editors_leave_below_a_folder_is_not_reported() {
 }
 
 #[test]
-fn a_folder_that_is_a_file_is_watched_as_one() {
+fn a_folder_target_that_is_a_file_is_watched_as_a_file() {
     let folder = Folder::new();
     let file = folder.write("Cargo.toml", "one");
-    let mut scene = Scene::watch([Target::Folder(file.clone())]);
-    folder.write("Cargo.lock", "of no interest");
+    let mut scene = Scene::watch([WatchTarget::Folder(file.clone())]);
+    folder.write("Cargo.lock", "not watched");
     scene.expect_silence();
     fs::write(&file, "two").unwrap();
-    scene.expect(&Target::Folder(file));
+    scene.expect(&WatchTarget::Folder(file));
 }
 
 #[test]
-fn two_targets_in_one_folder_are_told_apart() {
+fn two_targets_in_one_folder_are_reported_separately() {
     let folder = Folder::new();
-    let [one, two] = ["one.wasm", "two.wasm"].map(|name| Target::File(folder.write(name, "1")));
+    let [one, two] = ["one.wasm", "two.wasm"].map(|name| WatchTarget::File(folder.write(name, "1")));
     let mut scene = Scene::watch([one, two.clone()]);
     folder.write("two.wasm", "2");
-    assert_eq!(scene.next(PATIENCE), Some(vec![two]));
+    assert_eq!(scene.next(TIMEOUT), Some(vec![two]));
     scene.expect_silence();
 }
 
 #[test]
-fn a_new_set_keeps_what_was_touched_and_drops_what_is_no_longer_watched() {
+fn new_targets_keep_pending_changes_and_drop_what_is_no_longer_watched() {
     let folder = Folder::new();
-    let [kept, dropped, added] = ["kept", "dropped", "added"].map(|name| Target::File(folder.write(name, "1")));
+    let [kept, dropped, added] = ["kept", "dropped", "added"].map(|name| WatchTarget::File(folder.write(name, "1")));
     let mut scene = Scene::watch_with(4 * DEBOUNCE, [kept.clone(), dropped]);
     folder.write("kept", "2");
     folder.write("dropped", "2");
     scene.watcher.set(BTreeSet::from([kept.clone(), added.clone()])).unwrap();
-    assert_eq!(scene.next(PATIENCE), Some(vec![kept]));
+    assert_eq!(scene.next(TIMEOUT), Some(vec![kept]));
     folder.write("dropped", "3");
     scene.expect_silence();
     folder.write("added", "2");
-    assert_eq!(scene.next(PATIENCE), Some(vec![added]));
+    assert_eq!(scene.next(TIMEOUT), Some(vec![added]));
 }
 
 #[test]
 fn a_listener_that_is_behind_gets_everything_later() {
     let folder = Folder::new();
-    let targets = ["one", "two", "three"].map(|name| Target::File(folder.write(name, "1")));
+    let targets = ["one", "two", "three"].map(|name| WatchTarget::File(folder.write(name, "1")));
     let mut scene = Scene::watch(targets.clone());
     for name in ["one", "two", "three"] {
         folder.write(name, "2");
         std::thread::sleep(2 * DEBOUNCE);
     }
-    assert_eq!(scene.next(PATIENCE), Some(vec![targets[0].clone()]));
+    assert_eq!(scene.next(TIMEOUT), Some(vec![targets[0].clone()]));
     let mut rest = BTreeSet::new();
     while rest.len() < 2 {
-        rest.extend(scene.next(PATIENCE).expect("the rest is offered again"));
+        rest.extend(scene.next(TIMEOUT).expect("the rest is reported later"));
     }
     assert_eq!(rest, BTreeSet::from([targets[1].clone(), targets[2].clone()]));
     scene.expect_silence();
@@ -296,7 +296,7 @@ fn a_listener_that_is_behind_gets_everything_later() {
 fn the_thread_ends_with_the_watcher() {
     let Scene { watcher, mut changes } = Scene::watch([]);
     drop(watcher);
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while !matches!(changes.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)) {
         assert!(Instant::now() < end, "the thread still holds the channel");
         std::thread::sleep(Duration::from_millis(1));
@@ -316,7 +316,7 @@ fn without_a_listener_a_set_is_an_error() {
 fn polling_sees_writes_renames_removals_and_new_files() {
     let folder = Folder::new();
     let file = folder.write("target/plugin.wasm", "one");
-    let target = Target::File(file.clone());
+    let target = WatchTarget::File(file.clone());
     let mut scene = Scene::start(POLL, DEBOUNCE, [target.clone()]);
     fs::write(&file, "in place").unwrap();
     scene.expect(&target);
@@ -340,7 +340,7 @@ fn polling_sees_another_file_of_the_same_size_and_time() {
         File::options().write(true).open(&path).unwrap().set_times(time).unwrap();
         path
     });
-    let target = Target::File(file.clone());
+    let target = WatchTarget::File(file.clone());
     let mut scene = Scene::start(POLL, DEBOUNCE, [target.clone()]);
     scene.expect_silence();
     fs::rename(other, file).unwrap();
@@ -351,7 +351,7 @@ fn polling_sees_another_file_of_the_same_size_and_time() {
 fn polling_sees_a_change_below_a_folder_but_not_in_its_target() {
     let folder = Folder::new();
     folder.write("src/lib.rs", "one");
-    let target = Target::Folder(folder.path("src"));
+    let target = WatchTarget::Folder(folder.path("src"));
     let mut scene = Scene::start(POLL, DEBOUNCE, [target.clone()]);
     folder.write("src/target/debug/lib.rlib", "new");
     scene.expect_silence();
@@ -361,10 +361,10 @@ fn polling_sees_a_change_below_a_folder_but_not_in_its_target() {
 }
 
 #[test]
-fn a_burst_of_writes_is_reported_once_where_we_poll() {
+fn a_burst_of_writes_is_reported_once_while_polling() {
     let folder = Folder::new();
     let file = folder.write("plugin.wasm", "");
-    let target = Target::File(file.clone());
+    let target = WatchTarget::File(file.clone());
     let mut scene = Scene::start(POLL, 4 * DEBOUNCE, [target.clone()]);
     let mut writer = File::create(&file).unwrap();
     for _ in 0..400 {
@@ -377,23 +377,23 @@ fn a_burst_of_writes_is_reported_once_where_we_poll() {
 }
 
 #[test]
-fn when_the_system_watches_no_more_folders_we_poll_and_ask_no_more() {
+fn when_the_limit_of_watches_is_reached_the_watcher_polls_and_adds_no_more_watches() {
     let folder = Folder::new();
-    let [one, two] = ["a/one.wasm", "b/two.wasm"].map(|name| Target::File(folder.write(name, "1")));
-    let asked = Arc::new(AtomicUsize::new(0));
-    let backend = FullBackend(asked.clone());
-    let mut scene = Scene::open(EVENTS_ALONE, [one.clone(), two], |_| Ok(Some(Box::new(backend))));
+    let [one, two] = ["a/one.wasm", "b/two.wasm"].map(|name| WatchTarget::File(folder.write(name, "1")));
+    let watch_calls = Arc::new(AtomicUsize::new(0));
+    let backend = FullBackend(watch_calls.clone());
+    let mut scene = Scene::open(EVENTS_ONLY, [one.clone(), two], |_| Ok(Some(Box::new(backend))));
     folder.write("a/one.wasm", "2");
     scene.expect(&one);
-    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert_eq!(watch_calls.load(Ordering::SeqCst), 1);
 }
 
 #[test]
-fn when_notify_cannot_start_we_poll() {
+fn when_notify_cannot_start_the_watcher_polls() {
     let folder = Folder::new();
-    let target = Target::File(folder.write("plugin.wasm", "1"));
+    let target = WatchTarget::File(folder.write("plugin.wasm", "1"));
     let too_many_open_files = std::io::Error::from_raw_os_error(24);
-    let mut scene = Scene::open(EVENTS_ALONE, [target.clone()], |_| Err(notify::Error::io(too_many_open_files)));
+    let mut scene = Scene::open(EVENTS_ONLY, [target.clone()], |_| Err(notify::Error::io(too_many_open_files)));
     folder.write("plugin.wasm", "2");
     scene.expect(&target);
 }
@@ -401,26 +401,26 @@ fn when_notify_cannot_start_we_poll() {
 #[test]
 fn when_events_were_lost_everything_is_reported() {
     let folder = Folder::new();
-    let targets = [Target::File(folder.path("missing.wasm")), Target::Folder(folder.path(""))];
+    let targets = [WatchTarget::File(folder.path("missing.wasm")), WatchTarget::Folder(folder.path(""))];
     let (give_handler, handler) = sync_channel(1);
-    let mut scene = Scene::open(EVENTS_ALONE, targets.clone(), |handler| {
+    let mut scene = Scene::open(EVENTS_ONLY, targets.clone(), |handler| {
         give_handler.send(handler).unwrap();
-        Ok(Some(Box::new(DeafBackend)))
+        Ok(Some(Box::new(SilentBackend)))
     });
     let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
     handler.recv().unwrap().handle_event(Ok(overflow));
-    assert_eq!(scene.next(PATIENCE), Some(targets.to_vec()));
+    assert_eq!(scene.next(TIMEOUT), Some(targets.to_vec()));
     scene.expect_silence();
 }
 
 #[test]
 fn more_paths_than_fit_count_as_lost_events() {
     let folder = Folder::new();
-    let target = Target::File(folder.write("plugin.wasm", "1"));
+    let target = WatchTarget::File(folder.write("plugin.wasm", "1"));
     let (give_handler, handler) = sync_channel(1);
-    let mut scene = Scene::open(EVENTS_ALONE, [target.clone()], |handler| {
+    let mut scene = Scene::open(EVENTS_ONLY, [target.clone()], |handler| {
         give_handler.send(handler).unwrap();
-        Ok(Some(Box::new(DeafBackend)))
+        Ok(Some(Box::new(SilentBackend)))
     });
     let mut event = Event::new(EventKind::Any);
     event.paths = (0..=super::INBOX_PATHS_MAX).map(|n| folder.path(&n.to_string())).collect();
@@ -434,33 +434,33 @@ fn more_paths_than_fit_count_as_lost_events() {
 }
 
 #[test]
-fn the_slow_look_sees_what_no_event_tells() {
+fn the_safety_scan_finds_changes_without_an_event() {
     let folder = Folder::new();
-    let target = Target::File(folder.write("plugin.wasm", "1"));
-    let pace = Pace { debounce: DEBOUNCE, look_interval: 2 * DEBOUNCE };
-    let mut scene = Scene::open(pace, [target.clone()], |_| Ok(Some(Box::new(DeafBackend))));
+    let target = WatchTarget::File(folder.write("plugin.wasm", "1"));
+    let timing = Timing { debounce: DEBOUNCE, scan_interval: 2 * DEBOUNCE };
+    let mut scene = Scene::open(timing, [target.clone()], |_| Ok(Some(Box::new(SilentBackend))));
     folder.write("plugin.wasm", "written through a link in another folder");
     scene.expect(&target);
 }
 
-/// A watcher, and the listener's end.
+/// A watcher and the receiver of its reports.
 struct Scene {
     watcher: Watcher,
-    changes: mpsc::Receiver<Vec<Target>>,
+    changes: mpsc::Receiver<Vec<WatchTarget>>,
 }
 
 impl Scene {
-    /// With events alone: the slow look would hide that one is missing.
-    fn watch<const N: usize>(targets: [Target; N]) -> Scene {
+    /// Uses events only, because the safety scan would hide a missing event.
+    fn watch<const N: usize>(targets: [WatchTarget; N]) -> Scene {
         Self::watch_with(DEBOUNCE, targets)
     }
 
-    fn watch_with<const N: usize>(debounce: Duration, targets: [Target; N]) -> Scene {
-        let pace = Pace { debounce, look_interval: NEVER };
-        Self::open(pace, targets, notify_backend)
+    fn watch_with<const N: usize>(debounce: Duration, targets: [WatchTarget; N]) -> Scene {
+        let timing = Timing { debounce, scan_interval: NEVER };
+        Self::open(timing, targets, notify_backend)
     }
 
-    fn start<const N: usize>(mode: Mode, debounce: Duration, targets: [Target; N]) -> Scene {
+    fn start<const N: usize>(mode: WatchMode, debounce: Duration, targets: [WatchTarget; N]) -> Scene {
         let (sender, changes) = mpsc::channel(1);
         let mut watcher = Watcher::start(mode, debounce, sender).unwrap();
         watcher.set(BTreeSet::from(targets)).unwrap();
@@ -468,22 +468,22 @@ impl Scene {
     }
 
     fn open<const N: usize>(
-        pace: Pace,
-        targets: [Target; N],
+        timing: Timing,
+        targets: [WatchTarget; N],
         open: impl FnOnce(Handler) -> notify::Result<Option<Backend>>,
     ) -> Scene {
         let (sender, changes) = mpsc::channel(1);
-        let mut watcher = Watcher::start_with(pace, sender, open).unwrap();
+        let mut watcher = Watcher::start_with(timing, sender, open).unwrap();
         watcher.set(BTreeSet::from(targets)).unwrap();
         Scene { watcher, changes }
     }
 
-    fn try_next(&mut self) -> Option<Vec<Target>> {
+    fn try_next(&mut self) -> Option<Vec<WatchTarget>> {
         self.changes.try_recv().ok()
     }
 
-    fn next(&mut self, patience: Duration) -> Option<Vec<Target>> {
-        let end = Instant::now() + patience;
+    fn next(&mut self, timeout: Duration) -> Option<Vec<WatchTarget>> {
+        let end = Instant::now() + timeout;
         loop {
             let report = self.try_next();
             if report.is_some() || Instant::now() > end {
@@ -493,12 +493,12 @@ impl Scene {
         }
     }
 
-    fn expect(&mut self, target: &Target) {
-        self.expect_within(target, PATIENCE);
+    fn expect(&mut self, target: &WatchTarget) {
+        self.expect_within(target, TIMEOUT);
     }
 
-    fn expect_within(&mut self, target: &Target, patience: Duration) {
-        let report = self.next(patience).expect("a change is reported");
+    fn expect_within(&mut self, target: &WatchTarget, timeout: Duration) {
+        let report = self.next(timeout).expect("a change is reported");
         assert!(report.contains(target), "{report:?}");
     }
 
@@ -511,7 +511,7 @@ impl Scene {
     }
 }
 
-/// An empty folder that is removed with everything in it.
+/// A temporary folder, removed with its content when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -527,7 +527,7 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// Writes a file, and makes the folders on the way.
+    /// Writes a file and creates its parent folders.
     fn write(&self, name: &str, content: &str) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -535,7 +535,7 @@ impl Folder {
         path
     }
 
-    /// Makes a relative link: from the folder of `link`, `up` leads to where `to` starts.
+    /// Creates a relative link. `up` leads from the folder of `link` to the folder in which `to` starts.
     #[cfg(unix)]
     fn link(&self, to: &str, link: &str, up: &str) -> PathBuf {
         let path = self.path(link);
@@ -551,12 +551,12 @@ impl Drop for Folder {
     }
 }
 
-/// A system that watches nothing more.
+/// A backend that has reached its limit of watches. Counts the calls.
 struct FullBackend(Arc<AtomicUsize>);
 
 impl notify::Watcher for FullBackend {
     fn new<F: EventHandler>(_: F, _: notify::Config) -> notify::Result<Self> {
-        unreachable!("tests make it themselves")
+        unreachable!("tests create it themselves")
     }
 
     fn watch(&mut self, _: &Path, _: RecursiveMode) -> notify::Result<()> {
@@ -573,12 +573,12 @@ impl notify::Watcher for FullBackend {
     }
 }
 
-/// A system that watches and never tells.
-struct DeafBackend;
+/// A backend that accepts watches and never reports an event.
+struct SilentBackend;
 
-impl notify::Watcher for DeafBackend {
+impl notify::Watcher for SilentBackend {
     fn new<F: EventHandler>(_: F, _: notify::Config) -> notify::Result<Self> {
-        unreachable!("tests make it themselves")
+        unreachable!("tests create it themselves")
     }
 
     fn watch(&mut self, _: &Path, _: RecursiveMode) -> notify::Result<()> {

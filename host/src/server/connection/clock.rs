@@ -1,6 +1,6 @@
-//! The times of one connection: idle, too old, silent, stuck.
+//! The deadlines of one connection: idle timeout, longest duration, pings, and writes that make no progress.
 //!
-//! It is told what happens, and says what is due when. Knows no socket.
+//! Its caller reports what happens on the socket and asks what is due. Does not know sockets.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -9,15 +9,16 @@ use tokio::time::{Instant, Sleep};
 
 use crate::limits::ConnectionLimits;
 
-/// When something is due on a connection where nothing happens.
+/// Computes when the next deadline of a connection passes, and what is due then.
 pub struct Clock {
     opened_at: Instant,
-    /// The last message, either way.
-    active_at: Instant,
-    heard_at: Instant,
-    pinged_at: Instant,
-    /// Since when the peer has taken no more than so many bytes, while others wait for it.
-    stalled: Option<(Instant, u64)>,
+    /// When the last message was sent or received.
+    last_message_at: Instant,
+    /// When the peer last sent anything, control frames included.
+    last_received_at: Instant,
+    last_ping_at: Instant,
+    /// While bytes wait to be written: how many the kernel has accepted so far, and since when that number is the same.
+    write_progress: Option<(Instant, u64)>,
     idle_timeout: Option<Duration>,
     duration: Option<Duration>,
     ping_interval: Option<Duration>,
@@ -29,17 +30,25 @@ pub enum Due {
     Nothing,
     Ping,
     Close,
-    Vanished,
+    PeerLost,
+}
+
+/// Whether the socket is read at present.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Reading {
+    Active,
+    /// The backlog is full.
+    Paused,
 }
 
 impl Clock {
     pub fn start(now: Instant, limits: &ConnectionLimits) -> Self {
         Self {
             opened_at: now,
-            active_at: now,
-            heard_at: now,
-            pinged_at: now,
-            stalled: None,
+            last_message_at: now,
+            last_received_at: now,
+            last_ping_at: now,
+            write_progress: None,
             idle_timeout: limits.idle_timeout,
             duration: limits.duration,
             ping_interval: limits.ping_interval,
@@ -47,56 +56,60 @@ impl Clock {
         }
     }
 
-    pub fn sent(&mut self, now: Instant) {
-        self.active_at = now;
+    pub fn message_sent(&mut self, now: Instant) {
+        self.last_message_at = now;
     }
 
-    /// A message came. A control frame is only `heard`, but for a ping where it counts as much.
-    pub fn received(&mut self, now: Instant) {
-        self.heard_at = now;
-        self.active_at = now;
+    /// Notes a message of the peer, or a ping where `ping_resets_idle` makes it count as one.
+    pub fn message_received(&mut self, now: Instant) {
+        self.last_received_at = now;
+        self.last_message_at = now;
     }
 
-    pub fn heard(&mut self, now: Instant) {
-        self.heard_at = now;
+    /// Notes a control frame of the peer, which does not restart the idle timeout.
+    pub fn frame_received(&mut self, now: Instant) {
+        self.last_received_at = now;
     }
 
-    /// Notes whether the peer takes what is written: `taken` bytes so far, if more waits for it.
-    /// The alarm is set back for one that takes nothing.
-    pub fn waiting(&mut self, taken: Option<u64>, alarm: Pin<&mut Sleep>) {
-        if taken != self.stalled.map(|(_, taken)| taken) {
-            self.stalled = taken.map(|taken| (Instant::now(), taken));
-            if self.next() < alarm.deadline() {
-                alarm.reset(self.next());
+    /// Notes how many bytes the kernel has accepted so far (`None`: nothing waits to be written).
+    ///
+    /// Moves `alarm` to an earlier time if the write timeout is now the next deadline.
+    pub fn track_write_progress(&mut self, accepted_bytes: Option<u64>, alarm: Pin<&mut Sleep>) {
+        if accepted_bytes != self.write_progress.map(|(_, accepted_bytes)| accepted_bytes) {
+            self.write_progress = accepted_bytes.map(|accepted_bytes| (Instant::now(), accepted_bytes));
+            if self.next_deadline() < alarm.deadline() {
+                alarm.reset(self.next_deadline());
             }
         }
     }
 
-    pub fn next(&self) -> Instant {
-        let far = self.opened_at + Duration::from_secs(365 * 24 * 60 * 60);
-        let idle = self.idle_timeout.map(|timeout| self.active_at + timeout);
-        let old = self.duration.map(|duration| self.opened_at + duration);
-        let ping = self.ping_interval.map(|interval| self.pinged_at + interval);
-        let stalled = self.stalled.map(|(since, _)| since + self.write_timeout);
-        [idle, old, ping, stalled].into_iter().flatten().min().unwrap_or(far)
+    pub fn next_deadline(&self) -> Instant {
+        let far_future = self.opened_at + Duration::from_secs(365 * 24 * 60 * 60);
+        let idle = self.idle_timeout.map(|timeout| self.last_message_at + timeout);
+        let duration = self.duration.map(|duration| self.opened_at + duration);
+        let ping = self.ping_interval.map(|interval| self.last_ping_at + interval);
+        let write = self.write_progress.map(|(since, _)| since + self.write_timeout);
+        [idle, duration, ping, write].into_iter().flatten().min().unwrap_or(far_future)
     }
 
-    /// What is due now. A peer that has not been heard of since the last ping has vanished, unless
-    /// it was not listened to.
-    pub fn due(&mut self, now: Instant, listening: bool) -> Due {
+    /// Returns what is due now, and notes the ping if one is due.
+    ///
+    /// A peer that has sent nothing since the last ping is lost, unless the socket is not read.
+    pub fn due(&mut self, now: Instant, reading: Reading) -> Due {
         let past = |since: Instant, timeout: Option<Duration>| timeout.is_some_and(|timeout| now >= since + timeout);
-        if past(self.opened_at, self.duration) || past(self.active_at, self.idle_timeout) {
+        if past(self.opened_at, self.duration) || past(self.last_message_at, self.idle_timeout) {
             return Due::Close;
         }
-        if self.stalled.is_some_and(|(since, _)| now >= since + self.write_timeout) {
-            return Due::Vanished;
+        if self.write_progress.is_some_and(|(since, _)| now >= since + self.write_timeout) {
+            return Due::PeerLost;
         }
-        if !past(self.pinged_at, self.ping_interval) {
+        if !past(self.last_ping_at, self.ping_interval) {
             return Due::Nothing;
         }
-        let answered = self.pinged_at == self.opened_at || self.heard_at > self.pinged_at || !listening;
-        self.pinged_at = now;
-        if answered { Due::Ping } else { Due::Vanished }
+        let is_first_ping = self.last_ping_at == self.opened_at;
+        let is_answered = self.last_received_at > self.last_ping_at;
+        self.last_ping_at = now;
+        if is_first_ping || is_answered || reading == Reading::Paused { Due::Ping } else { Due::PeerLost }
     }
 }
 
@@ -107,18 +120,18 @@ mod tests {
     const MOMENT: Duration = Duration::from_millis(1);
 
     #[test]
-    fn a_peer_that_does_not_answer_a_ping_by_the_next_one_has_vanished() {
+    fn a_peer_that_does_not_answer_a_ping_by_the_next_one_is_lost() {
         let limits = ConnectionLimits::default();
         let interval = limits.ping_interval.unwrap();
         let start = Instant::now();
         let mut clock = Clock::start(start, &limits);
-        assert_eq!(clock.due(start + interval - MOMENT, true), Due::Nothing);
-        assert_eq!(clock.due(start + interval, true), Due::Ping);
-        clock.heard(start + interval + MOMENT);
-        assert_eq!(clock.due(start + interval * 2, true), Due::Ping);
-        clock.sent(start + interval * 2 + MOMENT);
-        assert_eq!(clock.due(start + interval * 3, false), Due::Ping, "nobody listened to it");
-        assert_eq!(clock.due(start + interval * 4, true), Due::Vanished);
+        assert_eq!(clock.due(start + interval - MOMENT, Reading::Active), Due::Nothing);
+        assert_eq!(clock.due(start + interval, Reading::Active), Due::Ping);
+        clock.frame_received(start + interval + MOMENT);
+        assert_eq!(clock.due(start + interval * 2, Reading::Active), Due::Ping);
+        clock.message_sent(start + interval * 2 + MOMENT);
+        assert_eq!(clock.due(start + interval * 3, Reading::Paused), Due::Ping, "the socket was not read");
+        assert_eq!(clock.due(start + interval * 4, Reading::Active), Due::PeerLost);
     }
 
     #[test]
@@ -130,11 +143,11 @@ mod tests {
         let mut now = start;
         while now + idle < start + longest {
             now += idle - MOMENT;
-            assert_eq!(clock.due(now, true), Due::Nothing);
-            clock.received(now);
+            assert_eq!(clock.due(now, Reading::Active), Due::Nothing);
+            clock.message_received(now);
         }
-        assert_eq!(clock.due(start + longest - MOMENT, true), Due::Nothing);
-        assert_eq!(clock.due(start + longest, true), Due::Close);
+        assert_eq!(clock.due(start + longest - MOMENT, Reading::Active), Due::Nothing);
+        assert_eq!(clock.due(start + longest, Reading::Active), Due::Close);
     }
 
     #[test]
@@ -143,8 +156,8 @@ mod tests {
         let start = Instant::now();
         let idle = limits.idle_timeout.unwrap();
         let mut clock = Clock::start(start, &limits);
-        assert_eq!(clock.due(start + idle - MOMENT, true), Due::Nothing);
-        assert_eq!(clock.next(), start + idle);
-        assert_eq!(clock.due(start + idle, true), Due::Close);
+        assert_eq!(clock.due(start + idle - MOMENT, Reading::Active), Due::Nothing);
+        assert_eq!(clock.next_deadline(), start + idle);
+        assert_eq!(clock.due(start + idle, Reading::Active), Due::Close);
     }
 }

@@ -1,4 +1,4 @@
-//! A WebSocket that is polled: what comes in, what goes out, and the last word.
+//! A WebSocket that is polled: reading, writing, and the close handshake.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,27 +11,27 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{self, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::End;
+use super::EndReason;
 use crate::limits::{CLOSE_TIMEOUT, ConnectionLimits, WRITE_BUFFER_BYTES};
 use crate::payload::Payload;
-use crate::server::counted::CountedStream;
+use crate::server::counting_stream::CountingStream;
 
-/// The socket, and whether something was written that the kernel does not have yet.
 pub struct Socket {
-    socket: WebSocketStream<CountedStream>,
+    socket: WebSocketStream<CountingStream>,
+    /// Whether something was written that the kernel has not accepted yet.
     unflushed: bool,
 }
 
 impl Socket {
-    /// A stream on which the protocols were switched, and what the peer has sent behind its request.
+    /// Wraps a stream after the 101 response. `already_read` is what the peer sent directly after its request.
     pub async fn new(stream: TcpStream, already_read: Vec<u8>, limits: &ConnectionLimits) -> Self {
-        let (stream, config) = (CountedStream::new(stream), socket_config(limits));
+        let (stream, config) = (CountingStream::new(stream), socket_config(limits));
         let socket = WebSocketStream::from_partially_read(stream, already_read, Role::Server, Some(config)).await;
         Self { socket, unflushed: false }
     }
 
     pub fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        // An error shows again at the flush, where it ends the connection.
+        // An error occurs again at the flush, where it ends the connection.
         Pin::new(&mut self.socket).poll_ready(context).map(|_| ())
     }
 
@@ -44,7 +44,7 @@ impl Socket {
         Poll::Ready(received)
     }
 
-    /// Pending also where there is nothing to flush.
+    /// Flushes the write buffer. Also pending when there is nothing to flush.
     pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), tungstenite::Error>> {
         if !self.unflushed {
             return Poll::Pending;
@@ -54,45 +54,45 @@ impl Socket {
         Poll::Ready(flushed)
     }
 
-    /// What still waits for the kernel to take it: then, how much it has taken before.
-    pub fn waiting(&self) -> Option<u64> {
-        self.unflushed.then(|| self.socket.get_ref().taken_bytes())
+    /// Returns how many bytes the kernel has accepted so far, or `None` if nothing waits for it.
+    pub fn write_progress(&self) -> Option<u64> {
+        self.unflushed.then(|| self.socket.get_ref().accepted_bytes())
     }
 
     /// Puts a message into the write buffer.
-    pub fn queue(&mut self, message: Message) -> Result<(), End> {
+    pub fn queue(&mut self, message: Message) -> Result<(), EndReason> {
         self.unflushed = true;
-        Pin::new(&mut self.socket).start_send(message).map_err(|_| End::Vanished)
+        Pin::new(&mut self.socket).start_send(message).map_err(|_| EndReason::Lost)
     }
 
-    /// Says the last word to the peer, and waits a moment for its own.
-    pub async fn finish(mut self, end: End) {
-        let frame = match &end {
-            End::Vanished => return,
-            End::ByPeer(_) => None,
-            End::ByUs(frame) | End::Refused(frame, _) => Some(frame),
+    /// Performs the close handshake, for at most `CLOSE_TIMEOUT`, and closes the socket.
+    pub async fn finish(mut self, reason: EndReason) {
+        let frame = match &reason {
+            EndReason::Lost => return,
+            EndReason::ClosedByPeer(_) => None,
+            EndReason::ClosedByServer(frame) | EndReason::ProtocolViolation(frame, _) => Some(frame),
         };
-        let goodbye = async {
+        let handshake = async {
             if let Some(frame) = frame {
                 let frame = protocol::CloseFrame { code: frame.code.into(), reason: frame.reason.as_str().into() };
                 futures_util::SinkExt::send(&mut self.socket, Message::Close(Some(frame))).await?;
             }
-            if !matches!(end, End::Refused(..)) {
-                // Until the peer's answer is read, or ours to its close is written.
+            if !matches!(reason, EndReason::ProtocolViolation(..)) {
+                // The stream ends when the peer's answer is read, or our answer to its close frame is written.
                 while let Some(received) = futures_util::StreamExt::next(&mut self.socket).await {
                     received?;
                 }
             }
             Ok::<(), tungstenite::Error>(linger(self.socket.into_inner().into_inner()).await?)
         };
-        let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
+        let _ = timeout(CLOSE_TIMEOUT, handshake).await;
     }
 }
 
-/// Buffers start small: 10,000 idle connections with the library's own would take 1.3 GB.
+/// Buffers start small: with the library's defaults, 10,000 idle connections would take 1.3 GB.
 fn socket_config(limits: &ConnectionLimits) -> WebSocketConfig {
-    // What is buffered already, a post and the answer of the handler that ran meanwhile; as much again
-    // for the heads of their frames and for pings.
+    // The buffer must hold what is buffered already, a post, and the response of the handler that ran meanwhile. The
+    // factor of two leaves space for frame headers and pings.
     let write_bytes_max = 2 * (WRITE_BUFFER_BYTES + limits.message_bytes);
     WebSocketConfig::default()
         .read_buffer_size(limits.read_buffer_bytes)
@@ -102,8 +102,8 @@ fn socket_config(limits: &ConnectionLimits) -> WebSocketConfig {
         .max_frame_size(Some(limits.frame_bytes))
 }
 
-/// Reads what the peer still sends before the socket is closed: closing it with unread data resets
-/// the connection, and a reset can overtake our close frame.
+/// Shuts down the sending side and reads until the peer closes. Closing a socket with unread data resets the
+/// connection, and a reset can overtake our close frame.
 async fn linger(mut stream: TcpStream) -> std::io::Result<()> {
     stream.shutdown().await?;
     let mut unread = [0; 4096];

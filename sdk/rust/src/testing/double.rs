@@ -1,7 +1,7 @@
-//! What the double of the host remembers, and how it handles events.
+//! The state of the test double, and how it handles events.
 //!
-//! One for each thread, found by the functions of `imports.rs`. It is never borrowed while a
-//! handler runs, since the handler calls back into it.
+//! Each thread has at most one, which the functions of `imports.rs` use. None of its cells is borrowed while a handler
+//! runs, because the handler calls those functions.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Authorize, Handle, LogLine, Refused, disconnect_event, message_event};
+use super::{Authorize, ConnectError, Handle, LogLine, disconnect_event, message_event};
 use crate::bindings::jackfield::gateway::connections::{CloseFrame, ConnectionError};
 use crate::{
     ConnectEvent, ConnectionContext, Decision, Event, Field, Identity, Payload, RequestContext, Response, Result,
 };
 
-/// When the clock of a double stands still first: a moment in November 2023.
+/// The initial time of the clock, in November 2023.
 const START_MS: u64 = 1_700_000_000_000;
 
 thread_local! {
@@ -26,7 +26,7 @@ thread_local! {
 #[derive(Default)]
 pub struct Double {
     now_ms: Cell<u64>,
-    ids_given: Cell<u32>,
+    ids_issued: Cell<u32>,
     /// The connection whose event is being handled.
     current: RefCell<Option<String>>,
     pub(super) connections: RefCell<BTreeMap<String, Connection>>,
@@ -35,12 +35,12 @@ pub struct Double {
     pub(super) config: RefCell<BTreeMap<String, String>>,
     pub(super) logs: RefCell<Vec<LogLine>>,
     stage_variables: RefCell<Vec<Field>>,
-    /// Connections that a handler has deleted and whose `$disconnect` has not run yet.
+    /// The connections that a handler has deleted and whose `$disconnect` has not run yet.
     deleted: RefCell<VecDeque<String>>,
     failures: RefCell<Vec<String>>,
 }
 
-/// The attributes of a row: in order, and none twice.
+/// The attributes of a row, sorted and without duplicates.
 pub type Attributes = BTreeSet<Field>;
 
 pub struct Connection {
@@ -52,40 +52,33 @@ pub struct Connection {
     routes: &'static [&'static str],
     state: State,
     posts: Vec<Payload>,
-    posts_fail_with: Option<ConnectionError>,
+    post_error: Option<ConnectionError>,
 }
 
-/// A peer that asks to be let in, and the plugin that is to decide.
-pub struct Arrival {
+/// The upgrade request of a peer, and the plugin that decides about it.
+pub struct UpgradeRequest {
     pub handle: Handle,
     pub routes: &'static [&'static str],
     pub identity: Identity,
     pub authorizer: Vec<Field>,
-    pub request: ConnectEvent,
+    pub event: ConnectEvent,
 }
 
-impl Connection {
-    /// One whose `$connect` is still to run.
-    fn new(
-        at: u64,
-        identity: Identity,
-        authorizer: Vec<Field>,
-        handle: Handle,
-        routes: &'static [&'static str],
-    ) -> Self {
-        let (posts, posts_fail_with) = (Vec::new(), None);
-        let state = State::Connecting;
-        Self {
-            connected_at: at,
-            last_active_at: at,
-            identity,
-            authorizer,
-            handle,
-            routes,
-            state,
-            posts,
-            posts_fail_with,
-        }
+impl UpgradeRequest {
+    /// Returns a connection whose `$connect` has not run yet, and the event for `$connect`.
+    fn into_connection(self, now_ms: u64) -> (Connection, ConnectEvent) {
+        let connection = Connection {
+            connected_at: now_ms,
+            last_active_at: now_ms,
+            identity: self.identity,
+            authorizer: self.authorizer,
+            handle: self.handle,
+            routes: self.routes,
+            state: State::Connecting,
+            posts: Vec::new(),
+            post_error: None,
+        };
+        (connection, self.event)
     }
 }
 
@@ -96,7 +89,7 @@ enum State {
 }
 
 impl Double {
-    pub fn enter() -> Rc<Self> {
+    pub fn install() -> Rc<Self> {
         let double = Rc::new(Double::default());
         double.now_ms.set(START_MS);
         CURRENT.with_borrow_mut(|current| {
@@ -106,50 +99,49 @@ impl Double {
         double
     }
 
-    pub fn leave() {
+    pub fn uninstall() {
         CURRENT.with_borrow_mut(|current| *current = None);
     }
 
-    /// The one of this thread.
+    /// The test double of this thread.
     pub fn current() -> Rc<Self> {
         CURRENT.with_borrow(Option::clone).expect(
-            "outside of a component the functions of jackfield_sdk go to a double of the host: \
-             make one with jackfield_sdk::testing::Host::new() and keep it while you call them",
+            "outside of a component the functions of jackfield_sdk need a test double of the host: \
+             create one with jackfield_sdk::testing::Host::new() and keep it while you call them",
         )
     }
 
     // ---- events ----------------------------------------------------------------------------
 
-    pub fn connect(&self, arrival: Arrival) -> Result<(String, Response), Refused> {
-        let Arrival { handle, routes, identity, authorizer, request } = arrival;
+    pub fn connect(&self, request: UpgradeRequest) -> Result<(String, Response), ConnectError> {
+        let handle = request.handle;
         let id = self.next_id();
-        let connection = Connection::new(self.now_ms(), identity, authorizer, handle, routes);
+        let (connection, event) = request.into_connection(self.now_ms());
         self.connections.borrow_mut().insert(id.clone(), connection);
         self.rows.borrow_mut().insert(id.clone(), Attributes::new());
 
-        let result = self.invoke(&id, "$connect", |context| handle(context, Event::Connect(request)));
-        let refused = match result {
+        let result = self.invoke(&id, "$connect", |context| handle(context, Event::Connect(event)));
+        let error = match result {
             Ok(response) if (200..=299).contains(&response.status_code) => {
                 self.with_connection(&id, |connection| connection.state = State::Open);
                 self.disconnect_deleted();
                 return Ok((id, response));
             }
-            Ok(response) => Refused::Answered(response),
-            Err(error) => Refused::Failed(error),
+            Ok(response) => ConnectError::Rejected(response),
+            Err(error) => ConnectError::Failed(error),
         };
         self.rows.borrow_mut().remove(&id);
         self.connections.borrow_mut().remove(&id);
         self.disconnect_deleted();
-        Err(refused)
+        Err(error)
     }
 
-    /// Asks an authorizer about a peer, which is no connection yet and has no row.
-    pub fn authorize(&self, arrival: Arrival, authorize: Authorize) -> Result<Decision> {
-        let Arrival { handle, routes, identity, authorizer, request } = arrival;
+    /// Calls an authorizer for a peer whose connection is not open and has no row.
+    pub fn authorize(&self, request: UpgradeRequest, authorize: Authorize) -> Result<Decision> {
         let id = self.next_id();
-        let connection = Connection::new(self.now_ms(), identity, authorizer, handle, routes);
+        let (connection, event) = request.into_connection(self.now_ms());
         self.connections.borrow_mut().insert(id.clone(), connection);
-        let decision = self.invoke(&id, "$connect", |context| authorize(context, request));
+        let decision = self.invoke(&id, "$connect", |context| authorize(context, event));
         self.connections.borrow_mut().remove(&id);
         self.disconnect_deleted();
         decision
@@ -183,7 +175,7 @@ impl Double {
         result
     }
 
-    /// Runs `$disconnect` of a connection that is closed, then drops its row.
+    /// Runs `$disconnect` of a closed connection, then removes its row.
     fn disconnect(&self, id: &str) -> Result<()> {
         let frame = self.close_frame(id).expect("only a closed connection is disconnected");
         let handle = self.handle(id);
@@ -192,8 +184,8 @@ impl Double {
         result.map(drop)
     }
 
-    /// The same for connections that handlers have deleted; as on the real host, after the handler
-    /// that did it.
+    /// Runs `$disconnect` of the connections that handlers have deleted. As on the real host, it runs after the handler
+    /// that has deleted the connection.
     fn disconnect_deleted(&self) {
         loop {
             let Some(id) = self.deleted.borrow_mut().pop_front() else {
@@ -219,20 +211,19 @@ impl Double {
             connected_at,
         };
         let outer = self.current.replace(Some(id.to_owned()));
-        assert!(outer.is_none(), "a handler must not drive the test's peers");
+        assert!(outer.is_none(), "a handler must not call the methods of a testing::Peer");
         let result = call(&context);
         self.current.replace(None);
         result
     }
 
-    // ---- what handlers call ------------------------------------------------------------------
+    // ---- host functions ----------------------------------------------------------------------
 
     pub fn connection_context(&self) -> ConnectionContext {
-        let id = self
-            .current
-            .borrow()
-            .clone()
-            .expect("current_connection::context() is for handlers: no event is being handled");
+        let id =
+            self.current.borrow().clone().expect(
+                "current_connection::context() was called while no event is handled: only a handler can call it",
+            );
         self.with_connection(&id, |connection| ConnectionContext {
             api_id: "test".to_owned(),
             stage: "test".to_owned(),
@@ -244,7 +235,7 @@ impl Double {
     }
 
     pub fn post(&self, id: &str, payload: &Payload) -> Result<(), ConnectionError> {
-        self.with_open(id, |connection| match connection.posts_fail_with {
+        self.with_open(id, |connection| match connection.post_error {
             Some(error) => Err(error),
             None => {
                 connection.posts.push(payload.clone());
@@ -259,7 +250,7 @@ impl Double {
         Ok(())
     }
 
-    /// Works on a connection that can be posted to.
+    /// Calls `work` with a connection that is open.
     pub fn with_open<R>(&self, id: &str, work: impl FnOnce(&mut Connection) -> R) -> Result<R, ConnectionError> {
         match self.connections.borrow_mut().get_mut(id) {
             Some(connection) if matches!(connection.state, State::Open) => Ok(work(connection)),
@@ -267,7 +258,7 @@ impl Double {
         }
     }
 
-    // ---- what tests ask and arrange --------------------------------------------------------------
+    // ---- functions of tests ------------------------------------------------------------------
 
     pub fn posts_to(&self, id: &str) -> Vec<Payload> {
         self.with_connection(id, |connection| connection.posts.clone())
@@ -278,7 +269,7 @@ impl Double {
     }
 
     pub fn fail_posts_to(&self, id: &str, error: ConnectionError) {
-        self.with_connection(id, |connection| connection.posts_fail_with = Some(error));
+        self.with_connection(id, |connection| connection.post_error = Some(error));
     }
 
     pub fn close_frame(&self, id: &str) -> Option<CloseFrame> {
@@ -301,7 +292,7 @@ impl Double {
     }
 
     pub fn advance(&self, by: Duration) {
-        let by_ms = u64::try_from(by.as_millis()).expect("a test waits no longer than the universe is old");
+        let by_ms = u64::try_from(by.as_millis()).expect("a test advances the clock by less than 2^64 milliseconds");
         self.now_ms.set(self.now_ms() + by_ms);
     }
 
@@ -319,17 +310,17 @@ impl Double {
 
     fn with_connection<R>(&self, id: &str, work: impl FnOnce(&mut Connection) -> R) -> R {
         let mut connections = self.connections.borrow_mut();
-        work(connections.get_mut(id).expect("a peer's connection is remembered as long as the host"))
+        work(connections.get_mut(id).expect("the connection of an admitted peer is never removed"))
     }
 
-    /// Ids look like the real ones: fifteen characters and `=`.
+    /// Returns a new id in the format of the real ones: fifteen characters and `=`.
     fn next_id(&self) -> String {
-        self.ids_given.set(self.ids_given.get() + 1);
-        format!("{:015}=", self.ids_given.get())
+        self.ids_issued.set(self.ids_issued.get() + 1);
+        format!("{:015}=", self.ids_issued.get())
     }
 }
 
-/// `$request.body.action`, as far as the plugin names routes at all.
+/// The route that `$request.body.action` selects among `routes`; any action is a route if `routes` is empty.
 fn select_route(body: &Payload, routes: &[&str]) -> String {
     let action = match body.parse_json::<Value>() {
         Ok(json) => match &json["action"] {
@@ -345,7 +336,7 @@ fn select_route(body: &Payload, routes: &[&str]) -> String {
     action
 }
 
-/// `?a=1&b=2`, taken apart and percent-decoded.
+/// Parses a query string such as `?a=1&b=2` and decodes its percent-encoding.
 pub fn query_fields(query: &str) -> Vec<Field> {
     query
         .trim_start_matches('?')
@@ -393,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_string_is_taken_apart_and_decoded() {
+    fn a_query_string_is_parsed_and_decoded() {
         assert_eq!(query_fields(""), []);
         assert_eq!(query_fields("?"), []);
         assert_eq!(
@@ -404,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_is_selected_only_among_those_that_the_plugin_names() {
+    fn an_action_without_a_route_selects_the_default_route() {
         let body = Payload::from(r#"{"action":"send"}"#);
         assert_eq!(select_route(&body, &[]), "send");
         assert_eq!(select_route(&body, &["send"]), "send");

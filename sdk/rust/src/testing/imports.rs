@@ -1,7 +1,7 @@
-//! The imports of the contract, answered by the double of this thread.
+//! The imports of the contract, implemented by the test double of this thread.
 //!
-//! The functions, types and signatures are those that the generated bindings have for a component.
-//! The limits are the real host's.
+//! The functions, types and signatures are those of the generated bindings of a component. The limits are those of the
+//! real host.
 
 use super::double::Double;
 
@@ -54,7 +54,7 @@ pub mod connections {
             .filter(|(id, attributes)| Some(id.as_str()) != except && attributes.contains(&attribute))
             .filter(|(id, _)| double.post(id, data).is_ok())
             .count();
-        Ok(u32::try_from(queued).expect("a test has fewer connections than that"))
+        Ok(u32::try_from(queued).expect("a test has fewer than 2^32 connections"))
     }
 
     pub fn get_connection(id: &str) -> Result<ConnectionInfo, ConnectionError> {
@@ -69,7 +69,7 @@ pub mod connections {
         let frame = frame.cloned().unwrap_or(CloseFrame { code: 1000, reason: String::new() });
         assert!(
             matches!(frame.code, 1000..=1003 | 1007..=1013 | 3000..=4999),
-            "{} is no close code that can be sent",
+            "{} is not a close code that can be sent",
             frame.code
         );
         assert!(
@@ -111,7 +111,7 @@ pub mod connection_store {
 
     pub fn remove(id: &str, name: &str, value: Option<&str>) -> Result<(), StoreError> {
         change(id, |row| {
-            row.retain(|(its, one)| its != name || value.is_some_and(|value| one != value));
+            row.retain(|(other, kept)| other != name || value.is_some_and(|value| kept != value));
         })
     }
 
@@ -140,12 +140,12 @@ pub mod connection_store {
         Ok(())
     }
 
-    fn page(cursor: Option<&str>, wanted: impl Fn(&Attributes) -> bool) -> Page {
+    fn page(cursor: Option<&str>, matches: impl Fn(&Attributes) -> bool) -> Page {
         let double = Double::current();
         let rows = double.rows.borrow();
         let mut matching = rows
             .iter()
-            .filter(|(id, attributes)| cursor.is_none_or(|last| id.as_str() > last) && wanted(attributes))
+            .filter(|(id, attributes)| cursor.is_none_or(|last| id.as_str() > last) && matches(attributes))
             .map(|(id, attributes)| row(&double, id, attributes))
             .peekable();
         let rows: Vec<Row> = matching.by_ref().take(PAGE_ITEMS).collect();
@@ -213,7 +213,7 @@ pub mod keyvalue {
         fn with<R>(&self, work: impl FnOnce(&mut std::collections::BTreeMap<String, Vec<u8>>) -> R) -> R {
             let double = Double::current();
             let mut buckets = double.buckets.borrow_mut();
-            work(buckets.get_mut(&self.0).expect("a bucket that was opened is there as long as the host"))
+            work(buckets.get_mut(&self.0).expect("an open bucket is never removed"))
         }
     }
 

@@ -1,6 +1,6 @@
-//! What a token says: checked against the settings, and then told to handlers as texts.
+//! The claims of a token: checks them against the settings, and converts them to the strings that handlers receive.
 //!
-//! Pure. Knows that the signature is good and the token in time; does not know keys.
+//! Pure. The signature, `exp` and `nbf` have been checked before. Does not know keys.
 
 use std::fmt;
 
@@ -10,98 +10,100 @@ use serde_json::{Map, Value};
 use super::{JwtError, JwtSettings};
 use crate::limits::{JWT_CLAIMS_BYTES_MAX, JWT_LEEWAY};
 
-/// What is told of who was let in.
+/// The claims of a verified token, as handlers receive them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
-    /// The `sub`; empty where there is none.
+    /// The `sub`; empty if there is none.
     pub principal_id: String,
-    /// Each claim under its name, as API Gateway writes it: a text as it is, numbers and `true` as JSON has them, a list
-    /// as `[a b]`, an object as JSON. Those that are null are left out, and one that is called `principalId`.
+    /// Each claim with its value in API Gateway's format: a string unchanged, a number or boolean as in JSON, a list as
+    /// `[a b]`, an object as JSON. Claims that are null and a claim named `principalId` are left out.
     pub context: Vec<(String, String)>,
-    /// Those of `scope` and `scp`.
+    /// The scopes of `scope` and `scp`.
     pub scopes: Vec<String>,
 }
 
-/// The claims as they came, each name once.
+/// The claims as they are in the token, without duplicate names.
 #[derive(Debug)]
 pub struct ClaimSet(Map<String, Value>);
 
 impl ClaimSet {
-    /// `now` in seconds since 1970.
+    /// Checks `iat`, the issuer, the audience and the scopes. `now` is in seconds since 1970.
     pub fn check(&self, settings: &JwtSettings, now: u64) -> Result<(), JwtError> {
         if self.0.get("iat").is_some_and(|iat| !is_past(iat, now)) {
-            return Err(JwtError::Unacceptable("it is issued in the future, or at what is no time (iat)"));
+            return Err(JwtError::InvalidToken("its iat is in the future or not a number"));
         }
-        if self.text("iss") != Some(&settings.issuer) {
-            return Err(JwtError::Unacceptable("it is not of this issuer (iss)"));
+        if self.string("iss") != Some(&settings.issuer) {
+            return Err(JwtError::InvalidToken("it is from another issuer (iss)"));
         }
-        // A client_id counts only where there is no aud at all.
+        // A client_id is used only if there is no aud at all.
         let audience = self.0.get("aud").or_else(|| self.0.get("client_id"));
-        let is_audience =
+        let is_accepted =
             |value: &Value| value.as_str().is_some_and(|text| settings.audience.iter().any(|one| one == text));
-        let is_for_us = audience.is_some_and(|written| match written {
-            Value::Array(several) => several.iter().any(is_audience),
-            one => is_audience(one),
+        let has_audience = audience.is_some_and(|claim| match claim {
+            Value::Array(items) => items.iter().any(is_accepted),
+            one => is_accepted(one),
         });
-        if !is_for_us {
-            return Err(JwtError::Unacceptable("it is not for this audience (aud, or else client_id)"));
+        if !has_audience {
+            return Err(JwtError::InvalidToken("it is for another audience (aud, or client_id if there is no aud)"));
         }
         let scopes = self.scopes();
         if !settings.scopes.is_empty() && !settings.scopes.iter().any(|scope| scopes.contains(&&**scope)) {
-            return Err(JwtError::ScopesLacking);
+            return Err(JwtError::MissingScope);
         }
         Ok(())
     }
 
+    /// Converts the claims to what handlers receive.
+    ///
     /// # Errors
-    /// If it is more than a handler is told.
-    pub fn told(&self) -> Result<Claims, JwtError> {
-        let is_told = |(name, value): &(&String, &Value)| *name != "principalId" && !value.is_null();
+    /// If they are larger than [`JWT_CLAIMS_BYTES_MAX`].
+    pub fn to_claims(&self) -> Result<Claims, JwtError> {
+        let is_passed_on = |(name, value): &(&String, &Value)| *name != "principalId" && !value.is_null();
         let context: Vec<_> =
-            self.0.iter().filter(is_told).map(|(name, value)| (name.clone(), written(value))).collect();
+            self.0.iter().filter(is_passed_on).map(|(name, value)| (name.clone(), to_text(value))).collect();
         let bytes: usize = context.iter().map(|(name, value)| name.len() + value.len()).sum();
         if bytes > JWT_CLAIMS_BYTES_MAX {
-            return Err(JwtError::Unacceptable("its claims are more than handlers are told"));
+            return Err(JwtError::InvalidToken("its claims are larger than what handlers can receive"));
         }
         let scopes = self.scopes().into_iter().map(str::to_owned).collect();
-        Ok(Claims { principal_id: self.text("sub").unwrap_or_default().to_owned(), context, scopes })
+        Ok(Claims { principal_id: self.string("sub").unwrap_or_default().to_owned(), context, scopes })
     }
 
-    fn text(&self, name: &str) -> Option<&str> {
+    fn string(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.as_str()
     }
 
-    /// Both are written as one text with spaces, or as a list.
+    /// The scopes of `scope` and `scp`, each of which is a string with spaces or a list.
     fn scopes(&self) -> Vec<&str> {
-        let written = ["scope", "scp"].into_iter().filter_map(|name| self.0.get(name));
-        let texts = written.flat_map(|value| value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice));
+        let claims = ["scope", "scp"].into_iter().filter_map(|name| self.0.get(name));
+        let texts = claims.flat_map(|value| value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice));
         texts.filter_map(Value::as_str).flat_map(|text| text.split(' ')).filter(|scope| !scope.is_empty()).collect()
     }
 }
 
-/// Whether it is a time that is not to come; a part of a second may be written.
+/// Returns whether a claim is a time that is not in the future. It may have a fraction of a second.
 fn is_past(time: &Value, now: u64) -> bool {
     time.as_f64().is_some_and(|time| time <= (now + JWT_LEEWAY.as_secs()) as f64)
 }
 
-fn written(value: &Value) -> String {
+fn to_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Array(items) => format!("[{}]", items.iter().map(written).collect::<Vec<_>>().join(" ")),
+        Value::Array(items) => format!("[{}]", items.iter().map(to_text).collect::<Vec<_>>().join(" ")),
         other => other.to_string(),
     }
 }
 
 impl<'de> Deserialize<'de> for ClaimSet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(EachOnce)
+        deserializer.deserialize_map(UniqueNames)
     }
 }
 
-/// What reads a name twice may believe the first or the last, so nobody is asked to.
-struct EachOnce;
+/// Rejects an object with duplicate names, because some parsers take the first value of a name and others the last.
+struct UniqueNames;
 
-impl<'de> Visitor<'de> for EachOnce {
+impl<'de> Visitor<'de> for UniqueNames {
     type Value = ClaimSet;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -112,7 +114,7 @@ impl<'de> Visitor<'de> for EachOnce {
         let mut claims = Map::new();
         while let Some((name, value)) = entries.next_entry()? {
             if claims.insert(name, value).is_some() {
-                return Err(A::Error::custom("a name that stands twice"));
+                return Err(A::Error::custom("a duplicate name"));
             }
         }
         Ok(ClaimSet(claims))

@@ -1,6 +1,6 @@
-//! Signatures of tokens, checked with what TLS is made of here.
+//! Verifies the signatures of tokens with `ring`, the library that TLS uses too.
 //!
-//! Knows keys and bytes. Does not know what is signed; signs nothing.
+//! Knows keys and bytes. Does not know what is signed. Never signs anything itself.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error, ErrorKind, new_error};
@@ -16,24 +16,25 @@ use ring::signature::{
 static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: |_, _| Err(new_error(ErrorKind::UnsupportedAlgorithm)),
     verifier_factory: verifier,
-    // For private keys and thumbprints.
+    // Needed only for private keys and thumbprints.
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Has the library check signatures with this, in the whole process: it offers no other way. It holds no state.
+/// Makes the library verify signatures with this provider. That applies to the whole process, because the library has
+/// no other way; the provider has no state.
 pub fn install() {
-    // It is there already from the second time on.
+    // From the second call on this returns an error, because the provider is installed already.
     let _ = PROVIDER.install_default();
 }
 
-struct OfRing {
+struct RingVerifier {
     algorithm: Algorithm,
     method: Method,
     key: DecodingKey,
 }
 
 enum Method {
-    /// Refuses keys under 2048 bits.
+    /// Rejects keys of less than 2048 bits.
     Rsa(&'static RsaParameters),
     Curve(&'static dyn VerificationAlgorithm),
 }
@@ -49,16 +50,16 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
         Algorithm::ES256 => Method::Curve(&ECDSA_P256_SHA256_FIXED),
         Algorithm::ES384 => Method::Curve(&ECDSA_P384_SHA384_FIXED),
         Algorithm::EdDSA => Method::Curve(&ED25519),
-        // HS*, and what the library may learn.
+        // HS*, and algorithms that a later version of the library may add.
         _ => return Err(new_error(ErrorKind::UnsupportedAlgorithm)),
     };
     if key.family() != algorithm.family() {
         return Err(new_error(ErrorKind::InvalidKeyFormat));
     }
-    Ok(Box::new(OfRing { algorithm: *algorithm, method, key: key.clone() }))
+    Ok(Box::new(RingVerifier { algorithm: *algorithm, method, key: key.clone() }))
 }
 
-impl Verifier<Vec<u8>> for OfRing {
+impl Verifier<Vec<u8>> for RingVerifier {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
         let verified = match (&self.method, self.key.kind()) {
             (Method::Rsa(parameters), DecodingKeyKind::RsaModulusExponent { n, e }) => {
@@ -73,7 +74,7 @@ impl Verifier<Vec<u8>> for OfRing {
     }
 }
 
-impl JwtVerifier for OfRing {
+impl JwtVerifier for RingVerifier {
     fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_algorithm_takes_no_key_of_another_kind_and_none_takes_a_secret() {
+    fn an_algorithm_rejects_keys_of_another_type_and_every_secret() {
         let (rsa, ec) = (DecodingKey::from_rsa_raw_components(&[1], &[3]), DecodingKey::from_ec_der(&[4]));
         let (ed, secret) = (DecodingKey::from_ed_der(&[1]), DecodingKey::from_secret(&[1]));
         for (algorithm, key) in [(Algorithm::RS256, &rsa), (Algorithm::ES256, &ec), (Algorithm::EdDSA, &ed)] {

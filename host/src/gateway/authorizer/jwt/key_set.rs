@@ -1,6 +1,6 @@
-//! The keys of an issuer: a JWK set (RFC 7517), of which those are kept that can check a signature.
+//! The keys of an issuer: parses a JWK set (RFC 7517) and keeps the keys that can verify a signature.
 //!
-//! Pure: what is skipped is told by whoever has asked.
+//! Pure: the caller logs the keys that are skipped.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,43 +15,44 @@ pub struct KeySet(Vec<Key>);
 
 #[derive(Debug)]
 struct Key {
-    /// Its `kid`.
+    /// The `kid`.
     id: Option<String>,
-    /// Those whose signatures it can have made.
+    /// The algorithms whose signatures this key can verify.
     algorithms: Vec<Algorithm>,
     key: DecodingKey,
 }
 
-/// A key that is none, or none that is safe.
+/// A key of the set that is not used, because it is invalid or not secure.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Skipped {
-    /// In the list, from 0.
+pub struct SkippedKey {
+    /// Position in the list, from 0.
     pub index: usize,
-    pub why: &'static str,
+    pub reason: &'static str,
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("found no JWK set, which is a JSON object with a list \"keys\"")]
-pub struct NoKeySet;
+#[error("expected a JWK set, which is a JSON object with a list \"keys\"")]
+pub struct NotAKeySet;
 
 #[derive(Deserialize)]
-struct Written {
+struct KeySetDocument {
     keys: Vec<serde_json::Value>,
 }
 
 impl KeySet {
-    /// The keys that are good, at most [`JWKS_KEYS_MAX`], and why others are not.
-    pub fn parse(text: &[u8]) -> Result<(Self, Vec<Skipped>), NoKeySet> {
-        let Written { keys: written } = serde_json::from_slice(text).map_err(|_| NoKeySet)?;
+    /// Parses a JWK set. Returns the usable keys, at most [`JWKS_KEYS_MAX`], and the keys that were skipped.
+    pub fn parse(text: &[u8]) -> Result<(Self, Vec<SkippedKey>), NotAKeySet> {
+        let document: KeySetDocument = serde_json::from_slice(text).map_err(|_| NotAKeySet)?;
         let (mut keys, mut skipped) = (Vec::new(), Vec::new());
-        for (index, key) in written.into_iter().enumerate() {
+        for (index, key) in document.keys.into_iter().enumerate() {
             if keys.len() == JWKS_KEYS_MAX {
-                skipped.push(Skipped { index, why: "this one and those behind it are more than are kept" });
+                skipped
+                    .push(SkippedKey { index, reason: "this key and all after it exceed the maximum number of keys" });
                 break;
             }
             match parse(key) {
                 Ok(key) => keys.extend(key),
-                Err(why) => skipped.push(Skipped { index, why }),
+                Err(reason) => skipped.push(SkippedKey { index, reason }),
             }
         }
         Ok((Self(keys), skipped))
@@ -61,30 +62,30 @@ impl KeySet {
         self.0.is_empty()
     }
 
-    /// Whether there is a key of this name.
-    pub fn has(&self, id: &str) -> bool {
+    /// Returns whether a key has this id.
+    pub fn contains(&self, id: &str) -> bool {
         self.0.iter().any(|key| key.id.as_deref() == Some(id))
     }
 
-    /// The keys that can have made a signature, a few at most: those that the token names, or if none has that name,
-    /// those without one. A token that names none may mean each.
+    /// The keys that may match a signature, at most [`JWKS_KEYS_TRIED_MAX`]: the keys with this id; if there are none,
+    /// the keys without an id; and all keys if the token has no id.
     pub fn candidates(&self, algorithm: Algorithm, id: Option<&str>) -> impl Iterator<Item = &DecodingKey> {
-        let named = id.filter(|id| self.has(id));
-        let is_meant = move |key: &&Key| id.is_none() || key.id.as_deref() == named;
-        let fits = move |key: &&Key| key.algorithms.contains(&algorithm);
-        self.0.iter().filter(is_meant).filter(fits).map(|key| &key.key).take(JWKS_KEYS_TRIED_MAX)
+        let wanted = id.filter(|id| self.contains(id));
+        let has_id = move |key: &&Key| id.is_none() || key.id.as_deref() == wanted;
+        let has_algorithm = move |key: &&Key| key.algorithms.contains(&algorithm);
+        self.0.iter().filter(has_id).filter(has_algorithm).map(|key| &key.key).take(JWKS_KEYS_TRIED_MAX)
     }
 }
 
-/// `None` for a key that is there for something else.
-fn parse(written: serde_json::Value) -> Result<Option<Key>, &'static str> {
+/// Parses one key; `None` if it is valid but intended for another purpose, such as encryption.
+fn parse(key: serde_json::Value) -> Result<Option<Key>, &'static str> {
     const RSA: [Algorithm; 6] =
         [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
-    let jwk: Jwk = serde_json::from_value(written).map_err(|_| "it is no JWK")?;
+    let jwk: Jwk = serde_json::from_value(key).map_err(|_| "it is not a JWK")?;
     let common = jwk.common;
-    let is_for_more = common.public_key_use.is_none_or(|purpose| purpose == PublicKeyUse::Signature)
+    let is_for_signatures = common.public_key_use.is_none_or(|purpose| purpose == PublicKeyUse::Signature)
         && common.key_operations.is_none_or(|operations| operations.contains(&KeyOperations::Verify));
-    if !is_for_more {
+    if !is_for_signatures {
         return Ok(None);
     }
     let (mut algorithms, key) = match &jwk.algorithm {
@@ -103,13 +104,13 @@ fn parse(written: serde_json::Value) -> Result<Option<Key>, &'static str> {
         }
         AlgorithmParameters::OctetKeyPair(_) => return Err("its curve is not Ed25519"),
         AlgorithmParameters::OctetKey(_) => return Err("it is a shared secret"),
-        _ => return Err("it is neither RSA, EC nor OKP, or lacks a part of such a key"),
+        _ => return Err("it is neither RSA, EC nor OKP, or a part of the key is missing"),
     };
     if let Some(only) = common.key_algorithm {
         let only = Algorithm::try_from(only).ok();
         algorithms.retain(|algorithm| Some(*algorithm) == only);
         if algorithms.is_empty() {
-            return Err("its alg is none that is accepted, or does not go with its kind");
+            return Err("its alg is not accepted, or does not fit its key type");
         }
     }
     Ok(Some(Key { id: common.key_id, algorithms, key }))
@@ -125,7 +126,7 @@ fn rsa(key: &RSAKeyParameters) -> Result<DecodingKey, &'static str> {
     }
 }
 
-/// Some write a zero in front, so that nobody takes it for a negative number.
+/// Decodes an unsigned number. Removes leading zeros, which some issuers add to mark the number as positive.
 fn number(text: &str) -> Result<Vec<u8>, &'static str> {
     let bytes = base64url(text)?;
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
@@ -134,9 +135,9 @@ fn number(text: &str) -> Result<Vec<u8>, &'static str> {
 
 fn coordinate(text: &str, length: usize) -> Result<Vec<u8>, &'static str> {
     base64url(text)
-        .and_then(|bytes| if bytes.len() == length { Ok(bytes) } else { Err("its x or y is too short or too long") })
+        .and_then(|bytes| if bytes.len() == length { Ok(bytes) } else { Err("its x or y has the wrong length") })
 }
 
 fn base64url(text: &str) -> Result<Vec<u8>, &'static str> {
-    URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|_| "a part of it is no base64url")
+    URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|_| "a part of the key is not base64url")
 }

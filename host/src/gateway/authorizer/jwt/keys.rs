@@ -1,6 +1,7 @@
-//! The keys of one issuer: got when a token first needs them, kept, and got again while they are used.
+//! The keys of one issuer: fetched when a token first needs them, cached, and refreshed while tokens arrive.
 //!
-//! Does not know what a token is. One request for keys is on its way at a time; whoever needs its outcome waits for it.
+//! Does not know what a token is. There is at most one request for keys at a time; all callers that need its result
+//! wait for it.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
@@ -11,135 +12,138 @@ use super::KeySource;
 use super::key_set::KeySet;
 use crate::gateway::integration::Transport;
 
-mod held; // what is known, and whether it is old
-mod source; // where keys are
+mod cache;
+mod reader;
 
-pub use held::Pace;
+use cache::{KeyCache, RefreshReason};
+use reader::{FileStamp, KeyReader, ReadResult};
 
-use held::{Held, Reason};
-use source::{Got, Source, Stamp};
+pub use cache::RefreshPolicy;
 
 #[derive(Clone)]
-pub struct Keys(Arc<Shared>);
+pub struct IssuerKeys(Arc<Shared>);
 
 struct Shared {
-    source: Source,
-    pace: Pace,
-    held: Mutex<Held>,
-    /// Held while keys are on their way.
-    under_way: tokio::sync::Mutex<()>,
+    reader: KeyReader,
+    policy: RefreshPolicy,
+    cache: Mutex<KeyCache>,
+    /// Locked while keys are being read, so that there is one request at a time.
+    refresh_lock: tokio::sync::Mutex<()>,
 }
 
-/// What came with a text.
-struct News {
-    /// `None`: the same as before.
+/// A document that has been read from the source.
+struct Update {
+    /// `None` if the content has not changed.
     keys: Option<Arc<KeySet>>,
     content: blake3::Hash,
-    stamp: Option<Stamp>,
+    stamp: Option<FileStamp>,
 }
 
-impl Keys {
-    pub fn new(source: KeySource, transport: Transport, pace: Pace) -> Self {
-        let source = Source::new(source, transport, pace.timeout);
-        Self(Arc::new(Shared { source, pace, held: Mutex::default(), under_way: tokio::sync::Mutex::default() }))
+impl IssuerKeys {
+    pub fn new(source: KeySource, transport: Transport, policy: RefreshPolicy) -> Self {
+        let reader = KeyReader::new(source, transport, policy.timeout);
+        Self(Arc::new(Shared { reader, policy, cache: Mutex::default(), refresh_lock: tokio::sync::Mutex::default() }))
     }
 
-    /// The keys as they are known; waits where none are. Those of a URL that are old are got again meanwhile.
+    /// Returns the cached keys; waits for them if there are none. Old keys of a URL are returned at once and refreshed
+    /// in the background; old keys of a file are read again first.
     ///
     /// # Errors
-    /// Why there are none.
+    /// Why there are no keys.
     pub async fn current(&self) -> Result<Arc<KeySet>, String> {
         let (keys, is_due) = {
-            let (held, now) = (self.held(), Instant::now());
-            (held.keys(now, &self.0.pace), held.is_due(Reason::Age, now, &self.0.pace))
+            let (cache, now) = (self.cache(), Instant::now());
+            (cache.keys(now, &self.0.policy), cache.is_due(RefreshReason::Age, now, &self.0.policy))
         };
         match keys {
             Some(keys) if !is_due => return Ok(keys),
-            Some(keys) if matches!(self.0.source, Source::Url(..)) => {
-                let later = self.clone();
-                tokio::spawn(async move { later.get(Reason::Age).await });
+            Some(keys) if matches!(self.0.reader, KeyReader::Url(..)) => {
+                let background = self.clone();
+                tokio::spawn(async move { background.refresh_now(RefreshReason::Age).await });
                 return Ok(keys);
             }
-            _ => self.refresh(Reason::Age).await,
+            _ => self.refresh(RefreshReason::Age).await,
         }
-        let held = self.held();
-        let why = || held.failure.as_deref().unwrap_or("what is known of it is too old");
-        held.keys(Instant::now(), &self.0.pace).ok_or_else(|| format!("{}: {}", self.0.source, why()))
+        let cache = self.cache();
+        let why = || cache.failure.as_deref().unwrap_or("the cached keys are too old");
+        cache.keys(Instant::now(), &self.0.policy).ok_or_else(|| format!("{}: {}", self.0.reader, why()))
     }
 
-    /// Other keys than these, after they were asked for because one is not among these; `None` if there are no others,
-    /// or that was asked too recently.
+    /// Refreshes the keys because `these` lack a key, and returns the new keys. Returns `None` if the keys have not
+    /// changed, or if the last refresh for this reason is too recent.
     pub async fn newer_than(&self, these: &Arc<KeySet>) -> Option<Arc<KeySet>> {
-        self.refresh(Reason::UnknownKey).await;
-        let keys = self.held().keys(Instant::now(), &self.0.pace);
+        self.refresh(RefreshReason::UnknownKey).await;
+        let keys = self.cache().keys(Instant::now(), &self.0.policy);
         keys.filter(|keys| !Arc::ptr_eq(keys, these))
     }
 
-    /// Ends when keys have come or have not. In a task of its own, so that who waits no longer does not end it for others.
-    async fn refresh(&self, reason: Reason) {
+    /// Refreshes the keys and returns when that has succeeded or failed. Runs in a task of its own, so that a caller
+    /// that stops waiting does not cancel the refresh for others.
+    async fn refresh(&self, reason: RefreshReason) {
         let keys = self.clone();
-        // Where it panicked, keys are as they were.
-        let _ = tokio::spawn(async move { keys.get(reason).await }).await;
+        // If the task panics, the cached keys are unchanged.
+        let _ = tokio::spawn(async move { keys.refresh_now(reason).await }).await;
     }
 
-    async fn get(&self, reason: Reason) {
-        let _under_way = self.0.under_way.lock().await;
+    async fn refresh_now(&self, reason: RefreshReason) {
+        let _refresh = self.0.refresh_lock.lock().await;
         let stamp = {
-            let (mut held, now) = (self.held(), Instant::now());
-            // Somebody else may just have.
-            if !held.is_due(reason, now, &self.0.pace) {
+            let (mut cache, now) = (self.cache(), Instant::now());
+            // Another task may have refreshed the keys while this one waited for the lock.
+            if !cache.is_due(reason, now, &self.0.policy) {
                 return;
             }
-            held.tried(reason, now);
-            held.stamp.filter(|_| reason == Reason::Age && held.failure.is_none())
+            cache.record_attempt(reason, now);
+            cache.stamp.filter(|_| reason == RefreshReason::Age && cache.failure.is_none())
         };
-        let outcome = self.0.source.read(stamp).await.and_then(|got| self.parse(got));
-        let (mut held, now) = (self.held(), Instant::now());
-        // What waits for a slow source does not ask it again at once.
-        held.tried(reason, now);
-        let failed_before = held.failure.take();
+        let outcome = self.0.reader.read(stamp).await.and_then(|read| self.parse(read));
+        let (mut cache, now) = (self.cache(), Instant::now());
+        // The interval counts from the end of the attempt, so that callers that waited for a slow source do not request
+        // it again at once.
+        cache.record_attempt(reason, now);
+        let failed_before = cache.failure.take();
         match outcome {
-            Ok(news) => {
-                held.confirmed = Some(now);
-                if let Some(News { keys, content, stamp }) = news {
-                    held.stamp = stamp;
-                    held.content = Some(content);
-                    held.keys = keys.or(held.keys.take());
+            Ok(update) => {
+                cache.confirmed = Some(now);
+                if let Some(Update { keys, content, stamp }) = update {
+                    cache.stamp = stamp;
+                    cache.content = Some(content);
+                    cache.keys = keys.or(cache.keys.take());
                 }
-                drop(held);
+                drop(cache);
                 if failed_before.is_some() {
-                    info!(keys = %self.0.source, "the keys of the issuer can be read again");
+                    info!(keys = %self.0.reader, "the keys of the issuer can be read again");
                 }
             }
             Err(failure) => {
-                held.failure = Some(failure.clone());
-                let kept = held.keys.is_some();
-                drop(held);
+                cache.failure = Some(failure.clone());
+                let kept = cache.keys.is_some();
+                drop(cache);
                 if failed_before.is_none() {
-                    warn!(keys = %self.0.source, error = failure, kept, "the keys of the issuer cannot be read");
+                    warn!(keys = %self.0.reader, error = failure, kept, "the keys of the issuer cannot be read");
                 }
             }
         }
     }
 
-    /// What is new in what was got; `None` if it is known to be nothing.
-    fn parse(&self, got: Got) -> Result<Option<News>, String> {
-        let Got::Text(text, stamp) = got else { return Ok(None) };
+    /// Parses what was read; `None` if the source has not changed. Logs the keys that cannot be used.
+    fn parse(&self, read: ReadResult) -> Result<Option<Update>, String> {
+        let ReadResult::Text(text, stamp) = read else { return Ok(None) };
         let content = blake3::hash(&text);
-        if self.held().content == Some(content) {
-            return Ok(Some(News { keys: None, content, stamp }));
+        if self.cache().content == Some(content) {
+            return Ok(Some(Update { keys: None, content, stamp }));
         }
         let (keys, skipped) = KeySet::parse(&text).map_err(|error| error.to_string())?;
         for key in skipped {
-            warn!(keys = %self.0.source, index = key.index, "a key of the issuer is not used: {}", key.why);
+            warn!(keys = %self.0.reader, index = key.index, "a key of the issuer is ignored: {}", key.reason);
         }
         if keys.is_empty() {
-            warn!(keys = %self.0.source, "the issuer has no key that can be used, so no token is accepted");
+            warn!(keys = %self.0.reader, "the issuer has no usable key, so every token is rejected");
         }
-        Ok(Some(News { keys: Some(Arc::new(keys)), content, stamp }))
+        Ok(Some(Update { keys: Some(Arc::new(keys)), content, stamp }))
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.0.held.lock().expect("no code panics while holding the keys")
+    fn cache(&self) -> MutexGuard<'_, KeyCache> {
+        self.0.cache.lock().expect("no code panics while holding the key cache")
     }
 }

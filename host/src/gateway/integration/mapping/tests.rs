@@ -5,14 +5,14 @@ use crate::capability::ApiInfo;
 use crate::connections::{Connection, Peer};
 use crate::id::{ConnectionId, RequestId};
 
-/// A caller of stage `prod`, which has the variable `table`.
+/// A caller of stage `prod`, which has the variables `table` and `host`.
 pub fn caller() -> Caller {
     let peer = Peer { source_ip: "192.0.2.1".to_owned(), ..Peer::default() };
     let id = ConnectionId::parse("L0SM9cOFvHcCIhw=").unwrap();
     let stage_variables = vec![("table".to_owned(), "users".to_owned()), ("host".to_owned(), "h.example".to_owned())];
     Caller {
         api: Arc::new(ApiInfo { id: "chat".to_owned(), stage: "prod".into(), stage_variables, ..ApiInfo::default() }),
-        connection: Arc::new(Connection::left_behind(id, "prod".into(), 0, peer)),
+        connection: Arc::new(Connection::detached(id, "prod".into(), 0, peer)),
         route_key: "join".into(),
         request_id: RequestId::next(),
         request_time: 0,
@@ -39,7 +39,7 @@ fn values(source: &str, event: &Event) -> Vec<String> {
 }
 
 #[test]
-fn each_source_has_what_the_event_has() {
+fn each_source_returns_its_values_in_the_event() {
     for (source, expected) in [
         ("route.request.header.x-one", &["1"][..]),
         ("route.request.header.X-Twice", &["b"]),
@@ -73,21 +73,21 @@ fn each_source_has_what_the_event_has() {
 }
 
 #[test]
-fn a_source_that_is_none_is_told_with_what_there_is() {
-    for (source, told) in [
-        ("connectionId", "a text as it is stands in single quotes: \"'connectionId'\""),
+fn the_error_for_an_unknown_source_lists_the_known_ones() {
+    for (source, expected) in [
+        ("connectionId", "put literal text in single quotes: \"'connectionId'\""),
         ("$context.connectionId", "leave out the $: \"context.connectionId\""),
-        ("'open", "a text between two ' signs"),
+        ("'open", "text between two single quotes"),
         ("route.request.path.x", "stageVariables.NAME"),
-        ("route.request.header.", "a name of A-Z a-z 0-9 . _ $ - at its end"),
-        ("route.request.header.a b", "a name of A-Z a-z 0-9 . _ $ - at its end"),
+        ("route.request.header.", "a name of A-Z a-z 0-9 . _ $ - at the end"),
+        ("route.request.header.a b", "a name of A-Z a-z 0-9 . _ $ - at the end"),
         ("context.connectionid", "one of apiId, authorizer.principalId, connectedAt, connectionId"),
-        ("route.request.body..a", ".. (a search at every depth) behind route.request.body"),
-        ("route.request.bodya", "a behind route.request.body"),
-        ("", "'a text'"),
+        ("route.request.body..a", ".. (a search at every depth) after route.request.body"),
+        ("route.request.bodya", "a after route.request.body"),
+        ("", "'literal text'"),
     ] {
         let bad = Source::parse(source).expect_err(source);
-        assert!(format!("{:?} {} {}", bad.found, bad.expected, bad.advice).contains(told), "{source}: {bad:?}");
+        assert!(format!("{:?} {} {}", bad.found, bad.expected, bad.advice).contains(expected), "{source}: {bad:?}");
     }
 }
 
@@ -97,17 +97,17 @@ fn a_target_is_a_header_a_query_parameter_or_a_part_of_the_path() {
     assert_eq!(Target::parse("integration.request.header.Sec-WebSocket-Version"), Ok(header));
     assert_eq!(Target::parse("integration.request.querystring.a.b"), Ok(Target::QueryString("a.b".into())));
     assert_eq!(Target::parse("integration.request.path.id"), Ok(Target::Path("id".into())));
-    for (target, told) in [
+    for (target, expected) in [
         ("integration.request.body.x", "integration.request.header.NAME"),
         ("integration.request.header", "integration.request.header.NAME"),
         ("header.x", "integration.request.header.NAME"),
         ("integration.request.header.", "a name"),
         ("integration.request.querystring.a b", "a name"),
-        ("integration.request.header.Connection", "not about the connection itself"),
-        ("integration.request.header.content-length", "not about the connection itself"),
-        ("integration.request.header.Transfer-Encoding", "not about the connection itself"),
+        ("integration.request.header.Connection", "not connection-specific"),
+        ("integration.request.header.content-length", "not connection-specific"),
+        ("integration.request.header.Transfer-Encoding", "not connection-specific"),
     ] {
         let bad = Target::parse(target).expect_err(target);
-        assert!(bad.expected.contains(told), "{target}: {bad:?}");
+        assert!(bad.expected.contains(expected), "{target}: {bad:?}");
     }
 }

@@ -10,7 +10,7 @@ fn responses(keys: &[&str]) -> Responses {
 }
 
 #[test]
-fn the_first_pattern_that_is_all_of_the_text_counts_and_else_the_default() {
+fn the_first_pattern_that_matches_the_whole_text_is_selected_or_else_the_default() {
     let all = responses(&["$default", r"/4\d\d/", "/404/", "/a|b/", "/.*boom.*/", "//"]);
     for (text, status) in [
         ("404", 201),
@@ -32,7 +32,7 @@ fn the_first_pattern_that_is_all_of_the_text_counts_and_else_the_default() {
 
 #[test]
 fn a_key_is_the_default_or_a_pattern_that_compiles() {
-    for (key, told) in [
+    for (key, expected) in [
         ("404", "write '/404/'"),
         ("default", "write '/default/'"),
         ("/", "write"),
@@ -40,20 +40,20 @@ fn a_key_is_the_default_or_a_pattern_that_compiles() {
         (r"/(\d{999}){999}/", "exceeds size limit"),
     ] {
         let bad = ResponseKey::parse(key).expect_err(key);
-        assert!(format!("{} {}", bad.found.unwrap_or_default(), bad.advice).contains(told), "{key}");
+        assert!(format!("{} {}", bad.found.unwrap_or_default(), bad.advice).contains(expected), "{key}");
     }
     assert_eq!(ResponseKey::parse("/a/").unwrap(), ResponseKey::parse("/a/").unwrap());
     assert_ne!(ResponseKey::parse("/a/").unwrap(), ResponseKey::parse("/b/").unwrap());
 }
 
 #[test]
-fn a_response_says_what_is_answered_and_leaves_the_rest_as_it_is() {
+fn an_integration_response_sets_what_it_has_and_keeps_the_rest_of_the_result() {
     let (caller, event) = (caller(), message("{}"));
     let headers = HeaderMap::from_iter([(HeaderName::from_static("x-chosen"), HeaderValue::from_static("chat"))]);
     let body = r#"{"protocol":"v2"}"#;
     let scope = Scope { caller: &caller, event: &event, body: Some(body), response: Some((418, &headers)) };
     let nothing = IntegrationResponse::default();
-    let passed = nothing.answer(418, &scope, Some(body.to_owned().into()), 100).unwrap();
+    let passed = nothing.render(418, &scope, Some(body.to_owned().into()), 100).unwrap();
     assert_eq!(passed, Response { status_code: 418, headers: Vec::new(), body: Some(body.to_owned().into()) });
 
     let parameter = |from| ResponseParameter::parse("method.response.header.Sec-WebSocket-Protocol", from).unwrap();
@@ -69,15 +69,15 @@ fn a_response_says_what_is_answered_and_leaves_the_rest_as_it_is() {
         .map(parameter)
         .into(),
     };
-    let answer = all.answer(418, &scope, None, 100).unwrap();
-    let values: Vec<_> = answer.headers.iter().map(|(_, value)| value.as_str()).collect();
-    assert_eq!((answer.status_code, values), (200, vec!["chat", "v2", "v3"]));
-    assert_eq!(answer.body, Some("418".to_owned().into()));
-    assert_eq!(all.answer(418, &scope, None, 2), Err(TooLong));
+    let response = all.render(418, &scope, None, 100).unwrap();
+    let values: Vec<_> = response.headers.iter().map(|(_, value)| value.as_str()).collect();
+    assert_eq!((response.status_code, values), (200, vec!["chat", "v2", "v3"]));
+    assert_eq!(response.body, Some("418".to_owned().into()));
+    assert_eq!(all.render(418, &scope, None, 2), Err(TooLong));
 }
 
 #[test]
-fn a_parameter_goes_into_a_header_of_the_answer() {
+fn a_parameter_that_is_not_a_response_header_or_has_no_known_source_is_rejected() {
     for (to, from) in [
         ("method.response.header.", "'x'"),
         ("integration.response.header.x", "'x'"),

@@ -1,4 +1,4 @@
-//! Reading a template: which variables it has, and what of VTL it must do without.
+//! Parses a template. Finds its variables, and rejects the parts of VTL that are not supported.
 
 use super::{Kind, Part, mapping};
 use crate::gateway::JsonPath;
@@ -9,13 +9,13 @@ const DIRECTIVES: [&str; 13] = [
     "set", "if", "elseif", "else", "end", "foreach", "break", "stop", "define", "macro", "parse", "include", "evaluate",
 ];
 
-const OF_AN_EVENT: &str = "$context.NAME, $stageVariables.NAME, $input.body, $input.json('$.PATH'), \
+const EVENT_VARIABLES: &str = "$context.NAME, $stageVariables.NAME, $input.body, $input.json('$.PATH'), \
     $input.path('$.PATH') or $input.params('NAME')";
-const OF_A_RESPONSE: &str = "$context.NAME, $stageVariables.NAME, $input.body, $input.json('$.PATH'), \
+const RESPONSE_VARIABLES: &str = "$context.NAME, $stageVariables.NAME, $input.body, $input.json('$.PATH'), \
     $input.path('$.PATH'), $integration.response.body.PATH, $integration.response.header.NAME or \
     $integration.response.statuscode";
-const NO_VTL: &str = "templates are no VTL here: what computes is a component's work (type = \"component\"), which gets \
-    the event and answers what it likes";
+const NO_VTL: &str = "VTL is not supported in templates: to compute a response use a component (type = \"component\"), \
+    which receives the event and returns any response";
 
 pub fn parts(text: &str, kind: Kind) -> Result<Vec<Part>, BadMapping> {
     let mut reader = Reader { rest: text, kind };
@@ -48,13 +48,13 @@ pub fn parts(text: &str, kind: Kind) -> Result<Vec<Part>, BadMapping> {
 }
 
 struct Reader<'t> {
-    /// What is still to be read.
+    /// The text that is not parsed yet.
     rest: &'t str,
     kind: Kind,
 }
 
 impl<'t> Reader<'t> {
-    /// What begins here, if it is a word of VTL: `#set`, `#{else}`, a comment.
+    /// The start of a VTL directive or comment, if the text begins with one: `#set`, `#{else}`, `##`.
     fn directive(&self) -> Option<&'t str> {
         let rest = &self.rest[1..];
         if rest.starts_with(['#', '*']) {
@@ -65,23 +65,23 @@ impl<'t> Reader<'t> {
         DIRECTIVES.contains(&&word[..length]).then(|| &self.rest[..self.rest.len() - word.len() + length])
     }
 
-    /// A variable, if one begins here: a dollar before neither a letter nor a brace is itself.
+    /// Parses a variable. `None` if no name follows the dollar: then the dollar is plain text.
     fn variable(&mut self) -> Result<Option<Part>, BadMapping> {
         let dollar = self.rest;
-        let behind = dollar[1..].strip_prefix('!').unwrap_or(&dollar[1..]);
-        let wrapped = behind.starts_with('{');
-        let name = behind.strip_prefix('{').unwrap_or(behind);
+        let after = dollar[1..].strip_prefix('!').unwrap_or(&dollar[1..]);
+        let wrapped = after.starts_with('{');
+        let name = after.strip_prefix('{').unwrap_or(after);
         if !name.starts_with(|next: char| next.is_ascii_alphabetic() || next == '_') {
             return Ok(None);
         }
-        if behind.len() < dollar.len() - 1 {
-            return Err(self.bad("$!", "leave out the !: what is missing is the empty text anyway"));
+        if after.len() < dollar.len() - 1 {
+            return Err(self.bad("$!", "leave out the !: a missing value is always the empty text"));
         }
         self.rest = name;
         let part = self.reference(dollar)?;
         if wrapped {
             if !self.rest.starts_with('}') {
-                return Err(self.bad(self.shown(dollar), "a variable in braces ends with }"));
+                return Err(self.bad(self.excerpt(dollar), "a variable in braces ends with }"));
             }
             self.skip(1);
         }
@@ -93,24 +93,24 @@ impl<'t> Reader<'t> {
             "context" => {
                 let name = self.names();
                 if name.is_empty() {
-                    return Err(self.unknown(dollar));
+                    return Err(self.unknown_variable(dollar));
                 }
-                let variable = ContextVariable::parse(&name).ok_or_else(|| mapping::no_context(&name))?;
+                let variable = ContextVariable::parse(&name).ok_or_else(|| mapping::unknown_context_variable(&name))?;
                 Ok(Part::Context(variable))
             }
             "stageVariables" => match self.name() {
                 Some(name) => Ok(Part::StageVariable(name.into())),
-                None => Err(self.unknown(dollar)),
+                None => Err(self.unknown_variable(dollar)),
             },
             "input" => self.input(dollar),
             "integration" if self.kind == Kind::Response => self.integration(dollar),
-            "util" => Err(self.bad(self.shown(dollar), NO_VTL)),
-            _ => Err(self.unknown(dollar)),
+            "util" => Err(self.bad(self.excerpt(dollar), NO_VTL)),
+            _ => Err(self.unknown_variable(dollar)),
         }
     }
 
     fn input(&mut self, dollar: &'t str) -> Result<Part, BadMapping> {
-        let Some(member) = self.name() else { return Err(self.unknown(dollar)) };
+        let Some(member) = self.name() else { return Err(self.unknown_variable(dollar)) };
         if member == "body" {
             return Ok(Part::Body);
         }
@@ -119,17 +119,19 @@ impl<'t> Reader<'t> {
             ("json", Some(path)) => Ok(Part::Json(self.path(&path)?)),
             ("path", Some(path)) => Ok(Part::Path(self.path(&path)?)),
             ("params", Some(name)) if self.kind == Kind::Event => Ok(Part::Parameter(name.into())),
-            _ => Err(self.unknown(dollar)),
+            _ => Err(self.unknown_variable(dollar)),
         }
     }
 
     fn integration(&mut self, dollar: &'t str) -> Result<Part, BadMapping> {
         if self.name().as_deref() != Some("response") {
-            return Err(self.unknown(dollar));
+            return Err(self.unknown_variable(dollar));
         }
         match self.name().as_deref() {
             Some("statuscode") => Ok(Part::Status),
-            Some("header") => self.name().map(|name| Part::Header(name.into())).ok_or_else(|| self.unknown(dollar)),
+            Some("header") => {
+                self.name().map(|name| Part::Header(name.into())).ok_or_else(|| self.unknown_variable(dollar))
+            }
             Some("body") => {
                 let before = self.rest;
                 while self.name().is_some() || self.index() {}
@@ -139,11 +141,11 @@ impl<'t> Reader<'t> {
                     steps => Ok(Part::Path(self.path(&format!("${steps}"))?)),
                 }
             }
-            _ => Err(self.unknown(dollar)),
+            _ => Err(self.unknown_variable(dollar)),
         }
     }
 
-    /// A JSONPath, which begins with a dollar.
+    /// Parses a JSONPath, which begins with a dollar.
     fn path(&self, path: &str) -> Result<JsonPath, BadMapping> {
         let bad = |found: String, expected: String| BadMapping {
             found: Some(format!("{found} in the path {path:?}")),
@@ -155,7 +157,7 @@ impl<'t> Reader<'t> {
         JsonPath::parse_steps(steps).map_err(|error| bad(error.found, error.expected))
     }
 
-    /// `.name.name` or `['name']`, joined by dots.
+    /// Takes any number of `.name` and `['name']`. Returns the names joined by dots.
     fn names(&mut self) -> String {
         let mut names = String::new();
         while let Some(name) = self.name() {
@@ -167,49 +169,48 @@ impl<'t> Reader<'t> {
         names
     }
 
-    /// `.name` or `['name']`, if that is what comes; a dot that no name follows is text.
+    /// Takes `.name` or `['name']`, if it is next. A dot without a name after it is plain text.
     fn name(&mut self) -> Option<String> {
-        if let Some(behind) = self.rest.strip_prefix('.') {
-            if !behind.starts_with(|next: char| next.is_ascii_alphabetic() || next == '_') {
+        if let Some(after) = self.rest.strip_prefix('.') {
+            if !after.starts_with(|next: char| next.is_ascii_alphabetic() || next == '_') {
                 return None;
             }
-            self.rest = behind;
+            self.rest = after;
             return Some(self.word().to_owned());
         }
         let quote = self.rest.strip_prefix('[')?.chars().next().filter(|quote| matches!(quote, '\'' | '"'))?;
-        let (name, behind) = self.rest[2..].split_once(quote)?;
-        self.rest = behind.strip_prefix(']')?;
+        let (name, after) = self.rest[2..].split_once(quote)?;
+        self.rest = after.strip_prefix(']')?;
         Some(name.to_owned())
     }
 
-    /// `[0]`, if that is what comes.
+    /// Takes an index such as `[0]`, if it is next. Returns whether it was.
     fn index(&mut self) -> bool {
-        let behind =
-            self.rest.strip_prefix('[').map(|rest| rest.trim_start_matches(|next: char| next.is_ascii_digit()));
-        match behind.and_then(|behind| behind.strip_prefix(']')) {
-            Some(behind) if behind.len() + 2 < self.rest.len() => {
-                self.rest = behind;
+        let after = self.rest.strip_prefix('[').map(|rest| rest.trim_start_matches(|next: char| next.is_ascii_digit()));
+        match after.and_then(|after| after.strip_prefix(']')) {
+            Some(after) if after.len() + 2 < self.rest.len() => {
+                self.rest = after;
                 true
             }
             _ => false,
         }
     }
 
-    /// `('text')`, if that is what comes.
+    /// Takes an argument such as `('text')`, if it is next.
     fn argument(&mut self) -> Option<String> {
         let inside = self.rest.strip_prefix('(')?.trim_start();
         let quote = inside.chars().next().filter(|quote| matches!(quote, '\'' | '"'))?;
-        // A path has quotes of its own, so the end is the quote before the parenthesis.
+        // The argument ends at the quote before the parenthesis, because a path in it may contain quotes too.
         let end = [format!("{quote})"), format!("{quote} )")].iter().filter_map(|end| inside[1..].find(end)).min()?;
         let argument = &inside[1..][..end];
         self.rest = inside[1 + end + 1..].trim_start().strip_prefix(')')?;
         Some(argument.to_owned())
     }
 
-    /// Letters, digits, `_`, and `-` inside, as in VTL.
+    /// Takes an identifier as in VTL: letters, digits and `_`, and `-` except at the end.
     fn word(&mut self) -> &'t str {
-        let good = |next: char| next.is_ascii_alphanumeric() || matches!(next, '_' | '-');
-        let length = self.rest.find(|next| !good(next)).unwrap_or(self.rest.len());
+        let in_word = |next: char| next.is_ascii_alphanumeric() || matches!(next, '_' | '-');
+        let length = self.rest.find(|next| !in_word(next)).unwrap_or(self.rest.len());
         let word = self.rest[..length].trim_end_matches('-');
         self.skip(word.len());
         word
@@ -219,22 +220,22 @@ impl<'t> Reader<'t> {
         self.rest = &self.rest[bytes..];
     }
 
-    /// A variable as far as it was read, and a little of what follows.
-    fn shown(&self, dollar: &'t str) -> &'t str {
+    /// The text of a variable for an error: what was parsed of it, and a short part of what follows.
+    fn excerpt(&self, dollar: &'t str) -> &'t str {
         const MORE_BYTES_MAX: usize = 40;
         let ends = |next: char| next.is_whitespace() || matches!(next, ',' | '"' | '}');
         let more = self.rest.find(ends).unwrap_or(self.rest.len()).min(MORE_BYTES_MAX);
         &dollar[..dollar.floor_char_boundary(dollar.len() - self.rest.len() + more)]
     }
 
-    fn unknown(&self, dollar: &'t str) -> BadMapping {
-        self.bad(self.shown(dollar), r"a mere dollar is \$")
+    fn unknown_variable(&self, dollar: &'t str) -> BadMapping {
+        self.bad(self.excerpt(dollar), r"write \$ for a plain dollar")
     }
 
     fn bad(&self, found: &str, advice: &str) -> BadMapping {
         let expected = match self.kind {
-            Kind::Event => OF_AN_EVENT,
-            Kind::Response => OF_A_RESPONSE,
+            Kind::Event => EVENT_VARIABLES,
+            Kind::Response => RESPONSE_VARIABLES,
         };
         BadMapping { found: Some(found.to_owned()), expected: expected.to_owned(), advice: advice.to_owned() }
     }

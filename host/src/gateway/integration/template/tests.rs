@@ -11,7 +11,7 @@ fn template(text: &str, kind: Kind) -> Template {
     Template::parse(text, kind).unwrap_or_else(|bad| panic!("{text}: {bad:?}"))
 }
 
-/// What a mock makes of a template.
+/// Renders a template for an event, as a mock integration does.
 fn rendered(text: &str, event: &Event) -> String {
     let caller = caller();
     let body = match event {
@@ -21,8 +21,8 @@ fn rendered(text: &str, event: &Event) -> String {
     template(text, Kind::Event).render(&Scope { caller: &caller, event, body, response: None }, MAX).unwrap()
 }
 
-/// What is made of a response with status 403, a header `X-Why: quota` and this body.
-fn answered(text: &str, body: &str) -> String {
+/// Renders a template for a response with status 403, the header `X-Why: quota` and this body.
+fn rendered_response(text: &str, body: &str) -> String {
     let (caller, event) = (caller(), message(r#"{"of":"the event"}"#));
     let headers = HeaderMap::from_iter([(http::HeaderName::from_static("x-why"), HeaderValue::from_static("quota"))]);
     let scope = Scope { caller: &caller, event: &event, body: Some(body), response: Some((403, &headers)) };
@@ -30,7 +30,7 @@ fn answered(text: &str, body: &str) -> String {
 }
 
 #[test]
-fn variables_stand_for_what_the_event_has() {
+fn variables_are_replaced_with_values_of_the_event() {
     let body = r#"{"to":"you","n":5,"l":["a",{"b":"\"q\""}],"o":{"x":null}}"#;
     for (text, expected) in [
         ("plain", "plain"),
@@ -62,7 +62,7 @@ fn variables_stand_for_what_the_event_has() {
 }
 
 #[test]
-fn parameters_are_of_the_query_and_else_of_the_headers() {
+fn a_parameter_is_read_from_the_query_or_else_from_the_headers() {
     for (text, expected) in [
         ("$input.params('token')", "t"),
         ("$input.params('room')", "2"),
@@ -75,7 +75,7 @@ fn parameters_are_of_the_query_and_else_of_the_headers() {
 }
 
 #[test]
-fn of_a_response_input_is_the_response() {
+fn input_in_a_response_template_is_the_response() {
     let body = r#"{"error":{"code":7}}"#;
     for (text, expected) in [
         ("$input.body", body),
@@ -86,14 +86,14 @@ fn of_a_response_input_is_the_response() {
         ("$integration.response.statuscode: $integration.response.header.X-Why", "403: quota"),
         ("$integration.response.header.none$context.connectionId", "L0SM9cOFvHcCIhw="),
     ] {
-        assert_eq!(answered(text, body), expected, "{text}");
+        assert_eq!(rendered_response(text, body), expected, "{text}");
     }
-    assert_eq!(answered("$integration.response.body[1]", "[1,2]"), "2");
-    assert_eq!(answered("$input.body|$input.json('$.a')", "<html>"), r#"<html>|"""#);
+    assert_eq!(rendered_response("$integration.response.body[1]", "[1,2]"), "2");
+    assert_eq!(rendered_response("$input.body|$input.json('$.a')", "<html>"), r#"<html>|"""#);
 }
 
 #[test]
-fn what_needs_a_language_is_refused_with_what_to_do_instead() {
+fn vtl_is_rejected_with_advice_what_to_use_instead() {
     for (text, found) in [
         ("#set($a = 1)", "#set"),
         ("x #if($a)", "#if"),
@@ -105,13 +105,13 @@ fn what_needs_a_language_is_refused_with_what_to_do_instead() {
     ] {
         let bad = Template::parse(text, Kind::Event).expect_err(text);
         assert_eq!(bad.found.as_deref(), Some(found));
-        assert!(bad.advice.contains("no VTL") && bad.advice.contains("type = \"component\""), "{}", bad.advice);
+        assert!(bad.advice.contains("VTL") && bad.advice.contains("type = \"component\""), "{}", bad.advice);
         assert!(bad.expected.contains("$input.json('$.PATH')"), "{}", bad.expected);
     }
 }
 
 #[test]
-fn a_variable_that_is_none_is_refused() {
+fn an_unknown_or_malformed_variable_is_rejected() {
     for (text, found) in [
         ("$foo bar", "$foo"),
         ("$context", "$context"),
@@ -142,7 +142,7 @@ fn a_variable_that_is_none_is_refused() {
 }
 
 #[test]
-fn a_text_has_no_more_bytes_than_are_allowed() {
+fn a_rendered_text_has_at_most_the_allowed_bytes() {
     let (caller, event) = (caller(), message("12345"));
     let scope = Scope { caller: &caller, event: &event, body: Some("12345"), response: None };
     let twice = template("$input.body$input.body", Kind::Event);
@@ -153,7 +153,7 @@ fn a_text_has_no_more_bytes_than_are_allowed() {
 
 proptest! {
     #[test]
-    fn no_text_is_too_odd_to_be_read(text in r##"([$#{}()\[\].'"!\\ *ä1a-]|context|stage|input|json|body|integration|response){0,12}"##) {
+    fn arbitrary_text_is_parsed_without_a_panic(text in r##"([$#{}()\[\].'"!\\ *ä1a-]|context|stage|input|json|body|integration|response){0,12}"##) {
         use crate::gateway::integration::{ResponseKey, Source, Target, UrlTemplate};
         for kind in [Kind::Event, Kind::Response] {
             if let Ok(template) = Template::parse(&text, kind) {

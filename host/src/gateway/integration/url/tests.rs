@@ -12,7 +12,7 @@ fn uri(text: &str, path: &str, query: &[(&str, &str)]) -> Result<String, String>
 }
 
 #[test]
-fn variables_and_parameters_come_into_the_url() {
+fn variables_and_parameters_are_replaced_with_their_values() {
     for (text, expected) in [
         ("http://h.example", "http://h.example/"),
         ("https://h.example:8443/a?b=c", "https://h.example:8443/a?b=c"),
@@ -33,40 +33,40 @@ fn variables_and_parameters_come_into_the_url() {
 }
 
 #[test]
-fn a_path_parameter_stays_one_part_of_the_path() {
+fn a_path_parameter_is_always_one_part_of_the_path() {
     for (value, expected) in [("7", "7"), ("a/../b?c#d", "a%2F..%2Fb%3Fc%23d"), ("..a", "..a"), ("%2e", "%252e")] {
         assert_eq!(uri("http://h/rooms/{id}/x", value, &[]), Ok(format!("http://h/rooms/{expected}/x")));
     }
     for value in ["", ".", ".."] {
         let refused = uri("http://h/rooms/{id}/x", value, &[]).unwrap_err();
-        assert_eq!(refused, format!("{value:?} cannot stand in a path, for integration.request.path.id"));
+        assert_eq!(refused, format!("integration.request.path.id is {value:?}, which is not allowed in a path"));
     }
     let refused = uri("http://h/{other}", "", &[]).unwrap_err();
-    assert_eq!(refused, "the event has nothing for integration.request.path.other");
+    assert_eq!(refused, "the event has no value for integration.request.path.other");
 }
 
 #[test]
-fn what_is_no_url_is_refused_when_the_manifest_is_read() {
-    for (text, told) in [
-        ("", "it begins with https:// or http://"),
-        ("h.example/a", "it begins with https:// or http://"),
-        ("ws://h.example", "it begins with https:// or http://"),
+fn an_invalid_url_is_rejected_when_the_manifest_is_read() {
+    for (text, expected) in [
+        ("", "it must begin with https:// or http://"),
+        ("h.example/a", "it must begin with https:// or http://"),
+        ("ws://h.example", "it must begin with https:// or http://"),
         ("http://", ""),
         ("http://h:0/", "a port from 1 to 65535"),
         ("http://h:65536/", "a port from 1 to 65535"),
         ("http://h:/", "a port from 1 to 65535"),
         ("http://me:secret@h/", "leave out the user"),
-        ("http://h/#a", "leave out what follows the #"),
+        ("http://h/#a", "leave out the #"),
         ("http://h/a b", ""),
-        ("http://größe.example/", "percent-encode what is not ASCII"),
-        ("http://h/${stageVariables.a", "no } behind"),
-        ("http://h/${context.connectionId}", "only ${stageVariables.NAME} is a variable"),
-        ("http://h/${stageVariables.}", "only ${stageVariables.NAME} is a variable"),
+        ("http://größe.example/", "percent-encode the characters that are not ASCII"),
+        ("http://h/${stageVariables.a", "no } after"),
+        ("http://h/${context.connectionId}", "accepts only ${stageVariables.NAME}"),
+        ("http://h/${stageVariables.}", "accepts only ${stageVariables.NAME}"),
         ("http://h/{}", "the name of a path parameter"),
         ("http://h/{a b}", "the name of a path parameter"),
     ] {
         let bad = UrlTemplate::parse(text).expect_err(text);
-        assert!(format!("{:?} {}", bad.found, bad.advice).contains(told), "{text}: {bad:?}");
+        assert!(format!("{:?} {}", bad.found, bad.advice).contains(expected), "{text}: {bad:?}");
     }
     for good in ["http://${stageVariables.host}:${stageVariables.port}/", "${stageVariables.url}", "http://h:65535/"] {
         template(good);

@@ -25,17 +25,17 @@ Resources:
   Table: { Type: "AWS::DynamoDB::Table" }
 "#;
 
-/// What a value of YAML comes to, or in `<>` why it is not known.
+/// Resolves a YAML value; if it is unknown, returns the reason in `<>`.
 fn resolved(value: &str) -> String {
     let template = yaml::parse(&format!("{TEMPLATE}\nvalue: {value}")).unwrap();
-    let (given, report) = (BTreeMap::new(), Report::default());
-    let resolver = Resolver::new(&template, &given, &report);
+    let (parameters, findings) = (BTreeMap::new(), Findings::default());
+    let resolver = Resolver::new(&template, &parameters, &findings);
     let text = resolver.text(template.get("value").unwrap());
     text.whole().unwrap_or_else(|unknown| format!("<{}>", unknown.reason))
 }
 
 #[test]
-fn what_the_template_tells_is_resolved() {
+fn values_in_the_template_are_resolved() {
     let arn = "arn:aws:lambda:us-east-1:000000000000:function";
     for (value, expected) in [
         ("plain", "plain".to_owned()),
@@ -65,67 +65,67 @@ fn what_the_template_tells_is_resolved() {
 }
 
 #[test]
-fn what_it_does_not_tell_is_unknown_with_the_reason() {
+fn values_outside_of_the_template_are_unknown_with_a_reason() {
     for (value, reason) in [
-        ("!Ref Secret", "the parameter Secret has no default: --parameter Secret=VALUE"),
-        ("!Sub 'x${Secret}'", "the parameter Secret has no default: --parameter Secret=VALUE"),
-        ("!Ref Stored", "the parameter Stored is kept in the parameter store: --parameter Stored=VALUE"),
-        ("!Ref Nobody", "Nobody is neither a parameter nor a resource of this template"),
-        ("!Ref AWS::StackName", "AWS::StackName is known only once it is deployed"),
-        ("!GetAtt Table.Arn", "Table.Arn is known only once it is deployed"),
-        ("!GetAtt Nobody.Arn", "Nobody is no resource of this template"),
-        ("!ImportValue shared-host", "shared-host is the export of another stack"),
+        ("!Ref Secret", "the parameter Secret has no default: set it with --parameter Secret=VALUE"),
+        ("!Sub 'x${Secret}'", "the parameter Secret has no default: set it with --parameter Secret=VALUE"),
+        ("!Ref Stored", "the parameter Stored is in the parameter store: set it with --parameter Stored=VALUE"),
+        ("!Ref Missing", "Missing is neither a parameter nor a resource of this template"),
+        ("!Ref AWS::StackName", "AWS::StackName is only known after a deployment"),
+        ("!GetAtt Table.Arn", "Table.Arn is only known after a deployment"),
+        ("!GetAtt Missing.Arn", "Missing is not a resource of this template"),
+        ("!ImportValue shared-host", "shared-host is exported by another stack"),
         ("!FindInMap [Hosts, test, name]", "the mapping Hosts has no test.name"),
-        ("!If [Both, a, b]", "whether the condition Both holds cannot be known from the template"),
-        ("!If [Circle, a, b]", "whether the condition Circle holds cannot be known from the template"),
-        ("!GetAZs x", "Fn::GetAZs cannot be known from the template"),
-        ("!Select [7, [a]]", "the item of Fn::Select is not known"),
-        ("!Join x", "Fn::Join is not written as CloudFormation wants it"),
-        ("[a]", "found a list or a table, expected a text"),
-        ("'{{resolve:ssm:/a:1}}'", "{{resolve:ssm:...}} is kept outside of the template"),
+        ("!If [Both, a, b]", "the value of the condition Both is not in the template"),
+        ("!If [Circle, a, b]", "the value of the condition Circle is not in the template"),
+        ("!GetAZs x", "the value of Fn::GetAZs is not in the template"),
+        ("!Select [7, [a]]", "the item of Fn::Select is unknown"),
+        ("!Join x", "Fn::Join does not have the format that CloudFormation requires"),
+        ("[a]", "found a list or a table, expected a string"),
+        ("'{{resolve:ssm:/a:1}}'", "{{resolve:ssm:...}} is stored outside of the template"),
     ] {
         assert_eq!(resolved(value), format!("<{reason}>"), "{value}");
     }
 }
 
 #[test]
-fn a_name_that_refers_to_itself_ends() {
+fn resolving_a_name_that_refers_to_itself_ends() {
     assert_eq!(resolved("!Ref Self"), "Self");
     let template = yaml::parse(TEMPLATE).unwrap();
-    let (given, report) = (BTreeMap::new(), Report::default());
-    Resolver::new(&template, &given, &report).text_of_reference("Self");
-    let told = report.finish();
-    assert_eq!(told[0].what, "Self.FunctionName");
-    assert!(told[0].reason.ends_with("; its logical id stands in its place"), "{}", told[0].reason);
+    let (parameters, findings) = (BTreeMap::new(), Findings::default());
+    Resolver::new(&template, &parameters, &findings).resolve_reference("Self");
+    let findings = findings.finish();
+    assert_eq!(findings[0].subject, "Self.FunctionName");
+    assert!(findings[0].reason.ends_with("; the logical id is used as the name"), "{}", findings[0].reason);
 }
 
 #[test]
-fn functions_of_functions_do_not_grow_without_end() {
+fn the_text_of_nested_functions_is_limited() {
     let mut value = "x".to_owned();
     for _ in 0..20 {
         value = format!("!Sub ['{}', {{ A: {value} }}]", "${A}".repeat(10));
     }
-    assert_eq!(resolved(&value), "<it is longer than 65536 bytes>");
+    assert_eq!(resolved(&value), "<the text is longer than 65536 bytes>");
 }
 
 #[test]
-fn a_value_of_the_command_line_comes_before_the_default() {
+fn a_parameter_of_the_command_line_overrides_the_default() {
     let template = yaml::parse(TEMPLATE).unwrap();
-    let given = BTreeMap::from([("Stage".to_owned(), "prod".to_owned()), ("Secret".to_owned(), "x".to_owned())]);
-    let report = Report::default();
-    let resolver = Resolver::new(&template, &given, &report);
-    assert_eq!(resolver.text_of_reference("Stage").whole().unwrap(), "prod");
+    let parameters = BTreeMap::from([("Stage".to_owned(), "prod".to_owned()), ("Secret".to_owned(), "x".to_owned())]);
+    let findings = Findings::default();
+    let resolver = Resolver::new(&template, &parameters, &findings);
+    assert_eq!(resolver.resolve_reference("Stage").whole().unwrap(), "prod");
     assert_eq!(resolver.condition("IsProd"), Some(true));
     assert_eq!(resolver.condition("Neither"), Some(true));
 }
 
 #[test]
-fn the_branch_that_is_not_taken_is_told() {
+fn the_omitted_branch_of_an_if_is_reported() {
     let template = yaml::parse(&format!("{TEMPLATE}\nvalue: !If [IsProd, a, b]")).unwrap();
-    let (given, report) = (BTreeMap::new(), Report::default());
-    let resolver = Resolver::new(&template, &given, &report);
+    let (parameters, findings) = (BTreeMap::new(), Findings::default());
+    let resolver = Resolver::new(&template, &parameters, &findings);
     resolver.text(template.get("value").unwrap());
-    let told = report.finish();
-    assert_eq!(told.len(), 1);
-    assert_eq!(told[0].reason, "the condition IsProd is false with these parameters, so this is not taken");
+    let findings = findings.finish();
+    assert_eq!(findings.len(), 1);
+    assert_eq!(findings[0].reason, "omitted, because the condition IsProd is false with these parameters");
 }

@@ -1,14 +1,14 @@
-//! The first draft of wasi:keyvalue, which the SDK does not speak.
+//! Calls of the first draft of wasi:keyvalue, which the SDK does not support.
 
 wit_bindgen::generate!({
     path: "../../../../wit",
     inline: "
         package hostile:guest;
-        world drafted {
+        world draft {
             include wasi:keyvalue/imports@0.2.0-draft;
         }
     ",
-    world: "hostile:guest/drafted",
+    world: "hostile:guest/draft",
     generate_all,
 });
 

@@ -3,7 +3,7 @@
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{Fields, OutgoingRequest, Scheme};
 
-/// `http://host:port/path` -> the status and the body, or the error.
+/// Returns the status and the body of `http://host:port/path`, or the error.
 pub fn fetch(url: &str) -> String {
     match try_fetch(url) {
         Ok(text) => text,

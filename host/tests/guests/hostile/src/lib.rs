@@ -1,7 +1,7 @@
-//! A handler that does what a message tells it to, the bad things above all.
+//! A handler that obeys the orders in its messages; most of them misbehave.
 //!
-//! A message is a word and its argument: `spin`, `grow 100`, `post ID`. What comes back is what the
-//! guest learned. One in JSON is no order: it comes back behind the key of its route.
+//! An order is a word and its argument: `spin`, `grow 100`, `post ID`. The response is the result of the order. A
+//! message in JSON without an order is sent back after the key of its route.
 
 use std::fmt::Display;
 use std::io::{Read as _, Write as _};
@@ -13,21 +13,21 @@ use jackfield_sdk::{Error, config, connection_store, kv};
 
 mod draft;
 mod http;
+mod resources;
 mod store;
-mod strain;
 mod version;
 
 struct Hostile;
 
 impl Plugin for Hostile {
-    /// `?tell=KEY` keeps the whole request, `?protocol=NAME` chooses, `?header=NAME:VALUE` answers with
-    /// that header too, `?do=ORDER` is an order.
+    /// `?record=KEY` stores the whole request under that key, `?protocol=NAME` accepts a subprotocol,
+    /// `?header=NAME:VALUE` adds that header to the response, and `?do=ORDER` runs an order.
     fn on_connect(context: &RequestContext, request: ConnectEvent) -> Result<Response> {
-        if let Some(key) = request.query("tell") {
+        if let Some(key) = request.query("record") {
             let line = |kind: char| move |(name, value): &(String, String)| format!("{kind} {name}={value}\n");
             let headers = request.headers.iter().map(line('H'));
-            let told: String = headers.chain(request.query_string.iter().map(line('Q'))).collect();
-            kv::Bucket::open("shared")?.set(key, format!("{}\n{told}", context.connection_id))?;
+            let lines: String = headers.chain(request.query_string.iter().map(line('Q'))).collect();
+            kv::Bucket::open("shared")?.set(key, format!("{}\n{lines}", context.connection_id))?;
         }
         let response = match request.query("do") {
             Some(order) => obey(context, order)?,
@@ -45,7 +45,7 @@ impl Plugin for Hostile {
 
     fn on_message(context: &RequestContext, message: MessageEvent) -> Result<Response> {
         match message.body.as_text() {
-            // No order: where it came and how.
+            // JSON without an order.
             Some(json) if json.starts_with(['{', '[']) && order_in(json) == json => {
                 reply(format!("{} {json}", context.route_key))
             }
@@ -54,7 +54,8 @@ impl Plugin for Hostile {
         }
     }
 
-    /// Leaves a line of its end in the bucket, where a test can read it; a second end, a second line.
+    /// Adds a line with the code and the reason to the bucket, where a test can read it. If it runs twice for a
+    /// connection, there are two lines.
     fn on_disconnect(context: &RequestContext, end: DisconnectEvent) -> Result<()> {
         let ends = kv::Bucket::open("ends")?;
         ends.increment("count", 1)?;
@@ -64,8 +65,8 @@ impl Plugin for Hostile {
         });
         lines.extend(format!("{} {}", end.status_code, end.reason).into_bytes());
         ends.set(&context.connection_id, lines)?;
-        let rest = connection_store::get(&context.connection_id)?;
-        if let Some(order) = rest.attribute("at-end") {
+        let row = connection_store::get(&context.connection_id)?;
+        if let Some(order) = row.attribute("at-end") {
             obey(context, order)?;
         }
         Ok(())
@@ -74,8 +75,8 @@ impl Plugin for Hostile {
 
 export!(Hostile);
 
-/// The order of a message: all of it, or what a JSON object has under `do`, so that other fields
-/// can choose the route. Nothing is unescaped.
+/// Returns the order of a message: the whole message, or the text `do` of a JSON object, whose other fields can select
+/// the route. Escape sequences are not decoded.
 fn order_in(text: &str) -> &str {
     let order = text.strip_prefix('{').and_then(|object| object.split_once(r#""do":""#));
     order.and_then(|(_, rest)| rest.split_once('"')).map_or(text, |(order, _)| order)
@@ -90,8 +91,8 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
         "silent" => Ok(Response::ok()),
         "status" => Ok(Response::status(rest.parse().unwrap_or(0)).with_body("a body")),
         "body" => reply("x".repeat(number()?)),
-        "fail" => Err(Error::from(format!("as told: {rest}"))),
-        "trap" => panic!("as told: {rest}"),
+        "fail" => Err(Error::from(format!("as ordered: {rest}"))),
+        "trap" => panic!("as ordered: {rest}"),
         "exit" => std::process::exit(rest.parse().unwrap_or(0)),
         "spin" => loop {
             std::hint::spin_loop();
@@ -120,28 +121,28 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
         }
         "stamp" => reply(format_args!("{} {rest}", version::number())),
         "work" => {
-            strain::work(Duration::from_millis(number()? as u64));
+            resources::work(Duration::from_millis(number()? as u64));
             reply("worked")
         }
         "naps" => {
-            strain::naps(number()?);
+            resources::naps(number()?);
             reply("awake")
         }
-        "descend" => reply(strain::descend(number()? as u64)),
+        "descend" => reply(resources::descend(number()? as u64)),
         "recurse" => reply(recurse(number()? as u64)),
-        "hoard" => reply(strain::hoard(number()?)),
+        "allocate" => reply(resources::allocate(number()?)),
         "hold" => {
             let (mebibytes, milliseconds) = two_numbers(rest)?;
-            let held = strain::grow(mebibytes);
+            let held = resources::grow(mebibytes);
             std::thread::sleep(Duration::from_millis(milliseconds as u64));
             reply(held.len())
         }
-        "grow" => reply(strain::grow(number()?).len()),
+        "grow" => reply(resources::grow(number()?).len()),
         "count" => reply(count()),
         "id" => reply(&context.connection_id),
-        "say" => {
+        "print" => {
             println!("{rest}");
-            reply("said")
+            reply("printed")
         }
         "flood" => {
             let line = "x".repeat(1000);
@@ -154,62 +155,62 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
             log::error(rest);
             reply("logged")
         }
-        "whisper" => {
+        "print-error" => {
             eprint!("{rest}");
-            reply("whispered")
+            reply("printed")
         }
         "log-in-context" => {
             let (bytes, count) = two_numbers(rest)?;
-            strain::log_in_context(bytes, count);
+            resources::log_in_context(bytes, count);
             reply("logged")
         }
         "log-short-lines" => {
             let (count, line) = rest.split_once(' ').unwrap_or((rest, ""));
-            strain::log_short_lines(line, count.parse()?);
+            resources::log_short_lines(line, count.parse()?);
             reply("logged")
         }
-        "file" => told(std::fs::read_to_string(rest)),
-        "write" => told(std::fs::write(rest, "written").map(|()| "written")),
-        "folder" => told(std::fs::read_dir(rest).map(|entries| entries.count())),
-        "remove" => told(std::fs::remove_file(rest).map(|()| "removed")),
+        "file" => result_text(std::fs::read_to_string(rest)),
+        "write" => result_text(std::fs::write(rest, "written").map(|()| "written")),
+        "folder" => result_text(std::fs::read_dir(rest).map(|entries| entries.count())),
+        "remove" => result_text(std::fs::remove_file(rest).map(|()| "removed")),
         "env" => reply(std::env::var(rest).unwrap_or_else(|_| format!("no {rest}"))),
-        "dial" => told(dial(rest)),
-        "listen" => told(std::net::TcpListener::bind(rest).map(|_| "listening")),
-        "udp" => told(std::net::UdpSocket::bind(rest).map(|_| "bound")),
+        "dial" => result_text(dial(rest)),
+        "listen" => result_text(std::net::TcpListener::bind(rest).map(|_| "listening")),
+        "udp" => result_text(std::net::UdpSocket::bind(rest).map(|_| "bound")),
         "fetch" => reply(http::fetch(rest)),
-        "config" => told(config::get(rest).map(|value| value.unwrap_or_else(|| "none".to_owned()))),
+        "config" => result_text(config::get(rest).map(|value| value.unwrap_or_else(|| "none".to_owned()))),
         "row" => {
             let (name, value) = rest.split_once('=').unwrap_or((rest, ""));
-            told(connection_store::add(&context.connection_id, name, value).map(|()| "added"))
+            result_text(connection_store::add(&context.connection_id, name, value).map(|()| "added"))
         }
-        "attributes-of" => told(connection_store::get(rest).map(|row| row.attributes.len())),
-        "pour" => {
+        "attributes-of" => result_text(connection_store::get(rest).map(|row| row.attributes.len())),
+        "post-times" => {
             let mut words = rest.split(' ');
             let mut next = || words.next().unwrap_or_default();
             let (id, count, size) = (next(), next().parse().unwrap_or(0), next().parse().unwrap_or(0));
-            reply(posts(id, count, &"x".repeat(size)))
+            reply(post_times(id, count, &"x".repeat(size)))
         }
-        "posts" => reply(posts(&context.connection_id, number()?, "x")),
-        "row-of" => told(store::row(rest)),
+        "posts" => reply(post_times(&context.connection_id, number()?, "x")),
+        "row-of" => result_text(store::row(rest)),
         "query" => {
             let (name, value) = rest.split_once('=').unwrap_or((rest, ""));
-            told(store::query(name, value))
+            result_text(store::query(name, value))
         }
-        "scan" => told(store::scan()),
+        "scan" => result_text(store::scan()),
         "attributes" => {
             let (count, bytes) = two_numbers(rest)?;
-            told(store::attributes(&context.connection_id, count, bytes))
+            result_text(store::attributes(&context.connection_id, count, bytes))
         }
         "match" => {
             let (name, value) = rest.split_once('=').unwrap_or((rest, ""));
-            told(connections::post_to_matching(name, value, "matched", Some(&context.connection_id)))
+            result_text(connections::post_to_matching(name, value, "matched", Some(&context.connection_id)))
         }
-        "info" => told(connections::get(rest).map(|info| info.identity.source_ip)),
-        "post-many" => reply(strain::post_many(context, number()?)),
-        "post-large" => reply(strain::post_large(context, number()?)),
+        "info" => result_text(connections::get(rest).map(|info| info.identity.source_ip)),
+        "post-many" => reply(resources::post_many(context, number()?)),
+        "post-large" => reply(resources::post_large(context, number()?)),
         "post" => {
             let (id, text) = rest.split_once(' ').unwrap_or((rest, "hello"));
-            told(connections::post(id, text).map(|()| "posted"))
+            result_text(connections::post(id, text).map(|()| "posted"))
         }
         "close" => {
             let (id, frame) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -217,7 +218,7 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
                 Some((code, reason)) => connections::delete_with(id, code.parse().unwrap_or(0), reason),
                 None => connections::delete(id),
             };
-            told(closed.map(|()| "closed"))
+            result_text(closed.map(|()| "closed"))
         }
         "ended" => {
             let end = kv::Bucket::open("ends")?.get(rest)?;
@@ -227,29 +228,29 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
             let count = kv::Bucket::open("ends")?.get("count")?;
             reply(count.map_or("0".to_owned(), |count| String::from_utf8_lossy(&count).into_owned()))
         }
-        "handles" => reply(strain::handles(number()?)),
-        "looks" => told(strain::looks(number()?)),
-        "random" => reply(strain::random(number()?)),
-        "bucket" => told(kv::Bucket::open(rest).map(|_| "opened")),
+        "handles" => reply(resources::handles(number()?)),
+        "lookups" => result_text(resources::lookups(number()?)),
+        "random" => reply(resources::random(number()?)),
+        "bucket" => result_text(kv::Bucket::open(rest).map(|_| "opened")),
         "set" => {
             let (key, value) = rest.split_once(' ').unwrap_or((rest, ""));
-            told(kv::Bucket::open("shared")?.set(key, value).map(|()| "set"))
+            result_text(kv::Bucket::open("shared")?.set(key, value).map(|()| "set"))
         }
         "get" => {
             let value = kv::Bucket::open("shared")?.get(rest)?;
             reply(value.map_or("none".to_owned(), |value| String::from_utf8_lossy(&value).into_owned()))
         }
-        "delete" => told(store::delete(rest)),
-        "exists" => told(store::exists(rest)),
+        "delete" => result_text(store::delete(rest)),
+        "exists" => result_text(store::exists(rest)),
         "increment" => {
             let (key, delta) = rest.split_once(' ').unwrap_or((rest, "1"));
-            told(store::increment(key, delta.parse()?))
+            result_text(store::increment(key, delta.parse()?))
         }
-        "many" => told(store::many()),
-        "batch" => told(store::batch(number()?)),
+        "many" => result_text(store::many()),
+        "batch" => result_text(store::batch(number()?)),
         "big-value" => {
             let bytes = vec![b'x'; number()?];
-            told(kv::Bucket::open("shared")?.set("big", bytes).map(|()| "set"))
+            result_text(kv::Bucket::open("shared")?.set("big", bytes).map(|()| "set"))
         }
         "add-one" => {
             let bucket = kv::Bucket::open("shared")?;
@@ -274,16 +275,17 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
         "draft" => reply(draft::obey(rest)),
         "agent" => reply(current_connection::context().identity.user_agent.unwrap_or_else(|| "none".to_owned())),
         "variable" => {
-            let told = current_connection::context();
-            reply(told.stage_variable(rest).unwrap_or("none"))
+            let context = current_connection::context();
+            reply(context.stage_variable(rest).unwrap_or("none"))
         }
         "granted" => {
-            let told = current_connection::context().authorizer;
-            reply(told.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" "))
+            let granted = current_connection::context().authorizer;
+            reply(granted.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" "))
         }
         "context" => {
-            let told = current_connection::context();
-            reply(format!("{} {} {} {}", told.api_id, told.stage, told.domain_name, told.identity.source_ip))
+            let context = current_connection::context();
+            let source_ip = &context.identity.source_ip;
+            reply(format!("{} {} {} {source_ip}", context.api_id, context.stage, context.domain_name))
         }
         _ => Err(Error::from(format!("no such order: {order}"))),
     }
@@ -298,7 +300,8 @@ fn two_numbers(text: &str) -> Result<(usize, usize)> {
     Ok((first.parse()?, second.parse()?))
 }
 
-fn told<T: Display, E: Display>(result: std::result::Result<T, E>) -> Result<Response> {
+/// A response with the value or the error.
+fn result_text<T: Display, E: Display>(result: std::result::Result<T, E>) -> Result<Response> {
     match result {
         Ok(value) => reply(value),
         Err(error) => reply(format!("error: {error}")),
@@ -312,7 +315,7 @@ fn recurse(depth: u64) -> u64 {
     if depth == 0 { frame[1] } else { recurse(depth - 1) + std::hint::black_box(frame)[0] }
 }
 
-/// How often this very instance was asked.
+/// Returns how many times this instance has run the order.
 fn count() -> u32 {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     COUNT.fetch_add(1, Ordering::Relaxed) + 1
@@ -326,8 +329,8 @@ fn dial(address: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// Posts so often; says how many went, and how the last one did.
-fn posts(id: &str, count: usize, text: &str) -> String {
+/// Posts `count` times, until a post fails. Returns how many posts were queued, and the error.
+fn post_times(id: &str, count: usize, text: &str) -> String {
     let mut posted = 0;
     for _ in 0..count {
         match connections::post(id, text) {

@@ -1,16 +1,16 @@
-//! What is remembered, asked for in every way that the SDK has.
+//! Calls of the connection store and of key-value storage, with every function of the SDK.
 
 use jackfield_sdk::connection_store::{self, StoreError};
 use jackfield_sdk::kv::{Bucket, KvError};
 
-/// The attributes of a row, as `name=value name=value`.
+/// Returns the attributes of a row as `name=value name=value`.
 pub fn row(id: &str) -> Result<String, StoreError> {
     let row = connection_store::get(id)?;
-    let told: Vec<String> = row.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    Ok(if told.is_empty() { "no attributes".to_owned() } else { told.join(" ") })
+    let attributes: Vec<String> = row.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    Ok(if attributes.is_empty() { "no attributes".to_owned() } else { attributes.join(" ") })
 }
 
-/// How many rows have the attribute, and how many of those are told twice.
+/// Returns how many rows have the attribute, and how many of them the iteration returned twice.
 pub fn query(name: &str, value: &str) -> Result<String, StoreError> {
     let ids: Result<Vec<String>, StoreError> =
         connection_store::query(name, value).map(|row| row.map(|row| row.connection_id)).collect();
@@ -25,7 +25,7 @@ pub fn scan() -> Result<usize, StoreError> {
     connection_store::scan().try_fold(0, |count, row| row.map(|_| count + 1))
 }
 
-/// Gives the row so many attributes, each with a value of so many bytes.
+/// Sets `count` attributes of the row, each with a value of `bytes` bytes.
 pub fn attributes(id: &str, count: usize, bytes: usize) -> Result<&'static str, StoreError> {
     let value = "v".repeat(bytes);
     connection_store::put(id, (0..count).map(|index| (format!("name {index:03}"), value.clone())))?;
@@ -45,7 +45,7 @@ pub fn increment(key: &str, delta: i64) -> Result<i64, KvError> {
     Bucket::open("shared")?.increment(key, delta)
 }
 
-/// Several keys in one call, each way.
+/// Sets, reads and deletes several keys, each with one call.
 pub fn many() -> Result<String, KvError> {
     let bucket = Bucket::open("shared")?;
     bucket.set_many([("a", "1"), ("b", "2")])?;
@@ -54,7 +54,7 @@ pub fn many() -> Result<String, KvError> {
     Ok(format!("{found:?} {}", bucket.exists("a")?))
 }
 
-/// Asks for so many keys at once.
+/// Reads `count` keys in one call.
 pub fn batch(count: usize) -> Result<usize, KvError> {
     Ok(Bucket::open("shared")?.get_many((0..count).map(|index| format!("key {index:05}")))?.len())
 }

@@ -1,27 +1,27 @@
-//! What a client shows at the door: a ticket, a token, a signature, an API key.
+//! The credentials of clients: a ticket, a token, a signature, an API key.
 //!
-//! The key that signed the token was thrown away: nobody can sign another one.
+//! The private key that signed the token was deleted, so no other token can be signed with it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ring::{digest, hmac};
 
-/// Where connections come that a handler is asked about: it keeps the room in the connection's row.
+/// The path and query of handshakes that call a handler, which stores the room in the row of the connection.
 const ROOM_PATH: &str = "/dev?room=hall";
 
-/// What the authorizer `ticket` knows tickets by.
+/// The key with which the authorizer `ticket` verifies tickets.
 pub const TICKET_KEY: &str = "a key of the bench alone, and long enough";
-/// In the year 2100.
+/// A name and the expiry time, which is in the year 2100.
 const TICKET: &str = "bench.4102444800";
 
-/// Who signed the token, for whom, and the file with the key to check it by.
+/// The issuer and the audience of the token, and the JWK set with the key that verifies it.
 pub const ISSUER: &str = "https://issuer.example";
 pub const AUDIENCE: &str = "bench";
 pub const KEYS: &str = include_str!("keys.json");
-/// RS256, as API Gateway takes tokens; it ends in the year 2100.
+/// A token with RS256, which API Gateway accepts. It expires in the year 2100.
 const TOKEN: &str = include_str!("token.jwt");
 
-/// An access key that opens nothing but a server of the bench.
+/// An access key that only the servers of the bench accept.
 pub const ACCESS_KEY: &str = "BENCH";
 pub const SECRET: &str = "a secret of the bench alone";
 const API_KEY: &str = "an-api-key-of-the-bench-alone";
@@ -29,16 +29,17 @@ const API_KEY: &str = "an-api-key-of-the-bench-alone";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Credential {
     None,
-    /// In the query, of the plugin of that name.
+    /// In the query, for the authorizer `ticket`.
     Ticket,
     Token,
-    /// SigV4 in a header. One signature serves a run, which takes less than the five minutes that it holds.
+    /// SigV4 in a header. All handshakes of a run have the same signature, because a run takes less than the five
+    /// minutes for which it is valid.
     Signature,
     ApiKey,
 }
 
 impl Credential {
-    /// What the handshake asks for.
+    /// The path and query of the handshake.
     pub fn path(self) -> String {
         match self {
             Self::Ticket => format!("{ROOM_PATH}&ticket={TICKET}.{}", hex(&mac(TICKET_KEY.as_bytes(), TICKET))),
@@ -46,7 +47,7 @@ impl Credential {
         }
     }
 
-    /// The headers of a handshake with the server on that port.
+    /// The headers of a handshake with the server on this port.
     pub fn headers(self, port: u16) -> Vec<String> {
         match self {
             Self::None | Self::Ticket => Vec::new(),
@@ -55,7 +56,7 @@ impl Credential {
             Self::Signature => {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let (path, query) = ROOM_PATH.split_once('?').unwrap_or((ROOM_PATH, ""));
-                let signed = Signed { host: &format!("127.0.0.1:{port}"), path, query, time: &timestamp(since) };
+                let signed = SignedRequest { host: &format!("127.0.0.1:{port}"), path, query, time: &timestamp(since) };
                 let authorization = signed.authorization("execute-api", (ACCESS_KEY, SECRET));
                 vec![format!("X-Amz-Date: {}", signed.time), format!("Authorization: {authorization}")]
             }
@@ -63,21 +64,21 @@ impl Credential {
     }
 }
 
-/// SHA-256 of the API key, as the manifest wants it.
+/// The SHA-256 of the API key in the format of the manifest.
 pub fn api_key_hash() -> String {
     format!("sha256:{}", hash(API_KEY))
 }
 
-/// A GET request, as it is signed.
-struct Signed<'a> {
+/// The parts of a GET request that are signed.
+struct SignedRequest<'a> {
     host: &'a str,
     path: &'a str,
     query: &'a str,
-    /// As `X-Amz-Date` has it.
+    /// In the format of `X-Amz-Date`.
     time: &'a str,
 }
 
-impl Signed<'_> {
+impl SignedRequest<'_> {
     fn authorization(&self, service: &str, (id, secret): (&str, &str)) -> String {
         const REGION: &str = "us-east-1";
         const HEADERS: &str = "host;x-amz-date";
@@ -105,7 +106,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// `20150830T123600Z`, of the time since 1970.
+/// Formats the time since 1970 as `20150830T123600Z`.
 fn timestamp(since: Duration) -> String {
     let seconds = since.as_secs();
     let (year, month, day) = date(seconds / 86_400);
@@ -113,9 +114,9 @@ fn timestamp(since: Duration) -> String {
     format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
 }
 
-/// The date so many days after 1970-01-01.
+/// Returns the year, month and day that is `days` days after 1970-01-01.
 fn date(mut days: u64) -> (u64, usize, u64) {
-    let leap = |year: u64| u64::from(year % 4 == 0 && (year % 100 != 0 || year % 400 == 0));
+    let leap = |year: u64| u64::from(year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)));
     let mut year = 1970;
     while days >= 365 + leap(year) {
         days -= 365 + leap(year);
@@ -135,11 +136,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signature_is_that_of_aws_own_example() {
-        let signed = Signed { host: "example.amazonaws.com", path: "/", query: "", time: "20150830T123600Z" };
-        let said = signed.authorization("service", ("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"));
+    fn the_signature_of_the_example_of_aws_is_reproduced() {
+        let signed = SignedRequest { host: "example.amazonaws.com", path: "/", query: "", time: "20150830T123600Z" };
+        let authorization =
+            signed.authorization("service", ("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"));
         assert_eq!(
-            said,
+            authorization,
             "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, \
              SignedHeaders=host;x-amz-date, \
              Signature=5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"
@@ -147,12 +149,12 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_told_in_utc_leap_days_included() {
-        let told = |seconds| timestamp(Duration::from_secs(seconds));
-        assert_eq!(told(0), "19700101T000000Z");
-        assert_eq!(told(951_782_400), "20000229T000000Z");
-        assert_eq!(told(1_440_938_160), "20150830T123600Z");
-        assert_eq!(told(4_102_444_799), "20991231T235959Z");
+    fn a_timestamp_is_in_utc_and_has_leap_days() {
+        let format = |seconds| timestamp(Duration::from_secs(seconds));
+        assert_eq!(format(0), "19700101T000000Z");
+        assert_eq!(format(951_782_400), "20000229T000000Z");
+        assert_eq!(format(1_440_938_160), "20150830T123600Z");
+        assert_eq!(format(4_102_444_799), "20991231T235959Z");
     }
 
     #[test]

@@ -1,23 +1,24 @@
-//! What is made of the runs: a row for each figure and each way to run a handler.
+//! Computes the rows of the table from the runs: one for each figure and each handler.
 //!
-//! A server is compared with the plain one or, where it is asked what something costs, with itself
-//! without it. Two servers are compared within a round, and the median is taken of the rounds: what disturbs
-//! the machine for a while disturbs both.
+//! jackfield is compared with the plain server or, for the cost of a feature, with jackfield without that feature. Two
+//! servers are compared within each round, and the row has the median of the rounds, because a temporary load of the
+//! machine affects both servers of a round.
 
 use jackfield_bench::outcome::Outcome;
 use serde::Serialize;
 
 use crate::Scale;
-use crate::moment::Timing;
+use crate::operation::Timing;
 use crate::target::{self, Compare, Condition, Figure, Target};
 use crate::workload::Run;
 
-/// A server that answers less than this share of an open loop is not measured at that rate.
+/// The share of an open loop's messages that a server must serve, so that the measurement is valid for that rate.
 const KEPT_UP: f64 = 0.95;
-/// The plain server's p99 is below this on a machine that nothing else disturbs.
+/// The plain server's p99 is below this value if nothing else uses the machine.
 const CALM_P99_US: f64 = 1000.0;
-/// From here on an open loop is none: who was kept from its core sends what is due all at once,
-/// which costs a server a third of what the same messages cost one by one.
+/// From this value on, the messages of an open loop come in bursts: after a load generator has waited for its core, it
+/// sends all messages that are due at once. A message in a burst costs a server a third of the CPU time of a single
+/// message.
 const BURSTS_P99_US: f64 = 2000.0;
 
 /// One line of the table. Every number but the range is a median.
@@ -26,13 +27,13 @@ pub struct Row {
     pub figure: String,
     pub subject: String,
     pub unit: &'static str,
-    /// Of the plain server, or of jackfield with nothing switched on.
+    /// The value of the plain server, or of jackfield without the feature.
     pub plain: Option<f64>,
     pub jackfield: Option<f64>,
-    /// What is held against the target, and its unit.
+    /// The value that is compared with the target, and its unit.
     pub judged: Option<f64>,
     pub judged_unit: &'static str,
-    /// The smallest and the largest of the rounds.
+    /// The smallest and the largest value of the rounds.
     pub range: Option<(f64, f64)>,
     pub target: Target,
     pub verdict: Verdict,
@@ -45,38 +46,38 @@ pub struct Row {
 pub enum Verdict {
     Met,
     Missed,
-    /// Held to nothing.
+    /// There is no target.
     Stated,
-    /// The note says why.
+    /// The note has the reason.
     NotJudged,
 }
 
-/// Every row that the runs have something to say about.
+/// Every row for which there are runs.
 pub fn rows(scale: &Scale, runs: &[Run], timings: &[Timing]) -> Vec<Row> {
     let figures = target::figures(scale);
-    let under_load = figures.iter().flat_map(|figure| rows_of(figure, runs));
-    let moments = [("start", target::START), ("reload", target::RELOAD)];
-    let moments = moments.into_iter().filter_map(|(moment, target)| row_of_moment(moment, target, timings));
-    under_load.chain(moments).collect()
+    let under_load = figures.iter().flat_map(|figure| figure_rows(figure, runs));
+    let operations = [("start", target::START), ("reload", target::RELOAD)];
+    let operations = operations.into_iter().filter_map(|(operation, target)| operation_row(operation, target, timings));
+    under_load.chain(operations).collect()
 }
 
-/// A row for each handler that was run; one for the plain server alone where none was. Of what is
-/// held to nothing a row for each that ran, in the order of the first round.
-fn rows_of(figure: &Figure, runs: &[Run]) -> Vec<Row> {
-    let of_subject = |name: &str| -> Vec<&Run> {
+/// The rows of a figure: one for each handler that was run, or one for the plain server if no handler was run. A figure
+/// without targets has a row for each subject that was run, in the order of the first round.
+fn figure_rows(figure: &Figure, runs: &[Run]) -> Vec<Row> {
+    let runs_of = |name: &str| -> Vec<&Run> {
         runs.iter().filter(|run| run.workload == figure.workload && run.subject == name).collect()
     };
-    let plain = of_subject(figure.beside());
+    let plain = runs_of(figure.baseline());
     if plain.is_empty() {
         return Vec::new();
     }
     let row = |subject: &str, ours: &[&Run], target| Pairs::new(&plain, ours).row(figure, subject, target);
     let others = runs.iter().filter(|run| run.workload == figure.workload && run.round == 0);
-    let others = others.map(|run| (&*run.subject, Target::Nothing)).filter(|(name, _)| *name != figure.beside());
+    let others = others.map(|run| (&*run.subject, Target::Nothing)).filter(|(name, _)| *name != figure.baseline());
     let targets = if figure.targets.is_empty() { others.collect() } else { figure.targets.clone() };
     let measured: Vec<Row> = targets
         .into_iter()
-        .map(|(subject, target)| (subject, target, of_subject(subject)))
+        .map(|(subject, target)| (subject, target, runs_of(subject)))
         .filter(|(_, _, ours)| !ours.is_empty())
         .map(|(subject, target, ours)| row(subject, &ours, target))
         .collect();
@@ -86,39 +87,39 @@ fn rows_of(figure: &Figure, runs: &[Run]) -> Vec<Row> {
     }
 }
 
-/// What the plain server, or jackfield with nothing switched on, and one other did under one workload.
+/// The outcomes of two servers under one workload: the plain server, or jackfield without the feature, and another one.
 struct Pairs<'a> {
     plain: Vec<&'a Outcome>,
-    /// Both, of each round in which both are sound.
+    /// The outcomes of the two in each round in which both are valid.
     both: Vec<(&'a Outcome, &'a Outcome)>,
     failure: Option<String>,
 }
 
 impl<'a> Pairs<'a> {
     fn new(plain: &[&'a Run], ours: &[&'a Run]) -> Self {
-        let sound = |run: &'a Run| run.outcome.as_ref().filter(|_| run.is_sound());
+        let valid = |run: &'a Run| run.outcome.as_ref().filter(|_| run.is_valid());
         let both = ours.iter().filter_map(|ours| {
             let plain = plain.iter().find(|plain| plain.round == ours.round)?;
-            Some((sound(plain)?, sound(ours)?))
+            Some((valid(plain)?, valid(ours)?))
         });
         let failure = plain.iter().chain(ours).find_map(|run| {
             let failure = run.failure.as_ref()?;
             Some(format!("{} failed in round {}: {failure}", run.subject, run.round + 1))
         });
-        Self { plain: plain.iter().filter_map(|run| sound(run)).collect(), both: both.collect(), failure }
+        Self { plain: plain.iter().filter_map(|run| valid(run)).collect(), both: both.collect(), failure }
     }
 
     fn row(&self, figure: &Figure, subject: &str, target: Target) -> Row {
-        let of = |outcome| figure.quantity.of(outcome);
-        let plain: Vec<f64> = self.plain.iter().copied().map(of).collect();
-        let ours: Vec<f64> = self.both.iter().map(|(_, ours)| of(ours)).collect();
+        let value = |outcome| figure.quantity.of(outcome);
+        let plain: Vec<f64> = self.plain.iter().copied().map(value).collect();
+        let ours: Vec<f64> = self.both.iter().map(|(_, ours)| value(ours)).collect();
         let judged: Vec<f64> = self
             .both
             .iter()
             .map(|(plain, ours)| match figure.compare {
-                Compare::Ratio => of(ours) / of(plain),
-                Compare::Added => of(ours) - of(plain),
-                Compare::Own => of(ours),
+                Compare::Ratio => value(ours) / value(plain),
+                Compare::Added => value(ours) - value(plain),
+                Compare::Own => value(ours),
             })
             .collect();
         let (verdict, note) = self.verdict(figure, target, median(&judged));
@@ -144,44 +145,44 @@ impl<'a> Pairs<'a> {
         let Some(judged) = judged else {
             return (Verdict::NotJudged, None);
         };
-        let without = (target == Target::Nothing).then(|| "compared with jackfield without it".to_owned());
-        let typical = |of: &dyn Fn(&(&Outcome, &Outcome)) -> f64| {
-            median(&self.both.iter().map(of).collect::<Vec<_>>()).unwrap_or_default()
+        let no_target = (target == Target::Nothing).then(|| "compared with jackfield without it".to_owned());
+        let median_of = |value: &dyn Fn(&(&Outcome, &Outcome)) -> f64| {
+            median(&self.both.iter().map(value).collect::<Vec<_>>()).unwrap_or_default()
         };
-        let plain_p99_us = typical(&|(plain, _)| plain.p99_us);
-        let plain_rate = typical(&|(plain, _)| plain.msg_per_s);
-        let our_rate = typical(&|(_, ours)| ours.msg_per_s);
-        let beside = figure.beside();
-        let busy = format!("{beside}'s own p99 is {:.1} ms: the machine is busy", plain_p99_us / 1e3);
-        let held = held_against(target, judged);
+        let plain_p99_us = median_of(&|(plain, _)| plain.p99_us);
+        let plain_rate = median_of(&|(plain, _)| plain.msg_per_s);
+        let our_rate = median_of(&|(_, ours)| ours.msg_per_s);
+        let baseline = figure.baseline();
+        let busy = format!("{baseline} has a p99 of {:.1} ms: the machine is busy", plain_p99_us / 1e3);
+        let verdict = judge(target, judged);
         match figure.condition {
             Condition::KeepUp(rate) if plain_rate < rate * KEPT_UP => {
-                let note = format!("{beside} served {plain_rate:.0} a second: take a lower --rate");
+                let note = format!("{baseline} served only {plain_rate:.0} a second: use a lower --rate");
                 (Verdict::NotJudged, Some(note))
             }
             Condition::KeepUp(rate) if our_rate < rate * KEPT_UP => {
-                (Verdict::Missed, Some(format!("served {our_rate:.0} a second only")))
+                (Verdict::Missed, Some(format!("served only {our_rate:.0} a second")))
             }
             Condition::KeepUp(_) if plain_p99_us >= BURSTS_P99_US => {
-                (held, Some(format!("{busy}, and messages came in bursts")))
+                (verdict, Some(format!("{busy}, and messages came in bursts")))
             }
             Condition::Calm if plain_p99_us >= CALM_P99_US => (Verdict::NotJudged, Some(busy)),
-            Condition::KeepUp(_) | Condition::Calm | Condition::None => (held, without),
+            Condition::KeepUp(_) | Condition::Calm | Condition::None => (verdict, no_target),
         }
     }
 }
 
-fn row_of_moment(moment: &'static str, target: Target, timings: &[Timing]) -> Option<Row> {
-    let timings: Vec<&Timing> = timings.iter().filter(|timing| timing.moment == moment).collect();
+fn operation_row(operation: &'static str, target: Target, timings: &[Timing]) -> Option<Row> {
+    let timings: Vec<&Timing> = timings.iter().filter(|timing| timing.operation == operation).collect();
     let first = timings.first()?;
     let took: Vec<f64> = timings.iter().filter_map(|timing| timing.ms).collect();
     let failure = timings.iter().find_map(|timing| timing.failure.clone());
     let verdict = match (&failure, median(&took)) {
-        (None, Some(ms)) => held_against(target, ms),
+        (None, Some(ms)) => judge(target, ms),
         _ => Verdict::NotJudged,
     };
     Some(Row {
-        figure: format!("{} to the first event served", first.moment),
+        figure: format!("{} to the first event served", first.operation),
         subject: "wasip2".into(),
         unit: "ms",
         plain: None,
@@ -195,7 +196,7 @@ fn row_of_moment(moment: &'static str, target: Target, timings: &[Timing]) -> Op
     })
 }
 
-fn held_against(target: Target, value: f64) -> Verdict {
+fn judge(target: Target, value: f64) -> Verdict {
     match target {
         Target::Nothing => Verdict::Stated,
         _ if target.is_met(value) => Verdict::Met,
@@ -203,7 +204,7 @@ fn held_against(target: Target, value: f64) -> Verdict {
     }
 }
 
-/// The middle one, or the mean of the two in the middle.
+/// The middle value, or the mean of the two values in the middle.
 fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_something_costs_is_compared_with_jackfield_without_it_and_held_to_nothing() {
+    fn the_cost_of_a_feature_is_compared_with_jackfield_without_it_and_has_no_target() {
         let runs = |subject, cpu: [f64; 2]| -> Vec<Run> {
             let runs = cpu.into_iter().enumerate();
             runs.map(|(round, cpu)| run(round, "echo with", subject, at_rate(cpu, 4e4))).collect()
@@ -260,19 +261,19 @@ mod tests {
             .flat_map(|(subject, cpu)| runs(subject, cpu))
             .collect();
         let rows = rows(&SCALE, &all, &[]);
-        let told: Vec<_> = rows.iter().map(|row| (&*row.subject, row.judged, row.verdict)).collect();
+        let results: Vec<_> = rows.iter().map(|row| (&*row.subject, row.judged, row.verdict)).collect();
         let subject = "wasip2 with a model";
-        assert_eq!(told, [(subject, Some(2.5), Verdict::Stated), (subject, Some(1.1), Verdict::Stated)]);
+        assert_eq!(results, [(subject, Some(2.5), Verdict::Stated), (subject, Some(1.1), Verdict::Stated)]);
     }
 
     #[test]
-    fn a_server_that_does_not_keep_up_misses_whatever_its_cpu_time() {
+    fn a_server_that_does_not_keep_up_misses_the_target_with_any_cpu_time() {
         assert_eq!(echo_row(&[(10.0, 4e4)], &[(11.0, 3e4)]).verdict, Verdict::Missed);
         assert_eq!(echo_row(&[(10.0, 3e4)], &[(11.0, 3e4)]).verdict, Verdict::NotJudged);
     }
 
     #[test]
-    fn a_round_that_failed_is_told_and_not_judged() {
+    fn a_failed_round_is_reported_and_not_judged() {
         let failed = Run { failure: Some("3 errors".into()), ..run(0, "broadcast", "lean", at_rate(1.0, 1.0)) };
         let row = rows(&SCALE, &[run(0, "broadcast", "plain", at_rate(1.0, 1.0)), failed], &[]).remove(0);
         assert_eq!((row.verdict, row.judged), (Verdict::NotJudged, None));

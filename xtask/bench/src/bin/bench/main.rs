@@ -1,35 +1,18 @@
-//! Compares jackfield with a plain server: starts both in turn, loads them, prints one table.
+//! Compares jackfield with a plain server: starts both in turn, loads them, and prints one table.
 //!
-//! Rounds are the outer loop, so that what is compared is measured within the same minute of a
-//! machine that others may be using. Exit code 0 when every figure was measured, met or missed;
-//! 1 when one could not be.
+//! Rounds are the outer loop, so that the servers that are compared run within the same minute, because other processes
+//! may use the machine. The exit code is 0 if every figure was measured, met or missed, and 1 if one could not be
+//! measured.
 
-// What is sent to which servers.
-mod workload;
-
-// Single moments: the start, a reload.
-mod moment;
-
-// What can be switched on.
-mod extra;
-
-// What a client shows at the door.
 mod credential;
-
-// A server process, from its manifest to its end.
-mod server;
-
-// One connection that asks and waits.
-mod probe;
-
-// The figures that jackfield is held to.
-mod target;
-
-// What is made of the runs.
+mod feature;
 mod figure;
-
-// How that is shown.
+mod operation;
+mod probe;
+mod server;
 mod table;
+mod target;
+mod workload;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -39,23 +22,23 @@ use clap::{Parser, ValueEnum};
 use jackfield_bench::process;
 use serde::Serialize;
 
-use crate::extra::{BESIDE, Extra, Outside};
-use crate::moment::Moment;
+use crate::feature::{BASELINE, Dependencies, Feature};
+use crate::operation::Operation;
 use crate::server::{Components, Scratch, Subject};
 use crate::workload::Run;
 
-/// Measures jackfield beside a plain server and says which figures are met.
+/// Measures jackfield and a plain server, and reports which targets are met.
 ///
 /// Example: bench --jackfield target/release/jackfield --wasip2 echo.wasm --only echo --quick
 #[derive(Parser)]
 struct Args {
-    /// The server to measure; without it only the plain server is.
+    /// The binary of jackfield; without it only the plain server is measured.
     #[arg(long, requires = "wasip2")]
     jackfield: Option<PathBuf>,
     /// The echo handler built for wasm32-wasip2.
     #[arg(long)]
     wasip2: Option<PathBuf>,
-    /// The relay handler built for wasm32-wasip2, which serves all but the echo.
+    /// The relay handler built for wasm32-wasip2, which handles all messages except echo requests.
     #[arg(long)]
     wasip2_relay: Option<PathBuf>,
     /// The echo handler built for wasm32-unknown-unknown.
@@ -64,28 +47,27 @@ struct Args {
     /// The relay handler built for wasm32-unknown-unknown.
     #[arg(long)]
     lean_relay: Option<PathBuf>,
-    /// What `reload` starts with; it echoes. The wasip2 handler where it is not given.
+    /// The component before the reload, which must echo; the default is that of --wasip2.
     #[arg(long)]
     reload_a: Option<PathBuf>,
-    /// What `reload` swaps in: a component that answers an echo request with something else, as
-    /// the chat handler does.
+    /// The component after the reload, which must send another response to an echo request; the chat handler does.
     #[arg(long)]
     reload_b: Option<PathBuf>,
     /// The authorizer `ticket` built for wasm32-wasip2.
     #[arg(long)]
     ticket: Option<PathBuf>,
-    /// Measure these only.
+    /// Measure only these groups.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Group>,
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// How long each run is measured.
+    /// Duration of each run in seconds.
     #[arg(long, default_value_t = 2.0)]
     secs: f64,
-    /// Messages a second of the open loops.
+    /// Rate of the open loops in messages a second.
     #[arg(long, default_value_t = 40_000)]
     rate: u32,
-    /// One round of short runs with fewer connections: shows that everything works, no more.
+    /// One round of short runs with fewer connections, which only checks that everything works.
     #[arg(long, conflicts_with_all = ["rounds", "secs"])]
     quick: bool,
     /// Write every run and every row to this file.
@@ -102,13 +84,13 @@ pub enum Group {
     Connect,
     Reload,
     Start,
-    /// What an access log, throttles and a model cost a message.
+    /// The cost of an access log, throttles and a model for a message.
     EchoWith,
-    /// What authorizers and API keys cost a connection.
+    /// The cost of authorizers and API keys for a connection.
     ConnectWith,
 }
 
-/// How much is measured. The same for every server.
+/// The extent of the measurement, which is the same for every server.
 #[derive(Clone, Copy, Serialize)]
 pub struct Scale {
     pub rounds: usize,
@@ -117,7 +99,7 @@ pub struct Scale {
     pub idle_connections: usize,
 }
 
-/// The cores that keep server and load out of each other's way.
+/// The cores of the server and of the load generator, which are different so that the two do not compete.
 #[derive(Clone, Copy)]
 pub struct Cores {
     pub server: usize,
@@ -138,37 +120,37 @@ fn main() -> Result<ExitCode> {
     warn_if_busy();
     let scratch = Scratch::new()?;
     let function = match &args.jackfield {
-        // Beside the load, so that what a function takes is not the server's.
+        // The function runs on the core of the load generator, so that its CPU time does not slow the server.
         Some(_) if wanted(Group::ConnectWith) => {
-            let mut function = Subject::plain(beside_this_binary("plain")?);
+            let mut function = Subject::plain(sibling_binary("plain")?);
             function.name = "function".into();
             Some(function.start(&scratch, false, cores.map(|cores| cores.load))?)
         }
         _ => None,
     };
-    let outside = Outside {
+    let dependencies = Dependencies {
         ticket: args.ticket.as_ref().map(|path| absolute(path)).transpose()?,
         function: function.as_ref().map(|function| function.port),
     };
-    let extras = extra::all(&outside).into_iter().filter(|extra| wanted(extra.group)).collect();
-    let subjects = subjects(&args, extras)?;
-    let moments = moments(&args, wanted)?;
+    let features = feature::all(&dependencies).into_iter().filter(|feature| wanted(feature.group)).collect();
+    let subjects = subjects(&args, features)?;
+    let operations = operations(&args, wanted)?;
     let workloads: Vec<_> = workload::all(&scale).into_iter().filter(|workload| wanted(workload.group)).collect();
 
     server::warm_code_cache(&subjects, &scratch)?;
     let in_turn = |round: usize| workload::in_turn(&workloads, &subjects, round);
-    let total = (0..scale.rounds).map(|round| in_turn(round).len() + moments.len()).sum();
+    let total = (0..scale.rounds).map(|round| in_turn(round).len() + operations.len()).sum();
     let mut progress = Progress { done: 0, total };
     let (mut runs, mut timings) = (Vec::new(), Vec::new());
     for round in 0..scale.rounds {
         for (workload, subject) in in_turn(round) {
             let run = workload::run(workload, subject, &scratch, cores, round);
-            progress.tell(&run.to_string());
+            progress.report(&run.to_string());
             runs.push(run);
         }
-        for moment in &moments {
-            let timing = moment.time(&scratch, round);
-            progress.tell(&timing.to_string());
+        for operation in &operations {
+            let timing = operation.time(&scratch, round);
+            progress.report(&timing.to_string());
             timings.push(timing);
         }
     }
@@ -178,14 +160,14 @@ fn main() -> Result<ExitCode> {
     if let Some(path) = &args.json {
         write_json(path, &Report { scale: &scale, rows: &rows, runs: &runs, timings: &timings })?;
     }
-    let all_measured = runs.iter().all(Run::is_sound) && timings.iter().all(|timing| timing.failure.is_none());
+    let all_measured = runs.iter().all(Run::is_valid) && timings.iter().all(|timing| timing.failure.is_none());
     Ok(if all_measured { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The plain server, jackfield with each component that was given, fresh and kept, and jackfield
-/// with each of what can be switched on.
-fn subjects(args: &Args, extras: Vec<Extra>) -> Result<Vec<Subject>> {
-    let mut subjects = vec![Subject::plain(beside_this_binary("plain")?)];
+/// The servers to measure: the plain server, jackfield with each component with and without `reuse`, and jackfield with
+/// each feature.
+fn subjects(args: &Args, features: Vec<Feature>) -> Result<Vec<Subject>> {
+    let mut subjects = vec![Subject::plain(sibling_binary("plain")?)];
     let Some(binary) = &args.jackfield else {
         return Ok(subjects);
     };
@@ -200,61 +182,62 @@ fn subjects(args: &Args, extras: Vec<Extra>) -> Result<Vec<Subject>> {
             subjects.push(Subject::jackfield(name, &absolute(binary)?, components, reuse));
         }
     }
-    if let Some(without) = subjects.iter().find(|subject| subject.name == BESIDE).cloned() {
-        subjects.extend(extras.into_iter().map(|extra| without.with(extra)));
+    if let Some(without) = subjects.iter().find(|subject| subject.name == BASELINE).cloned() {
+        subjects.extend(features.into_iter().map(|feature| without.with(feature)));
     }
     Ok(subjects)
 }
 
-fn moments(args: &Args, wanted: impl Fn(Group) -> bool) -> Result<Vec<Moment>> {
+fn operations(args: &Args, wanted: impl Fn(Group) -> bool) -> Result<Vec<Operation>> {
     let (Some(binary), Some(wasip2)) = (&args.jackfield, &args.wasip2) else {
         return Ok(Vec::new());
     };
     let binary = absolute(binary)?;
-    let mut moments = Vec::new();
+    let mut operations = Vec::new();
     if wanted(Group::Start) {
-        moments.push(Moment::Start { binary: binary.clone(), component: absolute(wasip2)? });
+        operations.push(Operation::Start { binary: binary.clone(), component: absolute(wasip2)? });
     }
     match &args.reload_b {
         Some(after) if wanted(Group::Reload) => {
             let before = absolute(args.reload_a.as_ref().unwrap_or(wasip2))?;
-            moments.push(Moment::Reload { binary, before, after: absolute(after)? });
+            operations.push(Operation::Reload { binary, before, after: absolute(after)? });
         }
         None if args.only.contains(&Group::Reload) => {
-            bail!("reload needs --reload-b, a component that answers echo requests otherwise")
+            bail!("reload needs --reload-b, a component that sends another response to echo requests")
         }
         _ => {}
     }
-    Ok(moments)
+    Ok(operations)
 }
 
 fn two_cores() -> Result<Option<Cores>> {
     match process::cores()?[..] {
         [server, load, ..] => Ok(Some(Cores { server, load })),
         _ => {
-            eprintln!("there is one core only: server and load share it, so the figures mean little");
+            eprintln!("this machine has only one core, which server and load generator share: the figures mean little");
             Ok(None)
         }
     }
 }
 
-/// Others that compute take the cores away at random; the ratios bear some of that, the peaks none.
+/// Warns if other processes use the cores. This changes ratios a little and peaks much.
 fn warn_if_busy() {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: f64 = text.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or_default();
     if load > 0.5 {
-        eprintln!("others use this machine (load average {load}): trust ratios more than peaks");
+        eprintln!("other processes use this machine (load average {load}): ratios are more reliable than peaks");
     }
 }
 
-/// Servers run in folders of their own, so every path that they are told is a whole one.
+/// Servers run in folders of their own, so every path in their manifests and arguments is absolute.
 fn absolute(path: &Path) -> Result<PathBuf> {
     path.canonicalize().with_context(|| format!("cannot find {}", path.display()))
 }
 
-pub fn beside_this_binary(name: &str) -> Result<PathBuf> {
-    let here = std::env::current_exe().context("cannot tell where this binary is")?;
-    let path = here.with_file_name(name);
+/// The path of another binary of this crate, which is in the same folder as this one.
+pub fn sibling_binary(name: &str) -> Result<PathBuf> {
+    let this_binary = std::env::current_exe().context("cannot find the path of this binary")?;
+    let path = this_binary.with_file_name(name);
     ensure!(path.exists(), "{} is missing: build all binaries of jackfield-bench", path.display());
     Ok(path)
 }
@@ -265,9 +248,9 @@ struct Progress {
 }
 
 impl Progress {
-    fn tell(&mut self, what: &str) {
+    fn report(&mut self, result: &str) {
         self.done += 1;
-        eprintln!("[{:>3}/{}] {what}", self.done, self.total);
+        eprintln!("[{:>3}/{}] {result}", self.done, self.total);
     }
 }
 
@@ -276,7 +259,7 @@ struct Report<'a> {
     scale: &'a Scale,
     rows: &'a [figure::Row],
     runs: &'a [Run],
-    timings: &'a [moment::Timing],
+    timings: &'a [operation::Timing],
 }
 
 fn write_json(path: &Path, report: &Report) -> Result<()> {

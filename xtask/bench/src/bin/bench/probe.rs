@@ -1,4 +1,4 @@
-//! One connection that asks and waits for the answer: what a person at a terminal sees.
+//! One connection that sends a request and waits for the response, like a person at a terminal.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -9,7 +9,7 @@ use jackfield_bench::wire::{self, Malformed, Opcode};
 
 use crate::credential::Credential;
 
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub struct Probe {
     socket: TcpStream,
@@ -24,14 +24,14 @@ impl Probe {
     pub fn connect_with(port: u16, credential: Credential) -> Result<Self> {
         let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).context("cannot connect")?;
         socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(ANSWER_MAX))?;
+        socket.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
         let mut probe = Self { socket, incoming: Vec::new() };
         probe
             .socket
             .write_all(wire::upgrade_request(&credential.path(), port, &credential.headers(port), 0).as_bytes())
-            .context("cannot ask for an upgrade")?;
+            .context("cannot send the upgrade request")?;
         let head = loop {
-            if let Some(head) = wire::upgrade_answer(&probe.incoming).map_err(in_words)? {
+            if let Some(head) = wire::upgrade_response(&probe.incoming).map_err(describe)? {
                 break head;
             }
             probe.read_more()?;
@@ -40,16 +40,17 @@ impl Probe {
         Ok(probe)
     }
 
-    /// Sends an echo request and returns whatever is answered.
+    /// Sends an echo request and returns the text of the response.
+    ///
     /// # Errors
-    /// When nothing is answered for five seconds, or the connection is gone.
+    /// If there is no response within five seconds, or the connection is closed.
     pub fn echo(&mut self, content: &str) -> Result<String> {
         let mut frame = Vec::new();
         let request = format!(r#"{{"action":"echo","content":"{content}"}}"#);
         wire::encode(Opcode::Text, request.as_bytes(), &mut frame);
         self.socket.write_all(&frame).context("cannot send an echo request")?;
         loop {
-            while let Some(frame) = wire::decode(&self.incoming).map_err(in_words)? {
+            while let Some(frame) = wire::decode(&self.incoming).map_err(describe)? {
                 let payload = frame.payload.to_vec();
                 let opcode = frame.opcode;
                 self.incoming.drain(..frame.wire_bytes);
@@ -58,7 +59,7 @@ impl Probe {
                         return Ok(String::from_utf8_lossy(&payload).into_owned());
                     }
                     Opcode::Close => bail!("the server closed the connection"),
-                    // A probe does not live long enough to be missed.
+                    // A probe exists for a shorter time than the server waits for a pong.
                     Opcode::Ping | Opcode::Pong => {}
                 }
             }
@@ -68,13 +69,13 @@ impl Probe {
 
     fn read_more(&mut self) -> Result<()> {
         let mut bytes = [0; 4096];
-        let got = self.socket.read(&mut bytes).context("no answer to an echo request")?;
-        ensure!(got > 0, "the server closed the connection");
-        self.incoming.extend_from_slice(&bytes[..got]);
+        let length = self.socket.read(&mut bytes).context("no response to an echo request")?;
+        ensure!(length > 0, "the server closed the connection");
+        self.incoming.extend_from_slice(&bytes[..length]);
         Ok(())
     }
 }
 
-fn in_words(Malformed(text): Malformed) -> anyhow::Error {
+fn describe(Malformed(text): Malformed) -> anyhow::Error {
     anyhow!(text)
 }

@@ -1,6 +1,6 @@
-//! A server process: the manifest it is given, the line it prints when ready, its end.
+//! Server processes: their manifest, the line that they print when they are ready, and their end.
 //!
-//! Does not know what is measured on it.
+//! This module does not know what is measured.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -14,20 +14,20 @@ use jackfield_bench::process;
 
 use crate::Group;
 use crate::credential::Credential;
-use crate::extra::Extra;
+use crate::feature::Feature;
 use crate::probe::Probe;
 
-/// The first start of all compiles the component, perhaps on a busy machine.
-const READY_MAX: Duration = Duration::from_secs(120);
-/// What both servers are given: jackfield's default.
+/// Long enough for the first start, which compiles the component, on a busy machine.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// The read buffer of both servers: jackfield's default.
 const READ_BUFFER_BYTES: usize = 2048;
 
-/// Something to measure.
+/// A server to measure.
 #[derive(Debug, Clone)]
 pub struct Subject {
     pub name: String,
     binary: PathBuf,
-    /// None for the plain server.
+    /// `None` for the plain server.
     handler: Option<Handler>,
 }
 
@@ -35,15 +35,15 @@ pub struct Subject {
 struct Handler {
     components: Components,
     reuse: Option<u32>,
-    extra: Option<Extra>,
+    feature: Option<Feature>,
 }
 
-/// What serves the messages.
+/// The components that handle the events.
 #[derive(Debug, Clone)]
 pub struct Components {
-    /// Answers `echo`; all else too where there is no relay.
+    /// Handles `echo`, and all other events if there is no relay.
     pub echo: PathBuf,
-    /// Answers all but `echo`, and `$connect`.
+    /// Handles all events except `echo`.
     pub relay: Option<PathBuf>,
 }
 
@@ -59,34 +59,33 @@ impl Subject {
     }
 
     pub fn jackfield(name: String, binary: &Path, components: Components, reuse: Option<u32>) -> Self {
-        Self { name, binary: binary.to_owned(), handler: Some(Handler { components, reuse, extra: None }) }
+        Self { name, binary: binary.to_owned(), handler: Some(Handler { components, reuse, feature: None }) }
     }
 
-    /// The same with something switched on.
-    pub fn with(&self, extra: Extra) -> Self {
-        let handler = self.handler.clone().map(|handler| Handler { extra: Some(extra.clone()), ..handler });
-        Self { name: format!("{} with {}", self.name, extra.name), binary: self.binary.clone(), handler }
+    /// Returns this server with a feature.
+    pub fn with(&self, feature: Feature) -> Self {
+        let handler = self.handler.clone().map(|handler| Handler { feature: Some(feature.clone()), ..handler });
+        Self { name: format!("{} with {}", self.name, feature.name), binary: self.binary.clone(), handler }
     }
 
-    /// What is switched on.
-    pub fn extra(&self) -> Option<&Extra> {
-        self.handler.as_ref()?.extra.as_ref()
+    /// The feature that is measured.
+    pub fn feature(&self) -> Option<&Feature> {
+        self.handler.as_ref()?.feature.as_ref()
     }
 
-    /// What each client shows.
+    /// The credential of each client.
     pub fn credential(&self) -> Credential {
-        self.extra().map_or(Credential::None, |extra| extra.credential)
+        self.feature().map_or(Credential::None, |feature| feature.credential)
     }
 
-    /// Whether its instances serve more than one event.
-    pub fn is_kept(&self) -> bool {
+    /// Whether an instance handles more than one event.
+    pub fn reuses_instances(&self) -> bool {
         self.handler.as_ref().is_some_and(|handler| handler.reuse.is_some())
     }
 
-    /// Starts it in its folder of the scratch, with nothing remembered, and waits until it is
-    /// ready.
+    /// Starts the server in its folder of the scratch folder without any earlier data, and waits until it is ready.
     ///
-    /// With `on_connect` the handler is asked about every upgrade, too.
+    /// With `on_connect`, the handler also handles `$connect`.
     pub fn start(&self, scratch: &Scratch, on_connect: bool, core: Option<usize>) -> Result<Server> {
         let folder = scratch.folder(&self.name)?;
         let mut command = Command::new(&self.binary);
@@ -95,17 +94,17 @@ impl Subject {
             Some(handler) => {
                 let path = folder.join("jackfield.toml");
                 std::fs::write(&path, manifest(handler, on_connect)).context("cannot write the manifest")?;
-                forget(&folder.join("data"))?;
-                // Of the access log.
-                forget(&folder.join("logs"))?;
-                std::fs::create_dir(folder.join("logs")).context("cannot make a folder for logs")?;
-                for (name, text) in handler.extra.iter().flat_map(|extra| &extra.files) {
+                remove_folder(&folder.join("data"))?;
+                // The folder of the access log.
+                remove_folder(&folder.join("logs"))?;
+                std::fs::create_dir(folder.join("logs")).context("cannot create a folder for logs")?;
+                for (name, text) in handler.feature.iter().flat_map(|feature| &feature.files) {
                     std::fs::write(folder.join(name), text).with_context(|| format!("cannot write {name}"))?;
                 }
                 command.arg("serve").arg(path);
             }
         }
-        // Compiled code that a bench leaves behind is of no use to anybody.
+        // The code cache is in the scratch folder, because nothing uses the compiled code after the bench.
         command.current_dir(&folder).env("XDG_CACHE_HOME", scratch.folder("cache")?);
         let server = || Server::spawn(command, &folder);
         let server = match core {
@@ -117,7 +116,7 @@ impl Subject {
 }
 
 fn manifest(handler: &Handler, on_connect: bool) -> String {
-    let Handler { components: Components { echo, relay }, reuse, extra } = handler;
+    let Handler { components: Components { echo, relay }, reuse, feature } = handler;
     let reuse = reuse.map(|reuse| format!("reuse = {reuse}\n")).unwrap_or_default();
     let grants = r#"grants = ["connections", "connection-store"]"#;
     let mut text = format!(
@@ -140,27 +139,27 @@ component = {echo:?}
 {reuse}
 "#
     );
-    let rest = match relay {
+    let other = match relay {
         Some(relay) => {
             text += &format!("[integrations.relay]\ncomponent = {relay:?}\n{grants}\n{reuse}\n");
             "relay"
         }
         None => "echo",
     };
-    let more = |payer: Group| -> String {
-        let keys = extra.iter().filter(|extra| extra.group == payer).flat_map(|extra| &extra.route_keys);
+    let feature_keys = |group: Group| -> String {
+        let keys = feature.iter().filter(|feature| feature.group == group).flat_map(|feature| &feature.route_keys);
         keys.map(|key| format!(", {key}")).collect()
     };
     text += "[routes]\n";
-    text += &format!("echo = {{ integration = \"echo\", route_response = true{} }}\n", more(Group::EchoWith));
-    text += &format!("\"$default\" = {{ integration = {rest:?}, route_response = true }}\n");
+    text += &format!("echo = {{ integration = \"echo\", route_response = true{} }}\n", feature_keys(Group::EchoWith));
+    text += &format!("\"$default\" = {{ integration = {other:?}, route_response = true }}\n");
     if on_connect {
-        text += &format!("\"$connect\" = {{ integration = {rest:?}{} }}\n", more(Group::ConnectWith));
+        text += &format!("\"$connect\" = {{ integration = {other:?}{} }}\n", feature_keys(Group::ConnectWith));
     }
-    text + extra.as_ref().map_or("", |extra| &extra.sections)
+    text + feature.as_ref().map_or("", |feature| &feature.sections)
 }
 
-fn forget(folder: &Path) -> Result<()> {
+fn remove_folder(folder: &Path) -> Result<()> {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", folder.display()))
@@ -169,24 +168,24 @@ fn forget(folder: &Path) -> Result<()> {
     }
 }
 
-/// Starts each once and asks it something, so that no later start compiles, and a mistake in what
-/// was given shows before the long wait.
+/// Starts each server once and sends it an echo request, so that no later start compiles, and a mistake in the
+/// arguments is found before the long measurement.
 pub fn warm_code_cache(subjects: &[Subject], scratch: &Scratch) -> Result<()> {
     for subject in subjects {
         let began = Instant::now();
-        // What is asked for at the door is asked for here, too.
-        let on_connect = subject.extra().is_some_and(|extra| extra.group == Group::ConnectWith);
+        // A feature of connections is tested with its credential.
+        let on_connect = subject.feature().is_some_and(|feature| feature.group == Group::ConnectWith);
         let server = subject.start(scratch, on_connect, None)?;
         let answer = Probe::connect_with(server.port, subject.credential())?.echo("warm")?;
         if answer != "warm" {
-            bail!("{} answered an echo request with {answer:?}", subject.name);
+            bail!("the response of {} to an echo request was {answer:?}", subject.name);
         }
-        eprintln!("{} starts and echoes, {:.1} s", subject.name, began.elapsed().as_secs_f64());
+        eprintln!("{} starts and responds, {:.1} s", subject.name, began.elapsed().as_secs_f64());
     }
     Ok(())
 }
 
-/// A running server. Dropping it kills it: what it would still write is thrown away, too.
+/// A running server, which is killed when this is dropped.
 pub struct Server {
     child: Child,
     log: PathBuf,
@@ -201,27 +200,27 @@ impl Server {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(File::create(&log).context("cannot make a log file")?)
+            .stderr(File::create(&log).context("cannot create a log file")?)
             .spawn()
             .with_context(|| format!("cannot run {}", command.get_program().display()))?;
         let stdout = child.stdout.take().expect("stdout is piped");
-        // From here on an error kills the child.
+        // From here on the child is killed if there is an error, because `server` is dropped.
         let mut server = Self { child, log, port: 0, spawned };
         let (ready, port) = mpsc::channel();
         std::thread::spawn(move || {
-            // Reads to the end, since a server must not stop at a full pipe.
+            // The output is read to its end, because the server would block on a full pipe.
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 if let Some(port) = port_in(&line) {
                     let _ = ready.send(port);
                 }
             }
         });
-        server.port = port.recv_timeout(READY_MAX).map_err(|error| {
-            let how = match error {
-                RecvTimeoutError::Timeout => format!("it was not ready in {READY_MAX:?}"),
-                RecvTimeoutError::Disconnected => "it ended before it was ready".into(),
+        server.port = port.recv_timeout(START_TIMEOUT).map_err(|error| {
+            let reason = match error {
+                RecvTimeoutError::Timeout => format!("the server was not ready within {START_TIMEOUT:?}"),
+                RecvTimeoutError::Disconnected => "the server ended before it was ready".into(),
             };
-            anyhow::anyhow!("{how}; it wrote: {}", tail(&server.log))
+            anyhow::anyhow!("{reason}; the end of its log: {}", tail(&server.log))
         })?;
         Ok(server)
     }
@@ -230,15 +229,15 @@ impl Server {
         self.child.id()
     }
 
-    /// Whether those words stand in its log.
-    pub fn has_said(&self, words: &str) -> bool {
-        std::fs::read_to_string(&self.log).is_ok_and(|text| text.contains(words))
+    /// Whether its log contains this text.
+    pub fn log_contains(&self, expected: &str) -> bool {
+        std::fs::read_to_string(&self.log).is_ok_and(|text| text.contains(expected))
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail only for a child that has been waited for, and nobody else waits.
+        // Both fail only if the exit code of the child was already read, and no other code reads it.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -258,27 +257,27 @@ fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
-/// A folder for all that servers write, gone when it is dropped.
+/// A folder for all files of the servers, which is removed when this is dropped.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
     pub fn new() -> Result<Self> {
         let path = std::env::temp_dir().join(format!("jackfield-bench-{}", std::process::id()));
-        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        std::fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self(path))
     }
 
-    /// A folder of that name, made if it is not there.
+    /// The path of the folder `name`, which is created if it does not exist.
     pub fn folder(&self, name: &str) -> Result<PathBuf> {
         let path = self.0.join(name.replace(' ', "-"));
-        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        std::fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(path)
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What stays is in the folder for temporary files.
+        // If this fails, the folder for temporary files keeps the files.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
@@ -286,10 +285,10 @@ impl Drop for Scratch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::extra::{self, Outside};
+    use crate::feature::{self, Dependencies};
 
     #[test]
-    fn the_port_is_read_from_the_line_that_says_ready() {
+    fn the_port_is_read_from_the_line_with_the_address() {
         assert_eq!(port_in("listening on ws://127.0.0.1:40123/dev"), Some(40123));
         assert_eq!(port_in("12:30:01 INFO listening on ws://[::1]:80/dev"), Some(80));
         assert_eq!(port_in("metrics on http://127.0.0.1:9090"), None);
@@ -297,8 +296,8 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_says_what_is_asked_for_and_no_more() {
-        let mut handler = Handler { components: Components::only("/a b/echo.wasm".into()), reuse: None, extra: None };
+    fn a_manifest_has_only_the_keys_that_the_handler_needs() {
+        let mut handler = Handler { components: Components::only("/a b/echo.wasm".into()), reuse: None, feature: None };
         let plain = manifest(&handler, false);
         assert!(plain.contains("component = \"/a b/echo.wasm\"\n"));
         assert!(!plain.contains("reuse") && !plain.contains("$connect") && !plain.contains("relay"));
@@ -311,26 +310,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_switched_on_stands_in_the_route_that_pays_for_it_and_in_sections_of_its_own() {
-        for extra in extra::all(&Outside::default()) {
-            let handler =
-                Handler { components: Components::only("echo.wasm".into()), reuse: None, extra: Some(extra.clone()) };
+    fn a_feature_adds_keys_to_its_route_and_sections_of_its_own() {
+        for feature in feature::all(&Dependencies::default()) {
+            let handler = Handler {
+                components: Components::only("echo.wasm".into()),
+                reuse: None,
+                feature: Some(feature.clone()),
+            };
             let text = manifest(&handler, true);
-            let route = if extra.group == Group::EchoWith { "\necho = " } else { "\n\"$connect\" = " };
-            let (_, line) = text.split_once(route).expect("each route is there");
+            let route = if feature.group == Group::EchoWith { "\necho = " } else { "\n\"$connect\" = " };
+            let (_, line) = text.split_once(route).expect("the manifest has each route");
             let line = line.lines().next().expect("a route is a line");
-            assert!(extra.route_keys.iter().all(|key| line.contains(&format!(", {key}"))), "{line}");
-            assert!(text.ends_with(&extra.sections), "{text}");
+            assert!(feature.route_keys.iter().all(|key| line.contains(&format!(", {key}"))), "{line}");
+            assert!(text.ends_with(&feature.sections), "{text}");
         }
     }
 
     #[test]
-    fn a_server_that_ends_before_it_is_ready_is_an_error_with_its_last_words() {
+    fn a_server_that_ends_before_it_is_ready_is_an_error_with_the_end_of_its_log() {
         let scratch = Scratch::new().expect("the folder for temporary files is writable");
         let mut command = Command::new("sh");
         command.args(["-c", "echo listening soon; echo 'no such file: echo.wasm' >&2; exit 1"]);
-        let folder = scratch.folder("broken").expect("the scratch is writable");
-        let Err(error) = Server::spawn(command, &folder) else { panic!("it is not ready") };
+        let folder = scratch.folder("broken").expect("the scratch folder is writable");
+        let Err(error) = Server::spawn(command, &folder) else { panic!("the server cannot be ready") };
         assert!(error.to_string().contains("no such file: echo.wasm"), "{error}");
     }
 }

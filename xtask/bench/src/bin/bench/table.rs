@@ -1,13 +1,13 @@
-//! The rows as a person reads them.
+//! Formats the rows as a table for a person.
 
 use crate::figure::{Row, Verdict};
 use crate::target::Target;
 
 const HEADS: [&str; 8] = ["figure", "handler", "plain", "jackfield", "compared", "of the rounds", "target", ""];
-/// Names stand to the left, numbers to the right.
+/// The columns that are aligned to the left. The others have numbers and are aligned to the right.
 const LEFT_COLUMNS: [usize; 3] = [0, 1, 7];
 
-/// The table, and below it what has to be said about single rows.
+/// Returns the table, and below it the notes on rows.
 pub fn render(rows: &[Row]) -> String {
     let mut notes: Vec<String> = Vec::new();
     let mut lines = vec![HEADS.map(String::from)];
@@ -70,7 +70,7 @@ fn amount(value: f64, unit: &str) -> String {
     format!("{}{space}{unit}", number(value))
 }
 
-/// Three digits or so, and all of those before the point.
+/// Formats about three significant digits, but all digits before the decimal point.
 fn number(value: f64) -> String {
     let decimals = match value.abs() {
         100.0.. => 0,
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_reads_from_what_was_measured_to_the_verdict() {
+    fn a_row_has_the_measured_values_the_target_and_the_verdict() {
         let text = render(&[row(Verdict::Met, None)]);
         let line = text.lines().nth(1).expect("a row follows the heads");
         let cells: Vec<&str> = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_stands_below_once_with_its_number() {
+    fn a_note_is_printed_once_below_the_table_with_its_number() {
         let busy = || row(Verdict::NotJudged, Some("the machine is busy"));
         let text = render(&[row(Verdict::Met, None), busy(), busy()]);
         assert_eq!(text.matches("not judged (1)\n").count(), 2, "{text}");
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_keep_the_digits_that_mean_something() {
+    fn numbers_have_about_three_significant_digits() {
         assert_eq!([0.334, 11.94, 61234.5].map(number), ["0.33", "11.9", "61234"]);
         assert_eq!(amount(4000.0, "/s"), "4000/s");
     }

@@ -1,21 +1,21 @@
-//! The figures that jackfield is held to.
+//! The figures and their targets.
 //!
-//! Knows what is looked at and how good it should be. Does not know how it was measured.
+//! This module knows which quantities are compared and which values they should have, but not how they are measured.
 
 use jackfield_bench::outcome::Outcome;
 use serde::Serialize;
 
 use crate::Scale;
-use crate::extra::BESIDE;
+use crate::feature::BASELINE;
 
-/// One thing to look at under one workload, with a target for each way to run a handler.
+/// A quantity under one workload, with a target for each handler.
 pub struct Figure {
     pub title: String,
     pub workload: &'static str,
     pub quantity: Quantity,
     pub compare: Compare,
     pub condition: Condition,
-    /// Where there is none it is said what something costs that is switched on, and held to nothing.
+    /// The targets of the handlers. A figure without targets has the cost of each feature.
     pub targets: Vec<(&'static str, Target)>,
 }
 
@@ -30,21 +30,21 @@ pub enum Quantity {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compare {
-    /// As a multiple of the other server's.
+    /// The value divided by that of the other server.
     Ratio,
-    /// What it is more than the other server's.
+    /// The value minus that of the other server.
     Added,
-    /// jackfield's alone.
+    /// The value of jackfield alone.
     Own,
 }
 
-/// What must hold for the figure to mean something.
+/// The condition for a valid figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Condition {
     None,
-    /// Both serve an open loop of this many messages a second.
+    /// Both servers keep up with an open loop of this many messages a second.
     KeepUp(f64),
-    /// The other server's own p99 is low: nothing else disturbs the machine.
+    /// The p99 of the other server is low, so nothing else uses the machine.
     Calm,
 }
 
@@ -53,14 +53,14 @@ pub enum Condition {
 pub enum Target {
     AtMost(f64),
     AtLeast(f64),
-    /// It is said what it is, no more.
+    /// There is no target.
     Nothing,
 }
 
 impl Figure {
     /// The server that others are compared with.
-    pub fn beside(&self) -> &'static str {
-        if self.targets.is_empty() { BESIDE } else { "plain" }
+    pub fn baseline(&self) -> &'static str {
+        if self.targets.is_empty() { BASELINE } else { "plain" }
     }
 }
 
@@ -95,7 +95,7 @@ impl Target {
     }
 }
 
-/// The time from the rename of a component to the first event that it serves, debounce included.
+/// The time from the rename of a component to the first event that it serves, including the debounce time.
 pub const RELOAD: Target = Target::AtMost(400.0);
 /// The time from the start of the server to the first event served, with a warm code cache.
 pub const START: Target = Target::AtMost(150.0);
@@ -124,8 +124,8 @@ pub fn figures(scale: &Scale) -> Vec<Figure> {
             condition: Condition::None,
             targets: each(AtLeast(0.25), AtLeast(1.0 / 3.0), AtLeast(0.45)),
         });
-        // CPU time and not the time between messages: the server is never idle at this depth, and
-        // what others take from its core is not its own.
+        // CPU time instead of the time between messages: the server is never idle at this depth, and its CPU time does
+        // not include the time in which other processes use its core.
         figures.push(Figure {
             title: format!("{word} depth 16, CPU a message"),
             workload: deep,
@@ -187,10 +187,12 @@ pub fn figures(scale: &Scale) -> Vec<Figure> {
     figures
 }
 
-fn each(wasip2: Target, lean: Target, kept: Target) -> Vec<(&'static str, Target)> {
-    vec![("wasip2", wasip2), ("lean", lean), ("wasip2 reuse", kept), ("lean reuse", kept)]
+/// The targets of both handlers, and one for both with reused instances.
+fn each(wasip2: Target, lean: Target, reuse: Target) -> Vec<(&'static str, Target)> {
+    vec![("wasip2", wasip2), ("lean", lean), ("wasip2 reuse", reuse), ("lean reuse", reuse)]
 }
 
+/// The same target for both handlers with fresh instances.
 fn fresh(target: Target) -> Vec<(&'static str, Target)> {
     vec![("wasip2", target), ("lean", target)]
 }
@@ -201,14 +203,14 @@ mod tests {
     use crate::workload;
 
     #[test]
-    fn a_target_is_met_up_to_its_limit_and_not_beyond() {
+    fn a_target_is_met_at_its_limit_and_missed_beyond_it() {
         assert!(Target::AtMost(1.9).is_met(1.9) && !Target::AtMost(1.9).is_met(1.91));
         assert!(Target::AtLeast(0.25).is_met(0.25) && !Target::AtLeast(0.25).is_met(0.249));
-        assert!(!Target::AtMost(10.0).is_met(f64::NAN), "what was not measured is not met");
+        assert!(!Target::AtMost(10.0).is_met(f64::NAN), "a value that was not measured");
     }
 
     #[test]
-    fn every_figure_looks_at_a_workload_that_is_run() {
+    fn every_figure_has_a_workload_that_is_run() {
         let scale = Scale { rounds: 1, secs: 1.0, rate: 1000, idle_connections: 10 };
         let workloads = workload::all(&scale);
         for figure in figures(&scale) {

@@ -1,6 +1,6 @@
-//! What is sent to which servers, and one run of it.
+//! The workloads, the servers of each, and a single run.
 //!
-//! A workload is the same for every server that it is run on; what is concluded stands in `figure`.
+//! A workload is the same for every server. The module `figure` evaluates the runs.
 
 use std::fmt;
 use std::process::{Command, Stdio};
@@ -10,32 +10,32 @@ use jackfield_bench::outcome::Outcome;
 use jackfield_bench::process;
 use serde::Serialize;
 
-use crate::extra::BESIDE;
+use crate::feature::BASELINE;
 use crate::server::{Scratch, Server, Subject};
-use crate::{Cores, Group, Scale, beside_this_binary};
+use crate::{Cores, Group, Scale, sibling_binary};
 
 pub struct Workload {
     pub name: &'static str,
     pub group: Group,
-    /// The arguments of `load`, but for the server's.
+    /// The arguments of `load` that do not depend on the server.
     load: Vec<String>,
-    /// Whether the handler is asked about upgrades; if not, all are admitted, as `plain` does.
+    /// Whether the handler handles `$connect`. If not, jackfield admits every peer, like `plain`.
     on_connect: bool,
-    /// Whether it is run with kept instances, too.
+    /// Whether it is also run with reused instances.
     reuse: bool,
 }
 
-/// All that is measured under load, at this scale.
+/// All workloads at this scale.
 pub fn all(scale: &Scale) -> Vec<Workload> {
     let Scale { secs, rate, idle_connections, .. } = *scale;
-    let talk = |name, group, arguments: String| Workload {
+    let messages = |name, group, arguments: String| Workload {
         name,
         group,
         load: words(&format!("{arguments} --secs {secs}")),
         on_connect: false,
         reuse: true,
     };
-    let arrive = |name, group, arguments: String| Workload {
+    let connections = |name, group, arguments: String| Workload {
         name,
         group,
         load: words(&format!("{arguments} --conns {idle_connections}")),
@@ -43,21 +43,21 @@ pub fn all(scale: &Scale) -> Vec<Workload> {
         reuse: false,
     };
     vec![
-        talk("echo at a rate", Group::Echo, format!("--mode echo --conns 64 --rate {rate}")),
-        talk("echo depth 1", Group::Echo, "--mode echo --conns 64 --depth 1".into()),
-        talk("echo depth 16", Group::Echo, "--mode echo --conns 64 --depth 16".into()),
-        talk("post at a rate", Group::Post, format!("--mode post --conns 64 --rate {rate}")),
-        talk("post depth 1", Group::Post, "--mode post --conns 64 --depth 1".into()),
-        talk("post depth 16", Group::Post, "--mode post --conns 64 --depth 16".into()),
-        // 50,000 deliveries a second: more would be more than a core of some machines delivers.
+        messages("echo at a rate", Group::Echo, format!("--mode echo --conns 64 --rate {rate}")),
+        messages("echo depth 1", Group::Echo, "--mode echo --conns 64 --depth 1".into()),
+        messages("echo depth 16", Group::Echo, "--mode echo --conns 64 --depth 16".into()),
+        messages("post at a rate", Group::Post, format!("--mode post --conns 64 --rate {rate}")),
+        messages("post depth 1", Group::Post, "--mode post --conns 64 --depth 1".into()),
+        messages("post depth 16", Group::Post, "--mode post --conns 64 --depth 16".into()),
+        // This makes 50,000 deliveries a second; the cores of some machines cannot deliver more.
         Workload {
             reuse: false,
-            ..talk("broadcast", Group::Broadcast, "--mode broadcast --conns 1000 --rate 50".into())
+            ..messages("broadcast", Group::Broadcast, "--mode broadcast --conns 1000 --rate 50".into())
         },
-        arrive("idle", Group::Idle, "--mode idle --secs 3".into()),
-        arrive("connect", Group::Connect, "--mode connect".into()),
-        talk("echo with", Group::EchoWith, format!("--mode echo --conns 64 --rate {rate}")),
-        arrive("connect with", Group::ConnectWith, "--mode connect".into()),
+        connections("idle", Group::Idle, "--mode idle --secs 3".into()),
+        connections("connect", Group::Connect, "--mode connect".into()),
+        messages("echo with", Group::EchoWith, format!("--mode echo --conns 64 --rate {rate}")),
+        connections("connect with", Group::ConnectWith, "--mode connect".into()),
     ]
 }
 
@@ -65,18 +65,18 @@ fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Whether that server is asked for that. Where something is switched on, it is compared with
-/// jackfield without it.
+/// Whether the workload is run on the server. A server with a feature runs only the workload of that feature, which is
+/// also run on jackfield without it for comparison.
 fn is_run_on(workload: &Workload, subject: &Subject) -> bool {
-    match (workload.group, subject.extra()) {
-        (group, Some(extra)) => extra.group == group,
-        (Group::EchoWith | Group::ConnectWith, None) => subject.name == BESIDE,
-        (_, None) => workload.reuse || !subject.is_kept(),
+    match (workload.group, subject.feature()) {
+        (group, Some(feature)) => feature.group == group,
+        (Group::EchoWith | Group::ConnectWith, None) => subject.name == BASELINE,
+        (_, None) => workload.reuse || !subject.reuses_instances(),
     }
 }
 
-/// Every workload with each of its servers, in an order that starts elsewhere in each round: no
-/// server is always the first after another one's noise.
+/// Every workload with each of its servers. The order of the servers starts with another one in each round, so that no
+/// server always runs after the same other one.
 pub fn in_turn<'a>(
     workloads: &'a [Workload],
     subjects: &'a [Subject],
@@ -92,7 +92,7 @@ pub fn in_turn<'a>(
     turns
 }
 
-/// One run: what `load` said, or why it could not.
+/// One run: the outcome that `load` printed, or the reason why there is none.
 #[derive(Serialize)]
 pub struct Run {
     pub round: usize,
@@ -105,17 +105,17 @@ pub struct Run {
 }
 
 impl Run {
-    /// Whether the run says something: an answer that is an error is not a message served.
-    pub fn is_sound(&self) -> bool {
+    /// Whether the run can be evaluated. It cannot if there were errors, because an error is not a served message.
+    pub fn is_valid(&self) -> bool {
         self.failure.is_none()
     }
 }
 
 pub fn run(workload: &Workload, subject: &Subject, scratch: &Scratch, cores: Option<Cores>, round: usize) -> Run {
-    let told = subject
+    let result = subject
         .start(scratch, workload.on_connect, cores.map(|cores| cores.server))
         .and_then(|server| load(workload, subject, &server, cores));
-    let (outcome, failure) = match told {
+    let (outcome, failure) = match result {
         Ok(outcome) => {
             let failure = failure_in(&outcome);
             (Some(outcome), failure)
@@ -127,14 +127,14 @@ pub fn run(workload: &Workload, subject: &Subject, scratch: &Scratch, cores: Opt
 
 fn failure_in(outcome: &Outcome) -> Option<String> {
     if outcome.errors > 0 {
-        let first = outcome.first_error.as_deref().unwrap_or("not said what");
+        let first = outcome.first_error.as_deref().unwrap_or("unknown");
         return Some(format!("{} errors; the first: {first}", outcome.errors));
     }
-    (outcome.messages == 0).then(|| "nothing was answered".into())
+    (outcome.messages == 0).then(|| "there was no response".into())
 }
 
 fn load(workload: &Workload, subject: &Subject, server: &Server, cores: Option<Cores>) -> Result<Outcome> {
-    let mut command = Command::new(beside_this_binary("load")?);
+    let mut command = Command::new(sibling_binary("load")?);
     command.args(&workload.load);
     command.args(["--port", &server.port.to_string(), "--pid", &server.pid().to_string()]);
     if workload.on_connect {
@@ -149,10 +149,11 @@ fn load(workload: &Workload, subject: &Subject, server: &Server, cores: Option<C
         Some(cores) => process::on_core(cores.load, &mut start)?,
         None => start()?,
     };
-    let said = child.wait_with_output().context("cannot wait for load")?;
-    ensure!(said.status.success(), "load failed: {}", String::from_utf8_lossy(&said.stderr).trim());
-    ensure!(!server.has_said("lines were dropped"), "lines of the access log were dropped: take a lower --rate");
-    serde_json::from_slice(&said.stdout).context("load printed something else than an outcome")
+    let output = child.wait_with_output().context("cannot wait for load")?;
+    ensure!(output.status.success(), "load failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let dropped = server.log_contains("access log lines are dropped");
+    ensure!(!dropped, "lines of the access log were dropped: use a lower --rate");
+    serde_json::from_slice(&output.stdout).context("the output of load is not an outcome")
 }
 
 impl fmt::Display for Run {
@@ -172,21 +173,21 @@ impl fmt::Display for Run {
 
 #[cfg(test)]
 mod tests {
-    use crate::extra::{self, Outside};
+    use crate::feature::{self, Dependencies};
     use crate::server::Components;
 
     use super::*;
 
     fn subjects() -> Vec<Subject> {
-        let kept =
-            Subject::jackfield("kept".into(), "jackfield".as_ref(), Components::only("echo.wasm".into()), Some(1000));
+        let reused =
+            Subject::jackfield("reused".into(), "jackfield".as_ref(), Components::only("echo.wasm".into()), Some(1000));
         let fresh =
             Subject::jackfield("fresh".into(), "jackfield".as_ref(), Components::only("echo.wasm".into()), None);
-        vec![Subject::plain("plain".into()), fresh, kept]
+        vec![Subject::plain("plain".into()), fresh, reused]
     }
 
     #[test]
-    fn every_round_runs_the_same_and_begins_with_another_server() {
+    fn every_round_has_the_same_runs_and_begins_with_another_server() {
         let scale = Scale { rounds: 3, secs: 1.0, rate: 1000, idle_connections: 10 };
         let (workloads, subjects) = (all(&scale), subjects());
         let names = |round| -> Vec<_> {
@@ -203,32 +204,35 @@ mod tests {
     }
 
     #[test]
-    fn kept_instances_are_measured_where_a_figure_asks_for_them() {
+    fn reused_instances_are_measured_for_the_workloads_that_have_a_figure_for_them() {
         let scale = Scale { rounds: 1, secs: 1.0, rate: 1000, idle_connections: 10 };
         let (workloads, subjects) = (all(&scale), subjects());
         let turns = in_turn(&workloads, &subjects, 0);
-        let kept: Vec<_> =
-            turns.iter().filter(|(_, subject)| subject.is_kept()).map(|(workload, _)| workload.group).collect();
-        assert_eq!(kept, [Group::Echo, Group::Echo, Group::Echo, Group::Post, Group::Post, Group::Post]);
+        let groups: Vec<_> = turns
+            .iter()
+            .filter(|(_, subject)| subject.reuses_instances())
+            .map(|(workload, _)| workload.group)
+            .collect();
+        assert_eq!(groups, [Group::Echo, Group::Echo, Group::Echo, Group::Post, Group::Post, Group::Post]);
     }
 
     #[test]
-    fn what_is_switched_on_runs_beside_the_same_handler_without_it_and_nowhere_else() {
+    fn a_feature_is_run_only_with_its_workload_and_so_is_the_same_handler_without_it() {
         let scale = Scale { rounds: 1, secs: 1.0, rate: 1000, idle_connections: 10 };
         let handler = |reuse| {
             let components = Components::only("echo.wasm".into());
-            Subject::jackfield(BESIDE.into(), "jackfield".as_ref(), components, reuse)
+            Subject::jackfield(BASELINE.into(), "jackfield".as_ref(), components, reuse)
         };
-        let extras = extra::all(&Outside::default()).into_iter();
+        let features = feature::all(&Dependencies::default()).into_iter();
         let mut subjects = subjects();
         subjects.push(handler(None));
-        subjects.extend(extras.map(|extra| handler(None).with(extra)));
+        subjects.extend(features.map(|feature| handler(None).with(feature)));
         let workloads = all(&scale);
         for (workload, subject) in in_turn(&workloads, &subjects, 0) {
             let compares = matches!(workload.group, Group::EchoWith | Group::ConnectWith);
-            match subject.extra() {
-                Some(extra) => assert_eq!(extra.group, workload.group),
-                None => assert!(!compares || subject.name == BESIDE, "{} on {}", workload.name, subject.name),
+            match subject.feature() {
+                Some(feature) => assert_eq!(feature.group, workload.group),
+                None => assert!(!compares || subject.name == BASELINE, "{} on {}", workload.name, subject.name),
             }
         }
         let echo = in_turn(&workloads, &subjects, 0).into_iter().filter(|(workload, _)| workload.name == "echo with");
@@ -236,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_with_errors_or_with_nothing_is_a_failure() {
+    fn an_outcome_with_errors_or_without_messages_is_a_failure() {
         let good = Outcome { messages: 1, ..Outcome::default() };
         assert_eq!(failure_in(&good), None);
         assert!(failure_in(&Outcome { errors: 1, ..good.clone() }).is_some());

@@ -1,8 +1,8 @@
-//! How long things took, kept in a fixed place however many they are.
+//! A histogram of durations that needs the same memory for any number of values.
 //!
-//! Values are nanoseconds by habit, but any u64 does. A quantile is at most 1/64 above the truth.
+//! The values are nanoseconds here, but can be any u64. A quantile is at most 1/64 above the exact one.
 
-/// Each power of two is cut into this many buckets.
+/// The number of buckets for each power of two.
 const CUTS: u64 = 64;
 const CUTS_LOG2: u32 = CUTS.ilog2();
 
@@ -30,12 +30,12 @@ impl Histogram {
         self.count
     }
 
-    /// The value that this share of all values does not exceed; zero where there are none.
+    /// The value that this share of all values does not exceed; zero if there are no values.
     pub fn quantile(&self, share: f64) -> u64 {
         let wanted = ((self.count as f64 * share).ceil() as u64).clamp(1, self.count.max(1));
         let mut seen = 0;
-        let bucket = self.buckets.iter().position(|&held| {
-            seen += held;
+        let bucket = self.buckets.iter().position(|&count| {
+            seen += count;
             seen >= wanted
         });
         bucket.map_or(0, largest_in)
@@ -46,7 +46,7 @@ impl Histogram {
     }
 }
 
-/// Small values have a bucket each; above, a bucket is the power of two and the bits after it.
+/// Each small value has its own bucket. The bucket of a larger value is its power of two and the next bits after it.
 fn bucket_of(value: u64) -> usize {
     if value < CUTS {
         return value as usize;
@@ -95,8 +95,8 @@ mod tests {
         let mut histogram = Histogram::new();
         (1..=1000).for_each(|value| histogram.record(value * 1000));
         for (share, exact) in [(0.0, 1_000), (0.5, 500_000), (0.99, 990_000), (0.999, 999_000), (1.0, 1_000_000)] {
-            let told = histogram.quantile(share);
-            assert!((exact..=exact + exact / CUTS).contains(&told), "{share}: {told} for {exact}");
+            let quantile = histogram.quantile(share);
+            assert!((exact..=exact + exact / CUTS).contains(&quantile), "{share}: {quantile} for {exact}");
         }
     }
 

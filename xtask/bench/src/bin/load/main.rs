@@ -1,24 +1,14 @@
-//! A load generator for one server: one thread, frames made by hand, under a microsecond a message.
+//! A load generator for one server. It has one thread and builds frames itself, so that a message takes less than a
+//! microsecond.
 //!
-//! Prints one JSON object (see `Outcome`) and stops by itself, whatever the server does.
+//! Prints one JSON object (see `Outcome`) and ends after a limited time, whatever the server does.
 
-// Echo, post, broadcast.
-mod traffic;
-
-// How connections open, and what they hold.
-mod arrivals;
-
-// Many peers on one thread.
-mod crowd;
-
-// One connection.
-mod peer;
-
-// What was used between begin and end.
-mod window;
-
-// How long things took.
+mod connections;
 mod histogram;
+mod opening;
+mod peer;
+mod traffic;
+mod window;
 
 use std::time::Duration;
 
@@ -26,11 +16,11 @@ use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
 use jackfield_bench::process;
 
-use crate::arrivals::Arrivals;
-use crate::crowd::{Arrival, Crowd};
+use crate::connections::{ConnectOptions, Connections};
+use crate::opening::Opening;
 use crate::traffic::{Kind, Traffic};
 
-/// Sends messages to a WebSocket server on this machine and says how it did.
+/// Sends messages to a WebSocket server on this machine and reports its performance.
 #[derive(Parser)]
 struct Args {
     #[arg(long, value_enum)]
@@ -39,47 +29,47 @@ struct Args {
     port: u16,
     #[arg(long, default_value = "/dev")]
     path: String,
-    /// A header of each upgrade, as `Name: value`; may be given again.
+    /// A header of each upgrade request, as `Name: value`; can be repeated.
     #[arg(long)]
     header: Vec<String>,
-    /// The server's process, whose CPU time and memory are read.
+    /// The process id of the server, whose CPU time and memory are read.
     #[arg(long)]
     pid: u32,
     #[arg(long, default_value_t = 64)]
     conns: usize,
-    /// How long to measure; with `--mode idle`, how long to stay connected.
+    /// Duration of the measurement in seconds; with `--mode idle`, how long the connections are held.
     #[arg(long, default_value_t = 3.0)]
     secs: f64,
     #[arg(long, default_value_t = 0.5)]
     warm_up_secs: f64,
-    /// Messages under way on each connection (post: on each pair) of a closed loop.
+    /// Unanswered messages of each connection (post: of each pair) in a closed loop.
     #[arg(long, default_value_t = 1)]
     depth: usize,
-    /// An open loop: messages a second in all, whatever comes back.
+    /// Makes an open loop with this total rate in messages a second, independent of the responses.
     #[arg(long)]
     rate: Option<f64>,
     /// Bytes of content in each message.
     #[arg(long, default_value_t = 32)]
     content: usize,
-    /// Connections that may be opening at one time.
+    /// Connections that may be opening at the same time.
     #[arg(long, default_value_t = 64)]
     window: usize,
-    /// Connections opened before those that `idle` and `connect` count.
+    /// Connections that `idle` and `connect` open before those that they count.
     #[arg(long, default_value_t = 200)]
     warm_up_conns: usize,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Mode {
-    /// Every connection sends and gets it back.
+    /// Every connection sends messages and receives them back.
     Echo,
-    /// Connections in pairs post to each other.
+    /// The two connections of each pair post to each other.
     Post,
-    /// One more connection sends to a room that all are in; needs --rate.
+    /// One additional connection sends messages to a room with all the others; needs --rate.
     Broadcast,
-    /// Open, stay, and read the server's memory.
+    /// Opens connections, holds them, and reads the server's memory.
     Idle,
-    /// Open as fast as the server admits.
+    /// Opens connections as fast as the server admits them.
     Connect,
 }
 
@@ -95,21 +85,25 @@ fn main() -> Result<()> {
     process::raise_open_files()?;
 
     let secs = Duration::from_secs_f64(args.secs);
-    let mut crowd =
-        Crowd::new(Arrival { port: args.port, path: args.path, headers: args.header, window: args.window })?;
-    let mut arrive = |hold| {
-        let arrivals = Arrivals { warm_up: args.warm_up_conns, counted: args.conns, hold };
-        arrivals::run(&mut crowd, &arrivals, args.pid)
+    let mut connections = Connections::new(ConnectOptions {
+        port: args.port,
+        path: args.path,
+        headers: args.header,
+        window: args.window,
+    })?;
+    let mut open = |hold| {
+        let opening = Opening { warm_up: args.warm_up_conns, counted: args.conns, hold };
+        opening::run(&mut connections, &opening, args.pid)
     };
     let kind = match args.mode {
-        Mode::Idle => return print(arrive(secs)?),
-        Mode::Connect => return print(arrive(Duration::ZERO)?),
+        Mode::Idle => return print(open(secs)?),
+        Mode::Connect => return print(open(Duration::ZERO)?),
         Mode::Echo => Kind::Echo,
         Mode::Post => Kind::Post,
         Mode::Broadcast => Kind::Broadcast,
     };
     let sender = usize::from(kind == Kind::Broadcast);
-    crowd.grow(args.conns + sender, |_| {})?;
+    connections.open(args.conns + sender, |_| {})?;
     let traffic = Traffic {
         kind,
         depth: args.depth,
@@ -118,7 +112,7 @@ fn main() -> Result<()> {
         warm_up: Duration::from_secs_f64(args.warm_up_secs),
         measured: secs,
     };
-    print(traffic::run(&mut crowd, &traffic, args.pid)?)
+    print(traffic::run(&mut connections, &traffic, args.pid)?)
 }
 
 fn print(outcome: jackfield_bench::outcome::Outcome) -> Result<()> {

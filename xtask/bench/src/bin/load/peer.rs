@@ -1,6 +1,6 @@
-//! One client connection: bytes out of a socket into messages, messages into it.
+//! One client connection: reads frames from its socket and writes frames to it.
 //!
-//! Does not know what the messages say, nor that there are other peers.
+//! This module does not know the contents of messages or other connections.
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::Instant;
@@ -8,13 +8,13 @@ use std::time::Instant;
 use jackfield_bench::wire::{self, Malformed, Opcode};
 use mio::net::TcpStream;
 
-/// A server that leaves more than this unread has stopped; what is due then is not sent.
+/// If the server has not read more than this, it counts as stopped, and messages that are due are not sent.
 const UNSENT_BYTES_MAX: usize = 256 * 1024;
 
 pub struct Peer {
     pub socket: TcpStream,
     stage: Stage,
-    /// The start of something that has not arrived whole.
+    /// The start of a frame, or of the upgrade response, that has not arrived completely.
     incoming: Vec<u8>,
     pub outgoing: Vec<u8>,
     written: usize,
@@ -28,23 +28,23 @@ enum Stage {
     Lost,
 }
 
-/// Why a connection ended, in words for a person.
-pub struct Lost(pub String);
+/// The reason why a connection ended, as text for a person.
+pub struct Disconnected(pub String);
 
-impl From<Malformed> for Lost {
+impl From<Malformed> for Disconnected {
     fn from(Malformed(text): Malformed) -> Self {
         Self(text)
     }
 }
 
-impl From<std::io::Error> for Lost {
+impl From<std::io::Error> for Disconnected {
     fn from(error: std::io::Error) -> Self {
         Self(error.to_string())
     }
 }
 
 impl Peer {
-    /// A peer on a socket that is still connecting; `request` is the upgrade that it sends first.
+    /// Creates a peer on a socket that is still connecting. `request` is the upgrade request that it sends first.
     pub fn new(socket: TcpStream, request: String) -> Self {
         Self {
             socket,
@@ -64,53 +64,53 @@ impl Peer {
         self.stage == Stage::Lost
     }
 
-    pub fn lose(&mut self) {
+    pub fn mark_lost(&mut self) {
         self.stage = Stage::Lost;
     }
 
-    /// Whether the server still takes in what is sent.
-    pub fn has_room(&self) -> bool {
+    /// Whether the server still reads what is sent.
+    pub fn can_send(&self) -> bool {
         self.outgoing.len() - self.written < UNSENT_BYTES_MAX
     }
 
-    /// Takes in what has arrived and calls `message` for each, with the buffer for an answer.
+    /// Reads the socket and calls `message` for each message, with the buffer for a response.
     ///
-    /// A read that does not fill `scratch` has emptied the socket; only where the server's end is
-    /// known to be closed (`to_the_end`) is it read until it says so.
+    /// A read that does not fill `scratch` has emptied the socket, so there is no further read. Only if the server has
+    /// closed its end (`until_end`), the socket is read until a read reports the end.
     pub fn receive(
         &mut self,
         scratch: &mut [u8],
-        to_the_end: bool,
+        until_end: bool,
         mut message: impl FnMut(&[u8], &mut Vec<u8>),
-    ) -> Result<(), Lost> {
+    ) -> Result<(), Disconnected> {
         loop {
-            let got = match self.socket.read(scratch) {
-                Ok(0) => return Err(Lost("the server closed the connection".into())),
-                Ok(got) => got,
-                Err(error) if is_not_yet(&error) => return Ok(()),
+            let length = match self.socket.read(scratch) {
+                Ok(0) => return Err(Disconnected("the server closed the connection".into())),
+                Ok(length) => length,
+                Err(error) if is_not_ready(&error) => return Ok(()),
                 Err(error) => return Err(error.into()),
             };
             if self.incoming.is_empty() {
-                let used = self.take_in(&scratch[..got], &mut message)?;
-                self.incoming.extend_from_slice(&scratch[used..got]);
+                let used = self.parse(&scratch[..length], &mut message)?;
+                self.incoming.extend_from_slice(&scratch[used..length]);
             } else {
                 let mut bytes = std::mem::take(&mut self.incoming);
-                bytes.extend_from_slice(&scratch[..got]);
-                let used = self.take_in(&bytes, &mut message)?;
+                bytes.extend_from_slice(&scratch[..length]);
+                let used = self.parse(&bytes, &mut message)?;
                 bytes.drain(..used);
                 self.incoming = bytes;
             }
-            if got < scratch.len() && !to_the_end {
+            if length < scratch.len() && !until_end {
                 return Ok(());
             }
         }
     }
 
-    /// Handles what is whole at the start of `bytes`, and says how many that were.
-    fn take_in(&mut self, bytes: &[u8], message: &mut impl FnMut(&[u8], &mut Vec<u8>)) -> Result<usize, Lost> {
+    /// Handles the complete frames at the start of `bytes`. Returns their length in bytes.
+    fn parse(&mut self, bytes: &[u8], message: &mut impl FnMut(&[u8], &mut Vec<u8>)) -> Result<usize, Disconnected> {
         let mut used = 0;
         if self.stage == Stage::Upgrading {
-            let Some(head) = wire::upgrade_answer(bytes)? else {
+            let Some(head) = wire::upgrade_response(bytes)? else {
                 return Ok(0);
             };
             used = head;
@@ -122,18 +122,18 @@ impl Peer {
                 Opcode::Text | Opcode::Binary => message(frame.payload, &mut self.outgoing),
                 Opcode::Ping => wire::encode(Opcode::Pong, frame.payload, &mut self.outgoing),
                 Opcode::Pong => {}
-                Opcode::Close => return Err(Lost(closed_with(frame.payload))),
+                Opcode::Close => return Err(Disconnected(describe_close(frame.payload))),
             }
         }
         Ok(used)
     }
 
-    /// Writes what is waiting, as far as the socket takes it; the rest goes when it is writable.
-    pub fn flush(&mut self) -> Result<(), Lost> {
+    /// Writes as many bytes as the socket accepts. The rest is written when the socket is writable again.
+    pub fn flush(&mut self) -> Result<(), Disconnected> {
         while self.written < self.outgoing.len() {
             match self.socket.write(&self.outgoing[self.written..]) {
-                Ok(wrote) => self.written += wrote,
-                Err(error) if is_not_yet(&error) => return Ok(()),
+                Ok(length) => self.written += length,
+                Err(error) if is_not_ready(&error) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -143,12 +143,12 @@ impl Peer {
     }
 }
 
-/// The socket is still connecting, or has nothing to read, or no room to write.
-fn is_not_yet(error: &std::io::Error) -> bool {
+/// Whether the socket is still connecting, has nothing to read, or cannot accept more bytes.
+fn is_not_ready(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected)
 }
 
-fn closed_with(payload: &[u8]) -> String {
+fn describe_close(payload: &[u8]) -> String {
     match payload {
         &[high, low, ref reason @ ..] => {
             let code = u16::from_be_bytes([high, low]);

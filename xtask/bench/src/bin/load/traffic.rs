@@ -1,7 +1,7 @@
-//! Messages over connections that are open: echo, post and broadcast.
+//! Messages over open connections: echo, post and broadcast.
 //!
-//! A message carries the time at which it was sent, or in an open loop the time at which it was
-//! due: a server that stalls is charged for all that it kept waiting.
+//! A message contains the time at which it was sent. In an open loop this is the time at which it was due, so that the
+//! latency includes the wait of all messages that a stalled server delays.
 
 use std::time::{Duration, Instant};
 
@@ -10,25 +10,26 @@ use jackfield_bench::outcome::Outcome;
 use jackfield_bench::stamp::{self, Template};
 use jackfield_bench::wire::{self, Opcode};
 
-use crate::crowd::{Crowd, Faults};
+use crate::connections::{Connections, Faults};
 use crate::histogram::Histogram;
 use crate::window::Window;
 
 /// The room that receives broadcasts.
 const ROOM: &str = "hall";
-/// The poll counts in milliseconds, so a message of an open loop can leave one too late. Its
-/// latency says so. To spin instead would keep the client awake, which no real peer does, and the
-/// server would never be charged for waking one.
+/// Longest wait of one poll. A poll counts in milliseconds, so a message of an open loop can be sent up to one
+/// millisecond late, which its latency includes. A busy loop would avoid that, but would keep the client awake, which
+/// no real peer is, and the measurement would not include the server's cost of waking one.
 const WAIT_MAX: Duration = Duration::from_millis(10);
-const INTRODUCTION_MAX: Duration = Duration::from_secs(30);
+/// The time in which all connections must have received their id.
+const ID_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Every peer sends, and gets it back.
+    /// Every peer sends messages and receives them back.
     Echo,
-    /// Peers in pairs: one posts to the other. In a closed loop who was posted to posts back.
+    /// The peers are pairs: one posts to the other. In a closed loop the receiver of a post posts back.
     Post,
-    /// The first peer sends, all others receive.
+    /// The first peer sends, and all others receive.
     Broadcast,
 }
 
@@ -44,34 +45,38 @@ impl Kind {
 
 pub struct Traffic {
     pub kind: Kind,
-    /// How many messages are under way on each connection, or pair, of a closed loop.
+    /// The number of unanswered messages of each connection, or pair, of a closed loop.
     pub depth: usize,
-    /// Messages a second that are sent whatever comes back; none for a closed loop.
+    /// The total rate of an open loop in messages a second, which is independent of the responses; `None` for a closed
+    /// loop.
     pub rate: Option<f64>,
     pub content_bytes: usize,
     pub warm_up: Duration,
     pub measured: Duration,
 }
 
-/// Runs the traffic over the whole crowd, which is open.
-pub fn run(crowd: &mut Crowd, traffic: &Traffic, server_pid: u32) -> Result<Outcome> {
+/// Runs the traffic over all connections, which must be open.
+pub fn run(connections: &mut Connections, traffic: &Traffic, server_pid: u32) -> Result<Outcome> {
     ensure!(traffic.kind != Kind::Broadcast || traffic.rate.is_some(), "broadcast needs a rate");
-    ensure!(traffic.kind != Kind::Post || crowd.len().is_multiple_of(2), "post needs an even number of connections");
-    let templates = templates(crowd, traffic)?;
+    ensure!(
+        traffic.kind != Kind::Post || connections.len().is_multiple_of(2),
+        "post needs an even number of connections"
+    );
+    let templates = templates(connections, traffic)?;
     let epoch = Instant::now();
     let since_epoch = |at: Instant| at.duration_since(epoch).as_nanos() as u64;
     let mut pace = traffic.rate.map(Pace::new);
     if pace.is_none() {
         let step = if traffic.kind == Kind::Post { 2 } else { 1 };
-        for peer in (0..crowd.len()).step_by(step) {
+        for peer in (0..connections.len()).step_by(step) {
             for _ in 0..traffic.depth {
-                crowd.send(peer, |out| templates[peer].write(since_epoch(Instant::now()), out));
+                connections.send(peer, |out| templates[peer].write(since_epoch(Instant::now()), out));
             }
         }
     }
 
     let mut times = Histogram::new();
-    let mut odd = Faults::default();
+    let mut faults = Faults::default();
     let mut window = None;
     let begin = epoch + traffic.warm_up;
     let end = begin + traffic.measured;
@@ -88,73 +93,73 @@ pub fn run(crowd: &mut Crowd, traffic: &Traffic, server_pid: u32) -> Result<Outc
         let mut wait = WAIT_MAX;
         if let Some(pace) = &mut pace {
             while let Some((number, due)) = pace.next_due(since_epoch(now)) {
-                let peer = if traffic.kind == Kind::Broadcast { 0 } else { number as usize % crowd.len() };
-                if !crowd.send(peer, |out| templates[peer].write(due, out)) {
-                    odd.note(|| format!("connection {peer} did not take a message that was due"));
+                let peer = if traffic.kind == Kind::Broadcast { 0 } else { number as usize % connections.len() };
+                if !connections.send(peer, |out| templates[peer].write(due, out)) {
+                    faults.add(|| format!("connection {peer} did not accept a message that was due"));
                 }
             }
             wait = wait.min(pace.wait(since_epoch(Instant::now())));
         }
-        crowd.turn(wait, |message| match stamp::read(message.content) {
+        connections.poll(wait, |message| match stamp::read(message.content) {
             Some(sent) => {
                 times.record(since_epoch(message.at).saturating_sub(sent));
                 if traffic.rate.is_none() {
                     templates[message.peer].write(since_epoch(message.at), message.answer);
                 }
             }
-            None => odd.note(|| format!("an answer was {:?}", String::from_utf8_lossy(message.content))),
+            None => faults.add(|| format!("a response was {:?}", String::from_utf8_lossy(message.content))),
         })?;
     };
 
-    let mut outcome = window.end(traffic.kind.name(), &times, crowd)?;
-    outcome.errors += odd.count;
-    outcome.first_error = outcome.first_error.or(odd.first);
+    let mut outcome = window.end(traffic.kind.name(), &times, connections)?;
+    outcome.errors += faults.count;
+    outcome.first_error = outcome.first_error.or(faults.first);
     Ok(outcome)
 }
 
-/// What each peer sends, again and again.
-fn templates(crowd: &mut Crowd, traffic: &Traffic) -> Result<Vec<Template>> {
+/// The messages of each peer, which sends the same one again and again.
+fn templates(connections: &mut Connections, traffic: &Traffic) -> Result<Vec<Template>> {
     let message = |head: &str| Template::new(&format!(r#"{{{head},"content":""#), traffic.content_bytes, r#""}"#);
     Ok(match traffic.kind {
-        Kind::Echo => (0..crowd.len()).map(|_| message(r#""action":"echo""#)).collect(),
+        Kind::Echo => (0..connections.len()).map(|_| message(r#""action":"echo""#)).collect(),
         Kind::Post => {
-            let ids = introduce(crowd, |_| None)?;
+            let ids = request_ids(connections, |_| None)?;
             let partner = |peer: usize| format!(r#""action":"sendmessage","to":"{}""#, ids[peer ^ 1]);
-            (0..crowd.len()).map(|peer| message(&partner(peer))).collect()
+            (0..connections.len()).map(|peer| message(&partner(peer))).collect()
         }
         Kind::Broadcast => {
             let join = format!(r#"{{"action":"join","room":"{ROOM}"}}"#);
-            introduce(crowd, |peer| (peer != 0).then_some(&*join))?;
+            request_ids(connections, |peer| (peer != 0).then_some(&*join))?;
             vec![message(&format!(r#""action":"broadcast","room":"{ROOM}""#))]
         }
     })
 }
 
-/// Asks every peer's connection id, after `first` where it has something to say first: messages
-/// of one connection are served in order, so the answer means that both are done.
-fn introduce<'a>(crowd: &mut Crowd, first: impl Fn(usize) -> Option<&'a str>) -> Result<Vec<String>> {
-    for peer in 0..crowd.len() {
-        crowd.send(peer, |out| {
-            if let Some(words) = first(peer) {
-                wire::encode(Opcode::Text, words.as_bytes(), out);
+/// Requests the connection id of every peer, after sending the message `first` of that peer, if there is one. The
+/// messages of a connection are handled in order, so the response means that both were handled.
+fn request_ids<'a>(connections: &mut Connections, first: impl Fn(usize) -> Option<&'a str>) -> Result<Vec<String>> {
+    for peer in 0..connections.len() {
+        connections.send(peer, |out| {
+            if let Some(message) = first(peer) {
+                wire::encode(Opcode::Text, message.as_bytes(), out);
             }
             wire::encode(Opcode::Text, br#"{"action":"whoami"}"#, out);
         });
     }
-    let mut ids = vec![None; crowd.len()];
+    let mut ids = vec![None; connections.len()];
     let mut last_other = None;
-    let deadline = Instant::now() + INTRODUCTION_MAX;
+    let deadline = Instant::now() + ID_TIMEOUT;
     while ids.iter().any(Option::is_none) {
         if Instant::now() > deadline {
-            let said = last_other.as_deref().or(crowd.faults.first.as_deref()).unwrap_or("nothing");
-            bail!("after {INTRODUCTION_MAX:?} some connections have no id; the server said {said}");
+            let last = last_other.as_deref().or(connections.faults.first.as_deref()).unwrap_or("nothing");
+            bail!("after {ID_TIMEOUT:?} some connections have no id; the server sent {last}");
         }
-        crowd.turn(WAIT_MAX, |message| match connection_id(message.content) {
+        connections.poll(WAIT_MAX, |message| match connection_id(message.content) {
             Some(id) => ids[message.peer] = Some(id),
             None => last_other = Some(String::from_utf8_lossy(message.content).into_owned()),
         })?;
     }
-    ids.into_iter().map(|id| id.context("every id was awaited")).collect()
+    ids.into_iter().map(|id| id.context("the loop ends when every id is there")).collect()
 }
 
 fn connection_id(content: &[u8]) -> Option<String> {
@@ -162,7 +167,7 @@ fn connection_id(content: &[u8]) -> Option<String> {
     Some(answer.get("connectionId")?.as_str()?.to_owned())
 }
 
-/// When each message of an open loop is due. Times are nanoseconds since the loop began.
+/// The times at which the messages of an open loop are due, in nanoseconds since the loop began.
 struct Pace {
     interval_ns: f64,
     next: u64,
@@ -173,7 +178,7 @@ impl Pace {
         Self { interval_ns: 1e9 / per_second, next: 0 }
     }
 
-    /// The number of the next message and the time at which it was due, if that time has come.
+    /// Returns the number of the next message and the time at which it was due, if that time has passed.
     fn next_due(&mut self, now: u64) -> Option<(u64, u64)> {
         let due = self.due();
         if due > now {
@@ -187,7 +192,7 @@ impl Pace {
         Duration::from_nanos(self.due().saturating_sub(now))
     }
 
-    /// Computed from the number, so that rounding does not add up.
+    /// The due time of the next message, computed from its number so that rounding errors do not add up.
     fn due(&self) -> u64 {
         (self.next as f64 * self.interval_ns) as u64
     }
@@ -198,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_open_loop_sends_as_many_as_its_rate_says_however_rarely_it_is_asked() {
+    fn an_open_loop_sends_at_its_rate_even_if_it_is_polled_rarely() {
         for turn_ns in [10_000, 1_000_000, 70_000_000] {
             let mut pace = Pace::new(40_000.0);
             let mut sent = 0;
@@ -210,12 +215,12 @@ mod tests {
                 }
                 assert!(pace.wait(now) <= Duration::from_micros(25));
             }
-            assert_eq!(sent, 40_001, "a second of 25 us steps, with both its ends");
+            assert_eq!(sent, 40_001, "the steps of 25 us in a second, including both ends");
         }
     }
 
     #[test]
-    fn a_message_that_waited_keeps_the_time_at_which_it_was_due() {
+    fn a_delayed_message_has_the_time_at_which_it_was_due() {
         let mut pace = Pace::new(1000.0);
         let stalled = 3_500_000;
         let due: Vec<u64> = std::iter::from_fn(|| pace.next_due(stalled)).map(|(_, due)| due).collect();
@@ -224,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_read_from_the_answer_that_names_it_and_from_no_other() {
+    fn an_id_is_read_only_from_a_response_that_has_one() {
         assert_eq!(connection_id(br#"{"connectionId":"L0SM9cOFvHcCIhw="}"#).as_deref(), Some("L0SM9cOFvHcCIhw="));
         assert_eq!(connection_id(br#"{"message":"Forbidden","connectionId":7}"#), None);
         assert_eq!(connection_id(b"hello"), None);

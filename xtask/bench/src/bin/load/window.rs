@@ -1,4 +1,4 @@
-//! The measured window: what server and load used between its begin and its end.
+//! The measured window: the CPU time and memory that server and load generator use between its start and its end.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 use jackfield_bench::outcome::Outcome;
 use jackfield_bench::process;
 
-use crate::crowd::Crowd;
+use crate::connections::Connections;
 use crate::histogram::Histogram;
 
 pub struct Window {
@@ -28,21 +28,21 @@ impl Window {
         })
     }
 
-    /// How many KiB of resident memory the server has more than at the begin; less is possible.
+    /// The growth of the server's resident memory in KiB since the start of the window, which can be negative.
     pub fn growth_kib(&self) -> Result<f64> {
         Ok(process::resident_kib(self.server_pid)? as f64 - self.server_kib as f64)
     }
 
-    /// The outcome of this window, in which `times` were recorded and nothing else.
-    pub fn end(&self, mode: &str, times: &Histogram, crowd: &Crowd) -> Result<Outcome> {
+    /// Returns the outcome of this window. `times` must contain only the times that were recorded in it.
+    pub fn end(&self, mode: &str, times: &Histogram, connections: &Connections) -> Result<Outcome> {
         let seconds = self.began.elapsed().as_secs_f64();
         let server_used = process::cpu_time(self.server_pid)? - self.server_used;
         let load_used = process::cpu_time(std::process::id())? - self.load_used;
-        // Where nothing arrived the figures stay finite, and `messages` says why they are odd.
+        // At least one, so that the figures are finite if nothing arrived. `messages` is zero then.
         let messages = times.count().max(1) as f64;
         Ok(Outcome {
             mode: mode.into(),
-            connections: crowd.len(),
+            connections: connections.len(),
             messages: times.count(),
             seconds,
             msg_per_s: times.count() as f64 / seconds,
@@ -54,8 +54,8 @@ impl Window {
             rss_kib: process::resident_kib(self.server_pid)?,
             rss_kib_per_conn: None,
             connects_per_s: None,
-            errors: crowd.faults.count,
-            first_error: crowd.faults.first.clone(),
+            errors: connections.faults.count,
+            first_error: connections.faults.first.clone(),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! An issuer for tests: keys that sign, and a server that tells the public ones.
+//! An issuer for tests: keys that sign tokens, and a server for the public keys.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,13 +25,13 @@ pub struct Signer {
 
 enum Pair {
     Rsa(Box<RsaKeyPair>),
-    /// With the name of its curve.
+    /// The pair and the name of its curve.
     Ec(Box<EcdsaKeyPair>, &'static str),
     Ed(Ed25519KeyPair),
 }
 
 impl Signer {
-    /// Always the same: a key of this kind takes seconds to make. It is nobody's; openssl made it for these tests.
+    /// Always the same key, because generating one takes seconds. It was generated with openssl for these tests only.
     pub fn rsa(id: &'static str) -> Self {
         let pair = RsaKeyPair::from_pkcs8(include_bytes!("../testdata/rsa_2048.pkcs8.der")).unwrap();
         Self { id: Some(id), pair: Pair::Rsa(pair.into()) }
@@ -60,7 +60,7 @@ impl Signer {
         Self { id: None, ..self }
     }
 
-    /// Its public half.
+    /// The public key.
     pub fn jwk(&self) -> Value {
         let mut jwk = match &self.pair {
             Pair::Rsa(pair) => {
@@ -79,7 +79,7 @@ impl Signer {
         jwk
     }
 
-    /// A token that this key has signed.
+    /// A token signed with this key.
     pub fn token(&self, algorithm: &str, claims: &Value) -> String {
         let mut header = json!({ "typ": "JWT", "alg": algorithm });
         if let Some(id) = self.id {
@@ -88,7 +88,7 @@ impl Signer {
         self.signed(algorithm, &header.to_string(), &claims.to_string())
     }
 
-    /// The same of a header and claims that may be anything.
+    /// A token signed with this key, with any text as header and claims.
     pub fn signed(&self, algorithm: &str, header: &str, claims: &str) -> String {
         let message = format!("{}.{}", base64url(header), base64url(claims));
         let signature = self.sign(algorithm, message.as_bytes());
@@ -121,12 +121,12 @@ pub fn base64url(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The JWK set of these.
+/// The JWK set with the public keys of these signers.
 pub fn key_set(signers: &[&Signer]) -> String {
     json!({ "keys": signers.iter().map(|signer| signer.jwk()).collect::<Vec<_>>() }).to_string()
 }
 
-/// A server on this machine that answers each request for keys in the same way, until it is told another.
+/// A server on this machine that sends the same response to each request for keys, until the response is replaced.
 pub struct Server {
     address: SocketAddr,
     state: Arc<State>,
@@ -134,7 +134,7 @@ pub struct Server {
 
 #[derive(Default)]
 struct State {
-    answer: Mutex<Option<String>>,
+    response: Mutex<Option<String>>,
     requests: AtomicUsize,
 }
 
@@ -142,7 +142,7 @@ impl Server {
     pub async fn start(keys: &[&Signer]) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let server = Self { address: listener.local_addr().unwrap(), state: Arc::default() };
-        server.tells(&key_set(keys));
+        server.serve_keys(&key_set(keys));
         let state = Arc::clone(&server.state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -156,13 +156,14 @@ impl Server {
         format!("http://{}/jwks.json", self.address).parse().unwrap()
     }
 
-    pub fn tells(&self, body: &str) {
-        self.answers(Some(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())));
+    /// Responds with this document from now on.
+    pub fn serve_keys(&self, body: &str) {
+        self.respond_with(Some(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())));
     }
 
-    /// `None`: it is silent.
-    pub fn answers(&self, answer: Option<String>) {
-        *self.state.answer.lock().unwrap() = answer;
+    /// Replaces the response; with `None` the server does not respond.
+    pub fn respond_with(&self, response: Option<String>) {
+        *self.state.response.lock().unwrap() = response;
     }
 
     pub fn requests(&self) -> usize {
@@ -176,9 +177,9 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
         if request.ends_with(b"\r\n\r\n") {
             request.clear();
             state.requests.fetch_add(1, Ordering::Relaxed);
-            let answer = state.answer.lock().unwrap().clone();
-            if let Some(answer) = answer {
-                let _ = stream.write_all(answer.as_bytes()).await;
+            let response = state.response.lock().unwrap().clone();
+            if let Some(response) = response {
+                let _ = stream.write_all(response.as_bytes()).await;
             }
         }
     }

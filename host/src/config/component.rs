@@ -1,0 +1,95 @@
+//! An integration or an authorizer of type "component": its file, build, limits and grants.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::grants::grants;
+use super::section::Section;
+use super::value::{self, InvalidValue, KIB, MIB};
+use crate::capability::Grants;
+use crate::limits::{self, EventLimits};
+use crate::world::World;
+
+/// API Gateway allows 50 ms to 29 s; here a slow handler may take as long as a Lambda function.
+const EVENT_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(15 * 60);
+/// From one epoch to the longest event.
+const EVENT_CPU_TIMES: RangeInclusive<Duration> = limits::EPOCH_INTERVAL..=Duration::from_secs(15 * 60);
+/// From one page of WebAssembly to everything that 32 bits can address.
+const EVENT_MEMORIES: RangeInclusive<usize> = 64 * KIB..=4096 * MIB;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Component {
+    /// The world that the component must implement.
+    pub world: World,
+    pub name: String,
+    pub component: PathBuf,
+    /// The line of the manifest that names the component.
+    pub component_line: u32,
+    /// The command that builds the component; `jackfield dev` runs it in the manifest's folder.
+    pub build: Option<String>,
+    /// Files and folders; when one changes, `jackfield dev` runs `build`.
+    pub watch: Vec<PathBuf>,
+    pub grants: Grants,
+    pub limits: EventLimits,
+    /// Largest number of events that one sandbox handles one after another; 0: each event has a new sandbox.
+    pub reuse: usize,
+}
+
+impl Component {
+    /// Returns the header of its section in the manifest.
+    pub fn section(&self) -> String {
+        self.world.section(&self.name)
+    }
+}
+
+pub fn component(world: World, name: &str, section: &mut Section<'_>, folder: &Path) -> Component {
+    let file = section.read_required("component", value::path(folder));
+    let component = Component {
+        world,
+        name: name.to_owned(),
+        component: file.unwrap_or_default(),
+        component_line: section.problems.line(section.span_of("component")),
+        build: section.read("build", command),
+        watch: section.read_list("watch", value::path(folder)),
+        grants: grants(section, folder),
+        limits: event_limits(section),
+        reuse: section.read("reuse", value::count(0..=1_000_000)).unwrap_or(0),
+    };
+    let (has_build, has_watch) = (section.contains("build"), !component.watch.is_empty());
+    if has_build != has_watch {
+        let (written, missing) = if has_build { ("build", "watch") } else { ("watch", "build") };
+        let problem = format!("{}: found without {missing}, so `jackfield dev` never builds", section.name_of(written));
+        let advice = if has_build { "add watch = [\"src\"]" } else { "add build = \"cargo build --release\"" };
+        section.problems.warning(section.span_of(written), problem, advice);
+    }
+    component
+}
+
+fn command(value: &DeValue<'_>) -> Result<String, InvalidValue> {
+    let command = value::string(value)?;
+    if command.trim().is_empty() {
+        return Err(InvalidValue::new("a command such as \"cargo build --release\"", ""));
+    }
+    Ok(command.to_owned())
+}
+
+fn event_limits(section: &mut Section<'_>) -> EventLimits {
+    let default = EventLimits::default();
+    let limits = EventLimits {
+        timeout: section.read("timeout", value::duration(EVENT_TIMEOUTS)).unwrap_or(default.timeout),
+        cpu_time: section.read("cpu_time", value::duration(EVENT_CPU_TIMES)).unwrap_or(default.cpu_time),
+        memory_bytes: section.read("memory", value::size(EVENT_MEMORIES)).unwrap_or(default.memory_bytes),
+        host_calls: section.read("host_calls", value::count(0..=10_000_000)).unwrap_or(default.host_calls),
+        log_bytes: section.read("log_size", value::size(0..=16 * MIB)).unwrap_or(default.log_bytes),
+    };
+    if section.contains("cpu_time") && limits.cpu_time > limits.timeout {
+        let [cpu_time, timeout] = [limits.cpu_time, limits.timeout].map(humantime::format_duration);
+        let problem = format!("{}: found {cpu_time}, more than timeout ({timeout})", section.name_of("cpu_time"));
+        let advice = "lower it, or raise timeout, which ends the event first";
+        section.problems.warning(section.span_of("cpu_time"), problem, advice);
+    }
+    limits
+}

@@ -1,0 +1,51 @@
+//! `[server]`: addresses, capacity and folders of the process.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::section::Section;
+use super::value::{self, MIB};
+use crate::limits;
+
+/// Address of the server if the manifest has none.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3001);
+const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(15 * 60);
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    pub listen: SocketAddr,
+    /// Address of the metrics and health endpoints; `None` disables them.
+    pub metrics: Option<SocketAddr>,
+    /// The HTML file that `GET /` returns.
+    pub page: Option<PathBuf>,
+    pub connections_max: usize,
+    /// Longest time that a stop waits for running handlers.
+    pub stop_timeout: Duration,
+    /// Folder of the compiled components; `None`: in the user's cache folder.
+    pub cache: Option<PathBuf>,
+    /// Memory of all sandboxes together, in bytes; `None`: half of the machine's memory.
+    pub memory_bytes: Option<usize>,
+}
+
+pub fn server(mut section: Section<'_>, folder: &Path) -> Server {
+    let server = Server {
+        listen: section.read("listen", value::listen_address).unwrap_or(DEFAULT_LISTEN),
+        metrics: section.read("metrics", value::listen_address),
+        page: section.read("page", value::path(folder)),
+        connections_max: section
+            .read("connections_max", value::count(1..=1_000_000))
+            .unwrap_or(limits::CONNECTIONS_MAX),
+        stop_timeout: section
+            .read("stop_timeout", value::duration(Duration::ZERO..=STOP_TIMEOUT_MAX))
+            .unwrap_or(limits::STOP_TIMEOUT),
+        cache: section.read("cache", value::path(folder)),
+        memory_bytes: section.read("memory_total", value::size(MIB..=MIB * MIB)),
+    };
+    if server.metrics.is_some_and(|metrics| metrics == server.listen && metrics.port() != 0) {
+        let problem = format!("server.metrics: found {}, expected an address other than listen", server.listen);
+        section.problems.error(section.span_of("metrics"), problem, "use another port");
+    }
+    section.finish();
+    server
+}

@@ -1,0 +1,77 @@
+//! The files that decide what is served, and the reports of their changes.
+
+use std::collections::BTreeSet;
+
+use tokio::sync::mpsc;
+
+use crate::config::Config;
+use crate::limits::RELOAD_DEBOUNCE;
+use crate::reload::Build;
+use crate::reload::watch::{WatchMode, WatchTarget, Watcher};
+
+/// Reports of the watcher that may wait to be handled. The watcher merges further changes into later reports.
+const REPORTS_MAX: usize = 8;
+
+/// What a server does with the sources of its components.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServeMode {
+    /// `jackfield serve`: ignores the sources.
+    Serve,
+    /// `jackfield dev`: watches the sources, and builds the components whose sources change.
+    Dev,
+}
+
+/// The watcher, the targets that it watches, and its reports.
+pub struct WatchedFiles {
+    watcher: Watcher,
+    changes: mpsc::Receiver<Vec<WatchTarget>>,
+    watched: BTreeSet<WatchTarget>,
+}
+
+impl WatchedFiles {
+    /// Watches every file that this manifest names. Every change after this call is reported.
+    ///
+    /// # Errors
+    /// If nothing can be watched at all.
+    pub fn watch(watch_mode: WatchMode, config: &Config, serve_mode: ServeMode) -> anyhow::Result<Self> {
+        let (report, changes) = mpsc::channel(REPORTS_MAX);
+        let watcher = Watcher::start(watch_mode, RELOAD_DEBOUNCE, report)?;
+        let mut files = Self { watcher, changes, watched: BTreeSet::new() };
+        files.set(targets(config, serve_mode))?;
+        Ok(files)
+    }
+
+    /// Watches these targets and no others from now on. Blocks while the folders are listed.
+    ///
+    /// # Errors
+    /// If the watcher has stopped.
+    pub fn set(&mut self, targets: BTreeSet<WatchTarget>) -> anyhow::Result<()> {
+        if targets == self.watched {
+            return Ok(());
+        }
+        // Listing large folders takes time.
+        tokio::task::block_in_place(|| self.watcher.set(targets.clone()))?;
+        self.watched = targets;
+        Ok(())
+    }
+
+    /// Waits for the targets that may have changed. Returns `None` if the watcher has stopped.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn changed(&mut self) -> Option<Vec<WatchTarget>> {
+        self.changes.recv().await
+    }
+}
+
+/// Returns the manifest, every component, every model and every file of authorities, and for `dev` the sources.
+pub fn targets(config: &Config, serve_mode: ServeMode) -> BTreeSet<WatchTarget> {
+    let mut targets = BTreeSet::from([WatchTarget::File(config.manifest.clone())]);
+    targets.extend(config.components.values().map(|integration| WatchTarget::File(integration.component.clone())));
+    targets.extend(config.models.values().map(|model| WatchTarget::File(model.schema.clone())));
+    targets.extend(config.ca_files.keys().map(|path| WatchTarget::File(path.clone())));
+    if serve_mode == ServeMode::Dev {
+        targets.extend(Build::all(config).into_iter().flat_map(|build| build.sources).map(WatchTarget::Folder));
+    }
+    targets
+}

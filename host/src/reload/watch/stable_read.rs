@@ -1,0 +1,200 @@
+//! Reads a file once it is stable.
+
+use std::{
+    fs::{self, File, Metadata},
+    io::{self, ErrorKind, Read as _},
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use super::plan::FileId;
+
+/// A file whose last change is older than this counts as stable without a second check.
+const STABLE_AGE: Duration = Duration::from_millis(50);
+/// Time between two checks.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
+/// Checks before the read fails, about a second in total. If a file is written for longer, its last write is reported
+/// as another change.
+const CHECKS_MAX: usize = 50;
+
+/// Returns the content of a file once it is stable: its last change is old enough, or two checks found the same state.
+///
+/// # Errors
+/// `FileTooLarge` above `bytes_max`, `TimedOut` if the file is still being written after a second, and every error of a
+/// read, such as `NotFound`. The message names the path.
+/// # Cancel safety
+/// Dropping the future loses nothing.
+pub async fn read_stable(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut before = None;
+    for _ in 0..CHECKS_MAX {
+        let owned = path.to_owned();
+        let check = tokio::task::spawn_blocking(move || check(&owned, before, bytes_max)).await?;
+        match check.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))? {
+            Check::Stable(bytes) => return Ok(bytes),
+            Check::Changing(state) => before = Some(state),
+        }
+        tokio::time::sleep(CHECK_INTERVAL).await;
+    }
+    Err(io::Error::new(ErrorKind::TimedOut, format!("{}: still being written", path.display())))
+}
+
+/// The result of one check.
+enum Check {
+    Stable(Vec<u8>),
+    Changing(FileState),
+}
+
+#[derive(Clone, Copy, PartialEq)]
+struct FileState {
+    modified: SystemTime,
+    len: u64,
+    id: FileId,
+}
+
+impl FileState {
+    fn from_metadata(metadata: &Metadata) -> io::Result<FileState> {
+        Ok(FileState { modified: metadata.modified()?, len: metadata.len(), id: FileId::from_metadata(metadata) })
+    }
+
+    /// Whether the last change is old enough. A time in the future, which a network drive may report, does not count as
+    /// old.
+    fn is_old(&self) -> bool {
+        self.modified.elapsed().is_ok_and(|age| age >= STABLE_AGE)
+    }
+}
+
+fn check(path: &Path, before: Option<FileState>, bytes_max: u64) -> io::Result<Check> {
+    let metadata = fs::metadata(path)?;
+    // This is checked before the file is opened, because opening a pipe waits for a writer.
+    if !metadata.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "not a file"));
+    }
+    let state = FileState::from_metadata(&metadata)?;
+    if state.len > bytes_max {
+        return Err(too_large(state.len, bytes_max));
+    }
+    if !state.is_old() && before != Some(state) {
+        return Ok(Check::Changing(state));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(state.len).unwrap_or(0));
+    // At most one byte more than allowed is read, so that a file that grows meanwhile cannot fill the memory.
+    File::open(path)?.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
+    let after = FileState::from_metadata(&fs::metadata(path)?)?;
+    if after != state || bytes.len() as u64 != state.len {
+        return Ok(Check::Changing(after));
+    }
+    Ok(Check::Stable(bytes))
+}
+
+fn too_large(len: u64, bytes_max: u64) -> io::Error {
+    io::Error::new(ErrorKind::FileTooLarge, format!("{len} bytes, more than the limit of {bytes_max}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::FileTimes, path::PathBuf, time::Instant};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_changed_a_while_ago_is_read_at_once() {
+        let file = TestFile::new("old", b"content");
+        file.set_time(SystemTime::now() - Duration::from_secs(1));
+        let Check::Stable(bytes) = check(&file.0, None, 100).unwrap() else { panic!("a second check is needed") };
+        assert_eq!(bytes, b"content");
+        assert_eq!(read_stable(&file.0, 100).await.unwrap(), b"content");
+    }
+
+    #[test]
+    fn a_file_that_grows_is_read_when_two_checks_find_the_same_state() {
+        let file = TestFile::new("growing", b"");
+        let mut before = None;
+        for content in ["a", "ab", "abc"] {
+            fs::write(&file.0, content).unwrap();
+            file.set_time_in_future();
+            let Check::Changing(state) = check(&file.0, before, 100).unwrap() else {
+                panic!("read too early: {content}")
+            };
+            before = Some(state);
+        }
+        let Check::Stable(bytes) = check(&file.0, before, 100).unwrap() else {
+            panic!("two checks found the same state")
+        };
+        assert_eq!(bytes, b"abc");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_just_changed_is_checked_twice() {
+        let file = TestFile::new("new", b"content");
+        file.set_time_in_future();
+        let start = Instant::now();
+        assert_eq!(read_stable(&file.0, 100).await.unwrap(), b"content");
+        assert!(start.elapsed() >= CHECK_INTERVAL);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_never_stops_changing_is_an_error() {
+        let file = TestFile::new("never-stable", b"");
+        let path = file.0.clone();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        // A thread writes without a pause, so that two checks cannot find the same state even on a busy machine.
+        let writing = std::thread::spawn(move || {
+            let file = File::options().write(true).open(&path).unwrap();
+            for len in (0..100_000).cycle() {
+                file.set_len(len).unwrap();
+                if stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected) {
+                    return;
+                }
+            }
+        });
+        let error = read_stable(&file.0, 100_000).await.unwrap_err();
+        drop(stop);
+        writing.join().unwrap();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(error.to_string().ends_with("still being written"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_up_to_the_limit_and_rejected_above() {
+        let file = TestFile::new("cap", &[0; 10]);
+        assert_eq!(read_stable(&file.0, 10).await.unwrap().len(), 10);
+        let error = read_stable(&file.0, 9).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FileTooLarge);
+        assert!(error.to_string().ends_with("10 bytes, more than the limit of 9"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_missing_file_and_a_folder_are_errors() {
+        let missing = read_stable(Path::new("/no/such/file"), 10).await.unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
+        assert!(missing.to_string().starts_with("/no/such/file: "), "{missing}");
+        let folder = read_stable(&std::env::temp_dir(), 10).await.unwrap_err();
+        assert_eq!(folder.kind(), ErrorKind::InvalidInput);
+    }
+
+    struct TestFile(PathBuf);
+
+    impl TestFile {
+        fn new(name: &str, content: &[u8]) -> TestFile {
+            let path = std::env::temp_dir().join(format!("jackfield-stable-read-{}-{name}", std::process::id()));
+            fs::write(&path, content).unwrap();
+            TestFile(path)
+        }
+
+        fn set_time(&self, modified: SystemTime) {
+            let file = File::options().write(true).open(&self.0).unwrap();
+            file.set_times(FileTimes::new().set_modified(modified)).unwrap();
+        }
+
+        /// Gives the file a time in the future, so that it never counts as old, however slow the test is.
+        fn set_time_in_future(&self) {
+            self.set_time(SystemTime::now() + Duration::from_secs(3600));
+        }
+    }
+
+    impl Drop for TestFile {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The monitoring listener: `GET /health` and `GET /metrics`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::http::header;
+use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::server::cannot_listen;
+
+/// How often the samples of the histograms are merged; until then they take memory.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Binds the address and serves it in a task of its own until `stop` is cancelled.
+pub async fn serve_metrics(
+    listen: SocketAddr,
+    metrics: PrometheusHandle,
+    stop: CancellationToken,
+) -> anyhow::Result<SocketAddr> {
+    let listener =
+        TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error, "metrics in [server]"))?;
+    let address = listener.local_addr().context("cannot read the address just bound")?;
+    let render = metrics.clone();
+    let router = Router::new().route("/health", get(|| async { "ok\n" })).route(
+        "/metrics",
+        get(move || async move { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], render.render()) }),
+    );
+    tokio::spawn(async move {
+        let upkeep = async {
+            loop {
+                tokio::time::sleep(UPKEEP_INTERVAL).await;
+                metrics.run_upkeep();
+            }
+        };
+        tokio::select! {
+            served = axum::serve(listener, router).into_future() => served,
+            () = upkeep => Ok(()),
+            () = stop.cancelled() => Ok(()),
+        }
+    });
+    Ok(address)
+}

@@ -1,0 +1,85 @@
+//! HTTP responses in API Gateway's form: a JSON message, and the type of the error in a header.
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use crate::id::RequestId;
+
+/// The header from which SDKs read the type of the exception.
+const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+
+/// Returns a status with a message, for clients that use no SDK.
+pub fn message(status: StatusCode, message: &str) -> Response {
+    let body = serde_json::json!({ "message": message }).to_string();
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// Returns a status with the type of its exception, and with a message where there is one.
+pub fn exception(status: StatusCode, kind: &'static str, text: Option<&str>) -> Response {
+    let mut response = match text {
+        Some(text) => message(status, text),
+        None => status.into_response(),
+    };
+    response.headers_mut().insert(ERROR_TYPE, HeaderValue::from_static(kind));
+    with_request_id(response)
+}
+
+/// Adds a request id, which SDKs show together with the response.
+pub fn with_request_id(mut response: Response) -> Response {
+    let request_id = RequestId::next();
+    let value = HeaderValue::from_str(request_id.as_str()).expect("an id is ASCII");
+    response.headers_mut().insert(REQUEST_ID, value);
+    response
+}
+
+/// Returns the response to a rejected handshake. Most clients see only the status; the body and the headers help when
+/// somebody debugs. The words are those of API Gateway's other API types.
+pub fn refusal(status: StatusCode) -> Response {
+    let text = match status.as_u16() {
+        500 | 502 => "Internal server error",
+        504 => "Endpoint request timed out",
+        _ => status.canonical_reason().unwrap_or("Refused"),
+    };
+    match exception_type(status) {
+        Some(kind) => exception(status, kind, Some(text)),
+        None => with_request_id(message(status, text)),
+    }
+}
+
+fn exception_type(status: StatusCode) -> Option<&'static str> {
+    Some(match status.as_u16() {
+        400 => "BadRequestException",
+        401 => "UnauthorizedException",
+        403 => "ForbiddenException",
+        404 => "NotFoundException",
+        429 => "TooManyRequestsException",
+        500.. => "InternalServerErrorException",
+        _ => return None,
+    })
+}
+
+/// Returns the response for every path that does not exist: the same as for a path without access.
+pub fn forbidden() -> Response {
+    exception(StatusCode::FORBIDDEN, "ForbiddenException", Some("Forbidden"))
+}
+
+/// Sends a 503 because the server has too many connections, before any of the request is read.
+pub async fn reject_raw(mut stream: TcpStream) {
+    const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+        Content-Type: application/json\r\nContent-Length: 33\r\nRetry-After: 1\r\nConnection: close\r\n\r\n\
+        {\"message\":\"Service Unavailable\"}";
+    // If this fails, the closed socket has the same effect for the client.
+    let _ = stream.write_all(FULL).await;
+    let _ = stream.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_content_length_of_the_raw_rejection_is_right() {
+        assert_eq!(r#"{"message":"Service Unavailable"}"#.len(), 33);
+    }
+}
