@@ -66,13 +66,13 @@ impl PluginScope {
         Self { world, name: name.into(), grants, limits, services, egress, config }
     }
 
-    /// The section of the manifest that declares the plugin.
+    /// Returns the section of the manifest that declares the plugin.
     pub fn section(&self) -> String {
         self.world.section(&self.name)
     }
 
-    /// Whether a plugin with the scope `other` would behave the same.
-    pub fn same_terms(&self, other: &Self) -> bool {
+    /// Returns whether a plugin with the scope `other` would behave the same.
+    pub fn is_equivalent(&self, other: &Self) -> bool {
         (self.world, &self.name) == (other.world, &other.name)
             && self.grants == other.grants
             && self.limits == other.limits
@@ -107,7 +107,7 @@ impl Capabilities {
         Self { scope, caller, table, host_calls_left, log: None }
     }
 
-    /// Prepares for the next event of a kept instance. Resource handles remain, because the guest still has them.
+    /// Prepares for the next event of a reused instance. Resource handles remain, because the guest still has them.
     pub fn begin_event(&mut self, caller: Caller) {
         if let Some(log) = &self.log {
             log.begin_event(&caller);

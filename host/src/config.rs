@@ -263,7 +263,7 @@ impl Config {
         (config, valid)
     }
 
-    /// Whether both configure the same behaviour; line numbers, comments and warnings may differ.
+    /// Returns whether both configure the same behaviour; line numbers, comments and warnings may differ.
     pub fn is_equivalent(&self, other: &Self) -> bool {
         let without_lines = |config: &Self| {
             let mut config = Self { warnings: Vec::new(), content: blake3::hash(b""), ..config.clone() };

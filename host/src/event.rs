@@ -26,13 +26,13 @@ pub fn clf_time(at: EpochMillis) -> String {
     format!("{day:02}/{name}/{year:04}:{hours:02}:{minutes:02}:{seconds:02} +0000")
 }
 
-/// The number of months from the year 0 to the month of this time, in UTC.
+/// Returns the number of months from the year 0 to the month of this time, in UTC.
 pub fn calendar_month(at: EpochMillis) -> u64 {
     let [year, month, _] = date(at);
     year * 12 + month
 }
 
-/// The date of a time in UTC: year, month from 0 and day from 1.
+/// Returns the date of a time in UTC: year, month from 0 and day from 1.
 fn date(at: EpochMillis) -> [u64; 3] {
     let days = at / 86_400_000;
     // Years are counted from March, so that the leap day is the last day of a year. 400 such years are an era, and all
@@ -63,8 +63,8 @@ pub enum Event {
 }
 
 impl Event {
-    /// The longest wait until the handler can start; `None`: forever. A `$disconnect` must run in any case, and may
-    /// run late because no peer waits for it.
+    /// Returns the longest wait until the handler can start; `None`: forever. A `$disconnect` must run in any case, and
+    /// may run late because no peer waits for it.
     pub fn wait_max(&self) -> Option<Duration> {
         if matches!(self, Self::Disconnect(_)) { None } else { Some(EVENT_WAIT_MAX) }
     }
@@ -78,7 +78,7 @@ pub struct Disconnect {
 }
 
 impl Disconnect {
-    /// The peer vanished without a close frame, or the process with the connection died.
+    /// The connection was lost without a close frame, or the process that had it crashed.
     pub fn abnormal() -> Self {
         Self { status_code: 1006, reason: String::new() }
     }

@@ -131,7 +131,7 @@ impl Gateway {
         Ok(latest)
     }
 
-    /// The last deployments, oldest first; the last one is the current one.
+    /// Returns the last deployments, oldest first; the last one is the current one.
     pub fn records(&self) -> Vec<DeploymentRecord> {
         self.history().records()
     }
@@ -149,7 +149,7 @@ impl Gateway {
         self.deployment.load_full()
     }
 
-    /// The access rules of `@connections`.
+    /// Returns the access rules of `@connections`.
     pub fn management(&self) -> Arc<Management> {
         Arc::clone(&self.access.load().management)
     }

@@ -16,7 +16,7 @@ pub const FRAME_BYTES_MAX: usize = 32 * 1024;
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// API Gateway quota "Connection duration"; closes with 1001. Manifest: `connection.duration`.
 pub const CONNECTION_DURATION_MAX: Duration = Duration::from_secs(2 * 60 * 60);
-/// Time between two pings. A peer that has not answered a ping when the next one is due has vanished. Centrifugo uses
+/// Time between two pings. A peer that has not answered a ping when the next one is due counts as lost. Centrifugo uses
 /// the same interval. Manifest: `connection.ping_interval`.
 pub const PING_INTERVAL: Duration = Duration::from_secs(25);
 /// How long a peer may accept no bytes while some wait for it; then its socket is dropped, because its buffers would

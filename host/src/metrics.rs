@@ -67,7 +67,7 @@ impl Metrics {
         self.recorder.as_ref().map(PrometheusRecorder::handle)
     }
 
-    /// The counter of the requests that one throttle rejected.
+    /// Returns the counter of the requests that one throttle rejected.
     pub fn throttled(&self, limit: &'static str) -> Counter {
         counter(self.recorder.as_ref(), "jackfield_throttled_total", vec![Label::new("limit", limit)])
     }
@@ -76,7 +76,7 @@ impl Metrics {
         self.no_route.increment(1);
     }
 
-    /// The metrics with CloudWatch's names for one route. An empty `route` means events without a route.
+    /// Returns the metrics with CloudWatch's names for one route. An empty `route` means events without a route.
     pub fn cloudwatch(&self, api: &str, stage: &str, route: &str) -> CloudWatchMetrics {
         let recorder = self.recorder.as_ref();
         let labels = || {

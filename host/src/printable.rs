@@ -22,11 +22,12 @@ pub fn shortened(text: &str, bytes_max: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}... ({length} bytes in all)", &text[..text.floor_char_boundary(bytes_max)]))
 }
 
-/// Whether a character is displayed as itself, in its place in the text.
+/// Returns whether a character is displayed as itself, in its place in the text.
 pub fn is_printable(c: char) -> bool {
     // Line and paragraph separators, and characters that change the writing direction.
-    let misleads = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    !c.is_control() && !misleads
+    let is_misleading =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    !c.is_control() && !is_misleading
 }
 
 #[cfg(test)]

@@ -162,7 +162,7 @@ impl Loader {
     ) -> Result<LoadedPlugin, LoadError> {
         let artifact = Arc::clone(&before.artifact);
         let scope = self.scope(config, integration);
-        let is_same = before.plugin.scope().same_terms(&scope) && before.integration.reuse == integration.reuse;
+        let is_same = before.plugin.scope().is_equivalent(&scope) && before.integration.reuse == integration.reuse;
         let plugin = if is_same {
             Arc::clone(&before.plugin)
         } else {

@@ -229,7 +229,7 @@ fn start_epoch_thread(engine: &Engine) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether the machine has swap space. Returns true if that is unknown.
+/// Returns whether the machine has swap space; true if that is unknown.
 fn swap_is_on() -> bool {
     // The first line is a heading; each further line describes one swap area.
     std::fs::read_to_string("/proc/swaps").map_or(true, |text| text.lines().count() > 1)

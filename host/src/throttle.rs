@@ -56,7 +56,7 @@ impl Throttle {
         self.bucket.check().is_ok()
     }
 
-    /// Whether the bucket is full, so that a new one would behave the same. If it is full, this empties it.
+    /// Returns whether the bucket is full, so that a new one would behave the same. If it is full, this empties it.
     fn is_full(&self) -> bool {
         matches!(self.bucket.check_n(self.rate.burst), Ok(Ok(())))
     }
@@ -67,7 +67,7 @@ pub struct KeyedThrottle<K> {
     rate: Rate,
     buckets: DashMap<K, Throttle>,
     keys_max: usize,
-    /// The bucket that all keys share for which there is no free place.
+    /// The bucket that all further keys share while `buckets` has `keys_max` of them.
     overflow: Throttle,
     /// Limits how often full buckets are removed, because that looks at all of them.
     sweeps: Throttle,
@@ -100,7 +100,7 @@ impl<K: Eq + Hash> KeyedThrottle<K> {
     }
 }
 
-/// The source that an address belongs to: for IPv6 its /64 network, because a host can use any address in it.
+/// Returns the source that an address belongs to: for IPv6 its /64 network, because a host can use any address in it.
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
@@ -154,7 +154,7 @@ impl<T> Default for ThrottleRegistry<T> {
 mod tests {
     use super::*;
 
-    /// A rate so slow that no token is added during a test.
+    /// Returns a rate so slow that no token is added during a test.
     fn slow(burst: u32) -> Rate {
         Rate::new(0.001, burst).unwrap()
     }
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_keys_are_removed_when_others_need_their_places() {
+    fn idle_keys_are_removed_when_others_need_their_buckets() {
         let throttle = KeyedThrottle::new(Rate::new(100.0, 1).unwrap(), 10);
         assert_eq!((0..10).filter(|key| throttle.allows(*key)).count(), 10);
         std::thread::sleep(Duration::from_millis(15));

@@ -18,7 +18,7 @@ impl World {
         }
     }
 
-    /// The interface that a component of this world exports.
+    /// Returns the interface that a component of this world exports.
     pub fn interface(self) -> &'static str {
         match self {
             Self::RouteHandler => "jackfield:gateway/handler@0.1.0",
@@ -26,7 +26,7 @@ impl World {
         }
     }
 
-    /// The function of that interface.
+    /// Returns the function of that interface.
     pub fn function(self) -> &'static str {
         match self {
             Self::RouteHandler => "handle",
@@ -34,12 +34,12 @@ impl World {
         }
     }
 
-    /// Whether a component with these exports belongs to this world.
+    /// Returns whether a component with these exports belongs to this world.
     pub fn is_implemented_by(self, exports: &[String]) -> bool {
         exports.iter().any(|export| export == self.interface())
     }
 
-    /// The section of the manifest that declares the component `name` of this world.
+    /// Returns the section of the manifest that declares the component `name` of this world.
     pub fn section(self, name: &str) -> String {
         match self {
             Self::RouteHandler => format!("[integrations.{name}]"),

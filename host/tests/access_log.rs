@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::components::replace_file;
 use crate::harness::{HOSTILE_GRANTS, Server, Site, TEST_TIMEOUT, component, eventually, manifest};
 
-/// A format with every variable, as one JSON object.
+/// Returns a format with every variable, as one JSON object.
 fn format() -> String {
     const NAMES: &[&str] = &[
         "requestId",
@@ -49,7 +49,7 @@ fn format() -> String {
     format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
 }
 
-/// The hostile guest serves every route with a timeout of 500 ms. `access.log` gets every variable.
+/// Returns a site in which the hostile guest serves every route with a timeout of 500 ms. `access.log` gets every variable.
 fn site(sections: &str) -> Site {
     let log = format!("[access_log]\nformat = '{}'\nfile = \"access.log\"\nrotate = \"never\"\n{sections}", format());
     Site::new(&manifest(&component(crate::harness::HOSTILE), &log, &format!("timeout = \"500ms\"\n{HOSTILE_GRANTS}")))

@@ -11,14 +11,14 @@ use crate::lambda::Functions;
 const KEY: &str = "d41d8cd98f00b204e9800998ecf8427e";
 const OTHER: &str = "another key, of another team";
 
-/// The hash of a key as the manifest contains it.
+/// Returns the hash of a key as the manifest contains it.
 fn hash(key: &str) -> String {
     let digest = digest::digest(&digest::SHA256, key.as_bytes());
     let digits: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{digits}")
 }
 
-/// The hostile guest behind a `$connect` that requires an API key. `keys` are the `[api_keys.NAME]` sections.
+/// Returns the hostile guest behind a `$connect` that requires an API key. `keys` are the `[api_keys.NAME]` sections.
 fn site_with_keys(sections: &str, keys: &str) -> Site {
     let guest = component(HOSTILE);
     Site::new(&format!(
@@ -28,12 +28,12 @@ fn site_with_keys(sections: &str, keys: &str) -> Site {
     ))
 }
 
-/// The section `[api_keys.NAME]` of a key, with further lines.
+/// Returns the section `[api_keys.NAME]` of a key, with further lines.
 fn section(name: &str, key: &str, lines: &str) -> String {
     format!("[api_keys.{name}]\nhash = \"{}\"\n{lines}\n", hash(key))
 }
 
-/// The status of a handshake with this key: 101 if it is accepted.
+/// Returns the status of a handshake with this key: 101 if it is accepted.
 async fn status(server: &Server, key: Option<&str>) -> u16 {
     let headers: Vec<_> = key.iter().map(|key| ("x-api-key", *key)).collect();
     server.try_connect("", &headers).await.err().unwrap_or(101)

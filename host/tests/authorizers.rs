@@ -12,7 +12,7 @@ use crate::harness::{
 use crate::lambda::Functions;
 use crate::metrics::Metrics;
 
-/// The test authorizer authorizes `$connect` of the hostile guest. `keys` are further keys of `[authorizers.login]`.
+/// Returns a site in which the test authorizer authorizes `$connect` of the hostile guest. `keys` are further keys of `[authorizers.login]`.
 fn site_with_authorizer(sections: &str, keys: &str) -> Site {
     let (test_authorizer, guest) = (component(TEST_AUTHORIZER), component(HOSTILE));
     Site::new(&format!(
@@ -23,7 +23,7 @@ fn site_with_authorizer(sections: &str, keys: &str) -> Site {
     ))
 }
 
-/// The status with which a handshake is rejected. The test authorizer does what `query` says.
+/// Returns the status with which a handshake is rejected. The test authorizer does what `query` says.
 async fn rejected_status(server: &Server, query: &str) -> u16 {
     match server.try_connect(query, &[]).await {
         Ok(_) => panic!("{query} was accepted"),
@@ -91,14 +91,14 @@ async fn while_the_authorizer_runs_there_is_no_connection_and_no_row() {
 async fn a_component_that_fails_or_exceeds_a_limit_is_500_and_the_server_keeps_running() {
     let limits = "timeout = \"500ms\"\ncpu_time = \"200ms\"\nmemory = \"32MiB\"";
     let server = site_with_authorizer("", limits).serve();
-    for (order, why) in [
+    for (command, why) in [
         ("fail", "the authorizer failed: the handler failed: the list of guests is lost"),
         ("panic", "the authorizer failed: the handler trapped"),
         ("spin", "the authorizer failed: the handler used more than 200ms of CPU"),
         ("sleep", "the authorizer failed: the handler ran longer than 500ms"),
         ("grow", "the authorizer failed: the handler trapped after it requested more than"),
     ] {
-        assert_eq!(rejected_status(&server, &format!("?decide={order}")).await, 500, "{order}");
+        assert_eq!(rejected_status(&server, &format!("?decide={command}")).await, 500, "{command}");
         server.log.wait_for_line(&["WARN", "rejected handshake", why, "status=500"]).await;
     }
     accepted(&server, "?decide=allow").await;
@@ -204,7 +204,7 @@ async fn a_missing_identity_source_is_401_without_calling_the_authorizer() {
 
 const ARN: &str = "arn:aws:execute-api:us-east-1:000000000000:local/dev/$connect";
 
-/// A server with a function as the authorizer, and another one behind every route.
+/// Returns a server with a function as the authorizer, and another one behind every route.
 fn serve_with_function(functions: &Functions, authorizer: &str) -> Server {
     let address = functions.address;
     Site::new(&format!(
@@ -217,13 +217,13 @@ fn serve_with_function(functions: &Functions, authorizer: &str) -> Server {
     .serve()
 }
 
-/// A query string that makes the function carry out an order.
-fn query(order: &str) -> String {
-    let order: String = order.bytes().map(|byte| format!("%{byte:02x}")).collect();
-    format!("?as={order}")
+/// Returns a query string that makes the function run a command.
+fn query(command: &str) -> String {
+    let command: String = command.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    format!("?as={command}")
 }
 
-/// A query string that makes the function return this answer.
+/// Returns a query string that makes the function return this answer.
 fn query_for_answer(answer: &Value) -> String {
     query(&format!("answer {answer}"))
 }

@@ -81,7 +81,7 @@ impl Backend {
     }
 }
 
-/// Records the request. An order in the query such as `do=status 403` selects the response; without one, it is the
+/// Records the request. A command in the query such as `do=status 403` selects the response; without one, it is the
 /// body of the request.
 async fn record_and_respond(State(received): State<Arc<Mutex<Vec<Received>>>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
@@ -94,13 +94,13 @@ async fn record_and_respond(State(received): State<Arc<Mutex<Vec<Received>>>>, r
     });
     let mut query = form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes());
     match query.find(|(name, _)| name == "do") {
-        Some((_, order)) => respond(&order, body).await,
+        Some((_, command)) => respond(&command, body).await,
         None => body.into_response(),
     }
 }
 
-async fn respond(order: &str, body: Bytes) -> Response {
-    let (word, rest) = order.split_once(' ').unwrap_or((order, ""));
+async fn respond(command: &str, body: Bytes) -> Response {
+    let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
     let number = || rest.parse::<usize>().unwrap();
     match word {
         "status" => {

@@ -11,7 +11,7 @@ use crate::wire::{BINARY, FIN, TEXT, UPGRADE, Wire, frame};
 /// A server, and a peer that must not be affected by what the others do.
 struct Scenario {
     server: Server,
-    bystander: Peer,
+    other_peer: Peer,
     /// The number of log lines that were already checked.
     checked_lines: usize,
 }
@@ -19,18 +19,18 @@ struct Scenario {
 impl Scenario {
     async fn start(site: Site) -> Self {
         let server = site.serve();
-        let mut bystander = server.connect("").await;
-        bystander.ask("echo here").await;
+        let mut other_peer = server.connect("").await;
+        other_peer.ask("echo here").await;
         let checked_lines = server.log.text().lines().count();
-        Self { server, bystander, checked_lines }
+        Self { server, other_peer, checked_lines }
     }
 
     /// Checks that the log has exactly one new line, that the line contains all of these words, and that the
-    /// bystander still gets its answers.
+    /// other peer still gets its answers.
     async fn assert_logged(&mut self, what: &str, words: &[&str]) {
         let lines = || self.server.log.text().lines().skip(self.checked_lines).map(str::to_owned).collect::<Vec<_>>();
         eventually("the log has a new line", async || !lines().is_empty()).await;
-        assert_eq!(self.bystander.ask("echo still here").await, "still here", "after {what}");
+        assert_eq!(self.other_peer.ask("echo still here").await, "still here", "after {what}");
         // A surplus line would be there after this pause.
         tokio::time::sleep(Duration::from_millis(50)).await;
         let lines = lines();
@@ -39,7 +39,7 @@ impl Scenario {
         self.checked_lines += 1;
     }
 
-    /// As `assert_logged`, and checks that the server still accepts new peers.
+    /// Does the same as `assert_logged`, and checks that the server still accepts new peers.
     async fn assert_logged_and_serving(&mut self, what: &str, words: &[&str]) {
         self.assert_logged(what, words).await;
         assert_eq!(self.server.connect("").await.ask("echo in").await, "in", "after {what}");
@@ -156,7 +156,7 @@ async fn an_unknown_stage_or_path_is_rejected_and_the_log_lists_what_is_served()
 async fn a_call_for_an_invalid_or_unknown_connection_id_is_rejected_and_the_log_says_which() {
     let mut scenario = Scenario::start(Site::hostile()).await;
     let long = "x".repeat(128 * 1024 + 1);
-    let id = scenario.bystander.id().await;
+    let id = scenario.other_peer.id().await;
     for (what, method, id, body, status, words) in [
         ("an unknown id", "POST", "L0SM9cOFvHcCIhw=", "hello", 410, "no open connection of this stage has the id"),
         ("no id", "GET", "foo", "", 400, "the id is not a connection id"),
@@ -167,7 +167,7 @@ async fn a_call_for_an_invalid_or_unknown_connection_id_is_rejected_and_the_log_
         let answer = scenario.server.request(method, &format!("/dev/@connections/{id}"), body).await;
         assert_eq!(answer.status, status, "{what}");
         if status == 200 {
-            assert_eq!(scenario.bystander.text().await, body, "a message may be any text");
+            assert_eq!(scenario.other_peer.text().await, body, "a message may be any text");
             continue;
         }
         let (id, status) = (format!("rejected @connections call for {id:?}: "), format!("status={status}"));
@@ -179,13 +179,13 @@ async fn a_call_for_an_invalid_or_unknown_connection_id_is_rejected_and_the_log_
 async fn an_expired_signature_is_forbidden_and_the_log_says_why() {
     let keys = format!("access_keys = {{ {KEY} = {{ secret = {SECRET:?} }} }}");
     let mut scenario = Scenario::start(Site::new(&manifest(&component(HOSTILE), &keys, HOSTILE_GRANTS))).await;
-    let path = format!("/dev/@connections/{}", scenario.bystander.id().await.replace('=', "%3D"));
+    let path = format!("/dev/@connections/{}", scenario.other_peer.id().await.replace('=', "%3D"));
     let answer = Signer::seconds_ago(24 * 60 * 60).send(&scenario.server, "POST", &path, "hello").await;
     assert_eq!((answer.status, &*answer.body), (403, r#"{"message":"Forbidden"}"#));
     let words = ["WARN", "rejected @connections call: it was signed 8640", "check the client's clock"];
     scenario.assert_logged_and_serving("yesterday", &words).await;
     assert_eq!(Signer::default().send(&scenario.server, "POST", &path, "hello").await.status, 200);
-    assert_eq!(scenario.bystander.text().await, "hello");
+    assert_eq!(scenario.other_peer.text().await, "hello");
 }
 
 #[tokio::test]
@@ -200,7 +200,7 @@ async fn a_schema_that_does_not_compile_is_logged_once_and_the_previous_one_stay
     fs::write(&schema, r#"{"required":"text"}"#).unwrap();
     let words = ["ERROR", "jackfield.toml:2: [models.text] text.json: ", "#/required", "the old version keeps serving"];
     scenario.assert_logged_and_serving("a schema", &words).await;
-    let bad = scenario.bystander.ask(r#"{"action":"checked","secret":1}"#).await;
+    let bad = scenario.other_peer.ask(r#"{"action":"checked","secret":1}"#).await;
     assert!(bad.starts_with(r#"{"message" : "Bad request body", "connectionId": ""#), "{bad}");
     scenario
         .assert_logged("a bad body", &["INFO", "rejected message with Bad request body: model text, ", "route=checked"])

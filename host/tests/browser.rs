@@ -51,7 +51,7 @@ impl Drop for Browser {
     }
 }
 
-/// The output of the browser on stderr so far.
+/// Returns the output of the browser on stderr so far.
 fn stderr(profile: &TempDir) -> String {
     fs::read(profile.path().join("stderr")).map_or(String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
 }

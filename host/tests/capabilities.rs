@@ -12,12 +12,13 @@ use tokio::net::TcpListener;
 
 use crate::harness::{CHAT, HOSTILE, HOSTILE_GRANTS, PRESENCE, Peer, Server, Site, component, eventually, manifest};
 
-/// The hostile guest with no more grants than it needs to load.
+/// Returns the hostile guest with no more grants than it needs to load.
 fn hostile() -> Server {
     Site::hostile().serve()
 }
 
-/// As `hostile`, with these keys added to its integration. An `allowed_hosts` among them replaces the usual one.
+/// Returns the same as `hostile`, with these keys added to its integration. An `allowed_hosts` among them replaces the
+/// usual one.
 fn hostile_with(keys: &str) -> Server {
     site_with(keys).serve()
 }
@@ -29,15 +30,15 @@ fn site_with(keys: &str) -> Site {
     Site::new(&manifest(&component(HOSTILE), "", &format!("{grants}\n{hosts}\n{keys}")))
 }
 
-/// Sends an order to the guest, and checks its answer.
-async fn assert_answer(peer: &mut Peer, order: &str, answer: &str) {
-    assert_eq!(peer.ask(order).await, answer, "to {order}");
+/// Sends a command to the guest, and checks its answer.
+async fn assert_answer(peer: &mut Peer, command: &str, answer: &str) {
+    assert_eq!(peer.ask(command).await, answer, "to {command}");
 }
 
-/// Sends an order to the guest, checks that the answer is an error, and returns it.
-async fn assert_error(peer: &mut Peer, order: &str) -> String {
-    let answer = peer.ask(order).await;
-    assert!(answer.starts_with("error: "), "to {order}: {answer}");
+/// Sends a command to the guest, checks that the answer is an error, and returns it.
+async fn assert_error(peer: &mut Peer, command: &str) -> String {
+    let answer = peer.ask(command).await;
+    assert!(answer.starts_with("error: "), "to {command}: {answer}");
     answer
 }
 
@@ -166,7 +167,7 @@ async fn a_row_exists_from_before_connect_until_after_disconnect() {
     let mut other = server.connect("?do=row%20user=B").await;
     let id = other.id().await;
     assert_answer(&mut one, &format!("row-of {id}"), "user=B").await;
-    // The handler of $disconnect finds this order in the row, and carries it out.
+    // The handler of $disconnect finds this command in the row, and runs it.
     assert_answer(&mut other, "row at-end=set farewell spoken", "added").await;
     other.close(4000, "bye").await;
     let one = tokio::sync::Mutex::new(one);
@@ -217,8 +218,8 @@ async fn rows_may_be_large_and_pages_of_them_stay_small() {
     }
     let query = format!("query name 000={}", "v".repeat(1024));
     assert_answer(&mut peers[0], &query, "20 rows, 0 of them twice").await;
-    for order in ["attributes 65 1", "attributes 1 1025"] {
-        assert_error(&mut peers[0], order).await;
+    for command in ["attributes 65 1", "attributes 1 1025"] {
+        assert_error(&mut peers[0], command).await;
     }
     let name = "n".repeat(64);
     assert_answer(&mut peers[1], "attributes 0 0", "put").await;
@@ -234,7 +235,7 @@ async fn rows_may_be_large_and_pages_of_them_stay_small() {
 async fn a_key_is_written_read_and_deleted() {
     let server = hostile();
     let mut peer = server.connect("").await;
-    for (order, answer) in [
+    for (command, answer) in [
         ("get colour", "none"),
         ("exists colour", "false"),
         ("set colour dark red", "set"),
@@ -247,7 +248,7 @@ async fn a_key_is_written_read_and_deleted() {
         ("get colour", "none"),
         ("delete colour", "deleted"),
     ] {
-        assert_answer(&mut peer, order, answer).await;
+        assert_answer(&mut peer, command, answer).await;
     }
 }
 
@@ -311,7 +312,7 @@ async fn concurrent_updates_are_not_lost() {
         let mut peer = server.connect("").await;
         let mut added = 0;
         for _ in 0..rounds {
-            // An update that lost too often against others returns an error, and has added nothing.
+            // An update that conflicted too often with others returns an error, and has added nothing.
             added += usize::from(peer.ask("add-one total").await == "added");
             assert!(peer.ask("increment hits").await.parse::<usize>().is_ok());
         }
@@ -371,13 +372,13 @@ async fn output_of_a_guest_is_logged_with_plugin_route_and_connection() {
     let mut peer = server.connect("").await;
     let id = peer.id().await;
     let fields = format!("plugin=guest route=$default connection_id={id} request_id=");
-    for (order, line) in [
+    for (command, line) in [
         ("log something broke", "ERROR something broke "),
         ("print good morning", "INFO good morning "),
         ("print-error be careful", "WARN be careful "),
         ("log-in-context 3 1", "INFO word "),
     ] {
-        peer.ask(order).await;
+        peer.ask(command).await;
         server.log.wait_for_line(&[&format!("{line}{fields}")]).await;
     }
     server.log.wait_for_line(&["INFO word", "context=\"ccc\""]).await;
@@ -399,7 +400,7 @@ async fn in_the_json_log_plugin_route_and_connection_are_fields() {
     peer.ask("trap").await;
     let line = server.log.wait_for_line(&["the handler trapped"]).await;
     let fields: Value = serde_json::from_str(&line).unwrap();
-    assert!(fields["backtrace"].as_str().is_some_and(|frames| frames.contains("hostile::obey")), "{line}");
+    assert!(fields["backtrace"].as_str().is_some_and(|frames| frames.contains("hostile::run_command")), "{line}");
 }
 
 // ---- files, environment, sockets -----------------------------------------------------------------
@@ -408,7 +409,7 @@ async fn in_the_json_log_plugin_route_and_connection_are_fields() {
 async fn without_a_grant_there_are_no_files_no_sockets_and_no_environment() {
     let server = hostile();
     let mut peer = server.connect("").await;
-    for order in [
+    for command in [
         "file /etc/passwd",
         "file jackfield.toml",
         "folder /",
@@ -421,7 +422,7 @@ async fn without_a_grant_there_are_no_files_no_sockets_and_no_environment() {
         "listen 127.0.0.1:0",
         "udp 127.0.0.1:0",
     ] {
-        assert_error(&mut peer, order).await;
+        assert_error(&mut peer, command).await;
     }
     for name in ["HOME", "PATH", "XDG_CACHE_HOME"] {
         assert_answer(&mut peer, &format!("env {name}"), &format!("no {name}")).await;
@@ -455,10 +456,10 @@ async fn a_guest_reads_the_folders_it_is_granted_and_writes_only_where_it_may() 
         let error = assert_error(&mut peer, &format!("file {path}")).await;
         assert!(!error.contains("secret\n"), "{path}: {error}");
     }
-    for order in
+    for command in
         ["write /books/one.txt", "write /books/new.txt", "remove /books/one.txt", "write /home/desk/up/new.txt"]
     {
-        assert_error(&mut peer, order).await;
+        assert_error(&mut peer, command).await;
     }
     assert_answer(&mut peer, "write /home/desk/new.txt", "written").await;
     assert_eq!(fs::read_to_string(desk.join("new.txt")).unwrap(), "written");
@@ -477,7 +478,7 @@ async fn a_guest_has_the_environment_that_the_manifest_gives_it() {
     assert_answer(&mut peer, "env HOME", "no HOME").await;
 }
 
-/// A TCP server that reads once from every client, and then sends `answer`.
+/// Returns a TCP server that reads once from every client, and then sends `answer`.
 async fn tcp_server(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -550,7 +551,7 @@ async fn a_private_address_is_reached_by_name_only_if_the_manifest_allows_it() {
 
 // ---- the example plugins -----------------------------------------------------------------------
 
-/// A server with an example plugin and its own manifest, whose paths are changed for the folder of the test.
+/// Returns a server with an example plugin and its own manifest, whose paths are changed for the folder of the test.
 fn plugin(name: &str) -> Server {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins").join(name);
     let original = fs::read_to_string(folder.join("jackfield.toml")).unwrap();

@@ -370,16 +370,16 @@ fn invoke_shows_the_output_of_the_handler_on_stderr() {
 fn invoke_exits_with_1_if_the_handler_fails() {
     let limits = format!("{HOSTILE_GRANTS}\ncpu_time = \"100ms\"\nmemory = \"4MiB\"\ntimeout = \"1s\"");
     let site = Site::new(&manifest(&component(HOSTILE), "", &limits));
-    for (order, reason) in [
+    for (command, reason) in [
         ("fail", "the handler failed: as ordered: "),
         ("trap", "the handler trapped: "),
         ("spin", "the handler used more than 100ms of CPU (cpu_time in the manifest)"),
         ("sleep 60000", "the handler ran longer than 1s (timeout in the manifest)"),
         ("status 700", "the handler returned an invalid response: status 700, expected 200 to 599"),
     ] {
-        let (code, lines, _) = run_invoke(&site, &["$default", "--body", order]);
-        assert_eq!(code, 1, "{order}");
-        assert!(lines[0].starts_with(&format!("failed    {reason}")), "{order}: {lines:?}");
+        let (code, lines, _) = run_invoke(&site, &["$default", "--body", command]);
+        assert_eq!(code, 1, "{command}");
+        assert!(lines[0].starts_with(&format!("failed    {reason}")), "{command}: {lines:?}");
     }
     // A handler that rejects the peer has not failed.
     assert_eq!(run_invoke(&site, &["$connect", "--query", "do=status 403"]).0, 0);
@@ -489,8 +489,8 @@ async fn with_the_log_as_json_every_line_of_stderr_is_an_object() {
     let site = Site::new(&manifest(&component(HOSTILE), settings, &format!("{HOSTILE_GRANTS}\nbuild = \"true\"")));
     let mut server = site.start(&["serve", "--log-format", "json"]);
     let mut peer = server.connect("").await;
-    for order in ["print \u{1b}[31mhello", "trap"] {
-        peer.ask(order).await;
+    for command in ["print \u{1b}[31mhello", "trap"] {
+        peer.ask(command).await;
     }
     server.signal("TERM");
     assert_eq!(server.wait_for_exit().await, Some(0));
@@ -660,7 +660,7 @@ async fn wait_for_answer(peer: &mut Peer, answer: &str) {
     }
 }
 
-/// The version of a component as the server shows it: the start of the file's hash.
+/// Returns the version of a component as the server shows it: the start of the file's hash.
 fn version(component: &PathBuf) -> String {
     blake3::hash(&fs::read(component).unwrap()).to_hex()[..12].to_owned()
 }

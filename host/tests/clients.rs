@@ -12,7 +12,7 @@ use crate::sdks::{installed_path, script_path};
 
 // ---- wscat -------------------------------------------------------------------------------------
 
-/// A command that connects wscat to the stage, with a query string and further arguments.
+/// Returns a command that connects wscat to the stage, with a query string and further arguments.
 fn wscat_command(server: &Server, query: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("node");
     command.arg(installed_path("JACKFIELD_TEST_NODE_MODULES").join("wscat/bin/wscat"));
@@ -48,7 +48,7 @@ impl Wscat {
         self.stdin.write_all(format!("{line}\n").as_bytes()).await.unwrap();
     }
 
-    /// The next line that wscat prints, without the prompt before it.
+    /// Returns the next line that wscat prints, without the prompt before it.
     async fn next_line(&mut self) -> String {
         let line = tokio::time::timeout(TEST_TIMEOUT, self.lines.next_line()).await.expect("nothing is printed");
         line.unwrap().expect("it has ended").trim_start_matches("> ").to_owned()
@@ -198,7 +198,7 @@ async fn websockets_reads_the_error_of_a_rejected_handshake() {
 
 // ---- a browser ---------------------------------------------------------------------------------
 
-/// A server with the chat plugin, and its page at `/`.
+/// Returns a server with the chat plugin, and its page at `/`.
 fn serve_chat() -> Server {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins/chat/chat.html");
     let grants = "grants = [\"connections\", \"connection-store\"]";

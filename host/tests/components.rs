@@ -10,7 +10,7 @@ use crate::harness::{HOSTILE, Peer, TEST_TIMEOUT, component};
 
 const VERSION_TEXT: &[u8] = b"hostile version 00000000";
 
-/// The hostile guest, changed so that it answers `version` with this number.
+/// Returns the hostile guest, changed so that it answers `version` with this number.
 pub fn hostile_version(number: u32) -> Vec<u8> {
     let mut bytes = fs::read(component(HOSTILE)).unwrap();
     let text = format!("hostile version {number:08}");
@@ -18,7 +18,7 @@ pub fn hostile_version(number: u32) -> Vec<u8> {
     bytes
 }
 
-/// The hostile guest, changed so that it uses a version of the contract that does not exist.
+/// Returns the hostile guest, changed so that it uses a version of the contract that does not exist.
 pub fn hostile_with_unknown_contract() -> Vec<u8> {
     let mut bytes = hostile_version(0);
     while let Some(at) = find(&bytes, b"jackfield:gateway/handler@0.1.0") {
@@ -27,7 +27,7 @@ pub fn hostile_with_unknown_contract() -> Vec<u8> {
     bytes
 }
 
-/// The hostile guest with an additional module whose start function traps.
+/// Returns the hostile guest with an additional module whose start function traps.
 pub fn hostile_with_trapping_start() -> Vec<u8> {
     const MODULE: &[u8] = &[
         0, b'a', b's', b'm', 1, 0, 0, 0, // a core module
@@ -49,7 +49,7 @@ pub const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 /// An empty component.
 pub const EMPTY_COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
-/// The hostile guest with this many unused copies of its code, so that it takes longer to compile.
+/// Returns the hostile guest with this many unused copies of its code, so that it takes longer to compile.
 pub fn large_hostile(number: u32, copies: usize) -> Vec<u8> {
     let mut bytes = hostile_version(number);
     let modules = sections(&bytes).filter(|(id, _)| *id == CORE_MODULE_SECTION);
@@ -64,7 +64,7 @@ pub fn large_hostile(number: u32, copies: usize) -> Vec<u8> {
 const CORE_MODULE_SECTION: u8 = 1;
 const CORE_INSTANCE_SECTION: u8 = 2;
 
-/// The sections of a component: the id and the byte range of each.
+/// Returns the sections of a component: the id and the byte range of each.
 fn sections(bytes: &[u8]) -> impl Iterator<Item = (u8, Range<usize>)> {
     let mut at = 8;
     std::iter::from_fn(move || {

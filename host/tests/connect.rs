@@ -17,8 +17,8 @@ async fn status(server: &Server, request: &str) -> u16 {
     head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no status: {head}"))
 }
 
-/// What the handler of `$connect` recorded under `key`: the connection's id, and a line for each header and query
-/// parameter.
+/// Returns what the handler of `$connect` recorded under `key`: the connection's id, and a line for each header and
+/// query parameter.
 async fn recorded_handshake(peer: &mut Peer, key: &str) -> (String, Vec<String>) {
     let text = peer.ask(&format!("get {key}")).await;
     let mut lines = text.lines().map(str::to_owned);
@@ -49,7 +49,7 @@ async fn any_other_status_rejects_the_peer_with_that_status() {
     assert_eq!(server.post(&id, "hello").await.status, 410);
 }
 
-/// The response to an upgrade request with this query, which must be rejected.
+/// Returns the response to an upgrade request with this query, which must be rejected.
 async fn rejection(server: &Server, query: &str) -> HttpResponse {
     let upgrade = UPGRADE.replace("Connection: Upgrade", "Connection: Upgrade, close");
     server.http(&format!("GET /dev{query} HTTP/1.1\r\n{upgrade}\r\n")).await
@@ -59,7 +59,7 @@ async fn rejection(server: &Server, query: &str) -> HttpResponse {
 async fn a_rejected_handshake_has_an_error_type_a_request_id_and_a_message() {
     let server = Site::hostile().serve();
     let mut seen = Vec::new();
-    for (order, status, kind, text) in [
+    for (command, status, kind, text) in [
         ("status%20300", 300, None, "Multiple Choices"),
         ("status%20400", 400, Some("BadRequestException"), "Bad Request"),
         ("status%20401", 401, Some("UnauthorizedException"), "Unauthorized"),
@@ -71,8 +71,8 @@ async fn a_rejected_handshake_has_an_error_type_a_request_id_and_a_message() {
         ("trap", 502, Some("InternalServerErrorException"), "Internal server error"),
         ("status%20599", 599, Some("InternalServerErrorException"), "Refused"),
     ] {
-        let answer = rejection(&server, &format!("?do={order}")).await;
-        assert_eq!((answer.status, answer.header("x-amzn-ErrorType")), (status, kind), "{order}");
+        let answer = rejection(&server, &format!("?do={command}")).await;
+        assert_eq!((answer.status, answer.header("x-amzn-ErrorType")), (status, kind), "{command}");
         assert_eq!(answer.header("content-type"), Some("application/json"));
         assert_eq!(answer.body, format!(r#"{{"message":"{text}"}}"#));
         let request_id = answer.header("x-amzn-RequestId").unwrap_or_else(|| panic!("{answer:?}")).to_owned();
@@ -85,9 +85,9 @@ async fn a_rejected_handshake_has_an_error_type_a_request_id_and_a_message() {
 #[tokio::test]
 async fn a_failing_connect_handler_rejects_the_peer_with_502() {
     let server = Site::hostile().serve();
-    for order in ["fail", "trap", "exit%201", "recurse%20100000000", "status%200", "status%20199", "status%20600"] {
-        let rejected = server.try_connect(&format!("?record=one&do={order}"), &[]).await.err();
-        assert_eq!(rejected, Some(502), "{order}");
+    for command in ["fail", "trap", "exit%201", "recurse%20100000000", "status%200", "status%20199", "status%20600"] {
+        let rejected = server.try_connect(&format!("?record=one&do={command}"), &[]).await.err();
+        assert_eq!(rejected, Some(502), "{command}");
     }
     let mut peer = server.connect("").await;
     let (id, _) = recorded_handshake(&mut peer, "one").await;
@@ -409,7 +409,7 @@ async fn an_incomplete_request_head_times_out() {
         (Wire::dial(&server).await, Wire::dial(&server).await, Wire::dial(&server).await);
     let started = Instant::now();
     half.send(b"GET /dev HTTP/1.1\r\nHost: loc").await;
-    let drip = async {
+    let send_slowly = async {
         let bytes = format!("GET /dev HTTP/1.1\r\n{UPGRADE}X-Slow: ");
         slow.send(bytes.as_bytes()).await;
         // A byte now and then does not extend the timeout.
@@ -419,7 +419,7 @@ async fn an_incomplete_request_head_times_out() {
         }
         slow.wait_for_end().await;
     };
-    tokio::join!(silent.wait_for_end(), half.wait_for_end(), drip);
+    tokio::join!(silent.wait_for_end(), half.wait_for_end(), send_slowly);
     assert!(started.elapsed() >= Duration::from_secs(9), "the server did not wait");
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::components::{ask_until, hostile_version, replace_file, wait_for_version};
 use crate::harness::{ECHO, HOSTILE_GRANTS, Log, Peer, Server, Site, TEST_TIMEOUT, component, eventually, manifest};
 
-/// A project whose build is a shell script, which makes `guest.wasm` from `src/guest.wasm`.
+/// Returns a project whose build is a shell script, which makes `guest.wasm` from `src/guest.wasm`.
 fn project(script: &str) -> Site {
     project_that_watches("src", script)
 }
@@ -244,8 +244,8 @@ fn rounds() -> impl Iterator {
     })
 }
 
-/// A copy of the chat plugin's source that uses the real SDK. The copy and its target folder are always at the same
-/// place, so that only the first run builds everything.
+/// Returns a copy of the chat plugin's source that uses the real SDK. The copy and its target folder are always at the
+/// same place, so that only the first run builds everything.
 fn chat_source() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (plugins, copy) = (here.join("../plugins"), Path::new(env!("CARGO_TARGET_TMPDIR")).join("chat-source"));
@@ -264,7 +264,7 @@ fn chat_source() -> PathBuf {
     copy
 }
 
-/// Whether a process exists and is not a zombie, which is an exited process that its parent has not waited for.
+/// Returns whether a process exists and is not a zombie, which is an exited process that its parent has not waited for.
 fn is_running(id: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))

@@ -97,10 +97,10 @@ async fn an_invalid_frame_ends_the_connection_with_the_code_that_the_peer_got() 
 #[tokio::test]
 async fn a_lost_connection_is_1006() {
     let server = Site::hostile().serve();
-    for (reset, order) in [(false, "silent"), (true, "silent"), (false, "sleep 500"), (true, "sleep 500")] {
+    for (reset, command) in [(false, "silent"), (true, "silent"), (false, "sleep 500"), (true, "sleep 500")] {
         let mut wire = Wire::open(&server, "").await;
         let id = wire.ask("id").await;
-        wire.send_text(order).await;
+        wire.send_text(command).await;
         if reset {
             wire.reset();
         } else {
@@ -293,10 +293,10 @@ async fn the_disconnect_handler_has_the_row_but_cannot_send() {
 #[tokio::test]
 async fn a_failed_disconnect_handler_is_not_run_again() {
     let server = Site::hostile().serve();
-    for order in ["trap", "fail", "exit 1"] {
+    for command in ["trap", "fail", "exit 1"] {
         let mut peer = server.connect("").await;
         let id = peer.id().await;
-        assert_eq!(peer.ask(&format!("row at-end={order}")).await, "added");
+        assert_eq!(peer.ask(&format!("row at-end={command}")).await, "added");
         peer.close(1000, "").await;
         check_disconnect(&server, &id, "1000 ").await;
         server.log.wait_for_line(&["$disconnect", &id]).await;

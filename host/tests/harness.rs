@@ -27,14 +27,14 @@ pub const HOSTILE: &str = "hostile";
 pub const TEST_AUTHORIZER: &str = "test_authorizer";
 pub const TICKET: &str = "ticket";
 
-/// The path of a component for wasm32-wasip2 that `cargo xtask guests` has built.
+/// Returns the path of a component for wasm32-wasip2 that `cargo xtask guests` has built.
 pub fn component(name: &str) -> PathBuf {
     let is_test_guest = [HOSTILE, TEST_AUTHORIZER].contains(&name);
     let folder = if is_test_guest { "tests/guests/target" } else { "../plugins/target" };
     built_file(&format!("{folder}/wasm32-wasip2/release/{name}.wasm"))
 }
 
-/// The path of echo-rust as a core module for wasm32-unknown-unknown (the lean target).
+/// Returns the path of echo-rust as a core module for wasm32-unknown-unknown (the lean target).
 pub fn lean_echo() -> PathBuf {
     built_file("../plugins/target/wasm32-unknown-unknown/release/echo_rust.wasm")
 }
@@ -52,7 +52,7 @@ buckets = ["ends", "shared"]
 allowed_hosts = ["http://127.0.0.1:9"]
 "#;
 
-/// A manifest in which one integration serves every route, with a route response for `$default`.
+/// Returns a manifest in which one integration serves every route, with a route response for `$default`.
 ///
 /// `sections` is manifest text that comes first, such as `[server]`. `keys` are further keys of the integration.
 pub fn manifest(component: &Path, sections: &str, keys: &str) -> String {
@@ -85,18 +85,19 @@ impl Site {
         site
     }
 
-    /// A manifest in which the hostile guest serves every route.
+    /// Returns a manifest in which the hostile guest serves every route.
     pub fn hostile() -> Self {
         Self::hostile_with("")
     }
 
-    /// As `hostile`, with `sections` such as `[api]`, `[server]` and `[connection]` before the integration.
+    /// Returns the same as `hostile`, with `sections` such as `[api]`, `[server]` and `[connection]` before the
+    /// integration.
     pub fn hostile_with(sections: &str) -> Self {
         Self::new(&manifest(&component(HOSTILE), sections, HOSTILE_GRANTS))
     }
 
-    /// A manifest with the hostile guest as two integrations, for the given routes:
-    /// `guest`, and `hasty`, whose timeout is 500 ms.
+    /// Returns a manifest with the hostile guest as two integrations, for the given routes: `guest`, and `hasty`, whose
+    /// timeout is 500 ms.
     pub fn hostile_routes(sections: &str, routes: &str) -> Self {
         let component = component(HOSTILE);
         Self::new(&format!(
@@ -114,7 +115,7 @@ impl Site {
         self.folder.path().join("jackfield.toml")
     }
 
-    /// A command that runs the binary in this folder, with these arguments.
+    /// Returns a command that runs the binary in this folder, with these arguments.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_jackfield"));
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
@@ -141,7 +142,7 @@ impl Site {
         self.launch(command)
     }
 
-    /// As `start`, with a command that the caller has prepared.
+    /// Does the same as `start`, with a command that the caller has prepared.
     pub fn launch(self, command: Command) -> Server {
         self.launch_at(command, "127.0.0.1:0")
     }
@@ -241,7 +242,7 @@ pub struct HttpResponse {
 }
 
 impl HttpResponse {
-    /// The value of the first header of this name, whose case does not matter.
+    /// Returns the value of the first header of this name, whose case does not matter.
     pub fn header(&self, name: &str) -> Option<&str> {
         let fields = self.head.lines().filter_map(|line| line.split_once(": "));
         fields.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
@@ -254,12 +255,12 @@ impl Server {
         self.try_connect(query, &[]).await.unwrap_or_else(|status| panic!("refused with {status}"))
     }
 
-    /// As `connect`, with headers. A rejected handshake is an error with its HTTP status.
+    /// Does the same as `connect`, with headers. A rejected handshake is an error with its HTTP status.
     pub async fn try_connect(&self, query: &str, headers: &[(&'static str, &str)]) -> Result<Peer, u16> {
         self.try_connect_to(&format!("/dev{query}"), headers).await
     }
 
-    /// As `try_connect`, for any path.
+    /// Does the same as `try_connect`, for any path.
     pub async fn try_connect_to(&self, path: &str, headers: &[(&'static str, &str)]) -> Result<Peer, u16> {
         let mut request = format!("ws://{}{path}", self.address).into_client_request().unwrap();
         for (name, value) in headers {
@@ -280,7 +281,7 @@ impl Server {
         self.http_at(self.address, request).await
     }
 
-    /// As `http`, for another listener of the server.
+    /// Does the same as `http`, for another listener of the server.
     pub async fn http_at(&self, address: SocketAddr, request: &str) -> HttpResponse {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();

@@ -59,11 +59,11 @@ async fn a_signed_handshake_is_accepted_and_any_other_is_forbidden() {
     assert_eq!(handshake(&server, &signer, "/dev?room=general").await, 101);
     assert_eq!(server.try_connect("", &[]).await.err(), Some(403));
     let guess = Signer { secret: "another secret, as long as the right one", ..signer.clone() };
-    let stranger = Signer { key: "AKIDOTHER", ..signer.clone() };
+    let other_signer = Signer { key: "AKIDOTHER", ..signer.clone() };
     let manager = Signer { key: MANAGER, ..signer.clone() };
     for (what, signer, why) in [
         ("another secret", &guess, "the signature is wrong"),
-        ("a key that is not there", &stranger, "no access key \"AKIDOTHER\" is allowed to do this"),
+        ("a key that is not there", &other_signer, "no access key \"AKIDOTHER\" is allowed to do this"),
         ("a key for @connections", &manager, "no access key \"AKIDMANAGER\" is allowed to do this"),
         ("yesterday", &Signer::seconds_ago(24 * 60 * 60), "it was signed 86"),
         ("tomorrow", &Signer::seconds_ahead(24 * 60 * 60), "s in the future"),

@@ -12,7 +12,7 @@ fn template(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import").join(name)
 }
 
-/// A folder with a copy of a template.
+/// Returns a folder with a copy of a template.
 fn site(name: &str) -> Site {
     let site = Site::new("");
     fs::remove_file(site.manifest()).unwrap();
@@ -20,7 +20,7 @@ fn site(name: &str) -> Site {
     site
 }
 
-/// A folder with a template of this text.
+/// Returns a folder with a template of this text.
 fn site_with(text: &str) -> Site {
     let site = Site::new("");
     fs::write(site.path().join("template.yaml"), text).unwrap();

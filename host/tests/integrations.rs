@@ -12,12 +12,12 @@ use crate::wire::{UPGRADE, Wire};
 
 const MIB: usize = 1024 * 1024;
 
-/// Mappings of an order to the backend's query: from the body of a message, or from the query of $connect.
-const ORDER_FROM_MESSAGE: &str = r#""integration.request.querystring.do" = "route.request.body.do""#;
-const ORDER_FROM_CONNECT: &str = r#""integration.request.querystring.do" = "route.request.querystring.do""#;
+/// Mappings of a command to the backend's query: from the body of a message, or from the query of $connect.
+const COMMAND_FROM_MESSAGE: &str = r#""integration.request.querystring.do" = "route.request.body.do""#;
+const COMMAND_FROM_CONNECT: &str = r#""integration.request.querystring.do" = "route.request.querystring.do""#;
 
-/// A manifest with two HTTP integrations: `back` for `$default`, and `in` for `$connect`. `back` and `connect` are
-/// further keys of the two.
+/// Returns a manifest with two HTTP integrations: `back` for `$default`, and `in` for `$connect`. `back` and `connect`
+/// are further keys of the two.
 fn manifest(backend: &Backend, back: &str, connect: &str) -> String {
     let address = backend.address;
     format!(
@@ -32,15 +32,15 @@ fn mapped(parameters: &str) -> String {
     format!("request_parameters = {{ {parameters} }}")
 }
 
-/// Starts a server that passes the orders in messages and handshakes on to the backend.
-fn serve_with_orders(backend: &Backend, keys: &str) -> Server {
-    let back = format!("{keys}\n{}", mapped(ORDER_FROM_MESSAGE));
-    let connect = format!("{keys}\n{}", mapped(ORDER_FROM_CONNECT));
+/// Starts a server that passes the commands in messages and handshakes on to the backend.
+fn serve_with_commands(backend: &Backend, keys: &str) -> Server {
+    let back = format!("{keys}\n{}", mapped(COMMAND_FROM_MESSAGE));
+    let connect = format!("{keys}\n{}", mapped(COMMAND_FROM_CONNECT));
     Site::new(&manifest(backend, &back, &connect)).serve()
 }
 
-fn order(order: &str) -> String {
-    format!(r#"{{"do":"{order}"}}"#)
+fn command(command: &str) -> String {
+    format!(r#"{{"do":"{command}"}}"#)
 }
 
 /// Checks an error frame byte for byte, except for the ids.
@@ -52,15 +52,15 @@ fn assert_error(frame: &str, message: &str) {
     assert!(connection.len() == 16 && request.len() == 16, "{frame}");
 }
 
-/// An address on which nothing listens.
+/// Returns an address on which nothing listens.
 fn unused_address() -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
 /// Sends a message to the route `oneway`, and then one that is answered. Returns what arrived before that answer.
-async fn send_one_way(peer: &mut Peer, order: &str) -> Option<String> {
-    peer.send(&format!(r#"{{"action":"oneway","do":"{order}"}}"#)).await;
+async fn send_one_way(peer: &mut Peer, command: &str) -> Option<String> {
+    peer.send(&format!(r#"{{"action":"oneway","do":"{command}"}}"#)).await;
     match peer.ask("after").await.as_str() {
         "after" => None,
         other => Some(other.to_owned()),
@@ -301,19 +301,19 @@ async fn a_disconnect_event_sends_the_mapped_parameters() {
 #[tokio::test]
 async fn the_response_body_comes_back_for_every_status() {
     let backend = Backend::start().await;
-    let server = serve_with_orders(&backend, "");
+    let server = serve_with_commands(&backend, "");
     let mut peer = server.connect("").await;
     for status in [200, 201, 301, 400, 401, 404, 500, 502, 599] {
-        assert_eq!(peer.ask(&order(&format!("status {status}"))).await, format!("of {status}"));
+        assert_eq!(peer.ask(&command(&format!("status {status}"))).await, format!("of {status}"));
     }
     backend.take_requests();
     let elsewhere = Backend::start().await;
-    peer.send(&order(&format!("redirect http://{}/", elsewhere.address))).await;
+    peer.send(&command(&format!("redirect http://{}/", elsewhere.address))).await;
     backend.only_request().await;
-    assert_eq!(peer.ask(&order("status 200")).await, "of 200", "an empty body is not sent");
+    assert_eq!(peer.ask(&command("status 200")).await, "of 200", "an empty body is not sent");
     assert!(elsewhere.take_requests().is_empty(), "a redirect is not followed");
-    peer.send(&order("silent")).await;
-    peer.send(&order("binary")).await;
+    peer.send(&command("silent")).await;
+    peer.send(&command("binary")).await;
     assert_eq!(
         peer.next().await,
         Some(Message::binary(vec![0, 159, 146, 150])),
@@ -324,7 +324,7 @@ async fn the_response_body_comes_back_for_every_status() {
 #[tokio::test]
 async fn without_a_route_response_only_errors_come_back() {
     let backend = Backend::start().await;
-    let server = serve_with_orders(&backend, "timeout = \"500ms\"");
+    let server = serve_with_commands(&backend, "timeout = \"500ms\"");
     let mut peer = server.connect("").await;
     for succeeding in ["status 200", "status 500", "bytes 200000", &format!("bytes {}", 10 * MIB)] {
         assert_eq!(send_one_way(&mut peer, succeeding).await, None, "{succeeding}");
@@ -345,23 +345,23 @@ async fn without_a_route_response_only_errors_come_back() {
 #[tokio::test]
 async fn a_response_may_be_as_large_as_a_message() {
     let backend = Backend::start().await;
-    let server = serve_with_orders(&backend, "");
+    let server = serve_with_commands(&backend, "");
     let mut peer = server.connect("").await;
-    assert_eq!(peer.ask(&order("bytes 131072")).await.len(), 131_072);
-    assert_error(&peer.ask(&order("bytes 131073")).await, "Internal server error");
+    assert_eq!(peer.ask(&command("bytes 131072")).await.len(), 131_072);
+    assert_error(&peer.ask(&command("bytes 131073")).await, "Internal server error");
     server.log.wait_for_line(&["WARN", "a body of 131073 bytes, at most 131072 are allowed", "plugin=back"]).await;
-    assert_error(&peer.ask(&order(&format!("bytes {}", 10 * MIB + 1))).await, "Internal server error");
+    assert_error(&peer.ask(&command(&format!("bytes {}", 10 * MIB + 1))).await, "Internal server error");
     server.log.wait_for_line(&["the response has more than 10485760 bytes"]).await;
 }
 
 #[tokio::test]
 async fn a_server_that_does_not_answer_in_time_is_a_timeout() {
     let backend = Backend::start().await;
-    let server = serve_with_orders(&backend, "timeout = \"1s\"");
+    let server = serve_with_commands(&backend, "timeout = \"1s\"");
     let mut peer = server.connect("").await;
-    assert_eq!(peer.ask(&order("sleep 200")).await, "awake");
+    assert_eq!(peer.ask(&command("sleep 200")).await, "awake");
     let started = Instant::now();
-    assert_error(&peer.ask(&order("sleep 20000")).await, "Endpoint request timed out");
+    assert_error(&peer.ask(&command("sleep 20000")).await, "Endpoint request timed out");
     assert!(started.elapsed() >= Duration::from_secs(1));
     assert!(started.elapsed() < Duration::from_secs(10), "the server waited longer than the timeout");
     server.log.wait_for_line(&["WARN", "timeout in the manifest", "plugin=back", "route=$default"]).await;
@@ -375,7 +375,7 @@ async fn an_unreachable_or_failing_server_is_an_internal_server_error() {
     let unknown = "[integrations.unknown]\ntype = \"http\"\nurl = \"http://no-such-host.invalid/\"\n";
     let manifest = format!(
         "{dead}{unknown}{}dead = \"dead\"\nunknown = \"unknown\"",
-        manifest(&backend, &mapped(ORDER_FROM_MESSAGE), "")
+        manifest(&backend, &mapped(COMMAND_FROM_MESSAGE), "")
     );
     let server = Site::new(&manifest).serve();
     let mut peer = server.connect("").await;
@@ -383,7 +383,7 @@ async fn an_unreachable_or_failing_server_is_an_internal_server_error() {
         assert_error(&peer.ask(&format!(r#"{{"action":"{name}"}}"#)).await, "Internal server error");
         server.log.wait_for_line(&["WARN", "cannot connect", &format!("plugin={name}")]).await;
     }
-    assert_error(&peer.ask(&order("half")).await, "Internal server error");
+    assert_error(&peer.ask(&command("half")).await, "Internal server error");
     assert_eq!(peer.ask("hello").await, "hello");
 }
 
@@ -392,17 +392,17 @@ async fn an_unreachable_or_failing_server_is_an_internal_server_error() {
 #[tokio::test]
 async fn the_status_of_the_server_accepts_or_rejects_the_peer() {
     let backend = Backend::start().await;
-    let server = serve_with_orders(&backend, "timeout = \"500ms\"");
-    for order in ["status%20200", "status%20204", "status%20299", "bytes%20200000", "silent", "sleep%2010"] {
-        let mut peer = server.connect(&format!("?do={order}")).await;
-        assert_eq!(peer.ask("hello").await, "hello", "the body of {order} is not sent");
+    let server = serve_with_commands(&backend, "timeout = \"500ms\"");
+    for command in ["status%20200", "status%20204", "status%20299", "bytes%20200000", "silent", "sleep%2010"] {
+        let mut peer = server.connect(&format!("?do={command}")).await;
+        assert_eq!(peer.ask("hello").await, "hello", "the body of {command} is not sent");
     }
     for status in [300, 301, 400, 401, 403, 404, 429, 500, 501, 502, 503] {
         assert_eq!(server.try_connect(&format!("?do=status%20{status}"), &[]).await.err(), Some(status));
     }
     let too_large = format!("bytes%20{}", 10 * MIB + 1);
-    for (order, status) in [("status%20600", 502), ("half", 502), ("sleep%2020000", 504), (&too_large, 502)] {
-        assert_eq!(server.try_connect(&format!("?do={order}"), &[]).await.err(), Some(status), "{order}");
+    for (command, status) in [("status%20600", 502), ("half", 502), ("sleep%2020000", 504), (&too_large, 502)] {
+        assert_eq!(server.try_connect(&format!("?do={command}"), &[]).await.err(), Some(status), "{command}");
     }
     let unreachable = format!(
         "[integrations.dead]\ntype = \"http\"\nurl = \"http://{}/\"\n[routes]\n\"$connect\" = \"dead\"",
@@ -415,7 +415,7 @@ async fn the_status_of_the_server_accepts_or_rejects_the_peer() {
 #[tokio::test]
 async fn the_subprotocol_is_the_one_that_the_server_chose() {
     let backend = Backend::start().await;
-    let server = serve_with_orders(&backend, "");
+    let server = serve_with_commands(&backend, "");
     let offered = [("sec-websocket-protocol", "chat.v1, chat.v2")];
     let peer = server.try_connect("?do=protocol%20chat.v2", &offered).await.unwrap();
     assert_eq!(peer.response.headers().get("sec-websocket-protocol").unwrap(), "chat.v2");
@@ -442,8 +442,8 @@ proxy = false
 '/4\d\d/' = { status = 403 }
 '/500/' = { status = 200 }
 "#;
-    let back = format!("{}\n{back}", mapped(ORDER_FROM_MESSAGE));
-    let connect = format!("{}\n{connect}", mapped(ORDER_FROM_CONNECT));
+    let back = format!("{}\n{back}", mapped(COMMAND_FROM_MESSAGE));
+    let connect = format!("{}\n{connect}", mapped(COMMAND_FROM_CONNECT));
     let server = Site::new(&manifest(&backend, &back, &connect)).serve();
     let offered = [("sec-websocket-protocol", "chat.v1, chat.v2")];
     let mut peer = server.try_connect("?do=fault%20200", &offered).await.unwrap();
@@ -454,10 +454,10 @@ proxy = false
     }
     server.log.wait_for_line(&["status 501, for which responses has neither a pattern nor $default"]).await;
 
-    assert_eq!(peer.ask(&order("fault 403")).await, r#"too "many" seven "too \"many\"""#);
-    assert_eq!(peer.ask(&order("status 200")).await, "of 200");
-    assert_eq!(peer.ask(&order("status 401")).await, "of 401");
-    let failed = peer.ask(&order("fault 503")).await;
+    assert_eq!(peer.ask(&command("fault 403")).await, r#"too "many" seven "too \"many\"""#);
+    assert_eq!(peer.ask(&command("status 200")).await, "of 200");
+    assert_eq!(peer.ask(&command("status 401")).await, "of 401");
+    let failed = peer.ask(&command("fault 503")).await;
     let id = failed.strip_prefix(r#"{"failed":503,"on":""#).and_then(|rest| rest.strip_suffix(r#""}"#));
     assert_eq!(id.map(str::len), Some(16), "{failed}");
 }
@@ -466,11 +466,11 @@ proxy = false
 async fn a_template_result_larger_than_a_message_is_an_error() {
     let backend = Backend::start().await;
     let back = "proxy = false\nresponses = { \"$default\" = { body = \"$input.body$input.body\" } }";
-    let server = Site::new(&manifest(&backend, &format!("{back}\n{}", mapped(ORDER_FROM_MESSAGE)), "")).serve();
+    let server = Site::new(&manifest(&backend, &format!("{back}\n{}", mapped(COMMAND_FROM_MESSAGE)), "")).serve();
     let mut peer = server.connect("").await;
-    assert_eq!(peer.ask(&order("bytes 65536")).await.len(), 131_072);
-    assert_error(&peer.ask(&order("bytes 65537")).await, "Internal server error");
-    assert_error(&peer.ask(&order(&format!("bytes {}", 10 * MIB))).await, "Internal server error");
+    assert_eq!(peer.ask(&command("bytes 65536")).await.len(), 131_072);
+    assert_error(&peer.ask(&command("bytes 65537")).await, "Internal server error");
+    assert_error(&peer.ask(&command(&format!("bytes {}", 10 * MIB))).await, "Internal server error");
 }
 
 // ---- mock ----------------------------------------------------------------------------------

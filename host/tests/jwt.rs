@@ -30,7 +30,7 @@ impl Issuer {
         json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": self.id, "x": x }] }).to_string()
     }
 
-    /// A token that is valid for a minute. `changed` replaces or adds claims.
+    /// Returns a token that is valid for a minute. `changed` replaces or adds claims.
     fn token(&self, changed: Value) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         let mut claims = json!({ "iss": ISSUER, "aud": "chat", "sub": "alice", "exp": now + 60, "scope": "read chat" });
@@ -54,14 +54,14 @@ fn site(jwks: &str, authorizer: &str) -> Site {
     ))
 }
 
-/// A server that has the key of this issuer in a file.
+/// Returns a server that has the key of this issuer in a file.
 fn serve(issuer: &Issuer, authorizer: &str) -> Server {
     let site = site("keys.json", authorizer);
     fs::write(site.path().join("keys.json"), issuer.jwks()).unwrap();
     site.serve()
 }
 
-/// The status of a handshake with this token: 101 if it is accepted.
+/// Returns the status of a handshake with this token: 101 if it is accepted.
 async fn status(server: &Server, token: &str) -> u16 {
     server.try_connect("", &[("Authorization", token)]).await.err().unwrap_or(101)
 }
@@ -84,7 +84,7 @@ async fn a_valid_token_is_accepted_and_the_guest_gets_its_claims() {
 
 #[tokio::test]
 async fn an_invalid_token_is_401_and_the_log_says_why_without_its_content() {
-    let (issuer, stranger) = (Issuer::new("a"), Issuer::new("a"));
+    let (issuer, other_issuer) = (Issuer::new("a"), Issuer::new("a"));
     let server = serve(&issuer, "");
     let secret = "do not log this";
     for (token, why) in [
@@ -92,7 +92,7 @@ async fn an_invalid_token_is_401_and_the_log_says_why_without_its_content() {
         (issuer.token(json!({ "nbf": 4_000_000_000_u64 })), "it is not valid yet (nbf)"),
         (issuer.token(json!({ "iss": secret })), "it is from another issuer (iss)"),
         (issuer.token(json!({ "aud": [secret] })), "it is for another audience"),
-        (stranger.token(json!({})), "its signature does not match the key that it names"),
+        (other_issuer.token(json!({})), "its signature does not match the key that it names"),
         (Issuer::new("b").token(json!({})), "its signature matches no known key of the issuer"),
         (secret.to_owned(), "it is not a signed JSON Web Token"),
     ] {

@@ -55,21 +55,21 @@ impl Functions {
         .serve()
     }
 
-    /// As `serve`, with the function behind every route. Only the route `two` has a route response.
+    /// Does the same as `serve`, with the function behind every route. Only the route `two` has a route response.
     fn serve_all(&self, sections: &str) -> Server {
         let routes = "\"$connect\" = \"function\"\n\"$disconnect\" = \"function\"\n\"$default\" = \"function\"\n\
                       two = { integration = \"function\", route_response = true }";
         self.serve(sections, routes)
     }
 
-    /// The events of this type that functions have got so far.
+    /// Returns the events of this type that functions have got so far.
     pub fn events(&self, event_type: &str) -> Vec<Value> {
         let calls = self.calls.lock().unwrap();
         let events = calls.iter().map(|(_, payload)| payload);
         events.filter(|event| event["requestContext"]["eventType"] == event_type).cloned().collect()
     }
 
-    /// The latest event of this type.
+    /// Returns the latest event of this type.
     pub fn last(&self, event_type: &str) -> Value {
         self.events(event_type).pop().unwrap_or_else(|| panic!("no {event_type}"))
     }
@@ -102,7 +102,7 @@ async fn serve_connection(mut stream: TcpStream, (calls, running): (Calls, Runni
             running.1 = running.1.max(running.0);
         };
         count_running(1, 0);
-        let response = respond(&order_of(&payload)).await;
+        let response = respond(&command_of(&payload)).await;
         count_running(0, 1);
         calls.lock().unwrap().push((path, payload));
         if response.is_empty() || stream.write_all(response.as_bytes()).await.is_err() {
@@ -111,8 +111,8 @@ async fn serve_connection(mut stream: TcpStream, (calls, running): (Calls, Runni
     }
 }
 
-/// The order in an event, or an empty text.
-fn order_of(payload: &Value) -> String {
+/// Returns the command in an event, or an empty text.
+fn command_of(payload: &Value) -> String {
     let key = if payload["type"] == "REQUEST" { "as" } else { "do" };
     let in_query = &payload["queryStringParameters"][key];
     let in_message = match &payload["body"] {
@@ -122,11 +122,11 @@ fn order_of(payload: &Value) -> String {
     in_query.as_str().or(in_message.as_str()).unwrap_or_default().to_owned()
 }
 
-/// Carries out an order. Returns the HTTP response, or an empty text if the connection is to be dropped.
-async fn respond(order: &str) -> String {
-    let (order, rest) = order.split_once(' ').unwrap_or((order, ""));
+/// Runs a command. Returns the HTTP response, or an empty text if the connection is to be dropped.
+async fn respond(command: &str) -> String {
+    let (command, rest) = command.split_once(' ').unwrap_or((command, ""));
     let error = r#"{"errorMessage":"boom","errorType":"Error","trace":["Error: boom"]}"#;
-    let (status, headers, body) = match order {
+    let (status, headers, body) = match command {
         "answer" => ("200 OK", "", rest.to_owned()),
         "throw" => ("200 OK", "X-Amz-Function-Error: Unhandled\r\n", error.to_owned()),
         "throw-saying" => {
@@ -144,28 +144,28 @@ async fn respond(order: &str) -> String {
             ("200 OK", "", r#"{"statusCode":200}"#.to_owned())
         }
         "" => ("200 OK", "", r#"{"statusCode":200}"#.to_owned()),
-        other => panic!("no order {other:?}"),
+        other => panic!("no command {other:?}"),
     };
     format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// A message that orders the function to do something. `action` selects the route.
-fn message(action: &str, order: &str) -> String {
-    json!({ "action": action, "do": order }).to_string()
+/// Returns a message that makes the function do something. `action` selects the route.
+fn message(action: &str, command: &str) -> String {
+    json!({ "action": action, "do": command }).to_string()
 }
 
-/// A message that orders the function to return this response.
+/// Returns a message that makes the function return this response.
 fn message_returning(action: &str, response: Value) -> String {
     message(action, &format!("answer {response}"))
 }
 
-/// A query string that orders the function behind `$connect` to do something.
-fn query(order: &str) -> String {
-    let order: String = order.bytes().map(|byte| format!("%{byte:02x}")).collect();
-    format!("?do={order}")
+/// Returns a query string that makes the function behind `$connect` do something.
+fn query(command: &str) -> String {
+    let command: String = command.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    format!("?do={command}")
 }
 
-/// The error frame that the peer gets when its latest message failed.
+/// Returns the error frame that the peer gets when its latest message failed.
 fn error_frame(functions: &Functions, text: &str) -> String {
     let event = functions.last("MESSAGE");
     let field = |key: &str| event["requestContext"][key].as_str().unwrap().to_owned();
@@ -185,14 +185,14 @@ async fn a_2xx_status_accepts_the_connection_and_any_other_becomes_the_handshake
     let functions = Functions::start().await;
     let server = functions.serve_all("");
     for status in [200, 201, 204, 299] {
-        let order = format!("answer {}", json!({ "statusCode": status, "body": "not sent" }));
+        let command = format!("answer {}", json!({ "statusCode": status, "body": "not sent" }));
         let mut peer =
-            server.try_connect(&query(&order), &[]).await.unwrap_or_else(|found| panic!("{status}: {found}"));
+            server.try_connect(&query(&command), &[]).await.unwrap_or_else(|found| panic!("{status}: {found}"));
         assert_no_message(&mut peer).await;
     }
     for status in [300, 301, 400, 401, 403, 404, 429, 500, 501, 502, 599] {
-        let order = format!("answer {}", json!({ "statusCode": status, "headers": {"a": "b"}, "body": "no" }));
-        assert_eq!(server.try_connect(&query(&order), &[]).await.err(), Some(status));
+        let command = format!("answer {}", json!({ "statusCode": status, "headers": {"a": "b"}, "body": "no" }));
+        assert_eq!(server.try_connect(&query(&command), &[]).await.err(), Some(status));
     }
 }
 
@@ -200,7 +200,7 @@ async fn a_2xx_status_accepts_the_connection_and_any_other_becomes_the_handshake
 async fn a_function_that_fails_or_returns_an_invalid_response_is_a_bad_gateway() {
     let functions = Functions::start().await;
     let server = functions.serve_all("");
-    for order in [
+    for command in [
         "throw",
         "throw-under-rie",
         "exit",
@@ -215,7 +215,7 @@ async fn a_function_that_fails_or_returns_an_invalid_response_is_a_bad_gateway()
         r#"answer {"statusCode":200,"body":{}}"#,
         r#"answer {"ConnectionId":"x","Data":"y","statusCode":200}"#,
     ] {
-        assert_eq!(server.try_connect(&query(order), &[]).await.err(), Some(502), "{order}");
+        assert_eq!(server.try_connect(&query(command), &[]).await.err(), Some(502), "{command}");
     }
     assert!(server.connect("").await.response.headers().get("sec-websocket-protocol").is_none());
     server.log.wait_for_line(&["WARN", "plugin=function", "the handler failed: Error: boom", "route=$connect"]).await;
@@ -270,7 +270,7 @@ async fn a_failure_sends_the_exact_error_frame_even_without_a_route_response() {
     let server = functions.serve_all("");
     let mut peer = server.connect("").await;
     for action in ["one", "two"] {
-        for order in [
+        for command in [
             "throw",
             "throw-under-rie",
             "exit",
@@ -280,8 +280,8 @@ async fn a_failure_sends_the_exact_error_frame_even_without_a_route_response() {
             "answer {}",
             r#"answer {"ConnectionId":"x","Data":"y","statusCode":200}"#,
         ] {
-            let received = peer.ask(&message(action, order)).await;
-            assert_eq!(received, error_frame(&functions, "Internal server error"), "{action}: {order}");
+            let received = peer.ask(&message(action, command)).await;
+            assert_eq!(received, error_frame(&functions, "Internal server error"), "{action}: {command}");
         }
     }
     assert_no_message(&mut peer).await;
@@ -325,7 +325,7 @@ async fn a_response_may_have_six_mib_and_no_more() {
     let functions = Functions::start().await;
     let server = functions.serve_all("[connection]\nmessage_size = \"1KiB\"");
     let mut peer = server.connect("").await;
-    // The order itself must fit into a message, so the function generates longer bodies on its own.
+    // The command itself must fit into a message, so the function generates longer bodies on its own.
     let body = |length: usize| message_returning("two", json!({"statusCode": 200, "body": "x".repeat(length)}));
     assert_eq!(peer.ask(&body(900)).await.len(), 900);
     let large = 6 * 1024 * 1024;

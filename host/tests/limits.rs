@@ -37,18 +37,18 @@ fn assert_error(frame: &str, message: &str) -> String {
     fields["requestId"].as_str().unwrap().to_owned()
 }
 
-/// Sends an order that must fail with `message`, and waits until the log has `why`. The connection must stay open.
-async fn assert_fails(server: &Server, peer: &mut Peer, order: &str, message: &str, why: &str) {
-    let request_id = assert_error(&peer.ask(order).await, message);
+/// Sends a command that must fail with `message`, and waits until the log has `why`. The connection must stay open.
+async fn assert_fails(server: &Server, peer: &mut Peer, command: &str, message: &str, why: &str) {
+    let request_id = assert_error(&peer.ask(command).await, message);
     server.log.wait_for_line(&["WARN", why, "plugin=guest", "route=$default", &request_id]).await;
-    assert_eq!(peer.ask("echo still here").await, "still here", "after {order}");
+    assert_eq!(peer.ask("echo still here").await, "still here", "after {command}");
 }
 
-async fn assert_answer(peer: &mut Peer, order: &str, answer: &str) {
-    assert_eq!(peer.ask(order).await, answer, "to {order}");
+async fn assert_answer(peer: &mut Peer, command: &str, answer: &str) {
+    assert_eq!(peer.ask(command).await, answer, "to {command}");
 }
 
-/// The log up to a line that a guest prints now.
+/// Returns the log up to a line that a guest prints now.
 async fn log_so_far(server: &Server, peer: &mut Peer) -> String {
     assert_answer(peer, "print so far", "printed").await;
     server.log.wait_for_line(&["so far"]).await;
@@ -72,7 +72,7 @@ async fn the_log_has_the_backtrace_of_an_endless_loop() {
     let server = hostile(r#"cpu_time = "50ms""#);
     let mut peer = server.connect("").await;
     assert_fails(&server, &mut peer, "spin", INTERNAL, "used more than 50ms of CPU").await;
-    server.log.wait_for_line(&["hostile::obey"]).await;
+    server.log.wait_for_line(&["hostile::run_command"]).await;
 }
 
 #[tokio::test]
@@ -259,7 +259,7 @@ async fn a_trap_is_logged_with_plugin_version_route_request_and_the_backtrace_of
     let fields =
         format!("plugin=guest version={version} route=$default connection_id={id} request_id={request_id} backtrace=");
     assert!(trap.ends_with(&fields), "{trap}");
-    let frame = server.log.wait_for_line(&["hostile::obey"]).await;
+    let frame = server.log.wait_for_line(&["hostile::run_command"]).await;
     assert!(frame.starts_with("    "), "{frame}");
     server.log.wait_for_line(&["jackfield:gateway/handler@0.1.0#handle"]).await;
 }
@@ -319,8 +319,8 @@ async fn an_event_with_more_host_calls_than_allowed_fails() {
 async fn posts_beyond_the_limit_are_refused_and_the_others_are_sent() {
     let server = hostile("host_calls = 10");
     let mut peer = server.connect("").await;
-    for order in ["posts 10", "posts 11", "post-many 10", "post-many 11"] {
-        let mut answer = peer.ask(order).await;
+    for command in ["posts 10", "posts 11", "post-many 10", "post-many 11"] {
+        let mut answer = peer.ask(command).await;
         // This test accepts the response before, between or after the posts.
         let mut posts = 0;
         while posts < 10 {
@@ -331,9 +331,9 @@ async fn posts_beyond_the_limit_are_refused_and_the_others_are_sent() {
             }
             posts += 1;
         }
-        let refused = order.ends_with("11");
-        assert_eq!(answer.contains("more was sent than the peer takes"), refused, "to {order}: {answer}");
-        assert!(answer.starts_with("10"), "to {order}: {answer}");
+        let refused = command.ends_with("11");
+        assert_eq!(answer.contains("more was sent than the peer takes"), refused, "to {command}: {answer}");
+        assert!(answer.starts_with("10"), "to {command}: {answer}");
     }
     assert_answer(&mut peer, "echo nothing more", "nothing more").await;
 }
@@ -461,13 +461,13 @@ async fn the_log_of_an_event_is_cut_at_its_limit_and_the_cut_is_logged_once() {
 async fn log_contexts_and_short_lines_count_towards_the_log_limit() {
     let server = hostile("");
     let mut peer = server.connect("").await;
-    for order in
+    for command in
         ["log-in-context 60000 100", "log-in-context 1000000 3", "log-short-lines 60000 ", "log-short-lines 30000 x"]
     {
         let before = log_so_far(&server, &mut peer).await.len();
-        assert_answer(&mut peer, order, "logged").await;
+        assert_answer(&mut peer, command, "logged").await;
         let after = log_so_far(&server, &mut peer).await.len();
-        assert!(after - before < 2 * 65_536 + 10_000, "{} bytes of log after {order}", after - before);
+        assert!(after - before < 2 * 65_536 + 10_000, "{} bytes of log after {command}", after - before);
     }
 }
 
@@ -475,7 +475,7 @@ async fn log_contexts_and_short_lines_count_towards_the_log_limit() {
 async fn output_of_a_guest_cannot_forge_log_lines() {
     let server = hostile("");
     let mut peer = server.connect("").await;
-    for order in [
+    for command in [
         "log one\nFORGED",
         "log one\rFORGED",
         "log one\u{2028}FORGED\u{1b}[31m\u{9b}31m\u{202e}",
@@ -483,7 +483,7 @@ async fn output_of_a_guest_cannot_forge_log_lines() {
         "print one\rFORGED\u{1b}[2J\u{8}",
         "print-error one\nFORGED",
     ] {
-        peer.ask(order).await;
+        peer.ask(command).await;
     }
     assert_error(&peer.ask("fail one\nFORGED\u{1b}[31m").await, INTERNAL);
     assert_error(&peer.ask("trap one\nFORGED\u{1b}[31m").await, INTERNAL);
@@ -530,14 +530,14 @@ async fn an_unfinished_line_is_logged_at_the_end_of_the_event() {
 
 // ---- concurrency ----------------------------------------------------------------------------
 
-/// Opens `count` connections, and then sends the order on each of them.
-async fn connect_and_send(server: &Server, count: usize, order: &str) -> Vec<Peer> {
+/// Opens `count` connections, and then sends the command on each of them.
+async fn connect_and_send(server: &Server, count: usize, command: &str) -> Vec<Peer> {
     let mut peers = Vec::new();
     for _ in 0..count {
         peers.push(server.connect("").await);
     }
     for peer in &mut peers {
-        peer.send(order).await;
+        peer.send(command).await;
     }
     peers
 }
@@ -547,7 +547,7 @@ async fn receive_all(peers: &mut [Peer]) -> Vec<String> {
     join_all(peers.iter_mut().map(Peer::text)).await
 }
 
-/// A manifest of two integrations: `wide` serves the route of that name, `guest` all others.
+/// Returns a manifest of two integrations: `wide` serves the route of that name, `guest` all others.
 fn two_integrations(wide: &Path, keys: &str) -> String {
     let guest = manifest(&component(HOSTILE), "", HOSTILE_GRANTS);
     format!(

@@ -102,7 +102,7 @@ async fn messages_of_either_side_update_the_last_activity_and_a_get_does_not() {
 async fn a_delete_closes_with_1000_and_the_connection_is_gone_afterwards() {
     let server = Site::hostile().serve();
     let mut peer = server.connect("").await;
-    let mut witness = server.connect("").await;
+    let mut observer = server.connect("").await;
     let id = peer.id().await;
     assert_eq!(server.post(&id, "the last word").await.status, 200);
 
@@ -120,7 +120,7 @@ async fn a_delete_closes_with_1000_and_the_connection_is_gone_afterwards() {
     let deadline = Instant::now() + TEST_TIMEOUT;
     while !end.starts_with("1000") {
         assert!(Instant::now() < deadline, "$disconnect got {end:?}");
-        end = witness.ask(&format!("ended {id}")).await;
+        end = observer.ask(&format!("ended {id}")).await;
     }
     assert_eq!(end, "1000 Connection Closed Normally");
 }
@@ -386,7 +386,7 @@ fn path(id: &str) -> String {
     format!("/dev/@connections/{id}")
 }
 
-/// A long message, of which a few hundred fill the buffers of a socket. Each number has another text.
+/// Returns a long message, of which a few hundred fill the buffers of a socket. Each number has another text.
 fn numbered(number: usize) -> String {
     format!("{number:0>60000}")
 }
@@ -397,7 +397,8 @@ async fn get(server: &Server, id: &str) -> Value {
     serde_json::from_str(&response.body).unwrap()
 }
 
-/// A time in the document. It must have the form `2020-04-30T20:10:33.236Z`, so that times can be compared as texts.
+/// Returns a time in the document. It must have the form `2020-04-30T20:10:33.236Z`, so that times can be compared as
+/// texts.
 fn time(document: &Value, name: &str) -> String {
     let text = document[name].as_str().unwrap_or_else(|| panic!("{name} is not a text in {document}")).to_owned();
     let pattern: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();

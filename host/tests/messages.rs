@@ -11,7 +11,7 @@ use crate::wire::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT, Wir
 const FRAME_BYTES: usize = 32 * 1024;
 const MESSAGE_BYTES: usize = 128 * 1024;
 
-/// An order of `bytes` bytes for the hostile guest, and the answer to it.
+/// Returns a command of `bytes` bytes for the hostile guest, and the answer to it.
 fn echo(bytes: usize) -> (String, String) {
     let answer = "x".repeat(bytes - "echo ".len());
     (format!("echo {answer}"), answer)
@@ -33,7 +33,7 @@ async fn assert_closed(server: &Server, bytes: &[u8], code: u16, reason: &str) {
     wire.wait_for_end().await;
 }
 
-/// The frames of a text message in fragments of these lengths.
+/// Returns the frames of a text message in fragments of these lengths.
 fn fragments(text: &str, lengths: &[usize]) -> Vec<u8> {
     let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
     for (index, length) in lengths.iter().enumerate() {
@@ -174,9 +174,9 @@ async fn the_socket_is_not_read_while_sixteen_messages_wait_for_a_handler() {
 #[tokio::test]
 async fn a_frame_may_have_32_kib_and_no_more() {
     let server = Site::hostile().serve();
-    let (order, answer) = echo(FRAME_BYTES);
+    let (command, answer) = echo(FRAME_BYTES);
     let mut peer = server.connect("").await;
-    assert!(peer.ask(&order).await == answer);
+    assert!(peer.ask(&command).await == answer);
     let reason = "a message has at most 131072 bytes, a frame 32768";
     assert_closed(&server, &frame(FIN | TEXT, &[b'x'; FRAME_BYTES + 1]), 1009, reason).await;
     assert_closed(&server, &frame(FIN | BINARY, &[b'x'; FRAME_BYTES + 1]), 1009, reason).await;
@@ -189,19 +189,24 @@ async fn a_frame_may_have_32_kib_and_no_more() {
 #[tokio::test]
 async fn a_message_may_have_128_kib_and_no_more() {
     let server = Site::hostile().serve();
-    let (order, answer) = echo(MESSAGE_BYTES);
+    let (command, answer) = echo(MESSAGE_BYTES);
     let mut wire = Wire::open(&server, "").await;
-    wire.send(&fragments(&order, &[FRAME_BYTES; 4])).await;
+    wire.send(&fragments(&command, &[FRAME_BYTES; 4])).await;
     assert!(wire.text().await == answer);
-    wire.send(&fragments(&order, &[1, FRAME_BYTES, FRAME_BYTES - 1, FRAME_BYTES, 0, FRAME_BYTES, 0])).await;
+    wire.send(&fragments(&command, &[1, FRAME_BYTES, FRAME_BYTES - 1, FRAME_BYTES, 0, FRAME_BYTES, 0])).await;
     assert!(wire.text().await == answer);
 
     let reason = "a message has at most 131072 bytes, a frame 32768";
-    let (order, _) = echo(MESSAGE_BYTES + 1);
-    assert_closed(&server, &fragments(&order, &[FRAME_BYTES, FRAME_BYTES, FRAME_BYTES, FRAME_BYTES, 1]), 1009, reason)
-        .await;
+    let (command, _) = echo(MESSAGE_BYTES + 1);
+    assert_closed(
+        &server,
+        &fragments(&command, &[FRAME_BYTES, FRAME_BYTES, FRAME_BYTES, FRAME_BYTES, 1]),
+        1009,
+        reason,
+    )
+    .await;
     // The server does not wait for the end of a message that has become too long.
-    let mut endless = fragments(&order[..FRAME_BYTES], &[FRAME_BYTES]);
+    let mut endless = fragments(&command[..FRAME_BYTES], &[FRAME_BYTES]);
     endless[0] = TEXT;
     for _ in 0..4 {
         endless.extend(frame(CONTINUATION, &[b'x'; FRAME_BYTES]));
@@ -213,8 +218,8 @@ async fn a_message_may_have_128_kib_and_no_more() {
 async fn the_manifest_changes_the_limits_of_messages() {
     let server = Site::hostile_with("[connection]\nmessage_size = \"1KiB\"").serve();
     let mut peer = server.connect("").await;
-    let (order, answer) = echo(1024);
-    assert_eq!(peer.ask(&order).await, answer);
+    let (command, answer) = echo(1024);
+    assert_eq!(peer.ask(&command).await, answer);
     assert_eq!(peer.ask("body 1024").await.len(), 1024);
     assert!(peer.ask("body 1025").await.starts_with(r#"{"message": "Internal server error", "#));
     peer.send(&echo(1025).0).await;
@@ -222,8 +227,8 @@ async fn the_manifest_changes_the_limits_of_messages() {
 
     let server = Site::hostile_with("[connection]\nmessage_size = \"1MiB\"\nframe_size = \"1MiB\"").serve();
     let mut peer = server.connect("").await;
-    let (order, answer) = echo(1 << 20);
-    assert!(peer.ask(&order).await == answer);
+    let (command, answer) = echo(1 << 20);
+    assert!(peer.ask(&command).await == answer);
     peer.send(&echo((1 << 20) + 1).0).await;
     assert_eq!(peer.closed().await.0, 1009);
 }

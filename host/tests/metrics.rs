@@ -15,7 +15,7 @@ server = { metrics = "127.0.0.1:0" }
 connection = { outbox_messages = 3, write_timeout = "10min", ping_interval = "none" }
 "#;
 
-/// A manifest with the hostile guest behind every route.
+/// Returns a manifest with the hostile guest behind every route.
 fn manifest_with(sections: &str, timeout: &str) -> String {
     manifest(&component(HOSTILE), sections, &format!("timeout = {timeout:?}\n{HOSTILE_GRANTS}"))
 }
@@ -36,8 +36,8 @@ async fn connections_and_events_are_counted_by_route_and_outcome() {
     assert_eq!(admitted.value("jackfield_connections_open"), 2.0);
     assert_eq!(admitted.events("$connect"), [("answered", 2.0), ("failed", 1.0), ("refused", 1.0)]);
 
-    for order in ["echo one", "echo two", "status 404", "fail", "trap", "sleep 60000"] {
-        alice.ask(order).await;
+    for command in ["echo one", "echo two", "status 404", "fail", "trap", "sleep 60000"] {
+        alice.ask(command).await;
     }
     let answered = metrics.read().await;
     let expected = [("answered", 2.0), ("failed", 2.0), ("refused", 1.0), ("timed_out", 1.0)];
@@ -53,7 +53,7 @@ async fn connections_and_events_are_counted_by_route_and_outcome() {
     })
     .await;
     drop(alice);
-    eventually("the disconnect of the peer that vanished is counted", async || {
+    eventually("the disconnect of the peer that was lost is counted", async || {
         let now = metrics.read().await;
         now.value("jackfield_connections_open") == 0.0 && now.events("$disconnect") == [("answered", 2.0)]
     })
@@ -87,8 +87,8 @@ async fn the_time_of_handler_and_instantiation_is_recorded_for_each_event() {
     let server = Site::new(&manifest_with(SECTIONS, "2s")).serve();
     let metrics = Metrics::for_server(&server).await;
     let mut peer = server.connect("").await;
-    for order in ["echo", "sleep 600", "sleep 60000"] {
-        peer.ask(order).await;
+    for command in ["echo", "sleep 600", "sleep 60000"] {
+        peer.ask(command).await;
     }
     let snapshot = metrics.read().await;
     let series = |name: &str, label: &str| snapshot.value(&format!("jackfield_{name}_seconds_{label}"));
@@ -188,8 +188,8 @@ async fn the_metrics_of_cloudwatch_are_counted_under_their_names_by_api_stage_an
     assert_eq!(value(&connected, "ClientError", "$connect"), 0.0);
     assert_eq!(value(&connected, "IntegrationLatency_count", "$connect"), 4.0);
 
-    for order in ["echo one", "status 404", "fail", "trap", "sleep 60000", "status 99"] {
-        peer.ask(&format!(r#"{{"action":"x","do":"{order}"}}"#)).await;
+    for command in ["echo one", "status 404", "fail", "trap", "sleep 60000", "status 99"] {
+        peer.ask(&format!(r#"{{"action":"x","do":"{command}"}}"#)).await;
     }
     assert!(peer.ask(r#"{"action":"nowhere"}"#).await.contains("Forbidden"));
     assert!(peer.ask(r#"{"action":"checked"}"#).await.contains("Bad request body"));
@@ -331,7 +331,7 @@ impl Snapshot {
         *self.0.get(series).unwrap_or_else(|| panic!("no {series} in {:#?}", self.0.keys()))
     }
 
-    /// The number of events of a route by outcome, without the outcomes that have not occurred.
+    /// Returns the number of events of a route by outcome, without the outcomes that have not occurred.
     fn events<'a>(&'a self, route: &str) -> Vec<(&'a str, f64)> {
         let prefix = format!("jackfield_events_total{{route=\"{route}\",outcome=\"");
         let events = self.0.iter().filter(|(_, value)| **value > 0.0);

@@ -24,9 +24,9 @@ free = { integration = "guest", route_response = true, ordering = "none" }
     )
 }
 
-/// A message for one of those routes, with an order for the guest.
-fn message_to(route: &str, order: &str) -> String {
-    format!(r#"{{"action":"{route}","do":"{order}"}}"#)
+/// Returns a message for one of those routes, with a command for the guest.
+fn message_to(route: &str, command: &str) -> String {
+    format!(r#"{{"action":"{route}","do":"{command}"}}"#)
 }
 
 async fn send_all(peer: &mut Peer, messages: &[&str]) {
@@ -100,12 +100,12 @@ async fn the_number_of_messages_of_a_connection_that_run_at_once_is_limited() {
     let server = Site::hostile_with(NONE).serve();
     let mut peer = server.connect("").await;
     let pause = Duration::from_millis(1500);
-    let order = format!("sleep {}", pause.as_millis());
+    let command = format!("sleep {}", pause.as_millis());
     assert_eq!(peer.ask("echo warm").await, "warm");
 
     let started = Instant::now();
     for _ in 0..UNORDERED_HANDLERS_MAX {
-        peer.send(&order).await;
+        peer.send(&command).await;
     }
     peer.send("echo one more").await;
     let answers = texts(&mut peer, UNORDERED_HANDLERS_MAX + 1).await;

@@ -13,12 +13,12 @@ fn hostile(keys: &str) -> Server {
     Site::new(&manifest).serve()
 }
 
-/// Sends the orders one after the other on one connection. Returns the answers.
-async fn answers<const N: usize>(server: &Server, orders: [&str; N]) -> [String; N] {
+/// Sends the commands one after the other on one connection. Returns the answers.
+async fn answers<const N: usize>(server: &Server, commands: [&str; N]) -> [String; N] {
     let mut peer = server.connect("").await;
     let mut answers = [const { String::new() }; N];
-    for (answer, order) in answers.iter_mut().zip(orders) {
-        *answer = peer.ask(order).await;
+    for (answer, command) in answers.iter_mut().zip(commands) {
+        *answer = peer.ask(command).await;
     }
     answers
 }
@@ -62,8 +62,9 @@ async fn concurrent_events_have_separate_sandboxes() {
 
 #[tokio::test]
 async fn a_trap_drops_the_kept_sandbox_and_a_failure_does_not() {
-    let orders = ["count", "fail", "count", "trap", "count", "exit", "count", "close AAAAAAAAAAAAAAA= 999 x", "count"];
-    let [first, _, failed, _, trapped, _, exited, _, refused] = answers(&hostile("reuse = 100"), orders).await;
+    let commands =
+        ["count", "fail", "count", "trap", "count", "exit", "count", "close AAAAAAAAAAAAAAA= 999 x", "count"];
+    let [first, _, failed, _, trapped, _, exited, _, refused] = answers(&hostile("reuse = 100"), commands).await;
     assert_eq!([first, failed, trapped, exited, refused], ["1", "2", "1", "1", "1"]);
 }
 
@@ -77,9 +78,9 @@ async fn an_exceeded_limit_drops_the_kept_sandbox() {
 #[tokio::test]
 async fn each_event_starts_with_fresh_budgets() {
     let server = hostile("reuse = 100\ncpu_time = \"1s\"\nhost_calls = 10");
-    let orders =
+    let commands =
         ["work 400", "work 400", "work 400", "work 400", "lookups 9", "lookups 9", "flood 50", "flood 50", "count"];
-    let answers = answers(&server, orders).await;
+    let answers = answers(&server, commands).await;
     assert_eq!(answers, ["worked", "worked", "worked", "worked", "9", "9", "flooded", "flooded", "1"]);
     let log = server.log.text();
     assert!(!log.contains("is cut at"), "{log}");
@@ -117,8 +118,8 @@ async fn no_sandbox_is_kept_when_memory_is_scarce() {
          [routes]\n\"$default\" = {{ integration = \"guest\", route_response = true }}"
     ));
     let server = site.serve();
-    let orders = ["count", "grow 20", "count", "grow 60", "count", "count"];
-    assert_eq!(answers(&server, orders).await, ["1", "20", "2", "60", "1", "2"]);
+    let commands = ["count", "grow 20", "count", "grow 60", "count", "count"];
+    assert_eq!(answers(&server, commands).await, ["1", "20", "2", "60", "1", "2"]);
 }
 
 #[tokio::test]

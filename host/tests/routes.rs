@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{Peer, Server, Site};
 
-/// A site with the hostile guest, this route selection expression, and the routes of these keys and `$default`.
+/// Returns a site with the hostile guest, this route selection expression, and the routes of these keys and `$default`.
 fn site_with_selection(expression: &str, keys: &[&str]) -> Site {
     let key = |key: &&str| format!("{key:?} = {{ integration = \"guest\", route_response = true }}\n");
     let routes: String = keys.iter().chain(&["$default"]).map(key).collect();
@@ -23,16 +23,16 @@ async fn assert_routes(server: &Server, expected: &[(&str, &str)]) {
     }
 }
 
-/// Sends an order and asserts that the response is this error frame, to the byte. Its request id may be any.
-async fn assert_error(peer: &mut Peer, order: &str, id: &str, message: &str) {
-    let frame = peer.ask(order).await;
+/// Sends a command and asserts that the response is this error frame, to the byte. Its request id may be any.
+async fn assert_error(peer: &mut Peer, command: &str, id: &str, message: &str) {
+    let frame = peer.ask(command).await;
     let before = format!(r#"{{"message": "{message}", "connectionId":"{id}", "requestId":""#);
-    let rest = frame.strip_prefix(&before).unwrap_or_else(|| panic!("{order}: {frame}"));
-    let request_id = rest.strip_suffix(r#""}"#).unwrap_or_else(|| panic!("{order}: {frame}"));
+    let rest = frame.strip_prefix(&before).unwrap_or_else(|| panic!("{command}: {frame}"));
+    let request_id = rest.strip_suffix(r#""}"#).unwrap_or_else(|| panic!("{command}: {frame}"));
     let (start, end) = request_id.split_at(request_id.len() - 1);
-    assert!(start.len() == 15 && end == "=", "{order}: {frame}");
-    assert!(start.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{order}: {frame}");
-    assert_ne!(request_id, id, "{order}");
+    assert!(start.len() == 15 && end == "=", "{command}: {frame}");
+    assert!(start.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{command}: {frame}");
+    assert_ne!(request_id, id, "{command}");
 }
 
 #[tokio::test]
@@ -205,9 +205,10 @@ async fn a_handler_that_fails_is_an_internal_server_error_and_the_connection_sta
     let server = Site::hostile().serve();
     let mut peer = server.connect("").await;
     let id = peer.id().await;
-    for order in ["fail", "trap", "exit 0", "recurse 100000000", "status 0", "status 199", "status 600", "body 131073"]
+    for command in
+        ["fail", "trap", "exit 0", "recurse 100000000", "status 0", "status 199", "status 600", "body 131073"]
     {
-        assert_error(&mut peer, order, &id, "Internal server error").await;
+        assert_error(&mut peer, command, &id, "Internal server error").await;
     }
     assert_eq!(peer.ask("body 131072").await.len(), 128 * 1024);
     let line = server.log.wait_for_line(&["as ordered", &id, "$default"]).await;

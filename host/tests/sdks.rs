@@ -98,7 +98,7 @@ async fn run_sdk_script(mut command: Command, bad_request: &str, presigned: &[&s
     assert_eq!(peer.closed().await, (1000, String::new()));
 }
 
-/// The path of something that `cargo xtask test` installs. It sets the environment variable.
+/// Returns the path of something that `cargo xtask test` installs. It sets the environment variable.
 pub fn installed_path(variable: &str) -> PathBuf {
     let path = env::var_os(variable).map(PathBuf::from);
     let path = path.unwrap_or_else(|| panic!("{variable} is not set: run `cargo xtask test`, which installs the SDKs"));
@@ -106,7 +106,7 @@ pub fn installed_path(variable: &str) -> PathBuf {
     path
 }
 
-/// The path of a script in host/tests/sdks.
+/// Returns the path of a script in host/tests/sdks.
 pub fn script_path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdks").join(name)
 }

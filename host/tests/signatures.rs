@@ -10,19 +10,19 @@ use crate::signer::{KEY, Request, SECRET, Signer};
 /// In seconds.
 const FIVE_MINUTES: u64 = 5 * 60;
 /// A margin in seconds. A call takes less, even on a busy machine.
-const SLACK: u64 = 40;
+const MARGIN_SECONDS: u64 = 40;
 
-/// A site with the hostile guest, and these lines before its integration.
+/// Returns a site with the hostile guest, and these lines before its integration.
 fn site(sections: &str) -> Site {
     Site::new(&manifest(&component(HOSTILE), sections, HOSTILE_GRANTS))
 }
 
-/// As `site`, with an access key.
+/// Returns the same as `site`, with an access key.
 fn site_with_key(sections: &str) -> Site {
     site(&format!("{sections}\naccess_keys = {{ {KEY} = {{ secret = {SECRET:?} }} }}"))
 }
 
-/// The path of a connection in the form that the SDKs use.
+/// Returns the path of a connection in the form that the SDKs use.
 fn path(id: &str) -> String {
     format!("/dev/@connections/{}", id.replace('=', "%3D"))
 }
@@ -114,14 +114,16 @@ async fn calls_with_a_foreign_signature_or_changed_in_transit_are_forbidden_and_
 async fn a_signature_is_valid_five_minutes_before_and_after_its_date_and_may_be_reused() {
     let server = site_with_key("").serve();
     let (mut peer, id) = connect(&server).await;
-    for signer in [Signer::seconds_ago(FIVE_MINUTES - SLACK), Signer::seconds_ahead(FIVE_MINUTES - SLACK)] {
+    for signer in
+        [Signer::seconds_ago(FIVE_MINUTES - MARGIN_SECONDS), Signer::seconds_ahead(FIVE_MINUTES - MARGIN_SECONDS)]
+    {
         let head = signer.head(&Request { method: "POST", path: &path(&id), body: "hello", headers: &[] });
         for _ in 0..2 {
             assert_eq!(server.http(&format!("{head}hello")).await.status, 200);
             assert_eq!(peer.text().await, "hello");
         }
     }
-    for signer in [Signer::seconds_ago(FIVE_MINUTES + 2), Signer::seconds_ahead(FIVE_MINUTES + SLACK)] {
+    for signer in [Signer::seconds_ago(FIVE_MINUTES + 2), Signer::seconds_ahead(FIVE_MINUTES + MARGIN_SECONDS)] {
         assert_forbidden(&signer.send(&server, "POST", &path(&id), "hello").await, "too old, or too new");
     }
 }
@@ -135,7 +137,7 @@ async fn a_presigned_url_is_valid_until_it_expires() {
     for (what, url, status) in [
         ("fresh", Signer::default().presigned("GET", &path, Some(60)), 200),
         ("without an expiry", Signer::default().presigned("GET", &path, None), 200),
-        ("not expired", hour_ago.presigned("GET", &path, Some(3600 + SLACK)), 200),
+        ("not expired", hour_ago.presigned("GET", &path, Some(3600 + MARGIN_SECONDS)), 200),
         ("expired", hour_ago.presigned("GET", &path, Some(3599)), 403),
         ("without an expiry, an hour old", hour_ago.presigned("GET", &path, None), 403),
         ("an expiry of more than seven days", Signer::default().presigned("GET", &path, Some(604_801)), 403),

@@ -42,7 +42,7 @@ impl Signer {
         Self { at: SystemTime::now() + Duration::from_secs(seconds), ..Self::default() }
     }
 
-    /// The time in the form `20260102T030405Z`.
+    /// Returns the time in the form `20260102T030405Z`.
     fn timestamp(&self) -> String {
         humantime::format_rfc3339_seconds(self.at).to_string().replace(['-', ':'], "")
     }

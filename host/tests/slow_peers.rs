@@ -78,7 +78,7 @@ async fn a_peer_that_does_not_read_uses_no_more_memory_than_its_outbox() {
     }
     let grown = resident_kib(&server).saturating_sub(before);
     assert!(grown > 4 * 1024, "the server has buffered nothing: {grown} KiB");
-    // The bound is the outboxes, the same again for other buffers, and 16 MiB for the sandboxes of the orders.
+    // The bound is the outboxes, the same again for other buffers, and 16 MiB for the sandboxes of the commands.
     assert!(grown < 4 * 2 * 2048 + 16 * 1024, "{grown} KiB");
 }
 

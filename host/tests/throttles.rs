@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::harness::{HOSTILE, HOSTILE_GRANTS, HttpResponse, Peer, Server, Site, component, eventually, manifest};
 use crate::wire::{BINARY, CONTINUATION, FIN, TEXT, UPGRADE, Wire, frame};
 
-/// A throttle whose rate is so low that only the burst counts within a test.
+/// Returns a throttle whose rate is so low that only the burst counts within a test.
 fn burst_only(burst: usize) -> String {
     format!("{{ rate = 0.001, burst = {burst} }}")
 }
@@ -122,14 +122,14 @@ async fn the_limit_of_a_route_applies_to_that_route_only_and_to_all_of_its_conne
         ),
     )
     .serve();
-    let order = r#"{"action":"slow","do":"echo x"}"#;
+    let command = r#"{"action":"slow","do":"echo x"}"#;
     let [mut one, mut other] = [server.connect("").await, server.connect("").await];
     let (one_id, other_id) = (one.id().await, other.id().await);
-    assert_eq!(one.ask(order).await, "x");
-    assert_eq!(other.ask(order).await, "x");
-    assert_eq!(one.ask(order).await, "x");
-    assert_throttled(&one.ask(order).await, &one_id);
-    assert_throttled(&other.ask(order).await, &other_id);
+    assert_eq!(one.ask(command).await, "x");
+    assert_eq!(other.ask(command).await, "x");
+    assert_eq!(one.ask(command).await, "x");
+    assert_throttled(&one.ask(command).await, &one_id);
+    assert_throttled(&other.ask(command).await, &other_id);
     assert_eq!(count_handled(&mut one, 20).await, 20, "the other route has no limit");
 }
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 use wit_component::StringEncoding;
 use wit_parser::Resolve;
 
-/// The text of the contract, `wit/gateway.wit`.
+/// Returns the text of the contract, `wit/gateway.wit`.
 pub fn contract() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit/gateway.wit")).unwrap()
 }
 
-/// The text of a module with a handler. `body` must leave the address of the response on the stack. `fields` are
-/// further fields of the module.
+/// Returns the text of a module with a handler. `body` must leave the address of the response on the stack. `fields`
+/// are further fields of the module.
 ///
 /// In the body, local 12 is the address of the message and local 13 its length in bytes. At `RESPONSE_ADDRESS` the
 /// module has a response with status 200 and a body of one character, which is at address 600. The first memory is
@@ -39,7 +39,7 @@ pub fn handler(fields: &str, body: &str) -> String {
 /// The address of the response in a module of `handler`.
 pub const RESPONSE_ADDRESS: u32 = 512;
 
-/// A module whose handler returns one digit as its body. `digit` must leave the number on the stack.
+/// Returns a module whose handler returns one digit as its body. `digit` must leave the number on the stack.
 pub fn digit_handler(fields: &str, digit: &str) -> String {
     let body = format!(
         "(i32.store8 (i32.const 600) (i32.add (i32.const 48) {digit}))
@@ -56,12 +56,13 @@ pub fn to_binary(text: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-/// A core module as the lean target (wasm32-unknown-unknown) builds it: the module with the metadata of its world.
+/// Returns a core module as the lean target (wasm32-unknown-unknown) builds it: the module with the metadata of its
+/// world.
 pub fn lean_module(module: &str) -> Vec<u8> {
     lean_module_for(&contract(), module)
 }
 
-/// As `lean_module`, with another text of the contract.
+/// Returns the same as `lean_module`, with another text of the contract.
 pub fn lean_module_for(contract: &str, module: &str) -> Vec<u8> {
     let mut bytes = to_binary(module);
     let mut resolve = Resolve::default();
@@ -71,7 +72,8 @@ pub fn lean_module_for(contract: &str, module: &str) -> Vec<u8> {
     bytes
 }
 
-/// A module whose handler sleeps for `time` and returns `x` as its body. `fields` are further fields of the module.
+/// Returns a module whose handler sleeps for `time` and returns `x` as its body. `fields` are further fields of the
+/// module.
 pub fn sleeping_module(fields: &str, time: Duration) -> Vec<u8> {
     const WASI: &str = "
         package wasi:io@0.2.0 {

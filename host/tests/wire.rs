@@ -39,7 +39,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The code and the reason of a close frame.
+    /// Returns the code and the reason of a close frame.
     pub fn close(&self) -> (u16, String) {
         assert_eq!(self.opcode, CLOSE, "expected a close frame, found {self:?}");
         match self.payload.split_at_checked(2) {
@@ -56,7 +56,7 @@ impl Frame {
     }
 }
 
-/// A frame as a client sends it. Its mask is all zeros, so the payload is unchanged.
+/// Returns a frame as a client sends it. Its mask is all zeros, so the payload is unchanged.
 ///
 /// `first` is the first byte: the opcode and flags such as `FIN`.
 pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -65,7 +65,7 @@ pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The header of a frame whose payload has `length` bytes.
+/// Returns the header of a frame whose payload has `length` bytes.
 pub fn head(first: u8, length: usize) -> Vec<u8> {
     let mut bytes = vec![first];
     match length {
@@ -91,7 +91,7 @@ impl Wire {
         Self { stream, read: Vec::new() }
     }
 
-    /// As `dial`, with a small receive buffer in the kernel, so that the server soon has to wait.
+    /// Does the same as `dial`, with a small receive buffer in the kernel, so that the server soon has to wait.
     pub async fn dial_with_small_buffer(server: &Server) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
@@ -100,7 +100,7 @@ impl Wire {
         Self { stream, read: Vec::new() }
     }
 
-    /// As `dial`, from another loopback address.
+    /// Does the same as `dial`, from another loopback address.
     pub async fn dial_from(server: &Server, source: Ipv4Addr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((source, 0).into()).unwrap();

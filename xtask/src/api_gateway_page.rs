@@ -20,7 +20,7 @@ struct Row<'a> {
     tests: Vec<&'a str>,
 }
 
-/// The rows of every table whose head begins with "behaviour". Other tables are explanations.
+/// Returns the rows of every table whose head begins with "behaviour". Other tables are explanations.
 fn rows(page: &str) -> Vec<Row<'_>> {
     let mut rows = Vec::new();
     let mut in_table = false;
@@ -43,7 +43,7 @@ fn rows(page: &str) -> Vec<Row<'_>> {
     rows
 }
 
-/// The problem of a row, as far as it does not concern other rows or files.
+/// Returns the problem of a row, as far as it does not concern other rows or files.
 fn problem(row: &Row<'_>) -> Option<&'static str> {
     let Row { behaviour, verdict, note, tests, .. } = row;
     if behaviour.is_empty() {
@@ -58,15 +58,15 @@ fn problem(row: &Row<'_>) -> Option<&'static str> {
     }
 }
 
-/// The files that can contain a test in this module: `connect` is a file of host/tests, and `gateway::selection::tests`
-/// is a file of its own or a module in the file of `gateway::selection`.
+/// Returns the files that can contain a test in this module: `connect` is a file of host/tests, and
+/// `gateway::selection::tests` is a file of its own or a module in the file of `gateway::selection`.
 fn files(modules: &[&str]) -> Vec<PathBuf> {
     let file_in = |folder: &str, modules: &[&str]| root().join(folder).join(modules.join("/")).with_extension("rs");
     let parent = modules.strip_suffix(&["tests"]).unwrap_or(modules);
     vec![file_in("host/tests", modules), file_in("host/src", modules), file_in("host/src", parent)]
 }
 
-/// Whether a source contains a test function of this name that is not ignored.
+/// Returns whether a source contains a test function of this name that is not ignored.
 fn has_test(source: &str, name: &str) -> bool {
     let lines: Vec<&str> = source.lines().map(str::trim).collect();
     let named = |line: &str| {

@@ -3,7 +3,7 @@
 use crate::setup::{self, LEAN, WASIP2};
 use crate::step::{cargo_in, step};
 
-/// The plugins that are also built for the lean target.
+/// The plugins that are also built for the lean target, wasm32-unknown-unknown.
 const LEAN_PLUGINS: &[&str] = &["-p", "echo-rust", "-p", "relay"];
 
 pub fn build() -> anyhow::Result<()> {

@@ -50,7 +50,7 @@ mod tests {
 
     use super::*;
 
-    /// The crates that are compiled for the host, each with its features.
+    /// Returns the crates that are compiled for the host, each with its features.
     fn compiled_crates(edges: &str) -> BTreeSet<String> {
         let tree = ["tree", "--locked", "-p", "jackfield", "--prefix", "none", "-f", "{p} {f}", "-e", edges];
         let output = cargo().args(tree).output().unwrap();

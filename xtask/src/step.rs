@@ -7,25 +7,25 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-/// The folder of the main workspace.
+/// Returns the folder of the main workspace.
 pub fn root() -> PathBuf {
     let manifest_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     manifest_folder.parent().expect("xtask is a folder of the workspace").to_owned()
 }
 
-/// The target folder of the main workspace.
+/// Returns the target folder of the main workspace.
 pub fn target() -> PathBuf {
     requested_target().unwrap_or_else(|| root().join("target"))
 }
 
-/// The target folder that the caller chose with `CARGO_TARGET_DIR`, as an absolute path, because cargo runs in other
-/// folders than this process.
+/// Returns the target folder that the caller chose with `CARGO_TARGET_DIR`, as an absolute path, because cargo runs in
+/// other folders than this process.
 fn requested_target() -> Option<PathBuf> {
     let folder = PathBuf::from(env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty())?);
     Some(std::path::absolute(&folder).unwrap_or(folder))
 }
 
-/// A command that runs cargo in the main workspace: the same cargo that runs this process.
+/// Returns a command that runs cargo in the main workspace: the same cargo that runs this process.
 pub fn cargo() -> Command {
     let mut command = cargo_in("");
     if let Some(target) = requested_target() {
@@ -34,8 +34,8 @@ pub fn cargo() -> Command {
     command
 }
 
-/// A command that runs cargo in a folder that is a workspace of its own. It builds into that workspace's own target
-/// folder, where manifests and tests expect the components.
+/// Returns a command that runs cargo in a folder that is a workspace of its own. It builds into that workspace's own
+/// target folder, where manifests and tests expect the components.
 pub fn cargo_in(folder: &str) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root().join(folder)).env_remove("CARGO_TARGET_DIR");

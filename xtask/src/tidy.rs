@@ -25,8 +25,8 @@ const FORBIDDEN_WORDS: &[&str] = &[
 /// Folders with build output and with the texts of other projects.
 const SKIPPED_FOLDERS: &[&str] = &["target", "node_modules", "wit/deps"];
 
-/// Every file of the repository with this extension, relative to its root. Hidden folders and symbolic links are
-/// skipped.
+/// Returns every file of the repository with this extension, relative to its root. Hidden folders and symbolic links
+/// are skipped.
 fn files(extension: &str) -> Vec<PathBuf> {
     let root = root();
     let mut found = Vec::new();
@@ -53,12 +53,12 @@ fn read(path: &Path) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
 }
 
-/// Whether all of the file is tests.
+/// Returns whether all of the file is tests.
 fn is_test_file(path: &Path) -> bool {
     path.components().any(|part| part.as_os_str() == "tests") || path.ends_with("tests.rs")
 }
 
-/// The source without the module `tests` at its end.
+/// Returns the source without the module `tests` at its end.
 fn without_tests(source: &str) -> &str {
     for start in ["\n#[cfg(test)]\nmod tests {\n", "\n#[cfg(test)]\npub mod tests {\n"] {
         let Some((code, tests)) = source.split_once(start) else { continue };
@@ -76,8 +76,8 @@ fn length_problem(path: &Path, source: &str) -> Option<String> {
     too_long.then(|| format!("{}: found {lines} lines, expected at most {LINES_MAX}: split it", path.display()))
 }
 
-/// The forbidden words in the path of a source file and in its identifiers, with the line of the first use of each
-/// identifier.
+/// Returns the forbidden words in the path of a source file and in its identifiers, with the line of the first use of
+/// each identifier.
 fn word_problems(path: &Path, source: &str) -> Vec<String> {
     let place = path.display();
     let forbidden = |name: &str| rust::words(name).into_iter().find(|word| FORBIDDEN_WORDS.contains(&word.as_str()));

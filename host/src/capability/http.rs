@@ -90,7 +90,7 @@ impl EgressHooks {
         Self { egress, requests: None, requests_left: requests_max }
     }
 
-    /// Prepares for the next event of a kept instance.
+    /// Prepares for the next event of a reused instance.
     pub fn begin_event(&mut self, requests_max: usize) {
         self.requests_left = requests_max;
     }

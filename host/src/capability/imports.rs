@@ -83,7 +83,7 @@ pub fn grant_lines<'a>(imports: impl Iterator<Item = &'a str>, grants: &Grants) 
     lines
 }
 
-/// Whether any grant would make the host serve an import.
+/// Returns whether any grant would make the host serve an import.
 pub fn is_served(import: &str) -> bool {
     required_grant(import) != RequiredGrant::Unknown
 }

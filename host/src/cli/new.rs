@@ -135,7 +135,7 @@ The handler is {folder}/src/lib.rs.
     )
 }
 
-/// Whether a folder contains the crate of the SDK.
+/// Returns whether a folder contains the crate of the SDK.
 fn is_sdk(folder: &Path) -> bool {
     let manifest = fs::read_to_string(folder.join("Cargo.toml")).ok();
     let manifest = manifest.and_then(|text| text.parse::<toml::Table>().ok());

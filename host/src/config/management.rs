@@ -199,7 +199,7 @@ mod tests {
     use super::super::Config;
     use super::*;
 
-    /// The `[management]` and `[access_keys]` of a manifest, and the errors and warnings about them.
+    /// Returns the `[management]` and `[access_keys]` of a manifest, and the errors and warnings about them.
     fn examine(text: &str) -> (Option<Management>, Vec<String>, Vec<String>) {
         let checked = Config::check_text(text, Path::new("/project/jackfield.toml"));
         let errors = checked.errors.iter().map(ToString::to_string).collect();

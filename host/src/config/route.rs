@@ -130,7 +130,7 @@ fn route<'m>(section: &Section<'m>, entry: &Entry<'m>, references: RouteReferenc
     }
 }
 
-/// Whether the manifest has `a.b = "INTEGRATION"`, which TOML parses as a table `a` with a key `b`.
+/// Returns whether the manifest has `a.b = "INTEGRATION"`, which TOML parses as a table `a` with a key `b`.
 fn is_dotted_key(table: &DeTable<'_>) -> bool {
     const KEYS: &[&str] = &[
         "integration",

@@ -82,12 +82,12 @@ impl<'m> Section<'m> {
         self.table.and_then(|table| table.get_key_value(key)).map_or(self.span(), |(key, _)| key.span())
     }
 
-    /// Whether the manifest has this section.
+    /// Returns whether the manifest has this section.
     pub fn exists(&self) -> bool {
         self.table.is_some()
     }
 
-    /// Whether the section has `key`, with a valid value or not.
+    /// Returns whether the section has `key`, with a valid value or not.
     pub fn contains(&self, key: &str) -> bool {
         self.table.is_some_and(|table| table.contains_key(key))
     }

@@ -121,7 +121,7 @@ pub fn advice_for_foreign_name(key: &str) -> Option<&'static str> {
     Some(advice)
 }
 
-/// Whether two names differ only in case, `_` and `-`, such as `stageVariables` and `stage_variables`.
+/// Returns whether two names differ only in case, `_` and `-`, such as `stageVariables` and `stage_variables`.
 pub fn same_letters(one: &str, other: &str) -> bool {
     letters(one) == letters(other)
 }

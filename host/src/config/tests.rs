@@ -79,7 +79,7 @@ fn lines(errors: &[ConfigError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// The errors of a manifest, or its warnings if it has no errors, one in each line.
+/// Returns the errors of a manifest, or its warnings if it has no errors, one in each line.
 fn problems(text: &str) -> String {
     match Config::parse(text, Path::new("jackfield.toml")) {
         Ok(config) => lines(&config.warnings),
@@ -250,7 +250,7 @@ fn the_documentation_has_exactly_the_known_keys() {
     }
 }
 
-/// The keys in the first table of keys in `text`.
+/// Returns the keys in the first table of keys in `text`.
 fn keys(text: &str) -> Vec<&str> {
     let rows = text.lines().skip_while(|row| !row.starts_with("| key |")).take_while(|row| row.starts_with('|'));
     let cells = rows.filter_map(|row| row.strip_prefix("| `")?.split_once("` |")).map(|(cell, _)| cell);

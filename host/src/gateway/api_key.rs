@@ -71,7 +71,7 @@ pub enum Period {
 }
 
 impl Period {
-    /// The number of the period that contains a time.
+    /// Returns the number of the period that contains a time.
     fn number(self, at: EpochMillis) -> u64 {
         let days = at / DAY_MILLIS;
         match self {
@@ -133,7 +133,7 @@ impl ApiKey {
     }
 }
 
-/// The count in a record, if the record is of the period with this number.
+/// Returns the count in a record, if the record is of the period with this number.
 fn count_in_period(record: &[u8], number: u64) -> Option<u64> {
     let (period, count) = str::from_utf8(record).ok()?.split_once(' ')?;
     if period.parse() == Ok(number) { count.parse().ok() } else { None }
@@ -152,7 +152,7 @@ mod tests {
         ApiKey { id: "team".into(), stages: None, throttle: None, quota }
     }
 
-    /// A backend and its folder, which is deleted at the end of the test.
+    /// Returns a backend and its folder, which is deleted at the end of the test.
     fn backend() -> (TempDir, Backend) {
         let folder = tempfile::tempdir().unwrap();
         let durability = Durability::Interval(Duration::from_millis(10));
@@ -224,8 +224,8 @@ mod tests {
             tokio::spawn(async move { key.count(&backend, NOW).await.unwrap() })
         });
         let mut admitted = 0;
-        for one in all.collect::<Vec<_>>() {
-            admitted += usize::from(one.await.unwrap());
+        for task in all.collect::<Vec<_>>() {
+            admitted += usize::from(task.await.unwrap());
         }
         assert_eq!(admitted, 5);
     }

@@ -105,7 +105,7 @@ pub enum AuthorizationError {
 }
 
 impl AuthorizationError {
-    /// The HTTP status that the peer receives.
+    /// Returns the HTTP status that the peer receives.
     pub fn status(&self) -> u16 {
         match self {
             Self::NoIdentity(_) | Self::Unauthorized => 401,

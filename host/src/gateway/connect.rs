@@ -181,13 +181,13 @@ fn row_not_written(id: ConnectionId, error: &crate::backend::BackendError) -> Re
     Refusal { status: 500 }
 }
 
-/// The value of the only header of a `$connect` response that is copied into the 101 response.
+/// Returns the value of the only header of a `$connect` response that is copied into the 101 response.
 fn subprotocol(response: &Response) -> Option<String> {
     let chosen = response.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"));
     chosen.map(|(_, value)| value.clone())
 }
 
-/// The outcome of a handshake for the access log.
+/// Returns the outcome of a handshake for the access log.
 fn outcome(refusal: Option<&Refusal>, progress: Progress) -> Outcome {
     let Progress { authorizer, handler } = progress;
     let returned = handler.as_ref().and_then(|call| call.result.as_ref().ok()).map(|response| response.status_code);

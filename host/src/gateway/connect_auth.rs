@@ -108,7 +108,7 @@ impl Gateway {
     }
 }
 
-/// The value of the header `x-api-key` of an upgrade request.
+/// Returns the value of the header `x-api-key` of an upgrade request.
 fn x_api_key(event: &Event) -> Option<&str> {
     let Event::Connect { headers, .. } = event else { return None };
     let sent = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("x-api-key"));

@@ -110,7 +110,7 @@ impl ContextVariable {
         })
     }
 
-    /// The value of the variable for this event; `None` if the event has none.
+    /// Returns the value of the variable for this event; `None` if the event has none.
     pub fn value<'a>(&self, caller: &'a Caller, event: &Event) -> Option<Cow<'a, str>> {
         let connection = &*caller.connection;
         let peer = &connection.peer;

@@ -48,7 +48,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// The caller of a new event, with a new request id; `route_key` is the key that the handler receives.
+    /// Returns the caller of a new event, with a new request id; `route_key` is the key that the handler receives.
     pub fn caller(&self, connection: &Arc<Connection>, route_key: Arc<str>, request_time: EpochMillis) -> Caller {
         Caller {
             api: Arc::clone(&self.api),
@@ -92,7 +92,7 @@ impl Deployment {
         self.stages.get(name)
     }
 
-    /// All paths that lead to a stage.
+    /// Returns all paths that lead to a stage.
     pub fn paths(&self) -> impl Iterator<Item = String> {
         let names = self.stages.keys().map(|name| format!("/{name}"));
         names.chain(self.base_paths.iter().map(|(base, _)| format!("/{}", base.join("/"))))
@@ -115,7 +115,7 @@ impl Deployment {
     }
 }
 
-/// The segments of a path between its slashes.
+/// Returns the segments of a path between its slashes.
 fn segments(path: &str) -> Vec<String> {
     path.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect()
 }

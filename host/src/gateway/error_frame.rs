@@ -27,7 +27,7 @@ impl ErrorFrame {
         }
     }
 
-    /// The status that an HTTP API would return, and API Gateway's response type for the error.
+    /// Returns the status that an HTTP API would return, and API Gateway's response type for the error.
     fn status(self) -> (u16, &'static str) {
         match self {
             Self::Forbidden => (403, "ACCESS_DENIED"),

@@ -96,7 +96,7 @@ fn serialize_fields<M: SerializeMap>(
     json.serialize_entry(all, &AllValues(fields))
 }
 
-/// The headers of an upgrade request as the event of `$connect` contains them.
+/// Returns the headers of an upgrade request as the event of `$connect` contains them.
 pub fn connect_headers<'a>(caller: &Caller, headers: &'a [Field]) -> Fields<'a> {
     let mut fields = Fields::case_insensitive(headers);
     for name in ["Connection", "Upgrade", "content-length"] {
@@ -107,7 +107,8 @@ pub fn connect_headers<'a>(caller: &Caller, headers: &'a [Field]) -> Fields<'a> 
     fields
 }
 
-/// The headers of an upgrade request as the event of an authorizer contains them: with those of the upgrade itself.
+/// Returns the headers of an upgrade request as the event of an authorizer contains them: with those of the upgrade
+/// itself.
 fn upgrade_headers<'a>(caller: &Caller, headers: &'a [Field]) -> Fields<'a> {
     let mut fields = Fields::case_insensitive(headers);
     fields.set("Connection", "upgrade");
@@ -136,20 +137,20 @@ fn set_forwarding_headers(fields: &mut Fields<'_>, caller: &Caller) {
     fields.set("X-Forwarded-Proto", proto);
 }
 
-/// The port in a `Host` header; if it has none, the default port of the scheme.
+/// Returns the port in a `Host` header; if it has none, the default port of the scheme.
 fn port(host: &str, proto: &str) -> String {
     let named = host.rsplit_once(':').map(|(_, port)| port);
     let named = named.filter(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()));
     named.unwrap_or(if proto.eq_ignore_ascii_case("https") { "443" } else { "80" }).to_owned()
 }
 
-/// A trace id in the format of X-Ray: a version, the time in seconds, and 96 unique bits.
+/// Returns a trace id in the format of X-Ray: a version, the time in seconds, and 96 unique bits.
 fn new_trace_id(request_id: RequestId, request_time: EpochMillis) -> String {
     let unique = blake3::hash(request_id.as_str().as_bytes()).to_hex();
     format!("Root=1-{:08x}-{}", request_time / 1000, &unique[..24])
 }
 
-/// The event of `$disconnect` has only these four headers.
+/// Returns the four headers of the event of `$disconnect`.
 fn disconnect_headers(peer: &Peer) -> Fields<'_> {
     let mut fields = Fields::default();
     for (name, value) in [("Host", &*peer.domain_name), ("x-api-key", ""), ("X-Forwarded-For", ""), ("x-restapi", "")] {
@@ -251,7 +252,7 @@ impl Serialize for Identity<'_> {
     }
 }
 
-/// The ARN of an IAM user.
+/// Returns the ARN of an IAM user.
 pub fn user_arn(account_id: &str, user: &str) -> String {
     format!("arn:aws:iam::{account_id}:user/{user}")
 }

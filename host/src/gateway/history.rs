@@ -73,7 +73,7 @@ impl History {
         self.kept.iter().map(|(_, deployment)| &**deployment)
     }
 
-    /// The kept deployments, oldest first; the last one is the current one.
+    /// Returns the kept deployments, oldest first; the last one is the current one.
     pub fn records(&self) -> Vec<DeploymentRecord> {
         self.kept.iter().map(|(record, _)| record.clone()).collect()
     }

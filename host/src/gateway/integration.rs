@@ -50,7 +50,7 @@ impl Integration {
         }
     }
 
-    /// What an invocation calls, as the metrics distinguish it.
+    /// Returns what an invocation calls, as the metrics distinguish it.
     pub fn call_target(&self) -> CallTarget {
         match self {
             Self::Component(_) | Self::Lambda(_) => CallTarget::Handler,
@@ -69,7 +69,7 @@ impl Integration {
         }
     }
 
-    /// The version of the component that runs; `None` for the kinds that have no versions.
+    /// Returns the version of the component that runs; `None` for the kinds that have no versions.
     pub fn version(&self) -> Option<String> {
         match self {
             Self::Component(plugin) => Some(plugin.version()),

@@ -22,7 +22,7 @@ enum MessageOutcome {
 }
 
 impl Gateway {
-    /// Which earlier messages of its connection a message waits for.
+    /// Returns which earlier messages of its connection a message waits for.
     pub fn ordering(&self, connection: &Connection, body: &Payload) -> Ordering {
         let deployment = self.deployment.load();
         if deployment.is_in_order() {
@@ -120,7 +120,7 @@ impl Gateway {
 }
 
 impl MessageOutcome {
-    /// The values for the access log.
+    /// Returns the values for the access log.
     fn for_access_log(&self) -> Outcome {
         match self {
             Self::Rejected(frame, reason) => Outcome { validation_error: reason.clone(), ..(*frame).into() },

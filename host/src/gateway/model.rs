@@ -160,11 +160,11 @@ mod tests {
     #[test]
     fn a_schema_is_of_draft_4_unless_it_names_another_draft() {
         // In draft 4 exclusiveMinimum is a boolean that modifies minimum, and const does not exist yet.
-        let four = model(json!({ "minimum": 3, "exclusiveMinimum": true, "const": 9 }));
-        assert!(four.check(&json!(3)).is_err() && four.check(&json!(4)).is_ok());
-        let seven = json!({ "$schema": "http://json-schema.org/draft-07/schema#", "const": 9 });
-        assert!(model(seven.clone()).check(&json!(4)).is_err());
-        let mixed = json!({ "$schema": seven["$schema"], "minimum": 3, "exclusiveMinimum": true });
+        let draft_4 = model(json!({ "minimum": 3, "exclusiveMinimum": true, "const": 9 }));
+        assert!(draft_4.check(&json!(3)).is_err() && draft_4.check(&json!(4)).is_ok());
+        let draft_7 = json!({ "$schema": "http://json-schema.org/draft-07/schema#", "const": 9 });
+        assert!(model(draft_7.clone()).check(&json!(4)).is_err());
+        let mixed = json!({ "$schema": draft_7["$schema"], "minimum": 3, "exclusiveMinimum": true });
         let mixed = compile_error(&mixed.to_string());
         assert!(mixed.contains("exclusiveMinimum"), "{mixed}");
         let unknown = compile_error(r#"{"$schema":"https://example.com/mine"}"#);
@@ -261,13 +261,13 @@ mod tests {
 
     #[test]
     fn cyclic_references_do_not_loop_forever() {
-        let circle = json!({
+        let cycle = json!({
             "$ref": "#/definitions/a",
             "definitions": {
                 "a": { "allOf": [{ "$ref": "#/definitions/b" }] }, "b": { "allOf": [{ "$ref": "#/definitions/a" }] },
             },
         });
-        let compiled = Model::compile("send", circle.to_string().as_bytes());
+        let compiled = Model::compile("send", cycle.to_string().as_bytes());
         if let Ok(model) = compiled {
             let _ = model.check(&json!({ "a": [1] }));
         }

@@ -83,12 +83,12 @@ impl RouteTable {
         &self.expression
     }
 
-    /// Whether every message waits for the earlier messages of its connection.
+    /// Returns whether every message waits for the earlier messages of its connection.
     pub fn is_in_order(&self) -> bool {
         self.ordering == Ordering::Connection && !self.orderings_differ
     }
 
-    /// The ordering of a message. The message is parsed only if its ordering depends on its route.
+    /// Returns the ordering of a message. The message is parsed only if its ordering depends on its route.
     pub fn ordering(&self, body: &Payload) -> Ordering {
         if self.orderings_differ {
             self.select(body).map_or(self.ordering, |route| route.ordering)
@@ -97,7 +97,7 @@ impl RouteTable {
         }
     }
 
-    /// The route of a message: the one whose key equals the value of the expression, else `$default`.
+    /// Returns the route of a message: the one whose key equals the value of the expression, else `$default`.
     pub fn select(&self, body: &Payload) -> Option<&Route> {
         let custom = match body {
             Payload::Text(text) if !self.custom.is_empty() => {

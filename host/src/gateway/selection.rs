@@ -162,7 +162,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    /// What follows a `[`: `'name']`, `"name"]` or `0]`.
+    /// Parses what follows a `[`: `'name']`, `"name"]` or `0]`.
     fn bracket(&mut self, bracket: &str) -> Result<Step, BadExpression> {
         let step = match self.rest.chars().next() {
             Some(quote @ ('\'' | '"')) => Step::Name(self.quoted_name(quote)?.into()),
@@ -240,7 +240,8 @@ impl<'t> Parser<'t> {
         self.bad_at(at, found, "a step to a single value: .name, ['name'] or [0]")
     }
 
-    /// The error for a dollar that does not begin a variable. It quotes the text up to the end of what looks like one.
+    /// Returns the error for a dollar that does not begin a variable. It quotes the text up to the end of what looks
+    /// like one.
     fn no_variable(&self, dollar: &str) -> BadExpression {
         let like_a_variable = |next: char| is_name(next) || matches!(next, '.' | '-' | '{' | '}');
         let length = dollar[1..].find(|next| !like_a_variable(next)).map_or(dollar.len(), |length| length + 1);
@@ -281,7 +282,7 @@ struct ValueAt<'p> {
 }
 
 impl<'p> ValueAt<'p> {
-    /// The result for a scalar: its text if the path ends here, and otherwise nothing.
+    /// Returns the result for a scalar: its text if the path ends here, and otherwise nothing.
     fn scalar<'b>(self, text: impl FnOnce() -> Cow<'b, str>) -> Option<Cow<'b, str>> {
         self.path.is_empty().then(text)
     }

@@ -116,8 +116,8 @@ pub fn import(
 impl<'r, 't> ApiImport<'r, 't> {
     /// Returns the resources of a type that belong to the API, or to no API.
     pub fn resources_of_type(&self, kind: &str) -> Vec<Properties<'r, 't>> {
-        let of_type = self.resources.iter().filter(|resource| resource.kind == kind);
-        let own = of_type.filter(|resource| kind != API || resource.id == self.api);
+        let same_type = self.resources.iter().filter(|resource| resource.kind == kind);
+        let own = same_type.filter(|resource| kind != API || resource.id == self.api);
         own.map(|resource| self.properties(resource))
             .filter(|properties| self.belongs_to_api(kind, properties))
             .collect()
@@ -151,7 +151,7 @@ impl<'r, 't> ApiImport<'r, 't> {
         Properties::new(self.resolver, resource.id, resource.node.line, own)
     }
 
-    /// Whether a resource has the `ApiId` of this API, or is of a type without `ApiId`, such as the API itself.
+    /// Returns whether a resource has the `ApiId` of this API, or is of a type without `ApiId`, such as the API itself.
     fn belongs_to_api(&self, kind: &str, properties: &Properties<'r, 't>) -> bool {
         if !kind.starts_with("AWS::ApiGatewayV2::") || matches!(kind, API | "AWS::ApiGatewayV2::DomainName") {
             return true;
@@ -164,7 +164,7 @@ impl<'r, 't> ApiImport<'r, 't> {
         self.resources.iter().find(|resource| resource.id == name).map(|resource| resource.id)
     }
 
-    /// Whether `id` is the logical id of this API.
+    /// Returns whether `id` is the logical id of this API.
     pub fn is_this_api(&self, id: Option<&str>) -> bool {
         id == Some(self.api)
     }

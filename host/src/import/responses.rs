@@ -56,7 +56,7 @@ pub fn check_key(key: &str) -> Result<(), String> {
     })
 }
 
-/// Whether API Gateway selects the response with this key for `status`. The key is a regular expression between
+/// Returns whether API Gateway selects the response with this key for `status`. The key is a regular expression between
 /// slashes, or `$default`, which is handled by the caller.
 pub fn matches_status(key: &str, status: u16) -> bool {
     let pattern = key.strip_prefix('/').and_then(|rest| rest.strip_suffix('/'));

@@ -278,7 +278,7 @@ fn an_endpoint_must_be_a_url() {
     }
 }
 
-/// Whether a finding with this subject has these words in its reason.
+/// Returns whether a finding with this subject has these words in its reason.
 fn is_reported(imported: &Imported, subject: &str, words: &str) -> bool {
     imported.findings.iter().any(|finding| finding.subject == subject && finding.reason.contains(words))
 }

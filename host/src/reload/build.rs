@@ -90,12 +90,12 @@ impl BuildQueue {
         Ok(())
     }
 
-    /// Whether the command was ever started or queued.
+    /// Returns whether the command was ever started or queued.
     pub fn was_requested(&self, command: &str) -> bool {
         self.started_with.contains_key(command) || self.waiting.contains_key(command)
     }
 
-    /// Whether the command runs or waits, so that its output must not be read yet.
+    /// Returns whether the command runs or waits, so that its output must not be read yet.
     pub fn is_pending(&self, command: &str) -> bool {
         let is_running = self.running.as_ref().is_some_and(|running| running.build.command == command);
         is_running || self.waiting.contains_key(command)

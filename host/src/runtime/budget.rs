@@ -60,7 +60,7 @@ impl SharedMemory {
         Arc::new(Self { bytes_max, bytes: AtomicUsize::new(0) })
     }
 
-    /// Whether more than half of the memory is used, so that no instance should be kept for later events.
+    /// Returns whether more than half of the memory is used, so that no instance should be kept for later events.
     pub fn is_scarce(&self) -> bool {
         self.bytes.load(Ordering::Relaxed) > self.bytes_max / 2
     }
@@ -102,7 +102,7 @@ impl MemoryBudget {
         reserved
     }
 
-    /// Starts the next event of a kept instance. Its memory stays allocated and counted.
+    /// Starts the next event of a reused instance. Its memory stays allocated and counted.
     pub fn begin_event(&mut self) {
         self.rejected = None;
     }

@@ -1,7 +1,7 @@
 //! Measures how long a guest computes; time that it waits does not count.
 //!
 //! A guest runs while the future of its event is polled and waits between polls, so its CPU time is the time spent
-//! within all polls. Counting epochs instead would charge a whole epoch for each wait. The same place catches
+//! within all polls. Counting epochs instead would count a whole epoch for each wait. The same place catches
 //! panics of the code that runs for a guest.
 
 use std::any::Any;
@@ -118,7 +118,7 @@ impl CpuBudget {
         !self.exhausted
     }
 
-    /// Whether the last check stopped the guest.
+    /// Returns whether the last check stopped the guest.
     pub fn exhausted(&self) -> bool {
         self.exhausted
     }

@@ -94,7 +94,7 @@ struct Instance {
     store: Store<HostState>,
     function: Func,
     events: usize,
-    /// The pool slots of a kept instance. This field comes after `store`, so that the slots are released after the
+    /// The pool slots of an instance that is kept for later events. This field comes after `store`, so that the slots are released after the
     /// store is dropped.
     slots: Option<OwnedSemaphorePermit>,
 }
@@ -135,17 +135,17 @@ impl Plugin {
         &self.scope.name
     }
 
-    /// The version: the first 12 hexadecimal digits of the hash of the component's file.
+    /// Returns the version: the first 12 hexadecimal digits of the hash of the component's file.
     pub fn version(&self) -> String {
         self.content.to_hex()[..12].to_owned()
     }
 
-    /// The grants and limits of the plugin.
+    /// Returns the grants and limits of the plugin.
     pub fn scope(&self) -> &PluginScope {
         &self.scope
     }
 
-    /// Drops the kept instances and keeps no new ones. A replaced version stays loaded for a rollback, but uses no
+    /// Drops the instances that are kept for later events, and keeps no new ones. A replaced version stays loaded for a rollback, but uses no
     /// memory except for its code.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Relaxed);
@@ -439,7 +439,7 @@ impl InvokeError {
         text
     }
 
-    /// The guest's stack, each function on an indented line. `None` if the error has no backtrace.
+    /// Returns the guest's stack, each function on an indented line. `None` if the error has no backtrace.
     pub fn backtrace(&self) -> Option<&str> {
         match self {
             Self::OutOfCpuTime(_, trap) | Self::OutOfMemory(_, trap) | Self::Trapped(trap) => trap.backtrace(),

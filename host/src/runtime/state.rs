@@ -51,7 +51,7 @@ impl HostState {
         store
     }
 
-    /// Prepares a kept instance for its next event.
+    /// Prepares a reused instance for its next event.
     pub fn begin_event(store: &mut Store<Self>, caller: Caller) {
         let state = store.data_mut();
         state.capabilities.begin_event(caller);

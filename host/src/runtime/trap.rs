@@ -25,7 +25,7 @@ impl Trap {
         Self { cause, backtrace: backtrace.map(|text| frames(&text)) }
     }
 
-    /// The guest's functions, the innermost first, each on an indented line.
+    /// Returns the guest's functions, the innermost first, each on an indented line.
     pub fn backtrace(&self) -> Option<&str> {
         self.backtrace.as_deref()
     }

@@ -185,7 +185,7 @@ async fn run<'a>(
     let mut backlog = VecDeque::new();
     let mut unordered: Option<Box<UnorderedMessages>> = None;
     let mut clock = Clock::start(Instant::now(), limits);
-    let mut alarm = pin!(sleep_until(clock.next_deadline()));
+    let mut timer = pin!(sleep_until(clock.next_deadline()));
     let mut stopped = pin!(shared.stop.cancelled());
     let mut steps = 0;
     let reason = loop {
@@ -204,8 +204,8 @@ async fn run<'a>(
                 if let Poll::Ready(flushed @ Err(_)) = socket.poll_flush(context) {
                     return Poll::Ready(Step::Flushed(flushed));
                 }
-                clock.track_write_progress(socket.write_progress(), alarm.as_mut());
-                if alarm.as_mut().poll(context).is_ready() {
+                clock.track_write_progress(socket.write_progress(), timer.as_mut());
+                if timer.as_mut().poll(context).is_ready() {
                     return Poll::Ready(Step::Due);
                 }
                 if may_read && let Poll::Ready(received) = socket.poll_receive(context) {
@@ -244,8 +244,8 @@ async fn run<'a>(
             if stopped.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Step::Stop);
             }
-            clock.track_write_progress(socket.write_progress(), alarm.as_mut());
-            alarm.as_mut().poll(context).map(|()| Step::Due)
+            clock.track_write_progress(socket.write_progress(), timer.as_mut());
+            timer.as_mut().poll(context).map(|()| Step::Due)
         })
         .await;
         let end = match step {
@@ -311,8 +311,8 @@ async fn run<'a>(
         if let Some(reason) = end {
             break reason;
         }
-        if alarm.is_elapsed() {
-            alarm.as_mut().reset(clock.next_deadline());
+        if timer.is_elapsed() {
+            timer.as_mut().reset(clock.next_deadline());
         }
     };
     Ended { reason, unhandled: UnhandledMessages { running, backlog, unordered } }

@@ -18,7 +18,7 @@ use crate::server::{RequestOrigin, Shared, connection, response};
 
 /// Returns the response to an upgrade request after `$connect` has run.
 ///
-/// One task runs everything from `$connect` to `$disconnect`, so that a client that hangs up while it waits does not
+/// One task runs everything from `$connect` to `$disconnect`, so that a client that closes while it waits does not
 /// abort the handler.
 pub async fn upgrade(
     shared: Arc<Shared>,
@@ -73,7 +73,7 @@ async fn run(
     let Admitted { presence, subprotocol } = match Box::pin(gateway.connect(stage, upgrade)).await {
         Ok(admitted) => admitted,
         Err(refusal) => {
-            // This fails if the client has hung up, and then no response is needed.
+            // This fails if the client has closed, and then no response is needed.
             let _ = decide.send(Err(refusal));
             return;
         }

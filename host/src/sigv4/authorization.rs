@@ -141,7 +141,7 @@ fn scope(credential: &str, service: &str) -> Result<[String; 3], SignatureError>
     if valid { Ok([access_key, date, region].map(str::to_owned)) } else { Err(error()) }
 }
 
-/// Whether this is a header name as a signature lists it. The check also keeps other text out of the log.
+/// Returns whether this is a header name as a signature lists it. The check also keeps other text out of the log.
 fn is_header_name(name: &str) -> bool {
     let valid = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
     (1..=HEADER_NAME_LENGTH_MAX).contains(&name.len()) && name.bytes().all(valid)

@@ -11,7 +11,7 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// The same set without `@`: the SDKs send the `@` of `@connections` unencoded.
 const RESERVED_ON_THE_WIRE: &AsciiSet = &RESERVED.remove(b'@');
 
-/// The forms in which a client may have signed the path. The first is that of the SDKs.
+/// Returns the forms in which a client may have signed the path. The first is that of the SDKs.
 ///
 /// The SDKs encode the path that they send once more and sign that: `/prod/%40connections/L0...%253D` for
 /// `/prod/@connections/L0...%3D`. A client that sends the path with another encoding has signed either that
@@ -47,7 +47,7 @@ fn each_part(path: &str, change: impl Fn(&str) -> String) -> String {
     path.split('/').map(change).collect::<Vec<_>>().join("/")
 }
 
-/// The query without its signature, sorted by name and value, and encoded uniformly.
+/// Returns the query without its signature, sorted by name and value, and encoded uniformly.
 pub fn query(query: &str) -> String {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
@@ -57,8 +57,8 @@ pub fn query(query: &str) -> String {
     pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
 }
 
-/// One line for each signed header. Values of one name are joined with commas. Spaces at the ends are removed, and a
-/// run of spaces becomes one space.
+/// Returns one line for each signed header. Values of one name are joined with commas. Spaces at the ends are removed,
+/// and a run of spaces becomes one space.
 pub fn headers(headers: &[Field], signed: &[String]) -> Result<String, SignatureError> {
     let line = |name: &String| {
         let values = headers.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name));

@@ -93,12 +93,12 @@ fn posted_by_javascript() -> TestRequest {
     )
 }
 
-/// A request signed by botocore's signer.
+/// Returns a request signed by botocore's signer.
 fn signed_by_botocore(method: &'static str, url: &str, body: &str, signature: &str) -> TestRequest {
     TestRequest::new(method, url, &[("Host", "h.example")], body).signed("us-east-1", "host;x-amz-date", signature)
 }
 
-/// A presigned URL. `expires` is the query parameter, or empty.
+/// Returns a presigned URL. `expires` is the query parameter, or empty.
 fn presigned(method: &'static str, path_and: &str, expires: &str, rest: &str, body: &str) -> TestRequest {
     let url = format!(
         "{path_and}X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={ID}%2F20260102%2Fus-east-1%2Fexecute-api%2F\

@@ -29,7 +29,7 @@ impl Plugin for Echo {
     }
 }
 
-/// The content, if the message is an echo request.
+/// Returns the content, if the message is an echo request.
 fn echo_content(text: &str) -> Option<Payload> {
     let request: Request = serde_json::from_str(text).ok()?;
     (request.action == "echo").then(|| request.content.into_owned().into())

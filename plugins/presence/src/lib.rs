@@ -127,7 +127,7 @@ fn unknown_action(_: &RequestContext, _: Payload) -> Result<Response> {
     Response::json(&Answer::Error { message })
 }
 
-/// The users who are online, each with the number of their connections.
+/// Returns the users who are online, each with the number of their connections.
 fn connections_by_user() -> Result<BTreeMap<String, usize>> {
     let mut users = BTreeMap::new();
     for row in connection_store::scan() {

@@ -93,7 +93,7 @@ fn run_action(context: &RequestContext, request: Request) -> Result<Option<Respo
     Ok(Some(response))
 }
 
-/// An empty response if the post was queued, and the error otherwise.
+/// Returns an empty response if the post was queued, and the error otherwise.
 fn post_response<T>(posted: Result<T, ConnectionError>) -> Result<Response> {
     match posted {
         Ok(_) => Ok(Response::ok()),

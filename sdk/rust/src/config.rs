@@ -8,7 +8,7 @@ use crate::host::config as host;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(String);
 
-/// The value of a key, if the manifest sets it.
+/// Returns the value of a key, if the manifest sets it.
 ///
 /// # Errors
 /// If the configuration cannot be read.
@@ -16,7 +16,7 @@ pub fn get(key: &str) -> Result<Option<String>, ConfigError> {
     Ok(host::get(key)?)
 }
 
-/// All keys and their values.
+/// Returns all keys and their values.
 ///
 /// # Errors
 /// If the configuration cannot be read.

@@ -82,7 +82,8 @@ pub fn delete_with(id: &str, code: u16, reason: &str) -> Result<(), ConnectionEr
 }
 
 impl ConnectionError {
-    /// The name of the error for messages to peers: `GONE`, `PAYLOAD_TOO_LARGE`, `LIMIT_EXCEEDED` or `FORBIDDEN`.
+    /// Returns the name of the error for messages to peers: `GONE`, `PAYLOAD_TOO_LARGE`, `LIMIT_EXCEEDED` or
+    /// `FORBIDDEN`.
     pub fn code(self) -> &'static str {
         match self {
             ConnectionError::Gone => "GONE",

@@ -17,7 +17,7 @@ impl ConnectEvent {
         first_value(&self.headers, |field| field.eq_ignore_ascii_case(name))
     }
 
-    /// The subprotocols that the peer offers, in the order of its preference.
+    /// Returns the subprotocols that the peer offers, in the order of its preference.
     ///
     /// A peer that offers subprotocols expects one of them in the response:
     ///

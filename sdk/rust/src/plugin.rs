@@ -225,7 +225,7 @@ pub fn disconnect<R: IntoResponse>(
     Ok(())
 }
 
-/// Fails a message whose route has no function in `routes!`. This is a mistake of the manifest or of the plugin, not of
+/// Returns the error for a message whose route has no function in `routes!`. This is a mistake of the manifest or of the plugin, not of
 /// the peer.
 pub fn no_route(route_key: &str, _: MessageEvent) -> Result<Response> {
     Err(Error::from(format!("the manifest sends the route {route_key} to this plugin, which has no function for it")))

@@ -11,7 +11,7 @@ impl Response {
         Self::status(200)
     }
 
-    /// A response without a body. On `$connect`, a status outside 200 to 299 rejects the peer with that status.
+    /// Returns a response without a body. On `$connect`, a status outside 200 to 299 rejects the peer with that status.
     pub fn status(status_code: u16) -> Self {
         Response { status_code, headers: Vec::new(), body: None }
     }

@@ -240,12 +240,12 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// The id of the connection.
+    /// Returns the id of the connection.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The handler's response to `$connect`.
+    /// Returns the handler's response to `$connect`.
     pub fn response(&self) -> &Response {
         &self.response
     }
@@ -312,7 +312,7 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// The HTTP status that the peer receives.
+    /// Returns the HTTP status that the peer receives.
     pub fn status_code(&self) -> u16 {
         match self {
             ConnectError::Rejected(response) => response.status_code,

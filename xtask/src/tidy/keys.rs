@@ -10,7 +10,7 @@ use super::{assert_none, files, is_test_file, read, without_tests};
 
 const CONFIG: [&str; 2] = ["host/src/config", "host/src/config.rs"];
 
-/// The functions that take the name of a key: those with a parameter of the type `&'static str`.
+/// Returns the functions that take the name of a key: those with a parameter of the type `&'static str`.
 fn readers<'a>(tokens: &[Token<'a>]) -> BTreeSet<&'a str> {
     let mut readers = BTreeSet::new();
     for (index, _) in tokens.iter().enumerate().filter(|(_, token)| token.text == "fn") {
@@ -29,7 +29,8 @@ fn readers<'a>(tokens: &[Token<'a>]) -> BTreeSet<&'a str> {
     readers
 }
 
-/// The keys that a source names in calls of the readers: `section.read("KEY", ..)`, `rate(&mut section, "KEY")`.
+/// Returns the keys that a source names in calls of the readers: `section.read("KEY", ..)`, `rate(&mut section,
+/// "KEY")`.
 fn keys_read<'a>(tokens: &[Token<'a>], readers: &BTreeSet<&str>) -> BTreeSet<&'a str> {
     let mut keys = BTreeSet::new();
     for (index, token) in tokens.iter().enumerate().filter(|(_, token)| readers.contains(token.text)) {
@@ -85,7 +86,7 @@ fn documented(page: &str) -> Documented<'_> {
     documented
 }
 
-/// The names before the equals signs of `{ rate = 100, burst = 50 }`.
+/// Returns the names before the equals signs of `{ rate = 100, burst = 50 }`.
 fn keys_of_inline_table(table: &str) -> impl Iterator<Item = &str> {
     let parts = table.trim_start_matches('{').split(',').filter_map(|part| part.split_once(" = "));
     parts.map(|(key, _)| key.trim()).filter(|key| is_key(key))

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use super::{assert_none, files, read};
 use crate::step::root;
 
-/// The lines of a page with their numbers, without the blocks between fences.
+/// Returns the lines of a page with their numbers, without the blocks between fences.
 pub fn prose(page: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut fence = None;
     page.lines().enumerate().filter_map(move |(index, line)| {
@@ -21,7 +21,7 @@ pub fn prose(page: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The targets of the links in a page with their lines: `[text](target)`, `[name]: target`, and those of HTML.
+/// Returns the targets of the links in a page with their lines: `[text](target)`, `[name]: target`, and those of HTML.
 fn links(page: &str) -> Vec<(usize, String)> {
     let mut links = Vec::new();
     for (number, line) in prose(page) {
@@ -38,7 +38,7 @@ fn links(page: &str) -> Vec<(usize, String)> {
     links
 }
 
-/// The anchors of a page: one for each heading, as GitHub makes it, and those of HTML.
+/// Returns the anchors of a page: one for each heading, as GitHub makes it, and those of HTML.
 fn anchors(page: &str) -> BTreeSet<String> {
     let mut anchors = BTreeSet::new();
     let mut uses: BTreeMap<String, usize> = BTreeMap::new();
@@ -68,7 +68,7 @@ fn anchor(heading: &str) -> String {
     kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-/// The path without `.` and `..`; `None` if it leaves the repository.
+/// Returns the path without `.` and `..`; `None` if it leaves the repository.
 fn normal(path: &Path) -> Option<PathBuf> {
     let mut normal = PathBuf::new();
     for part in path.components() {
@@ -81,7 +81,7 @@ fn normal(path: &Path) -> Option<PathBuf> {
     Some(normal)
 }
 
-/// Why the link `target` of the page at `path` leads nowhere.
+/// Returns why the link `target` of the page at `path` leads nowhere.
 fn problem(
     path: &Path,
     target: &str,

@@ -17,7 +17,7 @@ pub struct Token<'a> {
     pub line: usize,
 }
 
-/// The tokens of a source, without comments and white space.
+/// Returns the tokens of a source, without comments and white space.
 pub fn tokens(source: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let mut rest = source;
@@ -32,7 +32,7 @@ pub fn tokens(source: &str) -> Vec<Token<'_>> {
     tokens
 }
 
-/// The kind of the token at the start of `rest` and its length in bytes; no kind for comments and white space.
+/// Returns the kind of the token at the start of `rest` and its length in bytes; no kind for comments and white space.
 fn first_token(rest: &str) -> (Option<Kind>, usize) {
     let first = rest.chars().next().expect("the caller checks that something is left");
     if rest.starts_with("//") {
@@ -72,7 +72,7 @@ fn comment_length(rest: &str) -> usize {
     }
 }
 
-/// The length of the string literal at the start of `rest`, with its prefix: `"a"`, `b"a"`, `r#"a"#`.
+/// Returns the length of the string literal at the start of `rest`, with its prefix: `"a"`, `b"a"`, `r#"a"#`.
 fn text_length(rest: &str) -> Option<usize> {
     let (prefix, after) = split_prefix(rest, &['b', 'c', 'r']);
     let raw = prefix.contains('r');
@@ -98,7 +98,7 @@ fn split_prefix<'a>(text: &'a str, characters: &[char]) -> (&'a str, &'a str) {
     text.split_at(text.len() - text.trim_start_matches(characters).len())
 }
 
-/// The length of the character literal at the start of `rest`, or of the quote alone, which begins a lifetime.
+/// Returns the length of the character literal at the start of `rest`, or of the quote alone, which begins a lifetime.
 fn character_length(rest: &str) -> usize {
     let mut characters = rest.char_indices().skip(1);
     match characters.next() {
@@ -109,7 +109,7 @@ fn character_length(rest: &str) -> usize {
     }
 }
 
-/// The words of an identifier or of a path, in lower case: `HandlerFailed` and `handler_failed` have two.
+/// Returns the words of an identifier or of a path, in lower case: `HandlerFailed` and `handler_failed` have two.
 pub fn words(name: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut after_lower = false;
@@ -132,11 +132,11 @@ fn comments_are_dropped_and_texts_are_kept_whole() {
 fn a<'b>(c: &'b str) { // d "e
     f('"', '\'', '\\', "g \" // h", b"i", r#"j " k"#, 1_u8); /* l /* m */ n */ r#type
 }"####;
-    let of_kind = |kind| -> Vec<&str> {
+    let texts_of_kind = |kind| -> Vec<&str> {
         tokens(source).iter().filter(|token| token.kind == kind).map(|token| token.text).collect()
     };
-    assert_eq!(of_kind(Kind::Name), ["fn", "a", "b", "c", "b", "str", "f", "r", "type"]);
-    assert_eq!(of_kind(Kind::Text), [r#""g \" // h""#, r#"b"i""#, r##"r#"j " k"#"##]);
+    assert_eq!(texts_of_kind(Kind::Name), ["fn", "a", "b", "c", "b", "str", "f", "r", "type"]);
+    assert_eq!(texts_of_kind(Kind::Text), [r#""g \" // h""#, r#"b"i""#, r##"r#"j " k"#"##]);
     assert_eq!(tokens(source).iter().find(|token| token.text == "f").map(|token| token.line), Some(3));
 }
 

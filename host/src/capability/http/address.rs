@@ -36,12 +36,12 @@ const NOT_PUBLIC_V6: [(Ipv6Addr, u32); 3] = [
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation
 ];
 
-const MAPPED: (Ipv6Addr, u32) = (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);
+const IPV4_MAPPED: (Ipv6Addr, u32) = (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);
 const NAT64: (Ipv6Addr, u32) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
 const SIX_TO_FOUR: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16);
 
-/// Whether `address` is reachable from the public internet. For an IPv6 address that contains an IPv4 address, the IPv4
-/// address decides.
+/// Returns whether `address` is reachable from the public internet. For an IPv6 address that contains an IPv4 address,
+/// the IPv4 address decides.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -59,7 +59,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 /// Returns the IPv4 address to which packets for `address` are finally sent.
 fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let low_bits = |bits: u128| Ipv4Addr::from_bits(bits as u32);
-    if within_v6(address, MAPPED) || within_v6(address, NAT64) {
+    if within_v6(address, IPV4_MAPPED) || within_v6(address, NAT64) {
         return Some(low_bits(address.to_bits()));
     }
     within_v6(address, SIX_TO_FOUR).then(|| low_bits(address.to_bits() >> 80))

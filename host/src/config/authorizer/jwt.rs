@@ -113,7 +113,7 @@ mod tests {
 
     const VALID: &str = "issuer = \"https://issuer.example\"\naudience = [\"chat\"]\njwks = \"keys.json\"\n";
 
-    /// The settings of a section with `keys`, and its errors, one in each line.
+    /// Returns the settings of a section with `keys`, and its errors, one in each line.
     fn read(keys: &str) -> (Option<JwtSettings>, String) {
         let text = format!("[tokens]\n{keys}");
         let problems = Problems::new(Path::new("m.toml"), &text);

@@ -7,7 +7,7 @@ use super::*;
 use crate::config::{Config, ConfigError};
 use crate::gateway::{ResponseKey, Target};
 
-/// A manifest with a route to the integration `back`, which has the given keys.
+/// Returns a manifest with a route to the integration `back`, which has the given keys.
 fn manifest(keys: &str) -> String {
     format!("[routes]\n\"$connect\" = \"back\"\n[integrations.back]\n{keys}")
 }
@@ -23,7 +23,7 @@ fn integration(keys: &str) -> Integration {
     config.integrations["back"].clone()
 }
 
-/// The errors of a manifest, or its warnings if it has no errors, one in each line.
+/// Returns the errors of a manifest, or its warnings if it has no errors, one in each line.
 fn problems(text: &str) -> String {
     let problems = parse(text).map_or_else(|errors| errors, |config| config.warnings);
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")

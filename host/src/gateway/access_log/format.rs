@@ -105,13 +105,14 @@ fn parts(text: &str) -> Result<Vec<Part>, BadFormat> {
 /// Length of the variable name at the start of `text`. A dot is part of the name only if a name character follows it;
 /// so is a dash in a property of an authorizer, whose names API Gateway does not restrict.
 fn name_length(text: &str) -> usize {
-    const FREE_NAMES: &str = "context.authorizer.";
+    const UNRESTRICTED_NAMES: &str = "context.authorizer.";
     let is_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
     let mut length = 0;
     loop {
         length += text[length..].find(|next| !is_name(next)).unwrap_or(text.len() - length);
         let separator = text[length..].chars().next();
-        let continues = separator == Some('.') || (separator == Some('-') && text[..length].starts_with(FREE_NAMES));
+        let continues =
+            separator == Some('.') || (separator == Some('-') && text[..length].starts_with(UNRESTRICTED_NAMES));
         if !continues || !text[length + 1..].starts_with(is_name) {
             return length;
         }

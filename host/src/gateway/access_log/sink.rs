@@ -21,7 +21,7 @@ use rotating_file::RotatingFile;
 
 /// Shortest time between two reports that lines were dropped, or that the log cannot be written.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
-/// Memory that is charged for a queued line in addition to its own bytes.
+/// Memory that a queued line counts in addition to its own bytes.
 const LINE_OVERHEAD_BYTES: usize = 256;
 /// Write buffer: lines that arrive together are written with one system call.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -51,7 +51,7 @@ pub struct Sink {
     writer: NonBlocking,
     /// When it is dropped, the thread writes the queued lines and ends.
     guard: Mutex<Option<WorkerGuard>>,
-    /// Charged bytes of the lines that wait for the thread.
+    /// Counted bytes of the lines that wait for the thread.
     queued_bytes: Arc<AtomicUsize>,
     dropped_counter: Counter,
     dropped: Mutex<DroppedLines>,
@@ -98,9 +98,9 @@ impl Sink {
 
     /// Queues a line, which must end with a line feed; never waits.
     pub fn write(&self, line: &[u8]) {
-        let charge = line.len() + LINE_OVERHEAD_BYTES;
-        if self.queued_bytes.fetch_add(charge, Ordering::Relaxed) + charge > ACCESS_LOG_BYTES_MAX {
-            self.queued_bytes.fetch_sub(charge, Ordering::Relaxed);
+        let counted = line.len() + LINE_OVERHEAD_BYTES;
+        if self.queued_bytes.fetch_add(counted, Ordering::Relaxed) + counted > ACCESS_LOG_BYTES_MAX {
+            self.queued_bytes.fetch_sub(counted, Ordering::Relaxed);
             self.drop_line();
             return;
         }

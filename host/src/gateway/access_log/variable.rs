@@ -71,7 +71,7 @@ impl Variable {
         }
     }
 
-    /// The known name that is most similar to a misspelled one; up to a third of the letters may differ.
+    /// Returns the known name that is most similar to a misspelled one; up to a third of the letters may differ.
     pub fn nearest(name: &str) -> Option<&'static str> {
         let distance = |known: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &known.to_lowercase());
         let names = OUTCOME_VARIABLES.iter().map(|(known, _)| *known).chain(context::NAMES);

@@ -78,7 +78,7 @@ pub enum JwtError {
 }
 
 impl JwtError {
-    /// The HTTP status that the peer receives.
+    /// Returns the HTTP status that the peer receives.
     pub fn status(&self) -> u16 {
         match self {
             Self::InvalidToken(_) => 401,

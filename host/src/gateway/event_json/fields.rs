@@ -40,7 +40,7 @@ impl<'a> Fields<'a> {
         grouped
     }
 
-    /// All pairs of a name and one of its values.
+    /// Returns all pairs of a name and one of its values.
     pub fn each(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().flat_map(|(name, values)| values.iter().map(move |value| (&**name, &**value)))
     }

@@ -56,7 +56,7 @@ impl Fixture {
     }
 }
 
-/// The connection of AWS's sample of a `$connect` event.
+/// Returns the connection of AWS's sample of a `$connect` event.
 fn sample() -> Fixture {
     Fixture {
         api: "abcd123",
@@ -75,7 +75,7 @@ fn sample() -> Fixture {
     }
 }
 
-/// The connection of the captured events in aws-lambda-go.
+/// Returns the connection of the captured events in aws-lambda-go.
 fn capture(user_agent: Option<&str>) -> Fixture {
     Fixture {
         api: "dl7ptocha9",

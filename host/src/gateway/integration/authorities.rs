@@ -46,7 +46,7 @@ pub fn certificate_error<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e 
     None
 }
 
-/// The error that an IO error wraps, which its `source` method skips.
+/// Returns the error that an IO error wraps, which its `source` method skips.
 fn inner<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e (dyn StdError + 'static)> {
     let inner = error.downcast_ref::<io::Error>()?.get_ref()?;
     Some(inner)

@@ -86,13 +86,13 @@ impl Transport {
         Self { pool: pool(authorities), executions: Arc::default() }
     }
 
-    /// A transport with its own connections that trusts only these authorities. It shares the permits of functions
-    /// with this transport.
+    /// Returns a transport with its own connections that trusts only these authorities. It shares the permits of
+    /// functions with this transport.
     pub fn with_authorities(&self, authorities: &Authorities) -> Self {
         Self { pool: pool(authorities.0.clone()), executions: Arc::clone(&self.executions) }
     }
 
-    /// The `count` permits of a function. All its callers share them, before a reload and after it.
+    /// Returns the `count` permits of a function. All its callers share them, before a reload and after it.
     fn executions(&self, function: &str, count: usize) -> Arc<Semaphore> {
         let mut all = self.executions.lock().expect("no code panics while holding the executions");
         all.retain(|_, permits| permits.strong_count() > 0);
@@ -238,7 +238,7 @@ impl Service<Name> for Resolver {
 }
 
 impl ClientError {
-    /// The error text followed by its causes, which name the network error.
+    /// Returns the error text followed by its causes, which name the network error.
     pub fn explain(&self) -> String {
         let mut text = self.to_string();
         let mut cause = StdError::source(self);

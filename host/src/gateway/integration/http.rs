@@ -159,7 +159,7 @@ impl Http {
     }
 }
 
-/// The parts of a response that can reach a peer: the status, the subprotocol and the body.
+/// Returns the parts of a response that can reach a peer: the status, the subprotocol and the body.
 fn pass_through(response: http::Response<Bytes>) -> Result<Response, InvokeError> {
     let (head, body) = response.into_parts();
     let subprotocol = head.headers.get(WEBSOCKET_PROTOCOL);
@@ -170,7 +170,7 @@ fn pass_through(response: http::Response<Bytes>) -> Result<Response, InvokeError
     })
 }
 
-/// The headers of `$connect` without `Host` and without those that describe the client's connection.
+/// Returns the headers of `$connect` without `Host` and without those that describe the client's connection.
 fn forwarded_headers<'h>(headers: impl Iterator<Item = (&'h str, &'h str)>) -> HeaderMap {
     let mut forwarded = HeaderMap::new();
     for (name, value) in headers {

@@ -133,7 +133,7 @@ impl Lambda {
     }
 }
 
-/// The region in the name of an AWS endpoint, such as `lambda.eu-west-1.amazonaws.com`; `None` for other hosts.
+/// Returns the region in the name of an AWS endpoint, such as `lambda.eu-west-1.amazonaws.com`; `None` for other hosts.
 fn region(url: &Uri) -> Option<&str> {
     let mut labels = url.host()?.split('.').skip_while(|label| !matches!(*label, "lambda" | "lambda-fips"));
     labels.next()?;
@@ -147,7 +147,8 @@ fn event_json(caller: &Caller, event: &Event) -> Bytes {
     json.expect("every part of an event can be written as JSON").into()
 }
 
-/// The payload without proxy integration: the message alone, or an empty object for events that have no message.
+/// Returns the payload without proxy integration: the message alone, or an empty object for events that have no
+/// message.
 fn message(event: &Event) -> Bytes {
     match event {
         Event::Message { body: Payload::Text(text), .. } => text.clone().into(),

@@ -84,7 +84,8 @@ impl Target {
     }
 }
 
-/// Whether a header describes one connection instead of the request. Such headers are neither mapped nor forwarded.
+/// Returns whether a header describes one connection instead of the request. Such headers are neither mapped nor
+/// forwarded.
 pub fn is_connection_specific(name: &HeaderName) -> bool {
     const CONNECTION_SPECIFIC: [HeaderName; 9] = [
         CONNECTION,
@@ -139,7 +140,7 @@ impl Source {
         }
     }
 
-    /// The values of this source in the event; empty if the event has none.
+    /// Returns the values of this source in the event; empty if the event has none.
     pub fn values<'a>(&'a self, caller: &'a Caller, event: &'a Event) -> Vec<Cow<'a, str>> {
         match (self, event) {
             (Self::Header { name, all }, Event::Connect { headers, .. }) => {
@@ -163,7 +164,7 @@ impl Source {
         }
     }
 
-    /// Whether only the event of `$connect` can have values for this source.
+    /// Returns whether only the event of `$connect` can have values for this source.
     pub fn is_connect_only(&self) -> bool {
         matches!(self, Self::Header { .. } | Self::QueryString { .. })
     }
@@ -174,7 +175,7 @@ pub fn stage_variable<'a>(caller: &'a Caller, name: &str) -> Option<&'a str> {
     variables.iter().find(|(variable, _)| variable == name).map(|(_, value)| value.as_str())
 }
 
-/// The values of the fields whose names match: all of them, or only the last.
+/// Returns the values of the fields whose names match: all of them, or only the last.
 fn fields<'a>(fields: &'a [Field], all: bool, matches: impl Fn(&str) -> bool) -> Vec<Cow<'a, str>> {
     let mut values: Vec<_> =
         fields.iter().filter(|(name, _)| matches(name)).map(|(_, value)| Cow::Borrowed(value.as_str())).collect();
@@ -193,7 +194,7 @@ fn check_name(name: &str) -> Result<(), BadMapping> {
     Ok(())
 }
 
-/// The error for a `$context` variable that does not exist.
+/// Returns the error for a `$context` variable that does not exist.
 pub fn unknown_context_variable(name: &str) -> BadMapping {
     let names = context::NAMES.join(", ");
     BadMapping {

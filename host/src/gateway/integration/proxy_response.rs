@@ -77,7 +77,7 @@ fn malformed(found: impl Into<String>, expected: &'static str) -> Malformed {
     Malformed { found: found.into(), expected }
 }
 
-/// The type of a JSON value, as text for an error.
+/// Returns the type of a JSON value, as text for an error.
 pub fn json_kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

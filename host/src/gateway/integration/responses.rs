@@ -48,7 +48,7 @@ pub enum ResponseSource {
 }
 
 impl Responses {
-    /// The integration response for the value of the selection expression: the first whose pattern matches the
+    /// Returns the integration response for the value of the selection expression: the first whose pattern matches the
     /// whole value, else `$default`.
     pub fn select(&self, value: &str) -> Option<&IntegrationResponse> {
         let matches_value = |key: &ResponseKey| match key {
@@ -99,7 +99,8 @@ impl PartialEq for ResponseKey {
     }
 }
 
-/// The reason in the error of a pattern: the last line of its message. The lines before it only mark the position.
+/// Returns the reason in the error of a pattern: the last line of its message. The lines before it only mark the
+/// position.
 fn reason(error: &regex::Error) -> String {
     let text = error.to_string();
     text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()

@@ -69,7 +69,7 @@ impl UrlTemplate {
         uri(&example).map(|_| ()).map_err(|advice| bad(format!("{:?}", self.source), advice))
     }
 
-    /// The names of its path parameters.
+    /// Returns the names of its path parameters.
     pub fn path_parameters(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::PathParameter(name) => Some(&**name),
@@ -77,7 +77,7 @@ impl UrlTemplate {
         })
     }
 
-    /// The names of its stage variables.
+    /// Returns the names of its stage variables.
     pub fn stage_variables(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::StageVariable(name) => Some(&**name),

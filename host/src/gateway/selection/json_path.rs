@@ -26,7 +26,7 @@ impl JsonPath {
         Ok(Self { source: text.into(), steps: steps.into() })
     }
 
-    /// Whether it is the path of the whole body.
+    /// Returns whether it is the path of the whole body.
     pub fn is_whole(&self) -> bool {
         self.steps.is_empty()
     }

@@ -66,7 +66,7 @@ fn convert_integration<'r, 't>(
     (name, section)
 }
 
-/// An integration of type `AWS` or `AWS_PROXY`, which calls a function or another service of AWS.
+/// Converts an integration of type `AWS` or `AWS_PROXY`, which calls a function or another service of AWS.
 fn convert_aws<'r, 't>(import: &ApiImport<'r, 't>, integration: &Properties<'r, 't>) -> (String, TomlSection) {
     let id = integration.name.clone();
     let uri = integration.with_stage_variables("IntegrationUri").unwrap_or_default();

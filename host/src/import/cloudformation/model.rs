@@ -91,7 +91,7 @@ fn json<'t>(resolver: &Resolver<'t>, node: &'t Node) -> Result<Json, Unknown> {
     }
 }
 
-/// Whether a `$ref` in the schema points outside of it.
+/// Returns whether a `$ref` in the schema points outside of it.
 fn has_external_reference(schema: &Json) -> bool {
     match schema {
         Json::Object(object) => {

@@ -2,7 +2,7 @@
 
 const TAGS: &str = "tags are for AWS billing, which does not apply here";
 const DESCRIPTION: &str = "descriptions are not used; write a comment instead";
-const OF_HTTP_APIS: &str = "API Gateway supports it only for HTTP APIs";
+const ONLY_HTTP_APIS: &str = "API Gateway supports it only for HTTP APIs";
 const LOGGING: &str = "the log level is set with RUST_LOG; messages are never logged";
 const CREDENTIALS: &str = "roles are not assumed; to sign requests with an access key, set sign_with of the function";
 
@@ -12,14 +12,14 @@ const REASONS: &[(&str, &str, &str)] = &[
     ("Api", "DisableSchemaValidation", "schemas are always validated by `jackfield check`"),
     ("Api", "IpAddressType", "addresses are set with [server] listen"),
     ("Api", "Version", DESCRIPTION),
-    ("Api", "Body", OF_HTTP_APIS),
-    ("Api", "BodyS3Location", OF_HTTP_APIS),
-    ("Api", "CorsConfiguration", OF_HTTP_APIS),
-    ("Api", "CredentialsArn", OF_HTTP_APIS),
-    ("Api", "RouteKey", OF_HTTP_APIS),
-    ("Api", "Target", OF_HTTP_APIS),
-    ("Api", "BasePath", OF_HTTP_APIS),
-    ("Api", "FailOnWarnings", OF_HTTP_APIS),
+    ("Api", "Body", ONLY_HTTP_APIS),
+    ("Api", "BodyS3Location", ONLY_HTTP_APIS),
+    ("Api", "CorsConfiguration", ONLY_HTTP_APIS),
+    ("Api", "CredentialsArn", ONLY_HTTP_APIS),
+    ("Api", "RouteKey", ONLY_HTTP_APIS),
+    ("Api", "Target", ONLY_HTTP_APIS),
+    ("Api", "BasePath", ONLY_HTTP_APIS),
+    ("Api", "FailOnWarnings", ONLY_HTTP_APIS),
     (
         "WebSocketApi",
         "DisableExecuteApiEndpoint",
@@ -30,7 +30,7 @@ const REASONS: &[(&str, &str, &str)] = &[
     ("WebSocketApi", "PropagateTags", TAGS),
     ("WebSocketApi", "Domain", "domain names and certificates belong to a reverse proxy"),
     ("WebSocketApi", "Auth.InvokeRole", CREDENTIALS),
-    ("Stage", "AccessPolicyId", OF_HTTP_APIS),
+    ("Stage", "AccessPolicyId", ONLY_HTTP_APIS),
     (
         "Stage",
         "ClientCertificateId",
@@ -38,7 +38,7 @@ const REASONS: &[(&str, &str, &str)] = &[
     ),
     ("Deployment", "StageName", "stages are imported from Stage resources"),
     ("Route", "OperationName", "it only names the route in generated SDKs"),
-    ("Route", "AuthorizationScopes", OF_HTTP_APIS),
+    ("Route", "AuthorizationScopes", ONLY_HTTP_APIS),
     ("RouteResponse", "ModelSelectionExpression", "responses of handlers are sent unchanged"),
     ("RouteResponse", "ResponseModels", "responses of handlers are sent unchanged"),
     ("RouteResponse", "ResponseParameters", "messages have no headers"),
@@ -49,19 +49,19 @@ const REASONS: &[(&str, &str, &str)] = &[
     ("Integration", "PassthroughBehavior", "messages are always passed on unchanged"),
     ("Integration", "TemplateSelectionExpression", "messages are sent unchanged; request templates are not supported"),
     ("Integration", "PayloadFormatVersion", "WebSocket APIs have only one event format"),
-    ("Integration", "TlsConfig", OF_HTTP_APIS),
-    ("Integration", "IntegrationSubtype", OF_HTTP_APIS),
-    ("Integration", "ResponseParameters", OF_HTTP_APIS),
+    ("Integration", "TlsConfig", ONLY_HTTP_APIS),
+    ("Integration", "IntegrationSubtype", ONLY_HTTP_APIS),
+    ("Integration", "ResponseParameters", ONLY_HTTP_APIS),
     ("Integration", "RequestParameters", "a mock sends no request"),
     ("Integration", "IntegrationMethod", "the integration sends no HTTP request"),
     ("Integration", "IntegrationUri", "a mock sends no request"),
     ("IntegrationResponse", "ContentHandlingStrategy", "binary responses are sent to peers unchanged"),
     ("Authorizer", "AuthorizerCredentialsArn", CREDENTIALS),
-    ("Authorizer", "AuthorizerResultTtlInSeconds", OF_HTTP_APIS),
-    ("Authorizer", "AuthorizerPayloadFormatVersion", OF_HTTP_APIS),
-    ("Authorizer", "EnableSimpleResponses", OF_HTTP_APIS),
+    ("Authorizer", "AuthorizerResultTtlInSeconds", ONLY_HTTP_APIS),
+    ("Authorizer", "AuthorizerPayloadFormatVersion", ONLY_HTTP_APIS),
+    ("Authorizer", "EnableSimpleResponses", ONLY_HTTP_APIS),
     ("Authorizer", "IdentityValidationExpression", "identity sources must be present; their values are not matched"),
-    ("Authorizer", "JwtConfiguration", OF_HTTP_APIS),
+    ("Authorizer", "JwtConfiguration", ONLY_HTTP_APIS),
     ("ApiKey", "CustomerId", "it is only for the AWS Marketplace"),
     ("ApiKey", "GenerateDistinctId", "the name of its section in the manifest is its id"),
     ("ApiKey", "StageKeys", "stages are imported from its usage plan"),

@@ -60,25 +60,25 @@ impl Clock {
         self.last_message_at = now;
     }
 
-    /// Notes a message of the peer, or a ping where `ping_resets_idle` makes it count as one.
+    /// Records a message of the peer, or a ping where `ping_resets_idle` makes it count as one.
     pub fn message_received(&mut self, now: Instant) {
         self.last_received_at = now;
         self.last_message_at = now;
     }
 
-    /// Notes a control frame of the peer, which does not restart the idle timeout.
+    /// Records a control frame of the peer, which does not restart the idle timeout.
     pub fn frame_received(&mut self, now: Instant) {
         self.last_received_at = now;
     }
 
-    /// Notes how many bytes the kernel has accepted so far (`None`: nothing waits to be written).
+    /// Records how many bytes the kernel has accepted so far (`None`: nothing waits to be written).
     ///
-    /// Moves `alarm` to an earlier time if the write timeout is now the next deadline.
-    pub fn track_write_progress(&mut self, accepted_bytes: Option<u64>, alarm: Pin<&mut Sleep>) {
+    /// Moves `timer` to an earlier time if the write timeout is now the next deadline.
+    pub fn track_write_progress(&mut self, accepted_bytes: Option<u64>, timer: Pin<&mut Sleep>) {
         if accepted_bytes != self.write_progress.map(|(_, accepted_bytes)| accepted_bytes) {
             self.write_progress = accepted_bytes.map(|accepted_bytes| (Instant::now(), accepted_bytes));
-            if self.next_deadline() < alarm.deadline() {
-                alarm.reset(self.next_deadline());
+            if self.next_deadline() < timer.deadline() {
+                timer.reset(self.next_deadline());
             }
         }
     }
@@ -92,7 +92,7 @@ impl Clock {
         [idle, duration, ping, write].into_iter().flatten().min().unwrap_or(far_future)
     }
 
-    /// Returns what is due now, and notes the ping if one is due.
+    /// Returns what is due now, and records the ping if one is due.
     ///
     /// A peer that has sent nothing since the last ping is lost, unless the socket is not read.
     pub fn due(&mut self, now: Instant, reading: Reading) -> Due {

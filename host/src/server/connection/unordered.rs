@@ -25,12 +25,12 @@ impl UnorderedMessages {
         self.waiting.push_back(body);
     }
 
-    /// Whether one more message may be received.
+    /// Returns whether one more message may be received.
     pub fn has_space(&self) -> bool {
         self.waiting.len() < BACKLOG_MESSAGES_MAX
     }
 
-    /// Whether a message waits and another handler may run.
+    /// Returns whether a message waits and another handler may run.
     pub fn can_start(&self) -> bool {
         !self.waiting.is_empty() && self.running.len() < UNORDERED_HANDLERS_MAX
     }

@@ -103,7 +103,7 @@ impl Double {
         CURRENT.with_borrow_mut(|current| *current = None);
     }
 
-    /// The test double of this thread.
+    /// Returns the test double of this thread.
     pub fn current() -> Rc<Self> {
         CURRENT.with_borrow(Option::clone).expect(
             "outside of a component the functions of jackfield_sdk need a test double of the host: \
@@ -320,7 +320,7 @@ impl Double {
     }
 }
 
-/// The route that `$request.body.action` selects among `routes`; any action is a route if `routes` is empty.
+/// Returns the route that `$request.body.action` selects among `routes`; any action is a route if `routes` is empty.
 fn select_route(body: &Payload, routes: &[&str]) -> String {
     let action = match body.parse_json::<Value>() {
         Ok(json) => match &json["action"] {

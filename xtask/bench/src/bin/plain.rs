@@ -160,7 +160,7 @@ async fn upgrade(
         .on_upgrade(move |socket| serve(socket, registry, query.room))
 }
 
-/// The response of an authorizer function that admits every peer.
+/// Returns the response of an authorizer function that admits every peer.
 async fn authorize() -> &'static str {
     ALLOW_POLICY
 }

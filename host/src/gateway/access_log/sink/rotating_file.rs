@@ -67,8 +67,8 @@ impl Write for RotatingFile {
     }
 }
 
-/// The files of the log at `path` except the newest `keep`. A file belongs to the log only if its name is that of the
-/// log, a dot and a date.
+/// Returns the files of the log at `path` except the newest `keep`. A file belongs to the log only if its name is that
+/// of the log, a dot and a date.
 fn old_files(path: &Path, keep: usize) -> io::Result<Vec<PathBuf>> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let folder = path.parent().unwrap_or(Path::new("."));
@@ -88,12 +88,12 @@ fn old_files(path: &Path, keep: usize) -> io::Result<Vec<PathBuf>> {
 
 /// Returns whether a text looks like `2026-11-22` or `2026-11-22-08`.
 fn is_date(text: &str) -> bool {
-    const SHAPE: &[u8] = b"0000-00-00-00";
+    const PATTERN: &[u8] = b"0000-00-00-00";
     matches!(text.len(), 10 | 13)
         && text
             .bytes()
-            .zip(SHAPE)
-            .all(|(byte, shape)| if *shape == b'0' { byte.is_ascii_digit() } else { byte == *shape })
+            .zip(PATTERN)
+            .all(|(byte, pattern)| if *pattern == b'0' { byte.is_ascii_digit() } else { byte == *pattern })
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ impl ClaimSet {
         self.0.get(name)?.as_str()
     }
 
-    /// The scopes of `scope` and `scp`, each of which is a string with spaces or a list.
+    /// Returns the scopes of `scope` and `scp`, each of which is a string with spaces or a list.
     fn scopes(&self) -> Vec<&str> {
         let claims = ["scope", "scp"].into_iter().filter_map(|name| self.0.get(name));
         let texts = claims.flat_map(|value| value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice));

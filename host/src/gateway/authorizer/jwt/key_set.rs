@@ -67,8 +67,8 @@ impl KeySet {
         self.0.iter().any(|key| key.id.as_deref() == Some(id))
     }
 
-    /// The keys that may match a signature, at most [`JWKS_KEYS_TRIED_MAX`]: the keys with this id; if there are none,
-    /// the keys without an id; and all keys if the token has no id.
+    /// Returns the keys that may match a signature, at most [`JWKS_KEYS_TRIED_MAX`]: the keys with this id; if there
+    /// are none, the keys without an id; and all keys if the token has no id.
     pub fn candidates(&self, algorithm: Algorithm, id: Option<&str>) -> impl Iterator<Item = &DecodingKey> {
         let wanted = id.filter(|id| self.contains(id));
         let has_id = move |key: &&Key| id.is_none() || key.id.as_deref() == wanted;

@@ -69,12 +69,12 @@ impl IssuerKeys {
         cache.keys(Instant::now(), &self.0.policy).ok_or_else(|| format!("{}: {}", self.0.reader, why()))
     }
 
-    /// Refreshes the keys because `these` lack a key, and returns the new keys. Returns `None` if the keys have not
+    /// Refreshes the keys because `known` lacks a key, and returns the new keys. Returns `None` if the keys have not
     /// changed, or if the last refresh for this reason is too recent.
-    pub async fn newer_than(&self, these: &Arc<KeySet>) -> Option<Arc<KeySet>> {
+    pub async fn newer_than(&self, known: &Arc<KeySet>) -> Option<Arc<KeySet>> {
         self.refresh(RefreshReason::UnknownKey).await;
         let keys = self.cache().keys(Instant::now(), &self.0.policy);
-        keys.filter(|keys| !Arc::ptr_eq(keys, these))
+        keys.filter(|keys| !Arc::ptr_eq(keys, known))
     }
 
     /// Refreshes the keys and returns when that has succeeded or failed. Runs in a task of its own, so that a caller

@@ -37,7 +37,7 @@ impl FileJwt {
         self.jwt.verify(token).await
     }
 
-    /// The reason for which a token is invalid.
+    /// Returns the reason for which a token is invalid.
     async fn refusal(&self, token: &str) -> &'static str {
         match self.verify(token).await {
             Err(JwtError::InvalidToken(reason)) => reason,
@@ -72,8 +72,8 @@ fn claims(changes: Value) -> Value {
 async fn a_token_is_accepted_with_each_algorithm_that_has_a_public_key() {
     let (rsa, p256, p384, ed) = (Signer::rsa("r"), Signer::p256("p"), Signer::p384("q"), Signer::ed25519("e"));
     let authorizer = FileJwt::new(&key_set(&[&rsa, &p256, &p384, &ed]));
-    let of_rsa = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"].map(|algorithm| (&rsa, algorithm));
-    for (signer, algorithm) in of_rsa.into_iter().chain([(&p256, "ES256"), (&p384, "ES384"), (&ed, "EdDSA")]) {
+    let rsa_cases = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"].map(|algorithm| (&rsa, algorithm));
+    for (signer, algorithm) in rsa_cases.into_iter().chain([(&p256, "ES256"), (&p384, "ES384"), (&ed, "EdDSA")]) {
         let token = signer.token(algorithm, &claims(json!({})));
         assert_eq!(authorizer.verify(&token).await.unwrap().principal_id, "ann", "{algorithm}");
         // A token whose claims were changed after it was signed is invalid.

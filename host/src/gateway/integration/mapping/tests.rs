@@ -5,7 +5,7 @@ use crate::capability::ApiInfo;
 use crate::connections::{Connection, Peer};
 use crate::id::{ConnectionId, RequestId};
 
-/// A caller of stage `prod`, which has the variables `table` and `host`.
+/// Returns a caller of stage `prod`, which has the variables `table` and `host`.
 pub fn caller() -> Caller {
     let peer = Peer { source_ip: "192.0.2.1".to_owned(), ..Peer::default() };
     let id = ConnectionId::parse("L0SM9cOFvHcCIhw=").unwrap();

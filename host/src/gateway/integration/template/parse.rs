@@ -14,7 +14,7 @@ const EVENT_VARIABLES: &str = "$context.NAME, $stageVariables.NAME, $input.body,
 const RESPONSE_VARIABLES: &str = "$context.NAME, $stageVariables.NAME, $input.body, $input.json('$.PATH'), \
     $input.path('$.PATH'), $integration.response.body.PATH, $integration.response.header.NAME or \
     $integration.response.statuscode";
-const NO_VTL: &str = "VTL is not supported in templates: to compute a response use a component (type = \"component\"), \
+const VTL_NOT_SUPPORTED: &str = "VTL is not supported in templates: to compute a response use a component (type = \"component\"), \
     which receives the event and returns any response";
 
 pub fn parts(text: &str, kind: Kind) -> Result<Vec<Part>, BadMapping> {
@@ -28,7 +28,7 @@ pub fn parts(text: &str, kind: Kind) -> Result<Vec<Part>, BadMapping> {
         } else if character == '#'
             && let Some(directive) = reader.directive()
         {
-            return Err(reader.bad(directive, NO_VTL));
+            return Err(reader.bad(directive, VTL_NOT_SUPPORTED));
         } else if character == '$'
             && let Some(part) = reader.variable()?
         {
@@ -54,7 +54,7 @@ struct Reader<'t> {
 }
 
 impl<'t> Reader<'t> {
-    /// The start of a VTL directive or comment, if the text begins with one: `#set`, `#{else}`, `##`.
+    /// Returns the start of a VTL directive or comment, if the text begins with one: `#set`, `#{else}`, `##`.
     fn directive(&self) -> Option<&'t str> {
         let rest = &self.rest[1..];
         if rest.starts_with(['#', '*']) {
@@ -104,7 +104,7 @@ impl<'t> Reader<'t> {
             },
             "input" => self.input(dollar),
             "integration" if self.kind == Kind::Response => self.integration(dollar),
-            "util" => Err(self.bad(self.excerpt(dollar), NO_VTL)),
+            "util" => Err(self.bad(self.excerpt(dollar), VTL_NOT_SUPPORTED)),
             _ => Err(self.unknown_variable(dollar)),
         }
     }
@@ -220,7 +220,7 @@ impl<'t> Reader<'t> {
         self.rest = &self.rest[bytes..];
     }
 
-    /// The text of a variable for an error: what was parsed of it, and a short part of what follows.
+    /// Returns the text of a variable for an error: what was parsed of it, and a short part of what follows.
     fn excerpt(&self, dollar: &'t str) -> &'t str {
         const MORE_BYTES_MAX: usize = 40;
         let ends = |next: char| next.is_whitespace() || matches!(next, ',' | '"' | '}');

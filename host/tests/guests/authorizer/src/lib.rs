@@ -12,8 +12,8 @@ export_authorizer!(TestAuthorizer);
 
 impl Authorizer for TestAuthorizer {
     fn authorize(context: &RequestContext, request: ConnectEvent) -> Result<Decision> {
-        let order = request.query("decide").unwrap_or("unauthorized");
-        match order {
+        let command = request.query("decide").unwrap_or("unauthorized");
+        match command {
             "allow" => {
                 // The grant has all other parameters, so that a test can read them.
                 let is_granted = |(name, _): &(String, String)| name != "decide" && name != "who";
@@ -46,7 +46,7 @@ impl Authorizer for TestAuthorizer {
             "fail" => Err("the list of guests is lost".into()),
             "panic" => panic!("a panic as ordered"),
             "spin" => loop {
-                black_box(order);
+                black_box(command);
             },
             "sleep" => loop {
                 thread::sleep(Duration::from_secs(1));
@@ -57,7 +57,7 @@ impl Authorizer for TestAuthorizer {
                     memory.push(black_box(vec![1_u8; 1 << 20]));
                 }
             }
-            other => Err(format!("there is no order {other}").into()),
+            other => Err(format!("there is no command {other}").into()),
         }
     }
 }

@@ -14,12 +14,12 @@ wit_bindgen::generate!({
 
 use wasi::keyvalue0_2_0_draft::{atomics, batch, store};
 
-pub fn obey(order: &str) -> String {
+pub fn run_command(command: &str) -> String {
     let bucket = match store::open("shared") {
         Ok(bucket) => bucket,
         Err(error) => return format!("error: {error:?}"),
     };
-    let (word, rest) = order.split_once(' ').unwrap_or((order, ""));
+    let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
     match word {
         "increment" => format!("{:?}", atomics::increment(&bucket, rest, 3)),
         "many" => {
@@ -43,6 +43,6 @@ pub fn obey(order: &str) -> String {
                 }
             }
         }
-        _ => format!("no such order: {order}"),
+        _ => format!("no such command: {command}"),
     }
 }

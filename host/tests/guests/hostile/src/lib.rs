@@ -1,7 +1,7 @@
-//! A handler that obeys the orders in its messages; most of them misbehave.
+//! A handler that runs the commands in its messages. Most commands do harm, such as an endless loop.
 //!
-//! An order is a word and its argument: `spin`, `grow 100`, `post ID`. The response is the result of the order. A
-//! message in JSON without an order is sent back after the key of its route.
+//! A command is a word and its argument: `spin`, `grow 100`, `post ID`. The response is the result of the command. A
+//! message in JSON without a command is sent back after the key of its route.
 
 use std::fmt::Display;
 use std::io::{Read as _, Write as _};
@@ -21,7 +21,7 @@ struct Hostile;
 
 impl Plugin for Hostile {
     /// `?record=KEY` stores the whole request under that key, `?protocol=NAME` accepts a subprotocol,
-    /// `?header=NAME:VALUE` adds that header to the response, and `?do=ORDER` runs an order.
+    /// `?header=NAME:VALUE` adds that header to the response, and `?do=COMMAND` runs a command.
     fn on_connect(context: &RequestContext, request: ConnectEvent) -> Result<Response> {
         if let Some(key) = request.query("record") {
             let line = |kind: char| move |(name, value): &(String, String)| format!("{kind} {name}={value}\n");
@@ -30,7 +30,7 @@ impl Plugin for Hostile {
             kv::Bucket::open("shared")?.set(key, format!("{}\n{lines}", context.connection_id))?;
         }
         let response = match request.query("do") {
-            Some(order) => obey(context, order)?,
+            Some(command) => run_command(context, command)?,
             None => Response::ok(),
         };
         let response = match request.query("protocol") {
@@ -45,12 +45,12 @@ impl Plugin for Hostile {
 
     fn on_message(context: &RequestContext, message: MessageEvent) -> Result<Response> {
         match message.body.as_text() {
-            // JSON without an order.
-            Some(json) if json.starts_with(['{', '[']) && order_in(json) == json => {
+            // JSON without a command.
+            Some(json) if json.starts_with(['{', '[']) && command_in(json) == json => {
                 reply(format!("{} {json}", context.route_key))
             }
-            Some(order) => obey(context, order_in(order)),
-            None => obey(context, "binary"),
+            Some(command) => run_command(context, command_in(command)),
+            None => run_command(context, "binary"),
         }
     }
 
@@ -66,8 +66,8 @@ impl Plugin for Hostile {
         lines.extend(format!("{} {}", end.status_code, end.reason).into_bytes());
         ends.set(&context.connection_id, lines)?;
         let row = connection_store::get(&context.connection_id)?;
-        if let Some(order) = row.attribute("at-end") {
-            obey(context, order)?;
+        if let Some(command) = row.attribute("at-end") {
+            run_command(context, command)?;
         }
         Ok(())
     }
@@ -75,15 +75,16 @@ impl Plugin for Hostile {
 
 export!(Hostile);
 
-/// Returns the order of a message: the whole message, or the text `do` of a JSON object, whose other fields can select
+/// Returns the command of a message: the whole message, or the text `do` of a JSON object, whose other fields can
+/// select
 /// the route. Escape sequences are not decoded.
-fn order_in(text: &str) -> &str {
-    let order = text.strip_prefix('{').and_then(|object| object.split_once(r#""do":""#));
-    order.and_then(|(_, rest)| rest.split_once('"')).map_or(text, |(order, _)| order)
+fn command_in(text: &str) -> &str {
+    let command = text.strip_prefix('{').and_then(|object| object.split_once(r#""do":""#));
+    command.and_then(|(_, rest)| rest.split_once('"')).map_or(text, |(command, _)| command)
 }
 
-fn obey(context: &RequestContext, order: &str) -> Result<Response> {
-    let (word, rest) = order.split_once(' ').unwrap_or((order, ""));
+fn run_command(context: &RequestContext, command: &str) -> Result<Response> {
+    let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
     let number = || rest.parse::<usize>().map_err(|_| Error::from(format!("{rest:?} is no number")));
     match word {
         "echo" => reply(rest),
@@ -108,13 +109,13 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
             reply(version::number())
         }
         "later" => {
-            let (milliseconds, order) = rest.split_once(' ').unwrap_or((rest, "silent"));
+            let (milliseconds, command) = rest.split_once(' ').unwrap_or((rest, "silent"));
             std::thread::sleep(Duration::from_millis(milliseconds.parse().unwrap_or(0)));
-            obey(context, order)
+            run_command(context, command)
         }
         "keep" => {
-            let (key, order) = rest.split_once(' ').unwrap_or((rest, "silent"));
-            let response = obey(context, order)?;
+            let (key, command) = rest.split_once(' ').unwrap_or((rest, "silent"));
+            let response = run_command(context, command)?;
             let text = response.body.as_ref().and_then(Payload::as_text).unwrap_or("nothing");
             kv::Bucket::open("shared")?.set(key, text)?;
             Ok(response)
@@ -272,7 +273,7 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
             let keys: Result<Vec<_>, _> = bucket.keys().collect();
             reply(keys?.len())
         }
-        "draft" => reply(draft::obey(rest)),
+        "draft" => reply(draft::run_command(rest)),
         "agent" => reply(current_connection::context().identity.user_agent.unwrap_or_else(|| "none".to_owned())),
         "variable" => {
             let context = current_connection::context();
@@ -287,7 +288,7 @@ fn obey(context: &RequestContext, order: &str) -> Result<Response> {
             let source_ip = &context.identity.source_ip;
             reply(format!("{} {} {} {source_ip}", context.api_id, context.stage, context.domain_name))
         }
-        _ => Err(Error::from(format!("no such order: {order}"))),
+        _ => Err(Error::from(format!("no such command: {command}"))),
     }
 }
 
@@ -300,7 +301,7 @@ fn two_numbers(text: &str) -> Result<(usize, usize)> {
     Ok((first.parse()?, second.parse()?))
 }
 
-/// A response with the value or the error.
+/// Returns a response with the value or the error.
 fn result_text<T: Display, E: Display>(result: std::result::Result<T, E>) -> Result<Response> {
     match result {
         Ok(value) => reply(value),
@@ -315,7 +316,7 @@ fn recurse(depth: u64) -> u64 {
     if depth == 0 { frame[1] } else { recurse(depth - 1) + std::hint::black_box(frame)[0] }
 }
 
-/// Returns how many times this instance has run the order.
+/// Returns how many times this instance has run the command.
 fn count() -> u32 {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     COUNT.fetch_add(1, Ordering::Relaxed) + 1

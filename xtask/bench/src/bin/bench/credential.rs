@@ -39,7 +39,7 @@ pub enum Credential {
 }
 
 impl Credential {
-    /// The path and query of the handshake.
+    /// Returns the path and query of the handshake.
     pub fn path(self) -> String {
         match self {
             Self::Ticket => format!("{ROOM_PATH}&ticket={TICKET}.{}", hex(&mac(TICKET_KEY.as_bytes(), TICKET))),
@@ -47,7 +47,7 @@ impl Credential {
         }
     }
 
-    /// The headers of a handshake with the server on this port.
+    /// Returns the headers of a handshake with the server on this port.
     pub fn headers(self, port: u16) -> Vec<String> {
         match self {
             Self::None | Self::Ticket => Vec::new(),
@@ -64,7 +64,7 @@ impl Credential {
     }
 }
 
-/// The SHA-256 of the API key in the format of the manifest.
+/// Returns the SHA-256 of the API key in the format of the manifest.
 pub fn api_key_hash() -> String {
     format!("sha256:{}", hash(API_KEY))
 }

@@ -40,7 +40,7 @@ pub struct Dependencies {
     pub function: Option<u16>,
 }
 
-/// All features, in the order of the table.
+/// Returns all features, in the order of the table.
 pub fn all(dependencies: &Dependencies) -> Vec<Feature> {
     let mut all = message_features();
     all.extend(connection_features(dependencies));

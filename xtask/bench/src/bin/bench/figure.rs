@@ -13,7 +13,7 @@ use crate::target::{self, Compare, Condition, Figure, Target};
 use crate::workload::Run;
 
 /// The share of an open loop's messages that a server must serve, so that the measurement is valid for that rate.
-const KEPT_UP: f64 = 0.95;
+const SERVED_SHARE_MIN: f64 = 0.95;
 /// The plain server's p99 is below this value if nothing else uses the machine.
 const CALM_P99_US: f64 = 1000.0;
 /// From this value on, the messages of an open loop come in bursts: after a load generator has waited for its core, it
@@ -52,7 +52,7 @@ pub enum Verdict {
     NotJudged,
 }
 
-/// Every row for which there are runs.
+/// Returns every row for which there are runs.
 pub fn rows(scale: &Scale, runs: &[Run], timings: &[Timing]) -> Vec<Row> {
     let figures = target::figures(scale);
     let under_load = figures.iter().flat_map(|figure| figure_rows(figure, runs));
@@ -61,8 +61,8 @@ pub fn rows(scale: &Scale, runs: &[Run], timings: &[Timing]) -> Vec<Row> {
     under_load.chain(operations).collect()
 }
 
-/// The rows of a figure: one for each handler that was run, or one for the plain server if no handler was run. A figure
-/// without targets has a row for each subject that was run, in the order of the first round.
+/// Returns the rows of a figure: one for each handler that was run, or one for the plain server if no handler was run.
+/// A figure without targets has a row for each subject that was run, in the order of the first round.
 fn figure_rows(figure: &Figure, runs: &[Run]) -> Vec<Row> {
     let runs_of = |name: &str| -> Vec<&Run> {
         runs.iter().filter(|run| run.workload == figure.workload && run.subject == name).collect()
@@ -156,11 +156,11 @@ impl<'a> Pairs<'a> {
         let busy = format!("{baseline} has a p99 of {:.1} ms: the machine is busy", plain_p99_us / 1e3);
         let verdict = judge(target, judged);
         match figure.condition {
-            Condition::KeepUp(rate) if plain_rate < rate * KEPT_UP => {
+            Condition::KeepUp(rate) if plain_rate < rate * SERVED_SHARE_MIN => {
                 let note = format!("{baseline} served only {plain_rate:.0} a second: use a lower --rate");
                 (Verdict::NotJudged, Some(note))
             }
-            Condition::KeepUp(rate) if our_rate < rate * KEPT_UP => {
+            Condition::KeepUp(rate) if our_rate < rate * SERVED_SHARE_MIN => {
                 (Verdict::Missed, Some(format!("served only {our_rate:.0} a second")))
             }
             Condition::KeepUp(_) if plain_p99_us >= BURSTS_P99_US => {
@@ -204,7 +204,7 @@ fn judge(target: Target, value: f64) -> Verdict {
     }
 }
 
-/// The middle value, or the mean of the two values in the middle.
+/// Returns the middle value, or the mean of the two values in the middle.
 fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -164,8 +164,8 @@ fn main() -> Result<ExitCode> {
     Ok(if all_measured { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The servers to measure: the plain server, jackfield with each component with and without `reuse`, and jackfield with
-/// each feature.
+/// Returns the servers to measure: the plain server, jackfield with each component with and without `reuse`, and
+/// jackfield with each feature.
 fn subjects(args: &Args, features: Vec<Feature>) -> Result<Vec<Subject>> {
     let mut subjects = vec![Subject::plain(sibling_binary("plain")?)];
     let Some(binary) = &args.jackfield else {
@@ -234,7 +234,7 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     path.canonicalize().with_context(|| format!("cannot find {}", path.display()))
 }
 
-/// The path of another binary of this crate, which is in the same folder as this one.
+/// Returns the path of another binary of this crate, which is in the same folder as this one.
 pub fn sibling_binary(name: &str) -> Result<PathBuf> {
     let this_binary = std::env::current_exe().context("cannot find the path of this binary")?;
     let path = this_binary.with_file_name(name);

@@ -68,17 +68,17 @@ impl Subject {
         Self { name: format!("{} with {}", self.name, feature.name), binary: self.binary.clone(), handler }
     }
 
-    /// The feature that is measured.
+    /// Returns the feature that is measured.
     pub fn feature(&self) -> Option<&Feature> {
         self.handler.as_ref()?.feature.as_ref()
     }
 
-    /// The credential of each client.
+    /// Returns the credential of each client.
     pub fn credential(&self) -> Credential {
         self.feature().map_or(Credential::None, |feature| feature.credential)
     }
 
-    /// Whether an instance handles more than one event.
+    /// Returns whether an instance handles more than one event.
     pub fn reuses_instances(&self) -> bool {
         self.handler.as_ref().is_some_and(|handler| handler.reuse.is_some())
     }
@@ -229,7 +229,7 @@ impl Server {
         self.child.id()
     }
 
-    /// Whether its log contains this text.
+    /// Returns whether its log contains this text.
     pub fn log_contains(&self, expected: &str) -> bool {
         std::fs::read_to_string(&self.log).is_ok_and(|text| text.contains(expected))
     }
@@ -243,7 +243,7 @@ impl Drop for Server {
     }
 }
 
-/// The port in the line `listening on ws://127.0.0.1:PORT/dev`.
+/// Returns the port in the line `listening on ws://127.0.0.1:PORT/dev`.
 fn port_in(line: &str) -> Option<u16> {
     let (_, address) = line.split_once("listening on ws://")?;
     let (_, after) = address.rsplit_once(':')?;
@@ -267,7 +267,7 @@ impl Scratch {
         Ok(Self(path))
     }
 
-    /// The path of the folder `name`, which is created if it does not exist.
+    /// Returns the path of the folder `name`, which is created if it does not exist.
     pub fn folder(&self, name: &str) -> Result<PathBuf> {
         let path = self.0.join(name.replace(' ', "-"));
         std::fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;

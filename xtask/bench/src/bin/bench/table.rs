@@ -3,14 +3,14 @@
 use crate::figure::{Row, Verdict};
 use crate::target::Target;
 
-const HEADS: [&str; 8] = ["figure", "handler", "plain", "jackfield", "compared", "of the rounds", "target", ""];
+const HEADINGS: [&str; 8] = ["figure", "handler", "plain", "jackfield", "compared", "of the rounds", "target", ""];
 /// The columns that are aligned to the left. The others have numbers and are aligned to the right.
 const LEFT_COLUMNS: [usize; 3] = [0, 1, 7];
 
 /// Returns the table, and below it the notes on rows.
 pub fn render(rows: &[Row]) -> String {
     let mut notes: Vec<String> = Vec::new();
-    let mut lines = vec![HEADS.map(String::from)];
+    let mut lines = vec![HEADINGS.map(String::from)];
     lines.extend(rows.iter().map(|row| {
         let mark = row.note.as_ref().map(|note| {
             let known = notes.iter().position(|known| known == note);

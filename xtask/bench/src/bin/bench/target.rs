@@ -58,7 +58,7 @@ pub enum Target {
 }
 
 impl Figure {
-    /// The server that others are compared with.
+    /// Returns the server that others are compared with.
     pub fn baseline(&self) -> &'static str {
         if self.targets.is_empty() { BASELINE } else { "plain" }
     }
@@ -100,7 +100,7 @@ pub const RELOAD: Target = Target::AtMost(400.0);
 /// The time from the start of the server to the first event served, with a warm code cache.
 pub const START: Target = Target::AtMost(150.0);
 
-/// All figures under load, in the order of the table.
+/// Returns all figures under load, in the order of the table.
 pub fn figures(scale: &Scale) -> Vec<Figure> {
     use Target::{AtLeast, AtMost};
     let mut figures = Vec::new();
@@ -187,12 +187,12 @@ pub fn figures(scale: &Scale) -> Vec<Figure> {
     figures
 }
 
-/// The targets of both handlers, and one for both with reused instances.
+/// Returns the targets of both handlers, and one for both with reused instances.
 fn each(wasip2: Target, lean: Target, reuse: Target) -> Vec<(&'static str, Target)> {
     vec![("wasip2", wasip2), ("lean", lean), ("wasip2 reuse", reuse), ("lean reuse", reuse)]
 }
 
-/// The same target for both handlers with fresh instances.
+/// Returns the same target for both handlers with fresh instances.
 fn fresh(target: Target) -> Vec<(&'static str, Target)> {
     vec![("wasip2", target), ("lean", target)]
 }

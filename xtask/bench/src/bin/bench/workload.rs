@@ -25,7 +25,7 @@ pub struct Workload {
     reuse: bool,
 }
 
-/// All workloads at this scale.
+/// Returns all workloads at this scale.
 pub fn all(scale: &Scale) -> Vec<Workload> {
     let Scale { secs, rate, idle_connections, .. } = *scale;
     let messages = |name, group, arguments: String| Workload {
@@ -65,8 +65,8 @@ fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Whether the workload is run on the server. A server with a feature runs only the workload of that feature, which is
-/// also run on jackfield without it for comparison.
+/// Returns whether the workload is run on the server. A server with a feature runs only the workload of that feature,
+/// which is also run on jackfield without it for comparison.
 fn is_run_on(workload: &Workload, subject: &Subject) -> bool {
     match (workload.group, subject.feature()) {
         (group, Some(feature)) => feature.group == group,
@@ -75,8 +75,8 @@ fn is_run_on(workload: &Workload, subject: &Subject) -> bool {
     }
 }
 
-/// Every workload with each of its servers. The order of the servers starts with another one in each round, so that no
-/// server always runs after the same other one.
+/// Returns every workload with each of its servers. The order of the servers starts with another one in each round, so
+/// that no server always runs after the same other one.
 pub fn in_turn<'a>(
     workloads: &'a [Workload],
     subjects: &'a [Subject],
@@ -105,7 +105,8 @@ pub struct Run {
 }
 
 impl Run {
-    /// Whether the run can be evaluated. It cannot if there were errors, because an error is not a served message.
+    /// Returns whether the run can be evaluated. It cannot if there were errors, because an error is not a served
+    /// message.
     pub fn is_valid(&self) -> bool {
         self.failure.is_none()
     }

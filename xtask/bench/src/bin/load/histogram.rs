@@ -3,8 +3,8 @@
 //! The values are nanoseconds here, but can be any u64. A quantile is at most 1/64 above the exact one.
 
 /// The number of buckets for each power of two.
-const CUTS: u64 = 64;
-const CUTS_LOG2: u32 = CUTS.ilog2();
+const BUCKETS_PER_POWER: u64 = 64;
+const BUCKETS_PER_POWER_LOG2: u32 = BUCKETS_PER_POWER.ilog2();
 
 pub struct Histogram {
     buckets: Vec<u64>,
@@ -30,7 +30,7 @@ impl Histogram {
         self.count
     }
 
-    /// The value that this share of all values does not exceed; zero if there are no values.
+    /// Returns the value that this share of all values does not exceed; zero if there are no values.
     pub fn quantile(&self, share: f64) -> u64 {
         let wanted = ((self.count as f64 * share).ceil() as u64).clamp(1, self.count.max(1));
         let mut seen = 0;
@@ -48,21 +48,21 @@ impl Histogram {
 
 /// Each small value has its own bucket. The bucket of a larger value is its power of two and the next bits after it.
 fn bucket_of(value: u64) -> usize {
-    if value < CUTS {
+    if value < BUCKETS_PER_POWER {
         return value as usize;
     }
-    let shift = value.ilog2() - CUTS_LOG2;
-    let cut = (value >> shift) - CUTS;
-    (u64::from(shift + 1) * CUTS + cut) as usize
+    let shift = value.ilog2() - BUCKETS_PER_POWER_LOG2;
+    let offset = (value >> shift) - BUCKETS_PER_POWER;
+    (u64::from(shift + 1) * BUCKETS_PER_POWER + offset) as usize
 }
 
 fn largest_in(bucket: usize) -> u64 {
-    let (power, cut) = (bucket as u64 / CUTS, bucket as u64 % CUTS);
+    let (power, offset) = (bucket as u64 / BUCKETS_PER_POWER, bucket as u64 % BUCKETS_PER_POWER);
     if power == 0 {
-        return cut;
+        return offset;
     }
     let shift = power - 1;
-    let smallest = (CUTS + cut) << shift;
+    let smallest = (BUCKETS_PER_POWER + offset) << shift;
     smallest + ((1 << shift) - 1)
 }
 
@@ -78,7 +78,7 @@ mod tests {
         });
         for value in around_powers.chain([u64::MAX]) {
             let top = largest_in(bucket_of(value));
-            assert!(top >= value && top - value <= value / CUTS, "{value} is reported as {top}");
+            assert!(top >= value && top - value <= value / BUCKETS_PER_POWER, "{value} is reported as {top}");
         }
     }
 
@@ -96,7 +96,7 @@ mod tests {
         (1..=1000).for_each(|value| histogram.record(value * 1000));
         for (share, exact) in [(0.0, 1_000), (0.5, 500_000), (0.99, 990_000), (0.999, 999_000), (1.0, 1_000_000)] {
             let quantile = histogram.quantile(share);
-            assert!((exact..=exact + exact / CUTS).contains(&quantile), "{share}: {quantile} for {exact}");
+            assert!((exact..=exact + exact / BUCKETS_PER_POWER).contains(&quantile), "{share}: {quantile} for {exact}");
         }
     }
 

@@ -68,7 +68,7 @@ impl Peer {
         self.stage = Stage::Lost;
     }
 
-    /// Whether the server still reads what is sent.
+    /// Returns whether the server still reads what is sent.
     pub fn can_send(&self) -> bool {
         self.outgoing.len() - self.written < UNSENT_BYTES_MAX
     }
@@ -143,7 +143,7 @@ impl Peer {
     }
 }
 
-/// Whether the socket is still connecting, has nothing to read, or cannot accept more bytes.
+/// Returns whether the socket is still connecting, has nothing to read, or cannot accept more bytes.
 fn is_not_ready(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected)
 }

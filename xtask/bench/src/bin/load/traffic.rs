@@ -117,7 +117,7 @@ pub fn run(connections: &mut Connections, traffic: &Traffic, server_pid: u32) ->
     Ok(outcome)
 }
 
-/// The messages of each peer, which sends the same one again and again.
+/// Returns the messages of each peer, which sends the same one again and again.
 fn templates(connections: &mut Connections, traffic: &Traffic) -> Result<Vec<Template>> {
     let message = |head: &str| Template::new(&format!(r#"{{{head},"content":""#), traffic.content_bytes, r#""}"#);
     Ok(match traffic.kind {
@@ -192,7 +192,7 @@ impl Pace {
         Duration::from_nanos(self.due().saturating_sub(now))
     }
 
-    /// The due time of the next message, computed from its number so that rounding errors do not add up.
+    /// Returns the due time of the next message, computed from its number so that rounding errors do not add up.
     fn due(&self) -> u64 {
         (self.next as f64 * self.interval_ns) as u64
     }

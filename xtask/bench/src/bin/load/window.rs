@@ -28,7 +28,7 @@ impl Window {
         })
     }
 
-    /// The growth of the server's resident memory in KiB since the start of the window, which can be negative.
+    /// Returns the growth of the server's resident memory in KiB since the start of the window, which can be negative.
     pub fn growth_kib(&self) -> Result<f64> {
         Ok(process::resident_kib(self.server_pid)? as f64 - self.server_kib as f64)
     }

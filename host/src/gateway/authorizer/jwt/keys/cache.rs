@@ -74,7 +74,7 @@ impl RefreshPolicy {
 }
 
 impl KeyCache {
-    /// The keys, unless they are too old to be used.
+    /// Returns the keys, unless they are too old to be used.
     pub fn keys(&self, now: Instant, policy: &RefreshPolicy) -> Option<Arc<KeySet>> {
         let is_usable = is_within(policy.stale_max, self.confirmed, now);
         self.keys.clone().filter(|_| is_usable)

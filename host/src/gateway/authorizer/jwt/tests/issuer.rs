@@ -60,7 +60,7 @@ impl Signer {
         Self { id: None, ..self }
     }
 
-    /// The public key.
+    /// Returns the public key.
     pub fn jwk(&self) -> Value {
         let mut jwk = match &self.pair {
             Pair::Rsa(pair) => {
@@ -79,7 +79,7 @@ impl Signer {
         jwk
     }
 
-    /// A token signed with this key.
+    /// Returns a token signed with this key.
     pub fn token(&self, algorithm: &str, claims: &Value) -> String {
         let mut header = json!({ "typ": "JWT", "alg": algorithm });
         if let Some(id) = self.id {
@@ -88,7 +88,7 @@ impl Signer {
         self.signed(algorithm, &header.to_string(), &claims.to_string())
     }
 
-    /// A token signed with this key, with any text as header and claims.
+    /// Returns a token signed with this key, with any text as header and claims.
     pub fn signed(&self, algorithm: &str, header: &str, claims: &str) -> String {
         let message = format!("{}.{}", base64url(header), base64url(claims));
         let signature = self.sign(algorithm, message.as_bytes());
@@ -121,7 +121,7 @@ pub fn base64url(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The JWK set with the public keys of these signers.
+/// Returns the JWK set with the public keys of these signers.
 pub fn key_set(signers: &[&Signer]) -> String {
     json!({ "keys": signers.iter().map(|signer| signer.jwk()).collect::<Vec<_>>() }).to_string()
 }

@@ -11,7 +11,7 @@ fn with(mut jwk: Value, changes: Value) -> Value {
     jwk
 }
 
-/// Why the key is skipped; `None` if it is used, or intended for another purpose.
+/// Returns why the key is skipped; `None` if it is used, or intended for another purpose.
 fn skip_reason(jwk: Value) -> Option<&'static str> {
     let text = json!({ "keys": [jwk] }).to_string();
     let (_, skipped) = KeySet::parse(text.as_bytes()).unwrap();

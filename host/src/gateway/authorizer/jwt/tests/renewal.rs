@@ -61,23 +61,23 @@ async fn keys_are_fetched_once_for_all_tokens_that_wait_for_them() {
         let (jwt, token) = (Arc::clone(&jwt), token.clone());
         tokio::spawn(async move { jwt.verify(&token).await })
     });
-    for one in all.collect::<Vec<_>>() {
-        assert!(one.await.unwrap().is_ok());
+    for task in all.collect::<Vec<_>>() {
+        assert!(task.await.unwrap().is_ok());
     }
     assert_eq!(server.requests(), 1);
 }
 
 #[tokio::test]
 async fn unknown_keys_are_requested_once_and_then_not_before_the_retry_interval() {
-    let (signer, stranger) = (Signer::ed25519("a"), Signer::ed25519("b"));
+    let (signer, other_signer) = (Signer::ed25519("a"), Signer::ed25519("b"));
     let server = Server::start(&[&signer]).await;
     let jwt = jwt(&server, NEVER_DUE);
     let flood = (0..50).map(|_| {
-        let (jwt, token) = (Arc::clone(&jwt), token(&stranger));
+        let (jwt, token) = (Arc::clone(&jwt), token(&other_signer));
         tokio::spawn(async move { jwt.verify(&token).await })
     });
-    for one in flood.collect::<Vec<_>>() {
-        let result = one.await.unwrap();
+    for task in flood.collect::<Vec<_>>() {
+        let result = task.await.unwrap();
         let expected = "its signature matches no known key of the issuer";
         assert!(matches!(result, Err(JwtError::InvalidToken(reason)) if reason == expected), "{result:?}");
     }
@@ -200,8 +200,8 @@ async fn tokens_that_wait_for_a_failing_issuer_cause_one_request() {
         let (jwt, token) = (Arc::clone(&jwt), token.clone());
         tokio::spawn(async move { unavailable(&jwt, &token).await })
     });
-    for one in all.collect::<Vec<_>>() {
-        assert!(one.await.unwrap().contains("no response within 1s"));
+    for task in all.collect::<Vec<_>>() {
+        assert!(task.await.unwrap().contains("no response within 1s"));
     }
     assert_eq!(server.requests(), 1);
 }
