@@ -107,10 +107,13 @@ async fn a_component_that_fails_or_exceeds_a_limit_is_500_and_the_server_keeps_r
 #[tokio::test]
 async fn an_authorizer_context_has_8_kib_and_no_more() {
     let server = site_with_authorizer("", "").serve();
-    let name = "principalId".len();
-    let largest = format!("?decide=large&bytes={}", 8192 - name);
-    assert_eq!(accepted(&server, &largest).await.ask("granted").await.len(), 8192 - name + "principalId= =".len());
-    assert_eq!(rejected_status(&server, &format!("?decide=large&bytes={}", 8193 - name)).await, 500);
+    let name_bytes = "principalId".len();
+    let largest = format!("?decide=large&bytes={}", 8192 - name_bytes);
+    assert_eq!(
+        accepted(&server, &largest).await.ask("granted").await.len(),
+        8192 - name_bytes + "principalId= =".len()
+    );
+    assert_eq!(rejected_status(&server, &format!("?decide=large&bytes={}", 8193 - name_bytes)).await, 500);
     server.log.wait_for_line(&["a grant of 8193 bytes; the maximum is 8192"]).await;
 }
 

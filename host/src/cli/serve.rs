@@ -91,7 +91,7 @@ impl Dev {
 
 async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMode) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
-    let hangup = signals(stop.clone())?;
+    let reload_requests = signals(stop.clone())?;
     let config = load_manifest(&manifest.manifest)?;
     let warnings = config.warnings.iter().map(ToString::to_string).chain(missing_page_warning(&config));
     warnings.for_each(|warning| warn!("{warning}"));
@@ -178,7 +178,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     announce(&server, &config)?;
     let parts = DeploymentParts { config, plugins, resources };
     let reloader = Reloader::new(parts, files, builds, loader, Arc::clone(&gateway));
-    let reloading = reloader.follow(hangup, roll_backs, stop.clone());
+    let reloading = reloader.follow(reload_requests, roll_backs, stop.clone());
     tasks.spawn(async move {
         if let Err(error) = reloading.await {
             error!("file changes are no longer detected: {error:#}");
@@ -203,6 +203,7 @@ fn announce(server: &Server, config: &config::Config) -> anyhow::Result<()> {
 }
 
 /// Listens for signals: SIGTERM and ctrl-c stop the server, a second one immediately; SIGHUP requests a reload.
+/// Returns the channel that receives these requests.
 fn signals(stop: CancellationToken) -> anyhow::Result<mpsc::Receiver<()>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for ctrl-c")?;

@@ -355,13 +355,13 @@ fn a_handler_can_read_the_context_of_its_connection() -> Result<()> {
     host.set_stage_variable("color", "blue");
     let plain = host.connect::<ContextEcho>("")?;
     assert_eq!(plain.send("")?.body.unwrap(), "none blue none 127.0.0.1");
-    let described = host
+    let with_identity = host
         .upgrade("")
         .source_ip("192.0.2.1")
         .header("user-agent", "test/1")
         .authorizer("tenant", "t1")
         .connect::<ContextEcho>()?;
-    assert_eq!(described.send("")?.body.unwrap(), "t1 blue test/1 192.0.2.1");
+    assert_eq!(with_identity.send("")?.body.unwrap(), "t1 blue test/1 192.0.2.1");
     Ok(())
 }
 

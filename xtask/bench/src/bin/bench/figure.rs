@@ -15,7 +15,7 @@ use crate::workload::Run;
 /// The share of an open loop's messages that a server must serve, so that the measurement is valid for that rate.
 const SERVED_SHARE_MIN: f64 = 0.95;
 /// The plain server's p99 is below this value if nothing else uses the machine.
-const CALM_P99_US: f64 = 1000.0;
+const QUIET_P99_US: f64 = 1000.0;
 /// From this value on, the messages of an open loop come in bursts: after a load generator has waited for its core, it
 /// sends all messages that are due at once. A message in a burst costs a server a third of the CPU time of a single
 /// message.
@@ -166,8 +166,8 @@ impl<'a> Pairs<'a> {
             Condition::KeepUp(_) if plain_p99_us >= BURSTS_P99_US => {
                 (verdict, Some(format!("{busy}, and messages came in bursts")))
             }
-            Condition::Calm if plain_p99_us >= CALM_P99_US => (Verdict::NotJudged, Some(busy)),
-            Condition::KeepUp(_) | Condition::Calm | Condition::None => (verdict, no_target),
+            Condition::QuietMachine if plain_p99_us >= QUIET_P99_US => (Verdict::NotJudged, Some(busy)),
+            Condition::KeepUp(_) | Condition::QuietMachine | Condition::None => (verdict, no_target),
         }
     }
 }

@@ -45,7 +45,7 @@ pub enum Condition {
     /// Both servers keep up with an open loop of this many messages a second.
     KeepUp(f64),
     /// The p99 of the other server is low, so nothing else uses the machine.
-    Calm,
+    QuietMachine,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -141,7 +141,7 @@ pub fn figures(scale: &Scale) -> Vec<Figure> {
             workload: "post depth 1",
             quantity,
             compare: Compare::Own,
-            condition: Condition::Calm,
+            condition: Condition::QuietMachine,
             targets: each(limit, limit, limit),
         });
     }
