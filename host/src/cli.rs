@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, MANIFEST_NAME};
 use crate::reload::display_path;
-use crate::runtime::{Runtime, RuntimeOptions};
+use crate::runtime::{CodeCacheOptions, Runtime, RuntimeOptions};
 use crate::telemetry::{self, LogFormat};
 
 mod admin;
@@ -157,8 +157,9 @@ fn format_count(count: usize, noun: &str) -> String {
 
 /// Creates the engine, with the cache folder and the memory limit of the manifest.
 fn new_runtime(server: &config::Server) -> anyhow::Result<Arc<Runtime>> {
-    let cache = cache_folder(server.cache.as_ref());
-    Runtime::new(RuntimeOptions { cache: cache.as_deref(), memory_bytes: server.memory_bytes })
+    let folder = cache_folder(server.cache.as_ref());
+    let cache = folder.as_deref().map(|folder| CodeCacheOptions { folder, bytes_max: server.cache_bytes });
+    Runtime::new(RuntimeOptions { cache, memory_bytes: server.memory_bytes })
 }
 
 /// Returns the folder for compiled code: that of the manifest, or else one in the user's cache folder.
