@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::{Parser, Subcommand};
+use tracing::warn;
 
 use crate::config::{self, Config, MANIFEST_NAME};
 use crate::reload::display_path;
@@ -164,10 +165,17 @@ fn new_runtime(server: &config::Server) -> anyhow::Result<Arc<Runtime>> {
 
 /// Returns the folder for compiled code: that of the manifest, or else one in the user's cache folder.
 fn cache_folder(configured: Option<&PathBuf>) -> Option<PathBuf> {
+    // The XDG specification ignores relative paths. Each working directory would have a cache of its own.
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
     let default = || {
-        let base = std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-        let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-        base.or_else(home).map(|folder| folder.join("jackfield"))
+        let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+        if base.is_none() {
+            warn!(
+                "compiled code is not cached: found no absolute path in XDG_CACHE_HOME or HOME; \
+                 set one of them, or cache in [server]"
+            );
+        }
+        base.map(|folder| folder.join("jackfield"))
     };
     configured.cloned().or_else(default)
 }

@@ -222,6 +222,36 @@ async fn a_folder_that_takes_the_place_of_the_cache_of_a_running_server_is_not_u
     assert_eq!(cache.files().len(), 1);
 }
 
+/// A guest writes files as the user of the server, so that what it plants in the cache would be run.
+#[test]
+fn a_component_that_may_write_to_the_cache_does_not_load() {
+    let cache = TestCache::new();
+    for (write, expected) in [(true, 1), (false, 0)] {
+        let files = format!(r#"files = [{{ host = {:?}, guest = "/data", write = {write} }}]"#, cache.parent.path());
+        let site = Site::new(&manifest(&component(ECHO), &cache.section(""), &format!("{GRANTS}\n{files}")));
+        let (code, _, stderr) = site.run(&["check"]);
+        assert_eq!(code, expected, "{stderr}");
+        assert_eq!(stderr.contains("it may write to"), write, "{stderr}");
+    }
+}
+
+#[test]
+fn without_an_absolute_cache_folder_nothing_is_cached_and_a_warning_says_so() {
+    let site = Site::new(&manifest(&component(ECHO), "", GRANTS));
+    let check = |cache: &str, home: &str| {
+        let output = site.command(&["check"]).env("XDG_CACHE_HOME", cache).env("HOME", home).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{stderr}");
+        assert!(!site.path().join("relative").exists());
+        stderr.contains("compiled code is not cached: found no absolute path")
+    };
+    assert!(check("relative", ""));
+    assert!(check("", "relative"));
+    let home = tempfile::tempdir().unwrap();
+    assert!(!check("relative", home.path().to_str().unwrap()));
+    assert_eq!(files(&home.path().join(".cache/jackfield")).len(), 1);
+}
+
 #[tokio::test]
 async fn other_files_in_the_cache_folder_are_not_removed() {
     const SIZE: u64 = 4 * 1024 * 1024;
