@@ -295,21 +295,26 @@ async fn a_manifest_with_a_thousand_components_restarts_from_the_cache() {
         let bytes = wat::lean_module(&wat::digit_handler(&fields, &digit));
         fs::write(site.path().join(format!("{index}.wasm")), bytes).unwrap();
     }
+    // Mapped code is an open file. The soft limit is raised before components are loaded.
+    let command = |verb: &str| {
+        let command = site.command(&[verb]);
+        let mut limited = Command::new("sh");
+        limited.args(["-c", r#"ulimit -Sn 256; exec "$0" "$@""#]).arg(command.get_program()).args(command.get_args());
+        limited.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).env_remove("RUST_LOG");
+        limited.current_dir(site.path());
+        limited
+    };
     let start = |name: &str| {
         let started = Instant::now();
-        // Mapped code is an open file. The server raises the soft limit before it loads components.
-        let serve = site.command(&["serve"]);
-        let mut command = Command::new("sh");
-        command.args(["-c", r#"ulimit -Sn 256; exec "$0" "$@""#]).arg(serve.get_program()).args(serve.get_args());
-        command.envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?)))).env_remove("RUST_LOG");
-        command.current_dir(site.path());
-        let server = site.clone().launch(command);
+        let server = site.clone().launch(command("serve"));
         println!("{name} start of {COUNT} components: {:?}", started.elapsed());
         server
     };
     let first = start("first");
     drop(first);
     assert_eq!(cache.files().len(), COUNT);
+    let checked = command("check").output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
     let server = start("second");
     let deadline = Instant::now() + TEST_TIMEOUT;
     let cached = |log: &str| log.matches("compile=cached").count();
