@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::{Parser, Subcommand};
+use tracing::warn;
 
 use crate::config::{self, Config, MANIFEST_NAME};
 use crate::reload::display_path;
-use crate::runtime::{Runtime, RuntimeOptions};
+use crate::runtime::{CodeCacheOptions, Runtime, RuntimeOptions};
 use crate::telemetry::{self, LogFormat};
 
 mod admin;
@@ -157,16 +158,24 @@ fn format_count(count: usize, noun: &str) -> String {
 
 /// Creates the engine, with the cache folder and the memory limit of the manifest.
 fn new_runtime(server: &config::Server) -> anyhow::Result<Arc<Runtime>> {
-    let cache = cache_folder(server.cache.as_ref());
-    Runtime::new(RuntimeOptions { cache: cache.as_deref(), memory_bytes: server.memory_bytes })
+    let folder = cache_folder(server.cache.as_ref());
+    let cache = folder.as_deref().map(|folder| CodeCacheOptions { folder, bytes_max: server.cache_bytes });
+    Runtime::new(RuntimeOptions { cache, memory_bytes: server.memory_bytes })
 }
 
 /// Returns the folder for compiled code: that of the manifest, or else one in the user's cache folder.
 fn cache_folder(configured: Option<&PathBuf>) -> Option<PathBuf> {
+    // The XDG specification ignores relative paths. Each working directory would have a cache of its own.
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
     let default = || {
-        let base = std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-        let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-        base.or_else(home).map(|folder| folder.join("jackfield"))
+        let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+        if base.is_none() {
+            warn!(
+                "compiled code is not cached: found no absolute path in XDG_CACHE_HOME or HOME; \
+                 set one of them, or cache in [server]"
+            );
+        }
+        base.map(|folder| folder.join("jackfield"))
     };
     configured.cloned().or_else(default)
 }

@@ -2,7 +2,6 @@
 //!
 //! Knows wasmtime and what a guest may call. Does not know routes, sockets or files.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,6 +30,7 @@ mod stdio;
 mod trap;
 mod trusted;
 
+pub use cache::CodeCacheOptions;
 pub use load::Artifact;
 pub use plugin::{Invocation, InvokeError, Plugin, check_message_size};
 pub use trap::Trap;
@@ -54,8 +54,8 @@ pub struct Runtime {
 /// The resources of the machine that a runtime may use.
 #[derive(Default)]
 pub struct RuntimeOptions<'a> {
-    /// The folder that caches compiled code; `None` compiles every component at every start.
-    pub cache: Option<&'a Path>,
+    /// The cache of compiled code; `None` compiles every component at every start.
+    pub cache: Option<CodeCacheOptions<'a>>,
     /// Linear memory of all guests together, in bytes; `None` is half of the machine's memory.
     pub memory_bytes: Option<usize>,
 }
@@ -65,10 +65,10 @@ impl Runtime {
         let RuntimeOptions { cache, memory_bytes } = options;
         let engine = engine()?;
         let linker = linker(&engine).map_err(into_anyhow).context("cannot link the host functions")?;
-        let cache = cache.and_then(|folder| match CodeCache::open(folder, &engine) {
+        let cache = cache.and_then(|options| match CodeCache::open(options, &engine) {
             Ok(cache) => Some(cache),
             Err(error) => {
-                warn!(folder = %folder.display(), "cannot cache compiled code: {error:#}");
+                warn!(folder = %options.folder.display(), "cannot cache compiled code: {error:#}");
                 None
             }
         });

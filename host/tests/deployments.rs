@@ -1,7 +1,9 @@
 //! The list of deployments and the rollback to an older one, through the admin listener.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::Command;
 
 use crate::components::{hostile_version, replace_file, wait_for_version};
 use crate::harness::{HOSTILE_GRANTS, Server, Site, manifest};
@@ -129,6 +131,60 @@ async fn without_the_token_every_admin_request_is_unauthorized() {
         assert_eq!(answer.status, if status == 200 { 404 } else { 401 }, "{authorization}");
     }
     assert!(!server.log.text().contains(&token));
+}
+
+/// The verb sends the content of the file to the address of the admin listener, and the server writes the file. In a
+/// folder that others may write, a link could make the verb send any file of its user, or the server write to one.
+#[tokio::test]
+async fn a_token_file_that_another_user_may_have_placed_is_neither_sent_nor_written_to() {
+    type Place = fn(&Path, &Path);
+    let site = site(ADMIN);
+    let token_file = site.path().join("data/admin-token");
+    let secret = site.path().join("secret");
+    let secret_text = "a".repeat(43);
+    fs::write(&secret, &secret_text).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::create_dir(site.path().join("data")).unwrap();
+    symlink(&secret, &token_file).unwrap();
+
+    let server = site.serve();
+    assert_eq!(fs::read_to_string(&secret).unwrap(), secret_text, "the server wrote through the link");
+    assert!(fs::symlink_metadata(&token_file).unwrap().is_file());
+    assert_eq!(deployments(&server, &[]).await.0, 0);
+    let token = fs::read_to_string(&token_file).unwrap();
+    let files: Vec<_> = fs::read_dir(token_file.parent().unwrap()).unwrap().map(|file| file.unwrap().path()).collect();
+    assert!(!files.iter().any(|file| file.file_name().unwrap().as_encoded_bytes().starts_with(b".tmp")), "{files:?}");
+
+    let places: [(&str, Place); 7] = [
+        ("found a link", |path, secret| symlink(secret, path).unwrap()),
+        ("found a file with another name", |path, secret| fs::hard_link(secret, path).unwrap()),
+        ("found a folder, a FIFO or a device", |path, _| {
+            assert!(Command::new("mkfifo").args(["-m", "600"]).arg(path).status().unwrap().success());
+        }),
+        ("found a folder, a FIFO or a device", |path, _| fs::create_dir(path).unwrap()),
+        ("found a file of another length", |path, _| fs::write(path, "a".repeat(44)).unwrap()),
+        ("found characters that no token has", |path, _| fs::write(path, "b c".repeat(15).split_at(43).0).unwrap()),
+        ("found a file that other users can access", |path, _| fs::write(path, "a".repeat(43)).unwrap()),
+    ];
+    for (found, place) in places {
+        match fs::remove_file(&token_file) {
+            Ok(()) => {}
+            Err(_) => fs::remove_dir(&token_file).unwrap(),
+        }
+        place(&token_file, &secret);
+        if fs::symlink_metadata(&token_file).unwrap().is_file() {
+            let mode = if found.contains("other users") { 0o604 } else { 0o600 };
+            fs::set_permissions(&token_file, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let (code, _, stderr) = deployments(&server, &[]).await;
+        assert_eq!(code, 1, "{found}: {stderr}");
+        assert!(stderr.contains("rejected the token in") && stderr.contains(found), "{found}: {stderr}");
+        assert!(!stderr.contains(&secret_text[..8]), "{stderr}");
+    }
+    fs::remove_file(&token_file).unwrap();
+    fs::write(&token_file, token).unwrap();
+    fs::set_permissions(&token_file, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(deployments(&server, &[]).await.0, 0);
 }
 
 #[tokio::test]

@@ -1,13 +1,12 @@
-//! Loading of components: which files are accepted, the error for each that is not, and the cache of compiled code.
+//! Loading of components: which files are accepted, and the error for each that is not.
 
 use std::fs;
 use std::io::Read as _;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::harness::{CHAT, ECHO, HOSTILE, PRESENCE, Server, Site, TEST_TIMEOUT, component, lean_echo, manifest};
+use crate::harness::{CHAT, ECHO, HOSTILE, PRESENCE, Site, TEST_TIMEOUT, component, lean_echo, manifest};
 use crate::wat;
 
 /// A site whose only component is `bytes`. `keys` are further keys of its integration.
@@ -247,118 +246,4 @@ fn a_granted_folder_that_does_not_exist_is_reported() {
     assert_contains(&error, &["books", "is not a folder", "files"]);
     fs::create_dir(site.path().join("books")).unwrap();
     assert_checks(&site);
-}
-
-// ---- compiled code --------------------------------------------------------------------------
-
-/// A cache folder for one test.
-struct TestCache {
-    folder: PathBuf,
-    _parent: tempfile::TempDir,
-}
-
-impl TestCache {
-    fn new() -> Self {
-        let parent = tempfile::tempdir().unwrap();
-        Self { folder: parent.path().join("cache"), _parent: parent }
-    }
-
-    fn serve(&self) -> Server {
-        let sections = format!("[server]\ncache = {:?}", self.folder);
-        let site = Site::new(&manifest(&component(ECHO), &sections, r#"grants = ["connections", "connection-store"]"#));
-        site.serve()
-    }
-
-    fn files(&self) -> Vec<PathBuf> {
-        let mut files: Vec<_> = fs::read_dir(&self.folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.sort();
-        files
-    }
-}
-
-async fn assert_echoes(server: &Server) {
-    assert_eq!(server.connect("").await.ask("hello").await, "hello");
-}
-
-/// Returns whether the component was compiled at the start, from the log.
-async fn was_compiled(server: &Server) -> bool {
-    let line = server.log.wait_for_line(&["loaded", "plugin=guest"]).await;
-    !line.contains("compile=cached")
-}
-
-#[tokio::test]
-async fn the_second_start_compiles_nothing() {
-    let cache = TestCache::new();
-    let first = cache.serve();
-    assert!(was_compiled(&first).await);
-    assert_echoes(&first).await;
-    drop(first);
-    assert_eq!(cache.files().len(), 1);
-    let second = cache.serve();
-    assert!(!was_compiled(&second).await);
-    assert_echoes(&second).await;
-}
-
-#[tokio::test]
-async fn only_the_user_has_access_to_compiled_code() {
-    let cache = TestCache::new();
-    assert_echoes(&cache.serve()).await;
-    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&cache.folder), 0o700);
-    assert_eq!(mode(&cache.files()[0]), 0o600);
-}
-
-#[tokio::test]
-async fn a_cache_that_other_users_can_access_is_not_used_and_the_server_starts() {
-    for mode in [0o750, 0o701, 0o770] {
-        let cache = TestCache::new();
-        fs::DirBuilder::new().mode(0o700).create(&cache.folder).unwrap();
-        fs::set_permissions(&cache.folder, fs::Permissions::from_mode(mode)).unwrap();
-        let server = cache.serve();
-        server
-            .log
-            .wait_for_line(&["WARN", "cannot cache compiled code", "other users have access to", "chmod 700"])
-            .await;
-        assert!(was_compiled(&server).await);
-        assert_echoes(&server).await;
-        assert_eq!(cache.files().len(), 0, "mode {mode:o}");
-    }
-}
-
-#[tokio::test]
-async fn damaged_compiled_code_is_compiled_again() {
-    let cache = TestCache::new();
-    drop(cache.serve());
-    let path = cache.files().remove(0);
-    let whole = fs::read(&path).unwrap();
-    let mut one_bit = whole.clone();
-    one_bit[whole.len() / 2] ^= 1;
-    for damaged in [&whole[..whole.len() / 2], &whole[..10], b"", &one_bit] {
-        fs::write(&path, damaged).unwrap();
-        let server = cache.serve();
-        server.log.wait_for_line(&["WARN", "cached code is damaged; compiling again"]).await;
-        assert!(was_compiled(&server).await);
-        assert_echoes(&server).await;
-        drop(server);
-        assert_eq!(fs::read(&path).unwrap(), whole, "compiling again gave a different file");
-    }
-}
-
-#[tokio::test]
-async fn other_files_in_the_cache_folder_are_not_removed() {
-    let cache = TestCache::new();
-    fs::DirBuilder::new().mode(0o700).create(&cache.folder).unwrap();
-    let old = |name: String| {
-        let path = cache.folder.join(name);
-        fs::write(&path, "").unwrap();
-        let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-        fs::File::open(&path).unwrap().set_modified(long_ago).unwrap();
-        path
-    };
-    let other_files: Vec<_> = (0..70).map(|index| old(format!("letter {index}.txt"))).collect();
-    let unused: Vec<_> = (0..70).map(|index| old(format!("{index:064x}-{:016x}.cwasm", 0))).collect();
-    assert_echoes(&cache.serve()).await;
-    assert!(other_files.iter().all(|path| path.exists()), "a file that is not from the cache was removed");
-    let left = unused.iter().filter(|path| path.exists()).count();
-    assert_eq!(left, 63, "besides the file that was just written");
 }

@@ -18,6 +18,7 @@ mod broadcast;
 mod capabilities;
 mod cli;
 mod clients;
+mod code_cache;
 mod components;
 mod connect;
 mod deployments;

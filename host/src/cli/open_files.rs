@@ -1,19 +1,27 @@
-//! The limit of open files of the process. Each connection is an open file.
+//! The limit of open files of the process. Each connection is an open file, and each component, whose code is mapped.
+
+use std::io;
 
 use tracing::{debug, info, warn};
 
 use crate::limits::{CONNECTIONS_MAX, OTHER_FILES_MAX};
 
-/// Raises the limit as far as the system allows, and logs if that is not enough for `connections_max`.
-pub fn raise(connections_max: usize) {
-    let files = match rlimit::increase_nofile_limit(u64::MAX) {
+/// Raises the limit as far as the system allows, and returns it.
+pub fn raise() -> io::Result<u64> {
+    rlimit::increase_nofile_limit(u64::MAX)
+}
+
+/// Logs if the limit that `raise` returned is not enough for `connections_max` connections in addition to this number
+/// of components.
+pub fn report(files: io::Result<u64>, connections_max: usize, components: usize) {
+    let files = match files {
         Ok(files) => files,
         Err(error) => {
             warn!(%error, "cannot raise the limit of open files: new connections fail when it is reached");
             return;
         }
     };
-    let connections = files.saturating_sub(OTHER_FILES_MAX);
+    let connections = files.saturating_sub(OTHER_FILES_MAX).saturating_sub(components as u64);
     if connections >= connections_max as u64 {
         debug!(files, "limit of open files");
         return;

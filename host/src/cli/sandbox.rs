@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::backend::{Backend, Durability, SledOptions};
 use crate::capability::Services;
-use crate::cli::new_runtime;
+use crate::cli::{new_runtime, open_files};
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::gateway::Transport;
@@ -33,6 +33,8 @@ impl Sandbox {
             backend: Backend::open_sled(&options)?,
             message_bytes: config.connection.message_bytes,
         };
+        // Each component is an open file. If the limit stays too low, loading reports it.
+        let _ = open_files::raise();
         let runtime = new_runtime(&config.server)?;
         let loader = Loader {
             runtime,

@@ -120,6 +120,8 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         backend: backend.clone(),
         message_bytes: config.connection.message_bytes,
     };
+    // Before the components are loaded, because each is an open file.
+    let open_files = open_files::raise();
     let runtime = new_runtime(&config.server)?;
     let loader = Loader {
         runtime,
@@ -142,7 +144,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     let deployment = loader.deployment(&config, &plugins, &resources);
     let gateway = Gateway::new(connections, backend.clone(), deployment, Arc::clone(&metrics));
 
-    open_files::raise(config.server.connections_max);
+    open_files::report(open_files, config.server.connections_max, config.components.len());
     let server = Server::bind(
         ServerOptions {
             listen: options.listen.unwrap_or(config.server.listen),

@@ -24,6 +24,8 @@ pub struct Server {
     pub stop_timeout: Duration,
     /// Folder of the compiled components; `None`: in the user's cache folder.
     pub cache: Option<PathBuf>,
+    /// Largest size of that folder, in bytes.
+    pub cache_bytes: u64,
     /// Memory of all sandboxes together, in bytes; `None`: half of the machine's memory.
     pub memory_bytes: Option<usize>,
 }
@@ -40,6 +42,9 @@ pub fn server(mut section: Section<'_>, folder: &Path) -> Server {
             .read("stop_timeout", value::duration(Duration::ZERO..=STOP_TIMEOUT_MAX))
             .unwrap_or(limits::STOP_TIMEOUT),
         cache: section.read("cache", value::path(folder)),
+        cache_bytes: section
+            .read("cache_size", value::size(MIB..=MIB * MIB))
+            .map_or(limits::CODE_CACHE_BYTES_MAX, |bytes| bytes as u64),
         memory_bytes: section.read("memory_total", value::size(MIB..=MIB * MIB)),
     };
     if server.metrics.is_some_and(|metrics| metrics == server.listen && metrics.port() != 0) {

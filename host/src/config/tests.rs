@@ -27,6 +27,7 @@ page = "page.html"
 connections_max = 10
 stop_timeout = "0s"
 cache = "/var/cache/jackfield"
+cache_size = "1MiB"
 memory_total = "8GiB"
 
 [connection]
@@ -103,6 +104,12 @@ fn assert_problem(text: &str, expected: &str) {
     assert_eq!(problems(&manifest), expected);
 }
 
+/// The number of the first line of `WHOLE` that begins with `start`.
+fn line_of(start: &str) -> u32 {
+    let index = WHOLE.lines().position(|line| line.starts_with(start)).unwrap();
+    u32::try_from(index).unwrap() + 1
+}
+
 #[test]
 fn every_key_of_the_manifest_is_in_the_config() {
     let config = config(WHOLE);
@@ -122,6 +129,7 @@ fn every_key_of_the_manifest_is_in_the_config() {
         connections_max: 10,
         stop_timeout: Duration::ZERO,
         cache: Some("/var/cache/jackfield".into()),
+        cache_bytes: 1024 * 1024,
         memory_bytes: Some(8 << 30),
     };
     assert_eq!(config.server, server);
@@ -147,7 +155,7 @@ fn every_key_of_the_manifest_is_in_the_config() {
         world: World::RouteHandler,
         name: "chat".to_owned(),
         component: "/project/chat/target/chat.wasm".into(),
-        component_line: 34,
+        component_line: line_of("component = \"chat"),
         build: Some("cargo build".to_owned()),
         watch: vec!["/project/chat/src".into(), "/common".into()],
         grants: Grants {

@@ -1,142 +1,275 @@
 //! Compiled components on disk, keyed by content and engine, so that a restart compiles nothing.
 //!
-//! The files are native code that this process runs, so only this user may have access to the folder.
+//! The files are native code that this process runs. A file is used only if nobody but this user can have written it:
+//! the folder is opened once, and each file of it is opened once, checked, hashed and mapped from that same handle.
 
-use std::ffi::OsStr;
-use std::fs;
+use std::collections::HashSet;
+use std::ffi::{CStr, CString};
 use std::hash::{Hash, Hasher};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use tracing::{debug, warn};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::limits::CODE_CACHE_FILES_MAX;
-use crate::runtime::{into_anyhow, trusted};
+use crate::capability::{FileGrant, Grants};
+use crate::runtime::trusted;
+
+mod folder;
+#[cfg(test)]
+mod tests;
+mod verified;
+
+pub use verified::{CodeSource, VerifiedCode};
+
+use folder::{CacheFolder, Entry, OpenError};
+use verified::HASH_BYTES;
 
 /// Length of the first part of a file's name: the hash of the content, in hexadecimal digits.
 const CONTENT_LENGTH: usize = 64;
 /// Length of the second part of a file's name: the key of the engine, in hexadecimal digits.
 const ENGINE_LENGTH: usize = 16;
+/// The format of the files; part of the key of the engine, so that files of another format are not found.
+const FORMAT: &str = "jackfield code cache 2";
+/// Smallest size that a file is charged: a block of the disk. It also limits the number of files.
+const BLOCK_BYTES: u64 = 4096;
+/// A full cache is emptied by this fraction more than necessary, and the files of other servers are counted again when
+/// this fraction was stored, so that not every file that is stored reads the whole folder.
+const SLACK: u64 = 16;
+/// An unfinished file that nobody has locked is removed at this age. A younger one may be about to be locked.
+const UNFINISHED_AGE: Duration = Duration::from_secs(60);
+/// Names whose rejection was logged; at more, the list is emptied.
+const REJECTED_NAMES_MAX: usize = 1024;
+
+/// Where the cache is, and how large it may become.
+#[derive(Clone, Copy, Debug)]
+pub struct CodeCacheOptions<'a> {
+    pub folder: &'a Path,
+    pub bytes_max: u64,
+}
 
 pub struct CodeCache {
-    folder: PathBuf,
+    folder: CacheFolder,
+    bytes_max: u64,
     engine: String,
+    usage: Mutex<Usage>,
+    /// The names whose files were rejected and logged.
+    rejected: Mutex<HashSet<String>>,
+}
+
+/// Bytes of the cache, as far as this process knows them.
+#[derive(Default)]
+struct Usage {
+    /// Bytes that were counted last, and what this process has stored since.
+    total: u64,
+    stored_since_count: u64,
 }
 
 impl CodeCache {
-    /// Opens the cache in `folder`, and creates the folder if it does not exist.
+    /// Opens the cache, and creates its folder if it does not exist. Removes what is beyond `bytes_max`, and what
+    /// processes left behind that ended while they were storing code.
     ///
     /// # Errors
     /// If the folder belongs to another user, or if its permissions allow access to other users.
-    pub fn open(folder: &Path, engine: &Engine) -> anyhow::Result<Self> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .with_context(|| format!("cannot create the folder {}", folder.display()))?;
-        let metadata = fs::symlink_metadata(folder)?;
-        if !metadata.is_dir() {
-            bail!("{} is not a folder", folder.display());
-        }
-        let own = fs::metadata("/proc/self").context("cannot find out which user runs this process")?.uid();
-        if metadata.uid() != own {
-            bail!("{} belongs to another user", folder.display());
-        }
-        if metadata.mode() & 0o077 != 0 {
-            bail!("other users have access to {}; run: chmod 700 {}", folder.display(), folder.display());
-        }
-        Ok(Self { folder: folder.to_owned(), engine: engine_key(engine) })
+    pub fn open(options: CodeCacheOptions<'_>, engine: &Engine) -> anyhow::Result<Self> {
+        let cache = Self {
+            folder: CacheFolder::open(options.folder)?,
+            bytes_max: options.bytes_max,
+            engine: engine_key(engine),
+            usage: Mutex::default(),
+            rejected: Mutex::default(),
+        };
+        cache.count_and_evict(&mut cache.usage()).context("cannot read the folder")?;
+        Ok(cache)
     }
 
-    /// Returns the component with that content, if this engine has compiled it before.
-    pub fn get(&self, engine: &Engine, content: &blake3::Hash) -> Option<Component> {
-        let path = self.path(content);
-        match is_intact(&path) {
-            Ok(true) => {}
-            Ok(false) => {
-                warn!(path = %path.display(), "cached code is damaged; compiling again");
-                return None;
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => return None,
-            Err(error) => {
-                warn!(path = %path.display(), "cannot read cached code; compiling again: {error}");
-                return None;
-            }
+    /// Checks that a guest may not write into the cache: it writes as the user of this process, so that the code which
+    /// it stored would be run.
+    ///
+    /// # Errors
+    /// If a folder that the guest may write contains the cache, or is in it.
+    pub fn check_grants(&self, grants: &Grants) -> anyhow::Result<()> {
+        let cache = self.folder.path();
+        let is_cache = |file: &&FileGrant| {
+            let host = file.host.canonicalize().unwrap_or_else(|_| file.host.clone());
+            file.write && (cache.starts_with(&host) || host.starts_with(cache))
+        };
+        match grants.files.iter().find(is_cache) {
+            Some(file) => bail!(
+                "it may write to {}, and so to the compiled code of every plugin in {}: change files, or cache in \
+                 [server]",
+                file.host.display(),
+                cache.display()
+            ),
+            None => Ok(()),
         }
-        match trusted::deserialize_component(engine, &path) {
-            Ok(component) => {
-                // The modification time is the time of the last use: `remove_oldest` deletes files by it.
-                let used = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
-                if let Err(error) = used {
-                    debug!(path = %path.display(), "cannot set the time of the last use: {error}");
-                }
-                Some(component)
-            }
+    }
+
+    /// Returns the component with that content, if this engine has compiled it before. Blocks the thread.
+    pub fn get(&self, engine: &Engine, content: &blake3::Hash) -> Option<Component> {
+        let name = self.name(content);
+        match self.load(engine, &name) {
+            Ok(component) => component,
             Err(error) => {
-                warn!(path = %path.display(), "cannot use cached code; compiling again: {error:#}");
+                self.report_rejected(&name, &error);
                 None
             }
         }
     }
 
-    /// Stores compiled code. A failure is only logged, because the next start can compile again.
-    pub fn put(&self, content: &blake3::Hash, component: &Component) {
-        if let Err(error) = self.write(content, component).and_then(|()| self.remove_oldest()) {
-            warn!(folder = %self.folder.display(), "cannot cache compiled code: {error:#}");
+    fn load(&self, engine: &Engine, name: &str) -> Result<Option<Component>, Rejection> {
+        let Some(file) = self.folder.open_file(&c_name(name))? else { return Ok(None) };
+        let (found, most) = (file.metadata.len(), self.bytes_max);
+        if found > most {
+            return Err(Rejection::TooLarge { found, most });
         }
+        // The modification time is the time of the last use: the least recently used files are removed first.
+        if let Err(error) = file.file.set_modified(SystemTime::now()) {
+            debug!(name, "cannot set the time of the last use: {error}");
+        }
+        let code = VerifiedCode::read(file, name).map_err(OpenError::Io)?.ok_or(Rejection::Damaged)?;
+        trusted::deserialize_component(engine, &code).map(Some).map_err(Rejection::Incompatible)
     }
 
-    fn write(&self, content: &blake3::Hash, component: &Component) -> anyhow::Result<()> {
-        let code = component.serialize().map_err(into_anyhow)?;
-        let path = self.path(content);
-        let unfinished = path.with_extension(format!("{}.unfinished", std::process::id()));
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-        file.write_all(&code)?;
-        // The hash follows the code, so that the file can be mapped without a change.
-        file.write_all(blake3::hash(&code).as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&unfinished, &path)?;
-        Ok(())
+    /// Logs once for each file why it was not used. It is compiled again, and replaced.
+    fn report_rejected(&self, name: &str, rejection: &Rejection) {
+        let mut rejected = self.rejected();
+        if rejected.contains(name) {
+            return;
+        }
+        if rejected.len() >= REJECTED_NAMES_MAX {
+            rejected.clear();
+        }
+        rejected.insert(name.to_owned());
+        drop(rejected);
+        let path = self.folder.path().join(name);
+        warn!(path = %path.display(), "{rejection}");
     }
 
-    /// Deletes the least recently used files beyond `CODE_CACHE_FILES_MAX`. Other servers may do the same at the same
-    /// time, so a file that is already deleted is no error.
-    fn remove_oldest(&self) -> anyhow::Result<()> {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
-            let entry = entry?;
-            if is_cache_file(&entry.file_name())
-                && let Some(metadata) = ignore_not_found(entry.metadata())?
-            {
-                files.push((metadata.modified()?, entry.path()));
+    /// Stores compiled code, the output of `Component::serialize`. Blocks the thread. A failure is only logged, because
+    /// the next start can compile again.
+    pub fn put(&self, content: &blake3::Hash, code: &[u8]) {
+        let name = self.name(content);
+        match self.store(&name, code) {
+            // A file that is rejected later is another one, which is logged again.
+            Ok(()) => drop(self.rejected().remove(&name)),
+            Err(error) => {
+                warn!(folder = %self.folder.path().display(), "cannot cache compiled code in {name}: {error:#}");
             }
         }
-        files.sort();
-        let surplus = files.len().saturating_sub(CODE_CACHE_FILES_MAX);
-        for (_, path) in files.into_iter().take(surplus) {
-            ignore_not_found(fs::remove_file(path))?;
+    }
+
+    fn store(&self, name: &str, code: &[u8]) -> anyhow::Result<()> {
+        let bytes = charge((code.len() + HASH_BYTES) as u64);
+        if bytes > self.bytes_max {
+            bail!("it has {bytes} bytes, expected at most {}; raise cache_size in [server]", self.bytes_max);
+        }
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).context("cannot get random bytes from the system")?;
+        let (stem, _) = name.split_once('.').expect("names have an extension");
+        let (process, random) = (std::process::id(), u64::from_le_bytes(random));
+        let unfinished = format!("{stem}.{process}-{random:016x}.unfinished");
+        // The hash follows the code, so that the file can be mapped without a change.
+        let hash = verified::hash(code, name);
+        self.folder.write_file(&c_name(&unfinished), &c_name(name), &[code, hash.as_bytes()])?;
+        let mut usage = self.usage();
+        usage.total = usage.total.saturating_add(bytes);
+        usage.stored_since_count += bytes;
+        if usage.total > self.bytes_max || usage.stored_since_count > self.bytes_max / SLACK {
+            self.count_and_evict(&mut usage)?;
         }
         Ok(())
     }
 
-    fn path(&self, content: &blake3::Hash) -> PathBuf {
-        self.folder.join(format!("{}-{}.cwasm", content.to_hex(), self.engine))
+    /// Counts the files of the cache, whoever stored them, removes unfinished files of processes that have ended, and
+    /// if there are more bytes than `bytes_max`, removes the least recently used files.
+    fn count_and_evict(&self, usage: &mut Usage) -> std::io::Result<()> {
+        let mut files = self.folder.entries(is_cache_file)?;
+        files.retain(|file| !file.is_folder && !self.remove_if_abandoned(file));
+        files.sort_by_key(|file| file.modified);
+        let mut total: u64 = files.iter().map(|file| charge(file.bytes)).fold(0, u64::saturating_add);
+        if total > self.bytes_max {
+            let target = self.bytes_max - self.bytes_max / SLACK;
+            for (index, file) in files.iter().enumerate() {
+                // The newest file may be larger than the target; it was just stored.
+                let is_newest = index + 1 == files.len();
+                if total <= target || is_newest && total <= self.bytes_max {
+                    break;
+                }
+                match self.folder.remove(&file.name) {
+                    Ok(()) => total = total.saturating_sub(charge(file.bytes)),
+                    Err(error) => debug!(name = ?file.name, "cannot remove cached code: {error}"),
+                }
+            }
+        }
+        *usage = Usage { total, stored_since_count: 0 };
+        Ok(())
+    }
+
+    /// Removes an unfinished file whose process has ended, and returns whether it did. Process ids are not compared:
+    /// servers in several containers may share the folder.
+    fn remove_if_abandoned(&self, file: &Entry) -> bool {
+        let is_old = || file.modified.elapsed().is_ok_and(|age| age >= UNFINISHED_AGE);
+        is_unfinished(&file.name)
+            && is_old()
+            && !self.folder.is_being_written(&file.name)
+            && self.folder.remove(&file.name).is_ok()
+    }
+
+    fn name(&self, content: &blake3::Hash) -> String {
+        format!("{}-{}.cwasm", content.to_hex(), self.engine)
+    }
+
+    fn usage(&self) -> MutexGuard<'_, Usage> {
+        self.usage.lock().expect("no code panics while counting the cache")
+    }
+
+    fn rejected(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.rejected.lock().expect("no code panics while holding the rejected names")
     }
 }
 
-/// Whether the file is undamaged: it ends with the hash of its code.
-fn is_intact(path: &Path) -> std::io::Result<bool> {
-    let bytes = fs::read(path)?;
-    Ok(bytes.split_last_chunk().is_some_and(|(code, hash)| blake3::hash(code) == *hash))
+/// Why a file of the cache is not used.
+#[derive(Debug, thiserror::Error)]
+enum Rejection {
+    #[error("rejected cached code, which another user may have written: {0}; compiling again; delete the file")]
+    Untrusted(folder::Untrusted),
+    #[error("cannot read cached code; compiling again: {0}")]
+    Io(std::io::Error),
+    #[error(
+        "rejected cached code: found {found} bytes, expected at most {most} (cache_size in [server]); compiling again; \
+         delete the file"
+    )]
+    TooLarge { found: u64, most: u64 },
+    #[error("cached code is damaged; compiling again: expected its hash at its end, and its original name; delete it")]
+    Damaged,
+    #[error("cannot use cached code; compiling again: {0:#}")]
+    Incompatible(wasmtime::Error),
+}
+
+impl From<OpenError> for Rejection {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Untrusted(untrusted) => Self::Untrusted(untrusted),
+            OpenError::Io(error) => Self::Io(error),
+        }
+    }
+}
+
+fn c_name(name: &str) -> CString {
+    CString::new(name).expect("the names of the cache are hexadecimal digits and dots")
+}
+
+/// Bytes that a file of this length counts.
+fn charge(bytes: u64) -> u64 {
+    bytes.max(1).checked_next_multiple_of(BLOCK_BYTES).unwrap_or(u64::MAX)
 }
 
 /// Whether a file of this name belongs to the cache. The folder may contain other files.
-fn is_cache_file(name: &OsStr) -> bool {
+fn is_cache_file(name: &CStr) -> bool {
     let name = name.to_string_lossy();
     let (stem, kind) = name.split_once('.').unwrap_or((&name, ""));
     let (content, engine) = stem.split_once('-').unwrap_or((stem, ""));
@@ -145,12 +278,8 @@ fn is_cache_file(name: &OsStr) -> bool {
         && engine.len() == ENGINE_LENGTH
 }
 
-fn ignore_not_found<T>(result: std::io::Result<T>) -> std::io::Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+fn is_unfinished(name: &CStr) -> bool {
+    name.to_bytes().ends_with(b"unfinished")
 }
 
 /// Returns a key that differs for each version and each settings of the engine that lead to different code.
@@ -166,6 +295,7 @@ fn engine_key(engine: &Engine) -> String {
         }
     }
     let mut hasher = Blake(blake3::Hasher::new());
+    FORMAT.hash(&mut hasher);
     engine.precompile_compatibility_hash().hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }

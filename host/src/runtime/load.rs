@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
-use tracing::debug;
+use tracing::{debug, warn};
 use wasmtime::component::Component;
 
 use crate::capability::{Grants, PluginScope, check_imports};
@@ -47,7 +47,10 @@ impl Runtime {
                 })?;
                 let compiled_in = started.elapsed();
                 if let Some(cache) = &self.cache {
-                    cache.put(&content, &component);
+                    match component.serialize() {
+                        Ok(code) => cache.put(&content, &code),
+                        Err(error) => warn!("cannot cache compiled code: {error:#}"),
+                    }
                 }
                 (component, Some(compiled_in))
             }
@@ -95,6 +98,9 @@ impl Runtime {
         }
         check_imports(&scope.section(), &artifact.imports, &scope.grants).map_err(|problems| anyhow!(problems))?;
         check_folders(&scope.grants)?;
+        if let Some(cache) = &self.cache {
+            cache.check_grants(&scope.grants)?;
+        }
         let pre = self
             .linker
             .instantiate_pre(&artifact.component)

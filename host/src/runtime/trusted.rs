@@ -1,33 +1,44 @@
 //! The two promises that the compiler cannot check. All `unsafe` of the host is here.
 
-use std::path::Path;
-
 use wasmtime::Engine;
 use wasmtime::component::{Component, Func, TypedFunc};
 
 use crate::bindings::jackfield::gateway::types::{Event, RequestContext, Response};
+use crate::runtime::cache::{CodeSource, VerifiedCode};
 
 /// The typed function `jackfield:gateway/handler.handle`.
 pub type HandlerFunc<'a> = TypedFunc<(RequestContext<'a>, Event<'a>), (Result<Response, String>,)>;
 
-/// Maps the compiled code in a file of the code cache into memory.
-///
-/// The caller promises that `path` is a file in the folder of a `CodeCache`, and that `CodeCache` has just checked
-/// the hash at the end of the file.
-pub fn deserialize_component(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
-    // SAFETY: the file holds native code, so its content must be what wasmtime wrote and must not change while it
-    // is mapped. These could break that:
-    // - Another user of the machine, who writes or replaces the file. `CodeCache::open` accepts only a folder that
-    //   belongs to this user and that grants no permissions to others. It does not check the parent folders: it
-    //   relies on the operator to choose a folder that no other user can replace by renaming one of its parents.
-    // - This process, or another server of the same user, which stores code at the same time. `CodeCache::put`
-    //   writes the output of `Component::serialize` to a file of another name and renames it when it is complete;
-    //   nothing changes the content of a file in place. A file that is replaced or deleted stays mapped as it was.
-    // - Another process of the same user, or root, which writes the file on purpose. Nothing stops them, and they
-    //   could control this process in other ways too.
-    // - A damaged disk. The hash at the end of the file, which the caller checks, detects it.
+/// Returns the component of compiled code from the code cache, mapped from its file or copied.
+pub fn deserialize_component(engine: &Engine, code: &VerifiedCode) -> wasmtime::Result<Component> {
+    // SAFETY: this is native code, so it must be what wasmtime wrote, and while it is mapped its file must not change.
+    // Only `VerifiedCode::read` makes a `VerifiedCode`, from a file that `CacheFolder::open_file` has opened once, and
+    // both hash and map that one open file: `CodeSource::File` is its path in `/proc/self/fd`, which stays valid because
+    // `code` holds the file open, and `read` has checked that it leads to this file. (`/proc` is mounted by root; who
+    // could replace it could also replace this binary.) These could break the promise:
+    // - Another user of the machine, who writes the file. It belongs to this user and its mode grants group and others
+    //   nothing, which also leaves entries of an access control list without effect; both were read from the open
+    //   file. It was so since it was created: `put` creates it with this mode. A file that others could write once and
+    //   that the operator has restricted with chmod since might still be open for writing elsewhere, therefore the log
+    //   advises to delete rejected files, never to change their mode.
+    // - Another user who makes the name lead to another file: by a link, by a hard link to a file of this user, by a
+    //   FIFO, by renaming the folder or one of its parents. Links are not followed, a file with a second name is
+    //   rejected, the folder is a handle that was opened and checked at the start, and what lies in a folder that has
+    //   taken its place before that is checked file by file. A file that this user stored under another name fails,
+    //   because the name is part of the hash.
+    // - A guest with a grant for a folder that contains the cache, because guests write as this user. Such a component
+    //   does not load (`CodeCache::check_grants`).
+    // - This process, or another server of the same user, which stores code at the same time. `CodeCache::put` writes a
+    //   new file and renames it when it is complete; nothing changes a file in place. A file that is replaced or
+    //   removed stays mapped as it was.
+    // - Another process of the same user, or root, which writes the file on purpose, also between the hash and the map.
+    //   Nothing stops them, and they could control this process in other ways too.
+    // - A damaged disk. The hash detects it if the damage is there when the file is opened.
     // - Another version or other settings of wasmtime, which wrote the file. wasmtime itself rejects such a file.
-    unsafe { Component::deserialize_file(engine, path) }
+    match code.source() {
+        CodeSource::File(path) => unsafe { Component::deserialize_file(engine, path) },
+        CodeSource::Bytes(bytes) => unsafe { Component::deserialize(engine, bytes) },
+    }
 }
 
 /// Returns the handler's function with its type, for parameters of any lifetime.
