@@ -3,11 +3,12 @@
 //! Checks names and sizes here, so that the storage engine need not. Does not know sockets or guests.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::connections::Peer;
 use crate::event::{EpochMillis, Field};
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, StageNames};
 use crate::limits;
 
 mod sled;
@@ -89,6 +90,7 @@ pub struct SledOptions {
 #[derive(Clone)]
 pub struct Backend {
     engine: Sled,
+    stages: Arc<StageNames>,
 }
 
 impl Backend {
@@ -98,7 +100,12 @@ impl Backend {
     /// # Errors
     /// If another process uses the folder, if it is not writable, or if its content is damaged.
     pub fn open_sled(options: &SledOptions) -> anyhow::Result<Self> {
-        Ok(Self { engine: Sled::open(options)? })
+        Ok(Self { engine: Sled::open(options)?, stages: Arc::default() })
+    }
+
+    /// The numbers of the stages of this server.
+    pub fn stages(&self) -> &StageNames {
+        &self.stages
     }
 
     // ---- connection rows -------------------------------------------------------------------

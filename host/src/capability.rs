@@ -13,7 +13,7 @@ use crate::bindings::wasi::keyvalue0_2_0_draft2 as draft2;
 use crate::bindings::wasi::logging::logging;
 use crate::connections::{Connection, Connections};
 use crate::event::{EpochMillis, Field};
-use crate::id::RequestId;
+use crate::id::{RequestId, StageId};
 use crate::limits::EventLimits;
 use crate::world::World;
 
@@ -35,7 +35,9 @@ pub struct ApiInfo {
     pub id: String,
     pub account_id: String,
     pub region: String,
+    /// The name of the stage.
     pub stage: Arc<str>,
+    pub stage_id: StageId,
     pub stage_variables: Vec<Field>,
 }
 

@@ -17,7 +17,7 @@ use crate::config::{self, Config, MANIFEST_NAME};
 use crate::connections::{Connection, Peer, Presence};
 use crate::event::{Disconnect, Event, Field, now};
 use crate::gateway::{EventJson, Integration, RouteKey};
-use crate::id::{ConnectionId, NodeId, RequestId};
+use crate::id::{ConnectionId, NodeId, RequestId, StageId};
 use crate::payload::Payload;
 use crate::reload::{Plugins, Resources, api_info, display_path};
 use crate::runtime::Invocation;
@@ -144,7 +144,7 @@ impl Invoke {
 
     fn print_event_json(&self, config: &Config, stage: &str, key: &RouteKey) -> anyhow::Result<ExitCode> {
         let id = ConnectionId::random(NodeId(0));
-        let connection = Arc::new(Connection::detached(id, stage.into(), now(), self.peer(config)));
+        let connection = Arc::new(Connection::detached(id, StageId::NONE, now(), self.peer(config)));
         let caller = caller(config, stage, key, connection);
         let event = self.event(config, key);
         let json = EventJson { caller: &caller, event: &event };
@@ -174,9 +174,8 @@ impl Invoke {
     ) -> anyhow::Result<Presence> {
         let services = &sandbox.loader.services;
         let peer = self.peer(config);
-        let id = ConnectionId::random(NodeId(0));
-        let presence =
-            services.connections.register(Connection::new(id, stage.into(), peer.clone(), &config.connection));
+        let (id, stage_id) = (ConnectionId::random(NodeId(0)), sandbox.loader.stage_id(stage));
+        let presence = services.connections.register(Connection::new(id, stage_id, peer.clone(), &config.connection));
         let row = Row {
             id,
             stage: stage.to_owned(),
@@ -221,7 +220,7 @@ impl Invoke {
 
 fn caller(config: &Config, stage: &str, key: &RouteKey, connection: Arc<Connection>) -> Caller {
     Caller {
-        api: Arc::new(api_info(config, stage)),
+        api: Arc::new(api_info(config, stage, connection.stage)),
         connection,
         route_key: key.as_str().into(),
         request_id: RequestId::next(),

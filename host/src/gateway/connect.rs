@@ -56,7 +56,7 @@ impl Gateway {
     pub async fn connect(&self, stage: Arc<Stage>, upgrade: Upgrade) -> Result<Admitted, Refusal> {
         let Upgrade { peer, target, headers, query_string } = upgrade;
         let id = ConnectionId::random(NodeId(0));
-        let mut connection = Connection::new(id, Arc::clone(&stage.api.stage), peer, &stage.connection);
+        let mut connection = Connection::new(id, stage.api.stage_id, peer, &stage.connection);
         connection.message_count = stage.metrics.message_count.clone();
         let event = Event::Connect { headers, query_string };
         let mut caller = stage.caller(&Arc::new(connection), RouteKey::Connect.as_str().into(), now());
@@ -147,7 +147,7 @@ impl Gateway {
     async fn insert_row(&self, connection: &Connection) -> Result<(), Refusal> {
         let row = Row {
             id: connection.id,
-            stage: (*connection.stage).to_owned(),
+            stage: (*self.backend.stages().name(connection.stage)).to_owned(),
             connected_at: connection.connected_at,
             admitted: false,
             peer: connection.peer.clone(),

@@ -8,13 +8,14 @@ use crate::event::{Disconnect, Event, now};
 use crate::gateway::access_log::Outcome;
 use crate::gateway::error_frame::ErrorFrame;
 use crate::gateway::{Gateway, RouteKey, Stage};
+use crate::id::ApiNumber;
 
 impl Gateway {
     /// Runs `$disconnect`, then deletes the connection's row. Must be called exactly once for each connection that was
     /// admitted.
     pub async fn disconnect(&self, connection: &Arc<Connection>, end: Disconnect) {
         // The stage is missing if a reload has removed it; then there is no `$disconnect` route to run.
-        let stage = self.deployment().stage(&connection.stage).cloned();
+        let stage = self.deployment().stage(connection.stage).cloned();
         if let Some(stage) = stage {
             self.run_disconnect(&stage, connection, end).await;
         }
@@ -47,7 +48,8 @@ impl Gateway {
                 self.delete_row(row.id).await;
                 continue;
             }
-            let connection = Connection::detached(row.id, row.stage.into(), row.connected_at, row.peer);
+            let stage = self.backend.stages().id(ApiNumber(0), &row.stage);
+            let connection = Connection::detached(row.id, stage, row.connected_at, row.peer);
             self.disconnect(&Arc::new(connection), Disconnect::abnormal()).await;
             count += 1;
         }
