@@ -8,20 +8,23 @@ use std::time::Duration;
 
 use crate::connections::Peer;
 use crate::event::{EpochMillis, Field};
-use crate::id::{ConnectionId, StageNames};
+use crate::id::{ConnectionId, StageId, StageNames};
 use crate::limits;
 
+mod connection_store;
 mod sled;
 #[cfg(test)]
 mod tests;
 
 use sled::Sled;
 
-/// The row of one connection. It exists from before `$connect` until after `$disconnect`.
+pub use connection_store::{ConnectionStore, StoreName};
+
+/// The row of one connection in one store. It exists from before `$connect` until after `$disconnect`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     pub id: ConnectionId,
-    pub stage: String,
+    pub stage: StageId,
     pub connected_at: EpochMillis,
     /// Whether `$connect` admitted the connection. A row that a crash leaves before that does not get a `$disconnect`.
     pub admitted: bool,
@@ -100,7 +103,8 @@ impl Backend {
     /// # Errors
     /// If another process uses the folder, if it is not writable, or if its content is damaged.
     pub fn open_sled(options: &SledOptions) -> anyhow::Result<Self> {
-        Ok(Self { engine: Sled::open(options)?, stages: Arc::default() })
+        let stages = Arc::<StageNames>::default();
+        Ok(Self { engine: Sled::open(options, &stages)?, stages })
     }
 
     /// The numbers of the stages of this server.
@@ -110,7 +114,7 @@ impl Backend {
 
     // ---- connection rows -------------------------------------------------------------------
 
-    /// Adds the row, and replaces a row with the same id.
+    /// Adds the row with its attributes in the shared store, and replaces a row with the same id.
     pub async fn insert_row(&self, row: Row) -> Result<(), BackendError> {
         check_attributes(&row.attributes)?;
         let attributes = normalize_attributes(row.attributes)?;
@@ -118,68 +122,22 @@ impl Backend {
     }
 
     /// Records that `$connect` admitted the connection.
-    pub async fn admit_row(&self, id: ConnectionId) -> Result<(), BackendError> {
-        self.engine.admit_row(id).await
+    pub async fn admit_row(&self, stage: StageId, id: ConnectionId) -> Result<(), BackendError> {
+        self.engine.admit_row(stage, id).await
     }
 
-    pub async fn row(&self, id: ConnectionId) -> Result<Row, BackendError> {
-        self.engine.row(id).ok_or(BackendError::NoSuchConnection)
+    /// Returns a store of a stage, through which its rows are read and changed.
+    pub fn connection_store<'b>(&'b self, stage: StageId, name: &'b StoreName) -> ConnectionStore<'b> {
+        ConnectionStore { engine: &self.engine, stage, name }
     }
 
-    /// Replaces all attributes of the row.
-    pub async fn put(&self, id: ConnectionId, attributes: Vec<Field>) -> Result<(), BackendError> {
-        check_attributes(&attributes)?;
-        self.engine.change_row(id, |_| normalize_attributes(attributes)).await
+    /// Removes the row from all stores of its stage, if it exists.
+    pub async fn delete_row(&self, stage: StageId, id: ConnectionId) -> Result<(), BackendError> {
+        self.engine.delete_row(stage, id).await
     }
 
-    /// Adds one attribute. Changes nothing if the row has it already.
-    pub async fn add(&self, id: ConnectionId, name: String, value: String) -> Result<(), BackendError> {
-        check_attribute(&name, &value)?;
-        self.engine
-            .change_row(id, |mut attributes| {
-                attributes.push((name, value));
-                normalize_attributes(attributes)
-            })
-            .await
-    }
-
-    /// Removes one attribute, or all attributes of that name if `value` is `None`.
-    pub async fn remove(&self, id: ConnectionId, name: String, value: Option<String>) -> Result<(), BackendError> {
-        self.engine
-            .change_row(id, |mut attributes| {
-                attributes.retain(|(n, v)| *n != name || value.as_ref().is_some_and(|value| v != value));
-                Ok(attributes)
-            })
-            .await
-    }
-
-    /// Returns a page of the rows of a stage that have this attribute, sorted by id.
-    pub async fn query(
-        &self,
-        stage: &str,
-        name: String,
-        value: String,
-        cursor: Option<String>,
-    ) -> Result<Page<Row>, BackendError> {
-        Ok(self.engine.query(stage, (name, value), parse_cursor(cursor)?))
-    }
-
-    /// Returns all connections of all stages whose row has this attribute.
-    pub async fn matching(&self, name: String, value: String) -> Result<Vec<ConnectionId>, BackendError> {
-        Ok(self.engine.matching((name, value)))
-    }
-
-    /// Returns a page of all rows of a stage, sorted by id.
-    pub async fn scan(&self, stage: &str, cursor: Option<String>) -> Result<Page<Row>, BackendError> {
-        Ok(self.engine.scan(stage, parse_cursor(cursor)?))
-    }
-
-    /// Removes the row if it exists.
-    pub async fn delete_row(&self, id: ConnectionId) -> Result<(), BackendError> {
-        self.engine.delete_row(id).await
-    }
-
-    /// Returns all rows. At the start of a server these are the rows that an earlier process left behind.
+    /// Returns all rows of all stages, with their attributes in the shared store. At the start
+    /// of a server these are the rows that an earlier process left behind.
     pub async fn rows(&self) -> Result<Vec<Row>, BackendError> {
         Ok(self.engine.rows())
     }

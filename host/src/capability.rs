@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use wasmtime::component::{HasData, Linker, ResourceTable};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, ConnectionStore};
 use crate::bindings::jackfield::gateway;
 use crate::bindings::wasi::keyvalue0_2_0_draft as draft;
 use crate::bindings::wasi::keyvalue0_2_0_draft2 as draft2;
@@ -122,6 +122,11 @@ impl Capabilities {
     pub fn log(&mut self) -> &Arc<GuestLog> {
         let Self { scope, caller, log, .. } = self;
         log.get_or_insert_with(|| Arc::new(GuestLog::new(Arc::clone(&scope.name), caller, scope.limits.log_bytes)))
+    }
+
+    /// The connection store of this plugin in the stage of the event.
+    fn store(&self) -> ConnectionStore<'_> {
+        self.scope.services.backend.connection_store(self.caller.api.stage_id, &self.scope.grants.store)
     }
 
     /// Counts `calls` host calls against the limit of the event. Returns false if the limit does not allow them.

@@ -14,15 +14,16 @@ use std::sync::{Arc, RwLockReadGuard};
 
 use anyhow::Context as _;
 
-use super::{BackendError, CurrentValue, Durability, KeysFrom, Page, Row, SledOptions};
+use super::{BackendError, CurrentValue, Durability, KeysFrom, Page, Row, SledOptions, StoreName};
 use crate::event::Field;
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, StageId, StageNames};
 
 mod blocking_thread;
 mod buckets;
 mod encoding;
 mod flusher;
 mod folder;
+mod index;
 mod rows;
 mod writer;
 
@@ -51,9 +52,9 @@ struct Inner {
 }
 
 impl Sled {
-    pub fn open(options: &SledOptions) -> anyhow::Result<Self> {
+    pub fn open(options: &SledOptions, stages: &Arc<StageNames>) -> anyhow::Result<Self> {
         let durability = options.durability;
-        let folder = Arc::new(Folder::open(&options.folder)?);
+        let folder = Arc::new(Folder::open(&options.folder, stages)?);
         let flusher = Flusher::start(durability, {
             let folder = Arc::clone(&folder);
             move || folder.save()
@@ -78,44 +79,46 @@ impl Sled {
         .await
     }
 
-    pub async fn admit_row(&self, id: ConnectionId) -> Result<(), BackendError> {
-        self.write_rows(|rows| rows.admit(id)).await
+    pub async fn admit_row(&self, stage: StageId, id: ConnectionId) -> Result<(), BackendError> {
+        self.write_rows(|rows| rows.admit(stage, id)).await
     }
 
-    /// Replaces the attributes of the row with the ones that `change` returns for the current attributes.
+    /// Replaces the attributes of the row in one store with the ones that `change` returns for the current attributes.
     pub async fn change_row(
         &self,
+        stage: StageId,
+        store: &StoreName,
         id: ConnectionId,
         change: impl FnOnce(Vec<Field>) -> Result<Vec<Field>, BackendError>,
     ) -> Result<(), BackendError> {
-        self.write_rows(|rows| rows.change(id, change)).await
+        self.write_rows(|rows| rows.change(stage, store, id, change)).await
     }
 
-    pub async fn delete_row(&self, id: ConnectionId) -> Result<(), BackendError> {
+    pub async fn delete_row(&self, stage: StageId, id: ConnectionId) -> Result<(), BackendError> {
         self.write_rows(|rows| {
-            rows.remove(id);
+            rows.remove(stage, id);
             Ok(())
         })
         .await
     }
 
-    pub fn row(&self, id: ConnectionId) -> Option<Row> {
-        let row = self.read_rows().get(id)?;
+    pub fn row(&self, stage: StageId, store: &StoreName, id: ConnectionId) -> Option<Row> {
+        let row = self.read_rows().get(stage, store, id)?;
         Some(row.decode())
     }
 
-    pub fn query(&self, stage: &str, attribute: Field, after: Option<ConnectionId>) -> Page<Row> {
-        let page = self.read_rows().query(stage, &attribute, after);
+    pub fn query(&self, stage: StageId, store: &StoreName, attribute: Field, after: Option<ConnectionId>) -> Page<Row> {
+        let page = self.read_rows().query(stage, store, &attribute, after);
         page.decode()
     }
 
-    pub fn scan(&self, stage: &str, after: Option<ConnectionId>) -> Page<Row> {
-        let page = self.read_rows().scan(stage, after);
+    pub fn scan(&self, stage: StageId, store: &StoreName, after: Option<ConnectionId>) -> Page<Row> {
+        let page = self.read_rows().scan(stage, store, after);
         page.decode()
     }
 
-    pub fn matching(&self, attribute: Field) -> Vec<ConnectionId> {
-        self.read_rows().matching(&attribute)
+    pub fn matching(&self, stage: StageId, store: &StoreName, attribute: Field) -> Vec<ConnectionId> {
+        self.read_rows().matching(stage, store, &attribute)
     }
 
     pub fn rows(&self) -> Vec<Row> {

@@ -65,7 +65,7 @@ impl wit::connections::Host for Capabilities {
             return Ok(Err(ConnectionError::LimitExceeded));
         }
         let services = &self.scope.services;
-        let ids = match services.backend.matching(name, value).await {
+        let ids = match self.store().matching(name, value).await {
             Ok(ids) => ids,
             Err(BackendError::Unavailable(error)) => return Err(wasmtime::format_err!("the store failed: {error}")),
             // No row can have that name or value, so there is no match.

@@ -4,12 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::backend::StoreName;
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Grants {
     /// `jackfield:gateway/connections`
     pub connections: bool,
     /// `jackfield:gateway/connection-store`
     pub connection_store: bool,
+    /// The store in which `connection-store` and `post-to-matching` find rows.
+    pub store: StoreName,
     /// Names of the `wasi:keyvalue` buckets that the plugin may open.
     pub buckets: BTreeSet<String>,
     /// The values that `wasi:config` returns.

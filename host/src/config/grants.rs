@@ -9,6 +9,7 @@ use super::allowed_host;
 use super::section::Section;
 use super::suggestion::nearest;
 use super::value::{self, InvalidValue};
+use crate::backend::StoreName;
 use crate::capability::{AllowedHost, FileGrant, Grants};
 
 pub fn grants(section: &mut Section<'_>, folder: &Path) -> Grants {
@@ -27,6 +28,7 @@ pub fn grants(section: &mut Section<'_>, folder: &Path) -> Grants {
     Grants {
         connections: named.contains(&NamedGrant::Connections),
         connection_store: named.contains(&NamedGrant::ConnectionStore),
+        store: StoreName::Shared,
         buckets: section.read_list("buckets", value::bucket).into_iter().collect(),
         config: section.read_strings("config", value::accept_any_name),
         allowed_hosts: section.read_list_with("allowed_hosts", allowed_host),

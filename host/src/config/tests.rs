@@ -4,7 +4,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::backend::Durability;
+use crate::backend::{Durability, StoreName};
 use crate::capability::{AllowedHost, FileGrant, Grants, Scheme};
 use crate::gateway::RouteKey;
 use crate::limits::EventLimits;
@@ -153,6 +153,7 @@ fn every_key_of_the_manifest_is_in_the_config() {
         grants: Grants {
             connections: true,
             connection_store: true,
+            store: StoreName::Shared,
             buckets: ["rooms".to_owned(), "users".to_owned()].into(),
             config: [("greeting".to_owned(), "hi".to_owned())].into(),
             allowed_hosts: vec![

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::backend::{BackendError, Page};
-use crate::capability::ApiInfo;
+use crate::backend::{BackendError, Page, StoreName};
 use crate::connections::{Connection, PostError};
 use crate::event::Field;
 use crate::gateway::Gateway;
+use crate::id::StageId;
 use crate::payload::Payload;
 
 /// Posts that are queued before the task yields, so that other tasks can run.
@@ -31,16 +31,18 @@ impl Gateway {
     /// Pages differ in length, because connections open and close in the meantime. The last page has no cursor.
     pub async fn list(
         &self,
-        stage: &ApiInfo,
+        stage: StageId,
+        store: &StoreName,
         attribute: Option<Field>,
         cursor: Option<String>,
     ) -> Result<Page<ListedConnection>, BackendError> {
+        let store = self.backend.connection_store(stage, store);
         let rows = match attribute {
-            Some((name, value)) => self.backend.query(&stage.stage, name, value, cursor).await?,
-            None => self.backend.scan(&stage.stage, cursor).await?,
+            Some((name, value)) => store.query(name, value, cursor).await?,
+            None => store.scan(cursor).await?,
         };
         let listed = rows.items.into_iter().filter_map(|row| {
-            let connection = self.connections.get_open(stage.stage_id, &row.id).ok()?;
+            let connection = self.connections.get_open(stage, &row.id).ok()?;
             Some(ListedConnection { connection, attributes: row.attributes })
         });
         Ok(Page { items: listed.collect(), cursor: rows.cursor })
@@ -49,18 +51,19 @@ impl Gateway {
     /// Queues a payload for the open connections of a stage: all of them, or those with this attribute.
     pub async fn broadcast(
         &self,
-        stage: &ApiInfo,
+        stage: StageId,
+        store: &StoreName,
         attribute: Option<Field>,
         payload: Payload,
     ) -> Result<Broadcast, BackendError> {
         let ids = match attribute {
-            Some((name, value)) => self.backend.matching(name, value).await?,
-            None => self.connections.ids_in_stage(stage.stage_id),
+            Some((name, value)) => self.backend.connection_store(stage, store).matching(name, value).await?,
+            None => self.connections.ids_in_stage(stage),
         };
         let mut broadcast = Broadcast::default();
         for chunk in ids.chunks(POSTS_PER_YIELD) {
             for id in chunk {
-                match self.connections.post(stage.stage_id, id, payload.clone()) {
+                match self.connections.post(stage, id, payload.clone()) {
                     Ok(()) => broadcast.sent += 1,
                     Err(PostError::LimitExceeded) => broadcast.refused += 1,
                     Err(PostError::Gone) => {}

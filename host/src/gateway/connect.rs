@@ -125,7 +125,7 @@ impl Gateway {
             None => Ok(None),
         };
         let decision = match decision {
-            Ok(subprotocol) => match self.backend.admit_row(id).await {
+            Ok(subprotocol) => match self.backend.admit_row(presence.stage, id).await {
                 Ok(()) => Ok(subprotocol),
                 Err(error) => Err(row_not_written(id, &error)),
             },
@@ -137,7 +137,7 @@ impl Gateway {
                 Ok(Admitted { presence, subprotocol })
             }
             Err(refusal) => {
-                self.delete_row(id).await;
+                self.delete_row(presence.stage, id).await;
                 Err(refusal)
             }
         }
@@ -147,7 +147,7 @@ impl Gateway {
     async fn insert_row(&self, connection: &Connection) -> Result<(), Refusal> {
         let row = Row {
             id: connection.id,
-            stage: (*self.backend.stages().name(connection.stage)).to_owned(),
+            stage: connection.stage,
             connected_at: connection.connected_at,
             admitted: false,
             peer: connection.peer.clone(),

@@ -8,7 +8,6 @@ use crate::event::{Disconnect, Event, now};
 use crate::gateway::access_log::Outcome;
 use crate::gateway::error_frame::ErrorFrame;
 use crate::gateway::{Gateway, RouteKey, Stage};
-use crate::id::ApiNumber;
 
 impl Gateway {
     /// Runs `$disconnect`, then deletes the connection's row. Must be called exactly once for each connection that was
@@ -19,7 +18,7 @@ impl Gateway {
         if let Some(stage) = stage {
             self.run_disconnect(&stage, connection, end).await;
         }
-        self.delete_row(connection.id).await;
+        self.delete_row(connection.stage, connection.id).await;
     }
 
     /// Runs the handler and writes the access log. The handler's response is discarded, because the peer is gone.
@@ -45,11 +44,10 @@ impl Gateway {
         let mut count = 0;
         for row in rows {
             if !row.admitted {
-                self.delete_row(row.id).await;
+                self.delete_row(row.stage, row.id).await;
                 continue;
             }
-            let stage = self.backend.stages().id(ApiNumber(0), &row.stage);
-            let connection = Connection::detached(row.id, stage, row.connected_at, row.peer);
+            let connection = Connection::detached(row.id, row.stage, row.connected_at, row.peer);
             self.disconnect(&Arc::new(connection), Disconnect::abnormal()).await;
             count += 1;
         }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tracing::error;
 
-use crate::backend::BackendError;
+use crate::backend::{BackendError, StoreName};
 use crate::event::Field;
 use crate::gateway::{Broadcast, Gateway, ListedConnection, Stage};
 use crate::server::Shared;
@@ -79,7 +79,7 @@ struct ListedConnectionDocument<'a> {
 }
 
 async fn list(gateway: &Gateway, stage: &Stage, attribute: Option<Field>, cursor: Option<String>) -> Response {
-    let page = match gateway.list(&stage.api, attribute, cursor).await {
+    let page = match gateway.list(stage.api.stage_id, &StoreName::Shared, attribute, cursor).await {
         Ok(page) => page,
         Err(error) => return backend_error(&error),
     };
@@ -113,7 +113,7 @@ async fn broadcast(gateway: &Gateway, stage: &Stage, attribute: Option<Field>, b
         Ok(payload) => payload,
         Err(refusal) => return *refusal,
     };
-    match gateway.broadcast(&stage.api, attribute, payload).await {
+    match gateway.broadcast(stage.api.stage_id, &StoreName::Shared, attribute, payload).await {
         Ok(Broadcast { sent, refused }) => json(&BroadcastDocument { sent, refused }),
         Err(error) => backend_error(&error),
     }
