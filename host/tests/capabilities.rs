@@ -228,6 +228,87 @@ async fn rows_may_be_large_and_pages_of_them_stay_small() {
     assert_answer(&mut peers[1], &format!("row-of {id}"), &format!("{name}=v")).await;
 }
 
+/// Three integrations of the hostile guest: `guest` has the shared store, `first` and `second` share another one.
+fn sites_with_stores() -> Server {
+    let component = component(HOSTILE);
+    let named = HOSTILE_GRANTS.replace(r#", "connection-store""#, "");
+    assert_ne!(named, HOSTILE_GRANTS);
+    let integration =
+        |name: &str, grants: &str| format!("[integrations.{name}]\ncomponent = {component:?}\n{grants}\n");
+    let hidden = format!("{named}connection_store = \"hidden\"");
+    let integrations = [("guest", HOSTILE_GRANTS), ("first", &hidden), ("second", &hidden)];
+    let integrations: String = integrations.map(|(name, grants)| integration(name, grants)).concat();
+    let route = |key: &str, name: &str| format!("{key} = {{ integration = {name:?}, route_response = true }}\n");
+    Site::new(&format!(
+        "{integrations}[routes]\n\"$connect\" = \"guest\"\n\"$disconnect\" = \"guest\"\n{}{}{}",
+        route("\"$default\"", "guest"),
+        route("first", "first"),
+        route("second", "second")
+    ))
+    .serve()
+}
+
+#[tokio::test]
+async fn plugins_with_different_stores_do_not_see_each_others_attributes() {
+    let server = sites_with_stores();
+    let mut one = server.connect("").await;
+    let mut two = server.connect("").await;
+    let (one_id, two_id) = (one.id().await, two.id().await);
+    let of = |route: &str, order: &str| format!(r#"{{"action":"{route}","do":"{order}"}}"#);
+
+    // The row of every connection is in every store, and has the attributes of that store alone.
+    assert_answer(&mut one, "row room=general", "added").await;
+    assert_answer(&mut one, &of("first", &format!("row-of {one_id}")), "no attributes").await;
+    assert_answer(&mut one, &of("first", &format!("add-to {two_id} room=secret")), "changed").await;
+    assert_answer(&mut two, &of("second", &format!("row-of {two_id}")), "room=secret").await;
+    assert_answer(&mut two, &format!("row-of {two_id}"), "no attributes").await;
+    assert_answer(&mut one, "query room=secret", "0 rows, 0 of them twice").await;
+    assert_answer(&mut one, &of("second", "query room=secret"), "1 rows, 0 of them twice").await;
+    assert_answer(&mut one, &of("second", "query room=general"), "0 rows, 0 of them twice").await;
+    assert_answer(&mut one, &of("second", "scan"), "2").await;
+    assert_answer(&mut one, &format!("put-to {two_id} user=A"), "changed").await;
+    assert_answer(&mut one, &format!("remove-from {two_id} room"), "changed").await;
+    assert_answer(&mut one, &of("first", &format!("row-of {two_id}")), "room=secret").await;
+
+    // A post by attribute uses the store of the plugin.
+    assert_answer(&mut one, "match room=secret", "0").await;
+    assert_answer(&mut one, &of("first", "match room=secret"), "1").await;
+    assert_eq!(two.text().await, "matched");
+    assert_answer(&mut two, &of("first", "match room=general"), "0").await;
+
+    // So do lists and broadcasts, which can name a store.
+    let path = "/dev/@jackfield/connections";
+    for (query, sent) in [
+        ("?name=room&value=secret", 0),
+        ("?name=room&value=general", 1),
+        ("?name=room&value=secret&store=hidden", 1),
+        ("?name=room&value=general&store=hidden", 0),
+        ("?name=room&value=secret&store=other", 0),
+        ("?store=hidden", 2),
+    ] {
+        let answer = server.request("POST", &format!("{path}{query}"), "hello").await;
+        assert_eq!(answer.body, format!(r#"{{"sent":{sent},"refused":0}}"#), "{query}");
+        let answer = server.request("GET", &format!("{path}{query}"), "").await;
+        let listed: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(listed["connections"].as_array().unwrap().len(), sent, "{query}");
+    }
+    let answer = server.request("GET", &format!("{path}?name=room&value=secret&store=hidden"), "").await;
+    let listed: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(listed["connections"][0]["connectionId"], json!(two_id));
+    assert_eq!(listed["connections"][0]["attributes"], json!({ "room": ["secret"] }));
+
+    // The end of a connection removes its row from every store.
+    two.close(1000, "").await;
+    server.wait_for_disconnect(&two_id).await;
+    let mut three = server.connect("").await;
+    for route in ["first", "second"] {
+        let query = of(route, "query room=secret");
+        assert_answer(&mut three, &query, "0 rows, 0 of them twice").await;
+        let row = of(route, &format!("add-to {two_id} room=secret"));
+        assert_answer(&mut three, &row, "error: the connection has no row").await;
+    }
+}
+
 // ---- key-value ---------------------------------------------------------------------------------
 
 #[tokio::test]

@@ -10,6 +10,9 @@ use super::{BackendError, Page, Row, check_attribute, check_attributes, normaliz
 use crate::event::Field;
 use crate::id::{ConnectionId, StageId};
 
+/// Longest name of a store, as of every name in the manifest.
+const STORE_NAME_BYTES_MAX: usize = 128;
+
 /// A connection store of a stage. Every connection of the stage has a row in each store, with attributes of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum StoreName {
@@ -17,6 +20,15 @@ pub enum StoreName {
     #[default]
     Shared,
     Named(Arc<str>),
+}
+
+impl StoreName {
+    /// Accepts a name of 1 to 128 characters of `A-Z a-z 0-9 _ -`.
+    pub fn parse(name: &str) -> Option<Self> {
+        let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        ((1..=STORE_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_valid))
+            .then(|| Self::Named(name.into()))
+    }
 }
 
 #[derive(Clone, Copy)]

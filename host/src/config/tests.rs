@@ -838,3 +838,30 @@ fn an_invalid_stage_is_an_error() {
         "{problems}"
     );
 }
+
+#[test]
+fn a_connection_store_is_granted_by_its_name_or_as_the_shared_one() {
+    let grants = |text: &str| {
+        let text = format!("[integrations.chat]\ncomponent = \"x.wasm\"\n{text}");
+        let grants = &config(&text).components["chat"].grants;
+        (grants.connection_store, grants.store.clone())
+    };
+    assert_eq!(grants(""), (false, StoreName::Shared));
+    assert_eq!(grants("grants = [\"connection-store\"]"), (true, StoreName::Shared));
+    let name = "a".repeat(128);
+    let named = format!("connection_store = {name:?}");
+    assert_eq!(grants(&named), (true, StoreName::Named(name.as_str().into())));
+    let invalid = "expected a name of 1 to 128 characters of A-Z a-z 0-9 _ -";
+    for name in ["", "a b", "ü"] {
+        let expected = format!("integrations.chat.connection_store: found {name:?}, {invalid}");
+        assert_integration_problem(&format!("connection_store = {name:?}"), &expected);
+    }
+    let long = format!("connection_store = \"{name}a\"");
+    let found = format!("{}...", "a".repeat(60));
+    assert_integration_problem(&long, &format!("integrations.chat.connection_store: found {found:?}, {invalid}"));
+    assert_integration_problem(
+        "connection_store = \"a\"\ngrants = [\"connection-store\"]",
+        "integrations.chat.connection_store: found together with the grant \"connection-store\", which is the shared \
+         store; remove one of the two",
+    );
+}
