@@ -11,6 +11,7 @@ use crate::event::{EpochMillis, Field};
 use crate::id::{ConnectionId, StageId, StageNames};
 use crate::limits;
 
+mod bucket;
 mod connection_store;
 mod sled;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod tests;
 
 use sled::Sled;
 
+pub use bucket::{Bucket, BucketQuota, BucketUsage};
 pub use connection_store::{ConnectionStore, StoreName};
 
 /// The row of one connection in one store. It exists from before `$connect` until after `$disconnect`.
@@ -62,6 +64,9 @@ pub enum BackendError {
     NoSuchConnection,
     #[error("{0}")]
     TooLarge(String),
+    /// The write would exceed the quota of a bucket.
+    #[error("{0}")]
+    BucketFull(String),
     #[error("{0}")]
     Invalid(String),
     /// The storage engine failed for this reason.
@@ -148,7 +153,7 @@ impl Backend {
         Ok(self.get_many(bucket, vec![key]).await?.pop().flatten())
     }
 
-    pub async fn set(&self, bucket: &str, key: String, value: Vec<u8>) -> Result<(), BackendError> {
+    pub async fn set(&self, bucket: Bucket<'_>, key: String, value: Vec<u8>) -> Result<(), BackendError> {
         self.set_many(bucket, vec![(key, value)]).await
     }
 
@@ -172,9 +177,10 @@ impl Backend {
     /// Adds `delta` to the decimal number in the key and returns the sum. A key that does not exist counts as 0.
     ///
     /// # Errors
-    /// `Invalid` if the value is not a number or the sum overflows; then nothing changes.
-    pub async fn increment(&self, bucket: &str, key: String, delta: i64) -> Result<i64, BackendError> {
-        check_bucket(bucket)?;
+    /// `Invalid` if the value is not a number or the sum overflows, `BucketFull` if the bucket has no space for the sum;
+    /// then nothing changes.
+    pub async fn increment(&self, bucket: Bucket<'_>, key: String, delta: i64) -> Result<i64, BackendError> {
+        check_bucket(bucket.name)?;
         check_key(&key)?;
         self.engine.increment(bucket, key, delta).await
     }
@@ -182,12 +188,12 @@ impl Backend {
     /// Writes `new` if the key has the value `expected`; `None` is a key that does not exist.
     pub async fn compare_and_swap(
         &self,
-        bucket: &str,
+        bucket: Bucket<'_>,
         key: String,
         expected: Option<Vec<u8>>,
         new: Vec<u8>,
     ) -> Result<Result<(), CurrentValue>, BackendError> {
-        check_bucket(bucket)?;
+        check_bucket(bucket.name)?;
         check_key(&key)?;
         check_bytes("the value", new.len(), limits::VALUE_BYTES_MAX)?;
         self.engine.compare_and_swap(bucket, key, expected, new).await
@@ -205,8 +211,12 @@ impl Backend {
     }
 
     /// Writes the values one after the other. After a failure the earlier values remain written.
-    pub async fn set_many(&self, bucket: &str, pairs: Vec<(String, Vec<u8>)>) -> Result<(), BackendError> {
-        check_bucket(bucket)?;
+    ///
+    /// # Errors
+    /// `BucketFull` at the first value for which the bucket has no space; the values behind it are not written, even if
+    /// they would fit.
+    pub async fn set_many(&self, bucket: Bucket<'_>, pairs: Vec<(String, Vec<u8>)>) -> Result<(), BackendError> {
+        check_bucket(bucket.name)?;
         check_count("the batch", "keys", pairs.len(), limits::BATCH_KEYS_MAX)?;
         for (key, value) in &pairs {
             check_key(key)?;
@@ -214,6 +224,12 @@ impl Backend {
         }
         check_batch_bytes(pairs.iter().map(|(_, value)| value.len()).sum())?;
         self.engine.set_many(bucket, pairs).await
+    }
+
+    /// Returns what a bucket holds.
+    pub async fn bucket_usage(&self, bucket: &str) -> Result<BucketUsage, BackendError> {
+        check_bucket(bucket)?;
+        self.engine.bucket_usage(bucket).await
     }
 
     /// Removes the keys that exist, one after the other.

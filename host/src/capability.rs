@@ -19,12 +19,14 @@ use crate::world::World;
 
 mod connection_store;
 mod connections;
+mod full_buckets;
 mod grants;
 pub mod http;
 mod imports;
 mod keyvalue;
 mod log;
 
+pub use full_buckets::FullBuckets;
 pub use grants::{AllowedHost, FileGrant, Grants, Scheme};
 pub use imports::{check_imports, grant_lines, is_served};
 pub use log::{GuestLog, StdStream};
@@ -46,6 +48,7 @@ pub struct ApiInfo {
 pub struct Services {
     pub connections: Arc<Connections>,
     pub backend: Backend,
+    pub full_buckets: Arc<FullBuckets>,
     /// Largest message that a guest may post, in bytes.
     pub message_bytes: usize,
 }

@@ -421,6 +421,82 @@ async fn a_bucket_that_is_not_granted_cannot_be_opened() {
 }
 
 #[tokio::test]
+async fn a_full_bucket_rejects_what_makes_it_larger_and_is_counted_and_logged() {
+    let sections = "[server]\nmetrics = \"127.0.0.1:0\"\n[buckets.shared]\nsize = \"2KiB\"\nkeys = 3\n";
+    let server = Site::hostile_with(sections).serve();
+    let metrics = server.log.wait_for_line(&["metrics on http://"]).await;
+    let metrics = metrics.split("metrics on http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap();
+    let mut peer = server.connect("").await;
+    let started = std::time::Instant::now();
+    let too_large = |bytes: u64| {
+        format!(
+            "error: the bucket failed: the bucket \"shared\" is full: it would have {bytes} bytes, and its size in the manifest ([buckets]) \
+             allows 2048"
+        )
+    };
+    let text = "it would have 4 keys, and its keys in the manifest ([buckets]) allows 3";
+    let too_many = format!("error: the bucket failed: the bucket \"shared\" is full: {text}");
+    assert_answer(&mut peer, "set-bytes key 2046", &too_large(2049)).await;
+    assert_answer(&mut peer, "get key", "none").await;
+    assert_answer(&mut peer, "set-bytes key 2045", "set").await;
+    assert_answer(&mut peer, "set-bytes key 2046", &too_large(2049)).await;
+    assert_answer(&mut peer, "increment n 1", &too_large(2050)).await;
+    assert!(peer.ask("add-one n").await.contains("Internal server error"), "the handler fails with the error");
+    assert_answer(&mut peer, "draft increment n", &draft_error(&too_large(2050))).await;
+    assert_answer(&mut peer, "draft set n 1", &draft_error(&too_large(2050))).await;
+    assert_answer(&mut peer, "draft set-many n", &draft_error(&too_large(2050))).await;
+    // A smaller value and a deletion always work.
+    assert_answer(&mut peer, "set-bytes key 10", "set").await;
+    assert_answer(&mut peer, "increment n 1", "1").await;
+    // Of a batch, the pairs before the first that does not fit are written.
+    assert_answer(&mut peer, "set-many 3 5", &too_many).await;
+    assert_answer(&mut peer, "get many 000", "xxxxx").await;
+    assert_answer(&mut peer, "get many 001", "none").await;
+    assert_answer(&mut peer, "add-one n", "added").await;
+    assert_answer(&mut peer, "delete n", "deleted").await;
+    assert_answer(&mut peer, "set x 1", "set").await;
+    assert_answer(&mut peer, "set y 1", &too_many).await;
+
+    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let body = server.http_at(metrics, request).await.body;
+    assert!(body.contains("\njackfield_bucket_refusals_total 9\n"), "{body}");
+    let log = server.log.text();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("rejected write: the bucket")).collect();
+    // On a busy machine the test can take longer than the interval.
+    let lines_max = 1 + started.elapsed().as_secs() / 10;
+    assert!((1..=lines_max).contains(&(lines.len() as u64)), "{lines:?}");
+    assert!(lines[0].contains("plugin=guest") && lines[0].contains("bucket=\"shared\" count=1"), "{lines:?}");
+}
+
+/// The same error as the first draft's guest formats it.
+fn draft_error(error: &str) -> String {
+    format!("Err(Error::Other({:?}))", error.strip_prefix("error: the bucket failed: ").unwrap())
+}
+
+#[tokio::test]
+async fn a_reload_changes_the_quota_of_a_bucket_and_a_restart_keeps_what_it_holds() {
+    let mut server = Site::hostile_with("[buckets.shared]\nkeys = 2\n").serve();
+    let mut peer = server.connect("").await;
+    for (order, answer) in [("set a 1", "set"), ("set b 1", "set")] {
+        assert_answer(&mut peer, order, answer).await;
+    }
+    assert_error(&mut peer, "set c 1").await;
+    let manifest = std::fs::read_to_string(server.site.manifest()).unwrap();
+    std::fs::write(server.site.manifest(), manifest.replace("keys = 2", "keys = 3")).unwrap();
+    server.log.wait_for_line(&["jackfield.toml", "live"]).await;
+    assert_answer(&mut peer, "set c 1", "set").await;
+    assert_error(&mut peer, "set d 1").await;
+    server.signal("TERM");
+    assert_eq!(server.wait_for_exit().await, Some(0));
+
+    let again = server.site.clone().serve();
+    let mut peer = again.connect("").await;
+    assert_error(&mut peer, "set d 1").await;
+    assert_answer(&mut peer, "delete c", "deleted").await;
+    assert_answer(&mut peer, "set d 1", "set").await;
+}
+
+#[tokio::test]
 async fn plugins_share_a_bucket_only_if_both_have_a_grant_for_it() {
     let guest = manifest(&component(HOSTILE), "", HOSTILE_GRANTS);
     let grants = HOSTILE_GRANTS.replace(r#""ends", "shared""#, r#""shared""#);

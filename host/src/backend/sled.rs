@@ -14,7 +14,7 @@ use std::sync::{Arc, RwLockReadGuard};
 
 use anyhow::Context as _;
 
-use super::{BackendError, CurrentValue, Durability, KeysFrom, Page, Row, SledOptions, StoreName};
+use super::{BackendError, Bucket, BucketUsage, CurrentValue, Durability, KeysFrom, Page, Row, SledOptions, StoreName};
 use crate::event::Field;
 use crate::id::{ConnectionId, StageId, StageNames};
 
@@ -25,6 +25,7 @@ mod flusher;
 mod folder;
 mod index;
 mod rows;
+mod usage;
 mod writer;
 
 use blocking_thread::BlockingThread;
@@ -154,15 +155,21 @@ impl Sled {
         self.0.keys.run(move |folder| folder.buckets.exists(&bucket, &key)).await
     }
 
+    pub async fn bucket_usage(&self, bucket: &str) -> Result<BucketUsage, BackendError> {
+        let bucket = bucket.to_owned();
+        self.0.keys.run(move |folder| Ok(folder.buckets.usage(&bucket))).await
+    }
+
     pub async fn list_keys(&self, bucket: &str, from: KeysFrom) -> Result<Page<String>, BackendError> {
         let bucket = bucket.to_owned();
         self.0.lists.run(move |folder| folder.buckets.list_keys(&bucket, &from)).await
     }
 
-    pub async fn set_many(&self, bucket: &str, pairs: Vec<(String, Vec<u8>)>) -> Result<(), BackendError> {
-        let bucket = bucket.to_owned();
-        let set =
-            move |folder: &Folder| pairs.iter().try_for_each(|(key, value)| folder.buckets.set(&bucket, key, value));
+    pub async fn set_many(&self, bucket: Bucket<'_>, pairs: Vec<(String, Vec<u8>)>) -> Result<(), BackendError> {
+        let (name, quota) = (bucket.name.to_owned(), bucket.quota);
+        let set = move |folder: &Folder| {
+            pairs.iter().try_for_each(|(key, value)| folder.buckets.set(Bucket { name: &name, quota }, key, value))
+        };
         self.0.keys.run(set).await?;
         self.finish_write().await
     }
@@ -174,22 +181,25 @@ impl Sled {
         self.finish_write().await
     }
 
-    pub async fn increment(&self, bucket: &str, key: String, delta: i64) -> Result<i64, BackendError> {
-        let bucket = bucket.to_owned();
-        let sum = self.0.keys.run(move |folder| folder.buckets.increment(&bucket, &key, delta)).await?;
+    pub async fn increment(&self, bucket: Bucket<'_>, key: String, delta: i64) -> Result<i64, BackendError> {
+        let (name, quota) = (bucket.name.to_owned(), bucket.quota);
+        let sum =
+            self.0.keys.run(move |folder| folder.buckets.increment(Bucket { name: &name, quota }, &key, delta)).await?;
         self.finish_write().await?;
         Ok(sum)
     }
 
     pub async fn compare_and_swap(
         &self,
-        bucket: &str,
+        bucket: Bucket<'_>,
         key: String,
         expected: Option<Vec<u8>>,
         new: Vec<u8>,
     ) -> Result<Result<(), CurrentValue>, BackendError> {
-        let bucket = bucket.to_owned();
-        let swap = move |folder: &Folder| folder.buckets.compare_and_swap(&bucket, &key, expected.as_deref(), &new);
+        let (name, quota) = (bucket.name.to_owned(), bucket.quota);
+        let swap = move |folder: &Folder| {
+            folder.buckets.compare_and_swap(Bucket { name: &name, quota }, &key, expected.as_deref(), &new)
+        };
         let swapped = self.0.keys.run(swap).await?;
         if swapped.is_ok() {
             self.finish_write().await?;

@@ -476,12 +476,18 @@ async fn stages_and_stores_are_there_when_the_folder_is_opened_again() {
 
 // ---- key-value buckets -------------------------------------------------------------------------
 
+const BUCKET: Bucket<'_> = bucket("bucket", limits::BUCKET_BYTES_MAX, limits::BUCKET_KEYS_MAX);
+
+const fn bucket(name: &str, bytes: u64, keys: u64) -> Bucket<'_> {
+    Bucket { name, quota: BucketQuota { bytes, keys } }
+}
+
 async fn get(backend: &Backend, key: &str) -> Option<Vec<u8>> {
     backend.get("bucket", key.to_owned()).await.unwrap()
 }
 
 async fn set(backend: &Backend, key: &str, value: &[u8]) -> Result<(), BackendError> {
-    backend.set("bucket", key.to_owned(), value.to_vec()).await
+    backend.set(BUCKET, key.to_owned(), value.to_vec()).await
 }
 
 #[tokio::test]
@@ -505,7 +511,7 @@ async fn keys_of_different_buckets_are_distinct() {
     let folder = TempFolder::new();
     let backend = folder.open();
     for (bucket, key) in [("a", "bc"), ("ab", "c"), ("", "abc"), ("abc", "")] {
-        backend.set(bucket, key.to_owned(), bucket.as_bytes().to_vec()).await.unwrap();
+        backend.set(Bucket { name: bucket, ..BUCKET }, key.to_owned(), bucket.as_bytes().to_vec()).await.unwrap();
     }
     for (bucket, key) in [("a", "bc"), ("ab", "c"), ("", "abc"), ("abc", "")] {
         assert_eq!(backend.get(bucket, key.to_owned()).await, Ok(Some(bucket.as_bytes().to_vec())));
@@ -523,7 +529,7 @@ async fn the_size_of_a_key_is_limited() {
     let longer = format!("{key}k");
     let error = too_large("the key has 1025 bytes; at most 1024 are allowed");
     assert_eq!(set(&backend, &longer, b"v").await, Err(error.clone()));
-    assert_eq!(backend.increment("bucket", longer.clone(), 1).await, Err(error.clone()));
+    assert_eq!(backend.increment(BUCKET, longer.clone(), 1).await, Err(error.clone()));
     assert_eq!(backend.get("bucket", longer.clone()).await, Err(error.clone()));
     assert_eq!(backend.exists("bucket", longer.clone()).await, Err(error.clone()));
     assert_eq!(backend.delete("bucket", longer).await, Err(error));
@@ -542,7 +548,7 @@ async fn the_size_of_a_value_is_limited() {
     }
     let error = too_large("the value has 409601 bytes; at most 409600 are allowed");
     assert_eq!(set(&backend, "k", &vec![0; limits::VALUE_BYTES_MAX + 1]).await, Err(error.clone()));
-    let swapped = backend.compare_and_swap("bucket", "k".to_owned(), None, vec![0; limits::VALUE_BYTES_MAX + 1]).await;
+    let swapped = backend.compare_and_swap(BUCKET, "k".to_owned(), None, vec![0; limits::VALUE_BYTES_MAX + 1]).await;
     assert_eq!(swapped, Err(error));
     backend.delete("bucket", "k".to_owned()).await.unwrap();
     assert_eq!(get(&backend, "k").await, None);
@@ -596,7 +602,7 @@ async fn the_last_page_of_keys_has_no_cursor_even_if_it_is_full() {
 async fn an_increment_starts_at_zero_or_at_a_decimal_number() {
     let folder = TempFolder::new();
     let backend = folder.open();
-    let increment = |delta| backend.increment("bucket", "n".to_owned(), delta);
+    let increment = |delta| backend.increment(BUCKET, "n".to_owned(), delta);
     assert_eq!(increment(5).await, Ok(5));
     assert_eq!(increment(-7).await, Ok(-2));
     assert_eq!(get(&backend, "n").await.as_deref(), Some(&b"-2"[..]));
@@ -619,7 +625,7 @@ async fn a_swap_writes_only_over_the_expected_value() {
     let folder = TempFolder::new();
     let backend = folder.open();
     let swap = |expected: Option<&[u8]>, new: &[u8]| {
-        backend.compare_and_swap("bucket", "k".to_owned(), expected.map(<[u8]>::to_vec), new.to_vec())
+        backend.compare_and_swap(BUCKET, "k".to_owned(), expected.map(<[u8]>::to_vec), new.to_vec())
     };
     assert_eq!(swap(Some(b""), b"1").await, Ok(Err(None)));
     assert_eq!(swap(None, b"1").await, Ok(Ok(())));
@@ -637,12 +643,12 @@ async fn concurrent_increments_and_swaps_lose_no_update() {
         let backend = backend.clone();
         tasks.spawn(async move {
             for _ in 0..1000 {
-                backend.increment("bucket", "incremented".to_owned(), 1).await.unwrap();
+                backend.increment(BUCKET, "incremented".to_owned(), 1).await.unwrap();
                 let mut seen = get(&backend, "swapped").await;
                 loop {
                     let number = seen.as_ref().map_or(0, |text| str::from_utf8(text).unwrap().parse().unwrap());
                     let new = (number + 1_u32).to_string().into_bytes();
-                    match backend.compare_and_swap("bucket", "swapped".to_owned(), seen, new).await.unwrap() {
+                    match backend.compare_and_swap(BUCKET, "swapped".to_owned(), seen, new).await.unwrap() {
                         Ok(()) => break,
                         Err(current) => seen = current,
                     }
@@ -662,7 +668,7 @@ async fn a_batch_returns_values_in_the_order_of_its_keys() {
     let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
     let pairs = [("b", "2"), ("a", "0"), ("a", "1")];
     let pairs = pairs.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec()));
-    backend.set_many("bucket", pairs.to_vec()).await.unwrap();
+    backend.set_many(BUCKET, pairs.to_vec()).await.unwrap();
     let values = backend.get_many("bucket", keys(&["a", "x", "b", "a"])).await.unwrap();
     assert_eq!(values, [Some(b"1".to_vec()), None, Some(b"2".to_vec()), Some(b"1".to_vec())]);
     backend.delete_many("bucket", keys(&["a", "x"])).await.unwrap();
@@ -679,7 +685,7 @@ async fn the_number_of_keys_in_a_batch_is_limited() {
         let pairs = keys.iter().map(|key| (key.clone(), b"v".to_vec())).collect();
         let error = too_large("the batch has 257 keys; at most 256 are allowed");
         let expected = if fits { Ok(()) } else { Err(error) };
-        assert_eq!(backend.set_many("bucket", pairs).await, expected);
+        assert_eq!(backend.set_many(BUCKET, pairs).await, expected);
         assert_eq!(backend.get_many("bucket", keys.clone()).await.map(drop), expected);
         assert_eq!(backend.delete_many("bucket", keys).await, expected);
     }
@@ -692,7 +698,7 @@ async fn the_size_of_a_batch_is_limited() {
     let value = vec![0; limits::HOST_CALL_BYTES / 8];
     let pairs: Vec<_> = (0..8).map(|n| (n.to_string(), value.clone())).collect();
     let keys: Vec<_> = (0..8).map(|n| n.to_string()).collect();
-    backend.set_many("bucket", pairs.clone()).await.unwrap();
+    backend.set_many(BUCKET, pairs.clone()).await.unwrap();
     assert_eq!(backend.get_many("bucket", keys.clone()).await.unwrap().len(), 8);
 
     set(&backend, "one byte", b"1").await.unwrap();
@@ -700,7 +706,146 @@ async fn the_size_of_a_batch_is_limited() {
     let keys = [keys, vec!["one byte".to_owned()]].concat();
     assert_eq!(backend.get_many("bucket", keys).await.map(drop), error);
     let pairs = [pairs, vec![("one byte".to_owned(), b"1".to_vec())]].concat();
-    assert_eq!(backend.set_many("bucket", pairs).await, error);
+    assert_eq!(backend.set_many(BUCKET, pairs).await, error);
+}
+
+// ---- quotas of buckets -------------------------------------------------------------------------
+
+const KEY: &str = "key";
+
+fn text(text: &str) -> String {
+    text.to_owned()
+}
+
+async fn usage(backend: &Backend) -> (u64, u64) {
+    let BucketUsage { bytes, keys } = backend.bucket_usage("bucket").await.unwrap();
+    (bytes, keys)
+}
+
+fn full(found: &str, limit: &str, allowed: u64) -> BackendError {
+    BackendError::BucketFull(format!(
+        "the bucket \"bucket\" is full: it would have {found}, and its {limit} in the manifest ([buckets]) allows {allowed}"
+    ))
+}
+
+#[tokio::test]
+async fn a_bucket_holds_as_many_bytes_as_its_quota_allows_and_no_more() {
+    let folder = TempFolder::new();
+    let backend = folder.open();
+    // Small values are in an entry, large ones in parts.
+    for size in [10, 6144, 6145, 100_000] {
+        let bucket = bucket("bucket", size + 3, 10);
+        let value = |bytes: u64| vec![b'x'; usize::try_from(bytes).unwrap()];
+        let error = full(&format!("{} bytes", size + 4), "size", size + 3);
+        assert_eq!(backend.set(bucket, text(KEY), value(size + 1)).await, Err(error.clone()), "{size}");
+        assert_eq!(usage(&backend).await, (0, 0));
+        assert_eq!(backend.set(bucket, text(KEY), value(size)).await, Ok(()));
+        assert_eq!(usage(&backend).await, (size + 3, 1));
+        // A larger value does not fit, the same size and a smaller one do, and another key does not.
+        assert_eq!(backend.set(bucket, text(KEY), value(size + 1)).await, Err(error.clone()));
+        assert_eq!(get(&backend, KEY).await, Some(value(size)), "a rejected write changes nothing");
+        assert_eq!(backend.set(bucket, text(KEY), value(size)).await, Ok(()));
+        let one = full(&format!("{} bytes", size + 4), "size", size + 3);
+        assert_eq!(backend.set(bucket, text("k"), vec![]).await, Err(one.clone()));
+        assert_eq!(
+            backend.increment(bucket, text("n"), 1).await.map(drop),
+            Err(full(&format!("{} bytes", size + 5), "size", size + 3))
+        );
+        let swap = |expected: Option<Vec<u8>>, new: Vec<u8>| backend.compare_and_swap(bucket, text(KEY), expected, new);
+        assert_eq!(swap(Some(value(size)), value(size + 1)).await, Err(error.clone()));
+        assert_eq!(swap(None, value(size + 1)).await, Ok(Err(Some(value(size)))), "the value is compared first");
+        assert_eq!(swap(Some(value(size)), value(size - 1)).await, Ok(Ok(())));
+        assert_eq!(usage(&backend).await, (size + 2, 1));
+        assert_eq!(backend.set(bucket, text("k"), vec![]).await, Ok(()));
+        assert_eq!(usage(&backend).await, (size + 3, 2));
+        assert_consistent(&backend).await;
+        // Other buckets are not affected.
+        assert_eq!(backend.set(Bucket { name: "other", ..bucket }, text("k"), vec![]).await, Ok(()));
+        backend.delete_many("bucket", vec![text(KEY), text("k"), text("missing"), text(KEY)]).await.unwrap();
+        assert_eq!(usage(&backend).await, (0, 0));
+        assert_consistent(&backend).await;
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_holds_as_many_keys_as_its_quota_allows_and_no_more() {
+    let folder = TempFolder::new();
+    let backend = folder.open();
+    let bucket = bucket("bucket", 1000, 2);
+    assert_eq!(backend.set(bucket, text("a"), vec![1]).await, Ok(()));
+    assert_eq!(backend.increment(bucket, text("b"), 9).await, Ok(9));
+    let error = full("3 keys", "keys", 2);
+    assert_eq!(backend.set(bucket, text("c"), vec![]).await, Err(error.clone()));
+    assert_eq!(backend.increment(bucket, text("c"), 1).await, Err(error.clone()));
+    assert_eq!(backend.compare_and_swap(bucket, text("c"), None, vec![]).await, Err(error.clone()));
+    assert_eq!(backend.exists("bucket", text("c")).await, Ok(false));
+    assert_eq!(backend.increment(bucket, text("b"), 1).await, Ok(10), "an existing key can grow");
+    assert_eq!(usage(&backend).await, (5, 2));
+    backend.delete("bucket", text("a")).await.unwrap();
+    assert_eq!(backend.set(bucket, text("c"), vec![]).await, Ok(()));
+    assert_consistent(&backend).await;
+}
+
+#[tokio::test]
+async fn of_a_batch_that_fills_a_bucket_the_pairs_before_the_first_that_does_not_fit_are_written() {
+    let folder = TempFolder::new();
+    let backend = folder.open();
+    let bucket = bucket("bucket", 40, 10);
+    let pairs = [("a", 9), ("b", 9), ("a", 18), ("c", 20), ("d", 0)];
+    let pairs = pairs.map(|(key, bytes)| (text(key), vec![b'x'; bytes]));
+    let error = full("50 bytes", "size", 40);
+    assert_eq!(backend.set_many(bucket, pairs.to_vec()).await, Err(error));
+    let values = backend.get_many("bucket", ["a", "b", "c", "d"].map(text).to_vec()).await.unwrap();
+    let bytes: Vec<_> = values.iter().map(|value| value.as_ref().map(Vec::len)).collect();
+    assert_eq!(bytes, [Some(18), Some(9), None, None]);
+    assert_eq!(usage(&backend).await, (29, 2));
+    assert_eq!(backend.set_many(bucket, vec![(text("c"), vec![0; 10])]).await, Ok(()));
+    assert_consistent(&backend).await;
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_over_a_lowered_quota_can_only_shrink() {
+    let folder = TempFolder::new();
+    let backend = folder.open();
+    set(&backend, "a", &[0; 100]).await.unwrap();
+    set(&backend, "b", &[0; 100]).await.unwrap();
+    let lowered = bucket("bucket", 50, 1);
+    assert_eq!(backend.set(lowered, text("c"), vec![]).await, Err(full("3 keys", "keys", 1)));
+    assert_eq!(backend.set(lowered, text("a"), vec![0; 101]).await, Err(full("203 bytes", "size", 50)));
+    for bytes in [100, 99, 0] {
+        assert_eq!(backend.set(lowered, text("a"), vec![0; bytes]).await, Ok(()), "{bytes}");
+    }
+    backend.delete_many("bucket", vec![text("a"), text("b")]).await.unwrap();
+    assert_eq!(backend.set(lowered, text("c"), vec![0; 49]).await, Ok(()));
+    assert_consistent(&backend).await;
+}
+
+#[tokio::test]
+async fn the_usage_of_a_bucket_is_exact_after_a_restart_and_after_a_crash() {
+    let folder = TempFolder::new();
+    let backend = folder.try_open(Durability::Always).unwrap();
+    for (key, bytes) in [("a", 10_000), ("a", 20_000), ("b", 5), ("c", 7), ("größe", 0)] {
+        set(&backend, key, &vec![0; bytes]).await.unwrap();
+    }
+    backend.delete("bucket", text("c")).await.unwrap();
+    backend.set(Bucket { name: "bucke", ..BUCKET }, text("tx"), vec![0; 9]).await.unwrap();
+    let expected = (20_001 + 6 + 7, 3);
+    assert_eq!(usage(&backend).await, expected);
+    // The copy is what a process finds after its predecessor was killed.
+    let copy = TempFolder::new();
+    copy_files(&folder.0, &copy.0);
+    drop(backend);
+    for folder in [&folder, &copy] {
+        let backend = folder.open();
+        assert_eq!(usage(&backend).await, expected);
+        let quota = bucket("bucket", expected.0 + 1, 10);
+        assert_eq!(
+            backend.set(quota, text("b"), vec![0; 7]).await,
+            Err(full(&format!("{} bytes", expected.0 + 2), "size", expected.0 + 1))
+        );
+        assert_eq!(backend.set(quota, text("b"), vec![0; 6]).await, Ok(()));
+        assert_consistent(&backend).await;
+    }
 }
 
 // ---- the folder --------------------------------------------------------------------------------
@@ -724,14 +869,14 @@ async fn written_data_is_there_when_the_folder_is_opened_again() {
             }
             backend.delete_row(stage(&backend), short_lived.id).await.unwrap();
             set(&backend, "k", &large).await.unwrap();
-            backend.increment("bucket", "n".to_owned(), 3).await.unwrap();
+            backend.increment(BUCKET, "n".to_owned(), 3).await.unwrap();
         }
         let backend = folder.try_open(durability).unwrap();
         assert_consistent(&backend).await;
         assert_eq!(backend.rows().await.unwrap(), rows);
         assert_eq!(matching(&backend, "room", "general").await.len(), 2);
         assert_eq!(get(&backend, "k").await, Some(large));
-        assert_eq!(backend.increment("bucket", "n".to_owned(), 1).await, Ok(4));
+        assert_eq!(backend.increment(BUCKET, "n".to_owned(), 1).await, Ok(4));
         for row in rows {
             backend.delete_row(stage(&backend), row.id).await.unwrap();
         }

@@ -75,7 +75,9 @@ impl From<BackendError> for StoreError {
         match error {
             BackendError::NoSuchConnection => Self::NoSuchConnection,
             BackendError::TooLarge(_) => Self::TooLarge,
-            BackendError::Invalid(text) | BackendError::Unavailable(text) => Self::Unavailable(text),
+            BackendError::BucketFull(text) | BackendError::Invalid(text) | BackendError::Unavailable(text) => {
+                Self::Unavailable(text)
+            }
         }
     }
 }

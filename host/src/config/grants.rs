@@ -9,12 +9,13 @@ use super::allowed_host;
 use super::section::Section;
 use super::suggestion::nearest;
 use super::value::{self, InvalidValue};
-use crate::backend::StoreName;
+use crate::backend::{BucketQuota, StoreName};
 use crate::capability::{AllowedHost, FileGrant, Grants};
 
 pub fn grants(section: &mut Section<'_>, folder: &Path) -> Grants {
     let named = section.read_list("grants", named_grant);
     let store = connection_store(section, named.contains(&NamedGrant::ConnectionStore));
+    let buckets = section.read_list("buckets", value::bucket);
     let mut files: Vec<FileGrant> = Vec::new();
     section.read_list_with("files", |section, name, item| {
         let grant = file_grant(section, name, item, folder)?;
@@ -30,7 +31,7 @@ pub fn grants(section: &mut Section<'_>, folder: &Path) -> Grants {
         connections: named.contains(&NamedGrant::Connections),
         connection_store: store.is_some(),
         store: store.unwrap_or_default(),
-        buckets: section.read_list("buckets", value::bucket).into_iter().collect(),
+        buckets: buckets.into_iter().map(|name| (name, BucketQuota::default())).collect(),
         config: section.read_strings("config", value::accept_any_name),
         allowed_hosts: section.read_list_with("allowed_hosts", allowed_host),
         files,
