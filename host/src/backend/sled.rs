@@ -34,7 +34,7 @@ use folder::Folder;
 use rows::Rows;
 
 /// Limit of rows that changed since the last save. A write beyond it waits for the next save. The host keeps only their
-/// ids, 16 bytes each, so the limit is reached only if the disk stalls.
+/// stages and ids, 20 bytes each, so the limit is reached only if the disk stalls.
 const UNSAVED_ROWS_MAX: usize = 100_000;
 
 #[derive(Clone)]
