@@ -3,24 +3,30 @@
 //! Checks names and sizes here, so that the storage engine need not. Does not know sockets or guests.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::connections::Peer;
 use crate::event::{EpochMillis, Field};
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, StageId, StageNames};
 use crate::limits;
 
+mod bucket;
+mod connection_store;
 mod sled;
 #[cfg(test)]
 mod tests;
 
 use sled::Sled;
 
-/// The row of one connection. It exists from before `$connect` until after `$disconnect`.
+pub use bucket::{Bucket, BucketQuota, BucketUsage};
+pub use connection_store::{ConnectionStore, StoreName};
+
+/// The row of one connection in one store. It exists from before `$connect` until after `$disconnect`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     pub id: ConnectionId,
-    pub stage: String,
+    pub stage: StageId,
     pub connected_at: EpochMillis,
     /// Whether `$connect` admitted the connection. A row that a crash leaves before that does not get a `$disconnect`.
     pub admitted: bool,
@@ -58,6 +64,9 @@ pub enum BackendError {
     NoSuchConnection,
     #[error("{0}")]
     TooLarge(String),
+    /// The write would exceed the quota of a bucket.
+    #[error("{0}")]
+    BucketFull(String),
     #[error("{0}")]
     Invalid(String),
     /// The storage engine failed for this reason.
@@ -89,6 +98,7 @@ pub struct SledOptions {
 #[derive(Clone)]
 pub struct Backend {
     engine: Sled,
+    stages: Arc<StageNames>,
 }
 
 impl Backend {
@@ -98,12 +108,18 @@ impl Backend {
     /// # Errors
     /// If another process uses the folder, if it is not writable, or if its content is damaged.
     pub fn open_sled(options: &SledOptions) -> anyhow::Result<Self> {
-        Ok(Self { engine: Sled::open(options)? })
+        let stages = Arc::<StageNames>::default();
+        Ok(Self { engine: Sled::open(options, &stages)?, stages })
+    }
+
+    /// The numbers of the stages of this server.
+    pub fn stages(&self) -> &StageNames {
+        &self.stages
     }
 
     // ---- connection rows -------------------------------------------------------------------
 
-    /// Adds the row, and replaces a row with the same id.
+    /// Adds the row with its attributes in the shared store, and replaces a row with the same id.
     pub async fn insert_row(&self, row: Row) -> Result<(), BackendError> {
         check_attributes(&row.attributes)?;
         let attributes = normalize_attributes(row.attributes)?;
@@ -111,68 +127,22 @@ impl Backend {
     }
 
     /// Records that `$connect` admitted the connection.
-    pub async fn admit_row(&self, id: ConnectionId) -> Result<(), BackendError> {
-        self.engine.admit_row(id).await
+    pub async fn admit_row(&self, stage: StageId, id: ConnectionId) -> Result<(), BackendError> {
+        self.engine.admit_row(stage, id).await
     }
 
-    pub async fn row(&self, id: ConnectionId) -> Result<Row, BackendError> {
-        self.engine.row(id).ok_or(BackendError::NoSuchConnection)
+    /// Returns a store of a stage, through which its rows are read and changed.
+    pub fn connection_store<'b>(&'b self, stage: StageId, name: &'b StoreName) -> ConnectionStore<'b> {
+        ConnectionStore { engine: &self.engine, stage, name }
     }
 
-    /// Replaces all attributes of the row.
-    pub async fn put(&self, id: ConnectionId, attributes: Vec<Field>) -> Result<(), BackendError> {
-        check_attributes(&attributes)?;
-        self.engine.change_row(id, |_| normalize_attributes(attributes)).await
+    /// Removes the row from all stores of its stage, if it exists.
+    pub async fn delete_row(&self, stage: StageId, id: ConnectionId) -> Result<(), BackendError> {
+        self.engine.delete_row(stage, id).await
     }
 
-    /// Adds one attribute. Changes nothing if the row has it already.
-    pub async fn add(&self, id: ConnectionId, name: String, value: String) -> Result<(), BackendError> {
-        check_attribute(&name, &value)?;
-        self.engine
-            .change_row(id, |mut attributes| {
-                attributes.push((name, value));
-                normalize_attributes(attributes)
-            })
-            .await
-    }
-
-    /// Removes one attribute, or all attributes of that name if `value` is `None`.
-    pub async fn remove(&self, id: ConnectionId, name: String, value: Option<String>) -> Result<(), BackendError> {
-        self.engine
-            .change_row(id, |mut attributes| {
-                attributes.retain(|(n, v)| *n != name || value.as_ref().is_some_and(|value| v != value));
-                Ok(attributes)
-            })
-            .await
-    }
-
-    /// Returns a page of the rows of a stage that have this attribute, sorted by id.
-    pub async fn query(
-        &self,
-        stage: &str,
-        name: String,
-        value: String,
-        cursor: Option<String>,
-    ) -> Result<Page<Row>, BackendError> {
-        Ok(self.engine.query(stage, (name, value), parse_cursor(cursor)?))
-    }
-
-    /// Returns all connections of all stages whose row has this attribute.
-    pub async fn matching(&self, name: String, value: String) -> Result<Vec<ConnectionId>, BackendError> {
-        Ok(self.engine.matching((name, value)))
-    }
-
-    /// Returns a page of all rows of a stage, sorted by id.
-    pub async fn scan(&self, stage: &str, cursor: Option<String>) -> Result<Page<Row>, BackendError> {
-        Ok(self.engine.scan(stage, parse_cursor(cursor)?))
-    }
-
-    /// Removes the row if it exists.
-    pub async fn delete_row(&self, id: ConnectionId) -> Result<(), BackendError> {
-        self.engine.delete_row(id).await
-    }
-
-    /// Returns all rows. At the start of a server these are the rows that an earlier process left behind.
+    /// Returns all rows of all stages, with their attributes in the shared store. At the start
+    /// of a server these are the rows that an earlier process left behind.
     pub async fn rows(&self) -> Result<Vec<Row>, BackendError> {
         Ok(self.engine.rows())
     }
@@ -183,7 +153,7 @@ impl Backend {
         Ok(self.get_many(bucket, vec![key]).await?.pop().flatten())
     }
 
-    pub async fn set(&self, bucket: &str, key: String, value: Vec<u8>) -> Result<(), BackendError> {
+    pub async fn set(&self, bucket: Bucket<'_>, key: String, value: Vec<u8>) -> Result<(), BackendError> {
         self.set_many(bucket, vec![(key, value)]).await
     }
 
@@ -207,9 +177,10 @@ impl Backend {
     /// Adds `delta` to the decimal number in the key and returns the sum. A key that does not exist counts as 0.
     ///
     /// # Errors
-    /// `Invalid` if the value is not a number or the sum overflows; then nothing changes.
-    pub async fn increment(&self, bucket: &str, key: String, delta: i64) -> Result<i64, BackendError> {
-        check_bucket(bucket)?;
+    /// `Invalid` if the value is not a number or the sum overflows, `BucketFull` if the bucket has no space for the sum;
+    /// then nothing changes.
+    pub async fn increment(&self, bucket: Bucket<'_>, key: String, delta: i64) -> Result<i64, BackendError> {
+        check_bucket(bucket.name)?;
         check_key(&key)?;
         self.engine.increment(bucket, key, delta).await
     }
@@ -217,12 +188,12 @@ impl Backend {
     /// Writes `new` if the key has the value `expected`; `None` is a key that does not exist.
     pub async fn compare_and_swap(
         &self,
-        bucket: &str,
+        bucket: Bucket<'_>,
         key: String,
         expected: Option<Vec<u8>>,
         new: Vec<u8>,
     ) -> Result<Result<(), CurrentValue>, BackendError> {
-        check_bucket(bucket)?;
+        check_bucket(bucket.name)?;
         check_key(&key)?;
         check_bytes("the value", new.len(), limits::VALUE_BYTES_MAX)?;
         self.engine.compare_and_swap(bucket, key, expected, new).await
@@ -240,8 +211,12 @@ impl Backend {
     }
 
     /// Writes the values one after the other. After a failure the earlier values remain written.
-    pub async fn set_many(&self, bucket: &str, pairs: Vec<(String, Vec<u8>)>) -> Result<(), BackendError> {
-        check_bucket(bucket)?;
+    ///
+    /// # Errors
+    /// `BucketFull` at the first value for which the bucket has no space; the values behind it are not written, even if
+    /// they would fit.
+    pub async fn set_many(&self, bucket: Bucket<'_>, pairs: Vec<(String, Vec<u8>)>) -> Result<(), BackendError> {
+        check_bucket(bucket.name)?;
         check_count("the batch", "keys", pairs.len(), limits::BATCH_KEYS_MAX)?;
         for (key, value) in &pairs {
             check_key(key)?;
@@ -249,6 +224,12 @@ impl Backend {
         }
         check_batch_bytes(pairs.iter().map(|(_, value)| value.len()).sum())?;
         self.engine.set_many(bucket, pairs).await
+    }
+
+    /// Returns what a bucket holds.
+    pub async fn bucket_usage(&self, bucket: &str) -> Result<BucketUsage, BackendError> {
+        check_bucket(bucket)?;
+        self.engine.bucket_usage(bucket).await
     }
 
     /// Removes the keys that exist, one after the other.

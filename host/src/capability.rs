@@ -6,25 +6,27 @@ use std::sync::Arc;
 
 use wasmtime::component::{HasData, Linker, ResourceTable};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, ConnectionStore};
 use crate::bindings::jackfield::gateway;
 use crate::bindings::wasi::keyvalue0_2_0_draft as draft;
 use crate::bindings::wasi::keyvalue0_2_0_draft2 as draft2;
 use crate::bindings::wasi::logging::logging;
 use crate::connections::{Connection, Connections};
 use crate::event::{EpochMillis, Field};
-use crate::id::RequestId;
+use crate::id::{RequestId, StageId};
 use crate::limits::EventLimits;
 use crate::world::World;
 
 mod connection_store;
 mod connections;
+mod full_buckets;
 mod grants;
 pub mod http;
 mod imports;
 mod keyvalue;
 mod log;
 
+pub use full_buckets::FullBuckets;
 pub use grants::{AllowedHost, FileGrant, Grants, Scheme};
 pub use imports::{check_imports, grant_lines, is_served};
 pub use log::{GuestLog, StdStream};
@@ -35,7 +37,9 @@ pub struct ApiInfo {
     pub id: String,
     pub account_id: String,
     pub region: String,
+    /// The name of the stage.
     pub stage: Arc<str>,
+    pub stage_id: StageId,
     pub stage_variables: Vec<Field>,
 }
 
@@ -44,6 +48,7 @@ pub struct ApiInfo {
 pub struct Services {
     pub connections: Arc<Connections>,
     pub backend: Backend,
+    pub full_buckets: Arc<FullBuckets>,
     /// Largest message that a guest may post, in bytes.
     pub message_bytes: usize,
 }
@@ -120,6 +125,11 @@ impl Capabilities {
     pub fn log(&mut self) -> &Arc<GuestLog> {
         let Self { scope, caller, log, .. } = self;
         log.get_or_insert_with(|| Arc::new(GuestLog::new(Arc::clone(&scope.name), caller, scope.limits.log_bytes)))
+    }
+
+    /// The connection store of this plugin in the stage of the event.
+    fn store(&self) -> ConnectionStore<'_> {
+        self.scope.services.backend.connection_store(self.caller.api.stage_id, &self.scope.grants.store)
     }
 
     /// Counts `calls` host calls against the limit of the event. Returns false if the limit does not allow them.

@@ -21,6 +21,7 @@ mod api;
 mod api_key;
 mod authorizer;
 mod backend;
+mod bucket;
 mod component;
 mod connection;
 mod context;
@@ -210,6 +211,7 @@ impl Config {
         ca_files.append(&mut read.ca_files);
         valid.append(&mut read.valid);
         let authorizers = read.by_name;
+        bucket::read_quotas(&root.section("buckets"), &mut components);
         let api_key_section = root.section("api_keys");
         let api_keys = api_key::api_keys(&api_key_section);
         let model_section = root.section("models");

@@ -2,6 +2,7 @@
 //!
 //! Knows ids and outboxes. Does not know sockets, routes or guests.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use dashmap::DashMap;
 use metrics::Counter;
 
 use crate::event::{EpochMillis, Field, now};
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, StageId};
 use crate::limits::ConnectionLimits;
 use crate::payload::Payload;
 use crate::throttle::LazyThrottle;
@@ -67,8 +68,8 @@ impl fmt::Debug for PeerApiKey {
 /// One connection, from its upgrade request until its `$disconnect` has run.
 pub struct Connection {
     pub id: ConnectionId,
-    /// The name of the stage to which the peer connected.
-    pub stage: Arc<str>,
+    /// The stage to which the peer connected.
+    pub stage: StageId,
     pub connected_at: EpochMillis,
     pub peer: Peer,
     pub outbox: Outbox,
@@ -81,13 +82,13 @@ pub struct Connection {
 
 impl Connection {
     /// Creates a connection whose `$connect` has not run yet: posts to it return `Gone`.
-    pub fn new(id: ConnectionId, stage: Arc<str>, peer: Peer, limits: &ConnectionLimits) -> Self {
+    pub fn new(id: ConnectionId, stage: StageId, peer: Peer, limits: &ConnectionLimits) -> Self {
         Self::create(id, stage, now(), peer, Outbox::new(limits.outbox_messages, limits.outbox_bytes))
     }
 
     /// Creates a connection without a socket in this process, for example one that another process left behind. Posts
     /// to it return `Gone`.
-    pub fn detached(id: ConnectionId, stage: Arc<str>, connected_at: EpochMillis, peer: Peer) -> Self {
+    pub fn detached(id: ConnectionId, stage: StageId, connected_at: EpochMillis, peer: Peer) -> Self {
         Self::create(id, stage, connected_at, peer, Outbox::new(0, 0))
     }
 
@@ -95,12 +96,12 @@ impl Connection {
     /// yet: the outbox is a new one.
     pub fn with_peer(&self, peer: Peer, limits: &ConnectionLimits) -> Self {
         let outbox = Outbox::new(limits.outbox_messages, limits.outbox_bytes);
-        let mut connection = Self::create(self.id, Arc::clone(&self.stage), self.connected_at, peer, outbox);
+        let mut connection = Self::create(self.id, self.stage, self.connected_at, peer, outbox);
         connection.message_count = self.message_count.clone();
         connection
     }
 
-    fn create(id: ConnectionId, stage: Arc<str>, connected_at: EpochMillis, peer: Peer, outbox: Outbox) -> Self {
+    fn create(id: ConnectionId, stage: StageId, connected_at: EpochMillis, peer: Peer, outbox: Outbox) -> Self {
         let last_active_at = AtomicU64::new(connected_at);
         let throttle = LazyThrottle::default();
         Self { id, stage, connected_at, peer, outbox, throttle, message_count: Counter::noop(), last_active_at }
@@ -120,6 +121,9 @@ impl Connection {
 /// All connections of this node, by id.
 pub struct Connections {
     by_id: DashMap<ConnectionId, Arc<Connection>>,
+    /// The ids of the connections of each stage. Only `register`, its end and `ids_in_stage` lock an entry, so a post
+    /// does not wait for it.
+    by_stage: DashMap<StageId, HashSet<ConnectionId>>,
     posts: Counter,
     rejected_posts: Counter,
 }
@@ -127,36 +131,33 @@ pub struct Connections {
 impl Connections {
     /// `posts` counts messages that were queued, `rejected_posts` those that a full outbox rejected.
     pub fn new(posts: Counter, rejected_posts: Counter) -> Arc<Self> {
-        Arc::new(Self { by_id: DashMap::new(), posts, rejected_posts })
+        Arc::new(Self { by_id: DashMap::new(), by_stage: DashMap::new(), posts, rejected_posts })
     }
 
     /// Adds the connection. Dropping the returned value removes it.
     pub fn register(self: &Arc<Self>, connection: impl Into<Arc<Connection>>) -> Presence {
         let connection = connection.into();
+        self.by_stage.entry(connection.stage).or_default().insert(connection.id);
         self.by_id.insert(connection.id, Arc::clone(&connection));
         Presence { connections: Arc::clone(self), connection }
-    }
-
-    pub fn get(&self, id: &ConnectionId) -> Option<Arc<Connection>> {
-        self.by_id.get(id).map(|entry| Arc::clone(entry.value()))
     }
 
     /// Returns the connection of that stage if messages can be sent to it.
     ///
     /// # Errors
     /// `Gone` if the stage has no open connection with that id.
-    pub fn get_open(&self, stage: &str, id: &ConnectionId) -> Result<Arc<Connection>, PostError> {
-        let is_open = |connection: &Arc<Connection>| connection.outbox.is_open() && *connection.stage == *stage;
-        self.get(id).filter(is_open).ok_or(PostError::Gone)
+    pub fn get_open(&self, stage: StageId, id: &ConnectionId) -> Result<Arc<Connection>, PostError> {
+        let connection = self.by_id.get(id).filter(|connection| connection.stage == stage).ok_or(PostError::Gone)?;
+        if connection.outbox.is_open() { Ok(Arc::clone(&connection)) } else { Err(PostError::Gone) }
     }
 
     /// Queues `payload` for the peer. Returns when it is queued, not when it is delivered.
     ///
     /// # Errors
     /// `Gone` if the stage has no open connection with that id, `LimitExceeded` if the outbox is full.
-    pub fn post(&self, stage: &str, id: &ConnectionId, payload: Payload) -> Result<(), PostError> {
+    pub fn post(&self, stage: StageId, id: &ConnectionId, payload: Payload) -> Result<(), PostError> {
         // The guard of the map is held only while the payload is queued, and never across an await.
-        let connection = self.by_id.get(id).filter(|connection| *connection.stage == *stage).ok_or(PostError::Gone)?;
+        let connection = self.by_id.get(id).filter(|connection| connection.stage == stage).ok_or(PostError::Gone)?;
         let posted = connection.outbox.post(payload);
         match posted {
             Ok(()) => {
@@ -173,14 +174,14 @@ impl Connections {
     ///
     /// # Errors
     /// `Gone` if the stage has no open connection with that id.
-    pub fn delete(&self, stage: &str, id: &ConnectionId, frame: CloseFrame) -> Result<(), PostError> {
-        let connection = self.by_id.get(id).filter(|connection| *connection.stage == *stage).ok_or(PostError::Gone)?;
+    pub fn delete(&self, stage: StageId, id: &ConnectionId, frame: CloseFrame) -> Result<(), PostError> {
+        let connection = self.by_id.get(id).filter(|connection| connection.stage == stage).ok_or(PostError::Gone)?;
         if connection.outbox.close(frame) { Ok(()) } else { Err(PostError::Gone) }
     }
 
     /// Returns the ids of all connections of a stage, including those whose `$connect` still runs.
-    pub fn ids_in_stage(&self, stage: &str) -> Vec<ConnectionId> {
-        self.by_id.iter().filter(|connection| *connection.stage == *stage).map(|connection| connection.id).collect()
+    pub fn ids_in_stage(&self, stage: StageId) -> Vec<ConnectionId> {
+        self.by_stage.get(&stage).map(|ids| ids.iter().copied().collect()).unwrap_or_default()
     }
 
     pub fn len(&self) -> usize {
@@ -210,5 +211,41 @@ impl Drop for Presence {
     fn drop(&mut self) {
         self.connection.outbox.shut();
         self.connections.by_id.remove(&self.connection.id);
+        if let Some(mut ids) = self.connections.by_stage.get_mut(&self.connection.stage) {
+            ids.remove(&self.connection.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{ApiNumber, NodeId, StageNames};
+
+    #[test]
+    fn a_connection_is_reached_only_in_its_own_stage() {
+        let stages = StageNames::default();
+        let [dev, prod, empty] = ["dev", "prod", "empty"].map(|name| stages.id(ApiNumber(0), name));
+        let connections = Connections::new(Counter::noop(), Counter::noop());
+        let open = |stage| {
+            let id = ConnectionId::random(NodeId(0));
+            let connection = Connection::new(id, stage, Peer::default(), &ConnectionLimits::default());
+            connection.outbox.open();
+            connections.register(connection)
+        };
+        let (first, second) = (open(dev), open(prod));
+        for (stage, own, other) in [(dev, &first, &second), (prod, &second, &first)] {
+            assert_eq!(connections.ids_in_stage(stage), [own.id]);
+            assert!(connections.get_open(stage, &own.id).is_ok());
+            assert_eq!(connections.get_open(stage, &other.id).err(), Some(PostError::Gone));
+            assert_eq!(connections.post(stage, &own.id, "hello".to_owned().into()), Ok(()));
+            assert_eq!(connections.post(stage, &other.id, "hello".to_owned().into()), Err(PostError::Gone));
+            assert_eq!(connections.delete(stage, &other.id, CloseFrame::new(1000, "")), Err(PostError::Gone));
+        }
+        assert_eq!(connections.ids_in_stage(empty), []);
+        drop(first);
+        assert_eq!(connections.ids_in_stage(dev), []);
+        assert_eq!(connections.ids_in_stage(prod), [second.id]);
+        assert_eq!(connections.delete(prod, &second.id, CloseFrame::new(1000, "")), Ok(()));
     }
 }

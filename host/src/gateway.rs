@@ -12,7 +12,7 @@ use crate::backend::Backend;
 use crate::capability::Caller;
 use crate::connections::Connections;
 use crate::event::{Event, Response};
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, StageId};
 use crate::metrics::Metrics;
 use crate::rate_limited_log::RateLimitedLog;
 use crate::runtime::{InvokeError, check_message_size};
@@ -175,8 +175,8 @@ impl Gateway {
         allowed.is_ok()
     }
 
-    async fn delete_row(&self, id: ConnectionId) {
-        if let Err(error) = self.backend.delete_row(id).await {
+    async fn delete_row(&self, stage: StageId, id: ConnectionId) {
+        if let Err(error) = self.backend.delete_row(stage, id).await {
             warn!(connection_id = %id, %error, "cannot delete the row of a connection that ended");
         }
     }

@@ -1,6 +1,6 @@
-//! IDs of connections and of events, in API Gateway's form: 15 characters of base64url and `=`.
+//! IDs of connections and of events, in API Gateway's form: 15 characters of base64url and `=`; and of stages.
 //!
-//! Both are 16 bytes by value, so that copying one needs no allocation.
+//! All are small values, so that copying one needs no allocation.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -8,6 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
+
+mod stage;
+
+pub use stage::{ApiNumber, StageId, StageNames};
 
 /// Bytes that an ID encodes; their base64url form is 15 characters and one `=`.
 const ID_BYTES: usize = 11;

@@ -216,6 +216,12 @@ pub const VALUE_BYTES_MAX: usize = 400 * 1024;
 pub const PAGE_ITEMS: usize = 256;
 /// Keys of one batch call.
 pub const BATCH_KEYS_MAX: usize = 256;
+/// Bytes of all keys and values of a bucket. Manifest: `buckets.NAME.size`.
+pub const BUCKET_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Keys of a bucket. Manifest: `buckets.NAME.keys`.
+pub const BUCKET_KEYS_MAX: u64 = 100_000;
+/// Shortest time between two log lines about writes that the same full bucket rejected.
+pub const BUCKET_FULL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Time between two flushes: a crash of the process or of the machine may lose the writes of this time where
 /// `durability` is not `always`. Manifest: `backend.flush_interval`.
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(200);

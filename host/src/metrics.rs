@@ -24,6 +24,7 @@ pub struct Metrics {
     pub reloads_accepted: Counter,
     pub reloads_refused: Counter,
     pub access_log_dropped: Counter,
+    pub bucket_refusals: Counter,
     no_route: Counter,
 }
 
@@ -54,6 +55,7 @@ impl Metrics {
             reloads_accepted: counter("jackfield_reloads_total", vec![Label::new("outcome", "accepted")]),
             reloads_refused: counter("jackfield_reloads_total", vec![Label::new("outcome", "refused")]),
             access_log_dropped: counter("jackfield_access_log_lines_dropped_total", vec![]),
+            bucket_refusals: counter("jackfield_bucket_refusals_total", vec![]),
             no_route: counter(
                 "jackfield_events_total",
                 vec![Label::new("route", ""), Label::new("outcome", "no_route")],
@@ -259,6 +261,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("jackfield_events_total", "Events by route and outcome"),
         ("jackfield_posts_total", "Messages queued for a connection by a handler or the management API"),
         ("jackfield_outbox_refusals_total", "Messages refused because the peer reads too slowly"),
+        ("jackfield_bucket_refusals_total", "Writes of a handler that a full bucket refused"),
         ("jackfield_throttled_total", "Upgrades, messages and management calls that a throttle refused"),
         ("jackfield_reloads_total", "Reloads of components and of the manifest by outcome"),
         ("jackfield_access_log_lines_dropped_total", "Lines of the access log that could not be written in time"),

@@ -15,6 +15,7 @@ use crate::gateway::{
     Authorizer, AuthorizerKind, ConnectAuth, Deployment, Http, Integration, Lambda, Mock, Route, RouteTable, Stage,
     Transport, Version,
 };
+use crate::id::{ApiNumber, StageId};
 use crate::limits::{COMPONENT_BYTES_MAX, ConnectionLimits};
 use crate::metrics::Metrics;
 use crate::runtime::{Artifact, Plugin, Runtime};
@@ -188,6 +189,11 @@ impl Loader {
         read_hashed(path).await.ok().map(|(content, _)| content)
     }
 
+    /// Returns the number of a stage of the manifest.
+    pub fn stage_id(&self, name: &str) -> StageId {
+        self.services.backend.stages().id(ApiNumber(0), name)
+    }
+
     /// Builds the deployment that serves these plugins and resources.
     pub fn deployment(&self, config: &Config, plugins: &Plugins, resources: &Resources) -> Deployment {
         let connection = Arc::new(config.connection.clone());
@@ -253,22 +259,23 @@ impl Loader {
         connection: Arc<ConnectionLimits>,
     ) -> Stage {
         let stage = &config.stages[name];
+        let stage_id = self.stage_id(name);
         let routes = stage.routes.iter().map(|(key, route)| Route {
             key: key.clone(),
             name: key.as_str().into(),
             integration: named.integrations[&*route.integration].clone(),
             route_response: route.route_response,
-            throttle: route.throttle.map(|rate| self.throttles.route(name, key, rate)),
+            throttle: route.throttle.map(|rate| self.throttles.route(stage_id, key, rate)),
             ordering: route.ordering.unwrap_or(config.api.ordering),
             models: route.models.as_ref().map(|models| resources.request_models(models)),
             connect_auth: named.connect_auth(route),
             metrics: self.metrics.route(&config.api.id, name, key.as_str()),
         });
         Stage {
-            api: Arc::new(api_info(config, name)),
+            api: Arc::new(api_info(config, name, stage_id)),
             base_path: stage.base_path.clone(),
             routes: RouteTable::new(config.api.route_selection_expression.clone(), config.api.ordering, routes),
-            throttles: self.throttles.stage(name, stage.throttle, &config.throttle),
+            throttles: self.throttles.stage(stage_id, stage.throttle, &config.throttle),
             connection,
             access_log: resources.access_log.clone(),
             metrics: self.metrics.cloudwatch(&config.api.id, name, ""),
@@ -308,12 +315,13 @@ fn version(config: &Config, plugins: &Plugins, resources: &Resources) -> Version
 }
 
 /// Returns what the events of one stage contain about the API.
-pub fn api_info(config: &Config, stage: &str) -> ApiInfo {
+pub fn api_info(config: &Config, stage: &str, stage_id: StageId) -> ApiInfo {
     ApiInfo {
         id: config.api.id.clone(),
         account_id: config.api.account_id.clone(),
         region: config.api.region.clone(),
         stage: stage.into(),
+        stage_id,
         stage_variables: config.stages[stage].variables.clone().into_iter().collect(),
     }
 }

@@ -124,18 +124,18 @@ impl LazyThrottle {
     }
 }
 
-/// The throttles in use, by name and rate. A new deployment takes those with the same name and rate from here, so
-/// that a reload does not refill them.
-pub struct ThrottleRegistry<T> {
-    throttles: Mutex<HashMap<(String, Rate), Weak<T>>>,
+/// The throttles in use, by what they limit and rate. A new deployment takes those with the same key and rate from
+/// here, so that a reload does not refill them.
+pub struct ThrottleRegistry<K, T> {
+    throttles: Mutex<HashMap<(K, Rate), Weak<T>>>,
 }
 
-impl<T> ThrottleRegistry<T> {
-    /// Returns the throttle of this name and rate, and creates it if none is in use.
-    pub fn get_or_create(&self, name: String, rate: Rate, create: impl FnOnce(Rate) -> T) -> Arc<T> {
+impl<K: Eq + Hash, T> ThrottleRegistry<K, T> {
+    /// Returns the throttle of this key and rate, and creates it if none is in use.
+    pub fn get_or_create(&self, key: K, rate: Rate, create: impl FnOnce(Rate) -> T) -> Arc<T> {
         let mut throttles = self.throttles.lock().unwrap_or_else(PoisonError::into_inner);
         throttles.retain(|_, throttle| throttle.strong_count() > 0);
-        let key = (name, rate);
+        let key = (key, rate);
         throttles.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
             let throttle = Arc::new(create(rate));
             throttles.insert(key, Arc::downgrade(&throttle));
@@ -144,7 +144,7 @@ impl<T> ThrottleRegistry<T> {
     }
 }
 
-impl<T> Default for ThrottleRegistry<T> {
+impl<K, T> Default for ThrottleRegistry<K, T> {
     fn default() -> Self {
         Self { throttles: Mutex::default() }
     }

@@ -229,6 +229,87 @@ async fn rows_may_be_large_and_pages_of_them_stay_small() {
     assert_answer(&mut peers[1], &format!("row-of {id}"), &format!("{name}=v")).await;
 }
 
+/// Three integrations of the hostile guest: `guest` has the shared store, `first` and `second` share another one.
+fn sites_with_stores() -> Server {
+    let component = component(HOSTILE);
+    let named = HOSTILE_GRANTS.replace(r#", "connection-store""#, "");
+    assert_ne!(named, HOSTILE_GRANTS);
+    let integration =
+        |name: &str, grants: &str| format!("[integrations.{name}]\ncomponent = {component:?}\n{grants}\n");
+    let hidden = format!("{named}connection_store = \"hidden\"");
+    let integrations = [("guest", HOSTILE_GRANTS), ("first", &hidden), ("second", &hidden)];
+    let integrations: String = integrations.map(|(name, grants)| integration(name, grants)).concat();
+    let route = |key: &str, name: &str| format!("{key} = {{ integration = {name:?}, route_response = true }}\n");
+    Site::new(&format!(
+        "{integrations}[routes]\n\"$connect\" = \"guest\"\n\"$disconnect\" = \"guest\"\n{}{}{}",
+        route("\"$default\"", "guest"),
+        route("first", "first"),
+        route("second", "second")
+    ))
+    .serve()
+}
+
+#[tokio::test]
+async fn plugins_with_different_stores_do_not_see_each_others_attributes() {
+    let server = sites_with_stores();
+    let mut one = server.connect("").await;
+    let mut two = server.connect("").await;
+    let (one_id, two_id) = (one.id().await, two.id().await);
+    let of = |route: &str, order: &str| format!(r#"{{"action":"{route}","do":"{order}"}}"#);
+
+    // The row of every connection is in every store, and has the attributes of that store alone.
+    assert_answer(&mut one, "row room=general", "added").await;
+    assert_answer(&mut one, &of("first", &format!("row-of {one_id}")), "no attributes").await;
+    assert_answer(&mut one, &of("first", &format!("add-to {two_id} room=secret")), "changed").await;
+    assert_answer(&mut two, &of("second", &format!("row-of {two_id}")), "room=secret").await;
+    assert_answer(&mut two, &format!("row-of {two_id}"), "no attributes").await;
+    assert_answer(&mut one, "query room=secret", "0 rows, 0 of them twice").await;
+    assert_answer(&mut one, &of("second", "query room=secret"), "1 rows, 0 of them twice").await;
+    assert_answer(&mut one, &of("second", "query room=general"), "0 rows, 0 of them twice").await;
+    assert_answer(&mut one, &of("second", "scan"), "2").await;
+    assert_answer(&mut one, &format!("put-to {two_id} user=A"), "changed").await;
+    assert_answer(&mut one, &format!("remove-from {two_id} room"), "changed").await;
+    assert_answer(&mut one, &of("first", &format!("row-of {two_id}")), "room=secret").await;
+
+    // A post by attribute uses the store of the plugin.
+    assert_answer(&mut one, "match room=secret", "0").await;
+    assert_answer(&mut one, &of("first", "match room=secret"), "1").await;
+    assert_eq!(two.text().await, "matched");
+    assert_answer(&mut two, &of("first", "match room=general"), "0").await;
+
+    // So do lists and broadcasts, which can name a store.
+    let path = "/dev/@jackfield/connections";
+    for (query, sent) in [
+        ("?name=room&value=secret", 0),
+        ("?name=room&value=general", 1),
+        ("?name=room&value=secret&store=hidden", 1),
+        ("?name=room&value=general&store=hidden", 0),
+        ("?name=room&value=secret&store=other", 0),
+        ("?store=hidden", 2),
+    ] {
+        let answer = server.request("POST", &format!("{path}{query}"), "hello").await;
+        assert_eq!(answer.body, format!(r#"{{"sent":{sent},"refused":0}}"#), "{query}");
+        let answer = server.request("GET", &format!("{path}{query}"), "").await;
+        let listed: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(listed["connections"].as_array().unwrap().len(), sent, "{query}");
+    }
+    let answer = server.request("GET", &format!("{path}?name=room&value=secret&store=hidden"), "").await;
+    let listed: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(listed["connections"][0]["connectionId"], json!(two_id));
+    assert_eq!(listed["connections"][0]["attributes"], json!({ "room": ["secret"] }));
+
+    // The end of a connection removes its row from every store.
+    two.close(1000, "").await;
+    server.wait_for_disconnect(&two_id).await;
+    let mut three = server.connect("").await;
+    for route in ["first", "second"] {
+        let query = of(route, "query room=secret");
+        assert_answer(&mut three, &query, "0 rows, 0 of them twice").await;
+        let row = of(route, &format!("add-to {two_id} room=secret"));
+        assert_answer(&mut three, &row, "error: the connection has no row").await;
+    }
+}
+
 // ---- key-value ---------------------------------------------------------------------------------
 
 #[tokio::test]
@@ -338,6 +419,82 @@ async fn a_bucket_that_is_not_granted_cannot_be_opened() {
         )
         .await;
     }
+}
+
+#[tokio::test]
+async fn a_full_bucket_rejects_what_makes_it_larger_and_is_counted_and_logged() {
+    let sections = "[server]\nmetrics = \"127.0.0.1:0\"\n[buckets.shared]\nsize = \"2KiB\"\nkeys = 3\n";
+    let server = Site::hostile_with(sections).serve();
+    let metrics = server.log.wait_for_line(&["metrics on http://"]).await;
+    let metrics = metrics.split("metrics on http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap();
+    let mut peer = server.connect("").await;
+    let started = std::time::Instant::now();
+    let too_large = |bytes: u64| {
+        format!(
+            "error: the bucket failed: the bucket \"shared\" is full: it would have {bytes} bytes, and its size in the manifest ([buckets]) \
+             allows 2048"
+        )
+    };
+    let text = "it would have 4 keys, and its keys in the manifest ([buckets]) allows 3";
+    let too_many = format!("error: the bucket failed: the bucket \"shared\" is full: {text}");
+    assert_answer(&mut peer, "set-bytes key 2046", &too_large(2049)).await;
+    assert_answer(&mut peer, "get key", "none").await;
+    assert_answer(&mut peer, "set-bytes key 2045", "set").await;
+    assert_answer(&mut peer, "set-bytes key 2046", &too_large(2049)).await;
+    assert_answer(&mut peer, "increment n 1", &too_large(2050)).await;
+    assert!(peer.ask("add-one n").await.contains("Internal server error"), "the handler fails with the error");
+    assert_answer(&mut peer, "draft increment n", &draft_error(&too_large(2050))).await;
+    assert_answer(&mut peer, "draft set n 1", &draft_error(&too_large(2050))).await;
+    assert_answer(&mut peer, "draft set-many n", &draft_error(&too_large(2050))).await;
+    // A smaller value and a deletion always work.
+    assert_answer(&mut peer, "set-bytes key 10", "set").await;
+    assert_answer(&mut peer, "increment n 1", "1").await;
+    // Of a batch, the pairs before the first that does not fit are written.
+    assert_answer(&mut peer, "set-many 3 5", &too_many).await;
+    assert_answer(&mut peer, "get many 000", "xxxxx").await;
+    assert_answer(&mut peer, "get many 001", "none").await;
+    assert_answer(&mut peer, "add-one n", "added").await;
+    assert_answer(&mut peer, "delete n", "deleted").await;
+    assert_answer(&mut peer, "set x 1", "set").await;
+    assert_answer(&mut peer, "set y 1", &too_many).await;
+
+    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let body = server.http_at(metrics, request).await.body;
+    assert!(body.contains("\njackfield_bucket_refusals_total 9\n"), "{body}");
+    let log = server.log.text();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("rejected write: the bucket")).collect();
+    // On a busy machine the test can take longer than the interval.
+    let lines_max = 1 + started.elapsed().as_secs() / 10;
+    assert!((1..=lines_max).contains(&(lines.len() as u64)), "{lines:?}");
+    assert!(lines[0].contains("plugin=guest") && lines[0].contains("bucket=\"shared\" count=1"), "{lines:?}");
+}
+
+/// The same error as the first draft's guest formats it.
+fn draft_error(error: &str) -> String {
+    format!("Err(Error::Other({:?}))", error.strip_prefix("error: the bucket failed: ").unwrap())
+}
+
+#[tokio::test]
+async fn a_reload_changes_the_quota_of_a_bucket_and_a_restart_keeps_what_it_holds() {
+    let mut server = Site::hostile_with("[buckets.shared]\nkeys = 2\n").serve();
+    let mut peer = server.connect("").await;
+    for (order, answer) in [("set a 1", "set"), ("set b 1", "set")] {
+        assert_answer(&mut peer, order, answer).await;
+    }
+    assert_error(&mut peer, "set c 1").await;
+    let manifest = std::fs::read_to_string(server.site.manifest()).unwrap();
+    std::fs::write(server.site.manifest(), manifest.replace("keys = 2", "keys = 3")).unwrap();
+    server.log.wait_for_line(&["jackfield.toml", "live"]).await;
+    assert_answer(&mut peer, "set c 1", "set").await;
+    assert_error(&mut peer, "set d 1").await;
+    server.signal("TERM");
+    assert_eq!(server.wait_for_exit().await, Some(0));
+
+    let again = server.site.clone().serve();
+    let mut peer = again.connect("").await;
+    assert_error(&mut peer, "set d 1").await;
+    assert_answer(&mut peer, "delete c", "deleted").await;
+    assert_answer(&mut peer, "set d 1", "set").await;
 }
 
 #[tokio::test]

@@ -271,6 +271,7 @@ async fn the_metrics_listener_serves_health_and_metrics_and_the_main_listener_se
         ("jackfield_outbox_refusals_total", "counter"),
         ("jackfield_reloads_total", "counter"),
         ("jackfield_access_log_lines_dropped_total", "counter"),
+        ("jackfield_bucket_refusals_total", "counter"),
         ("ConnectCount", "counter"),
         ("MessageCount", "counter"),
         ("ClientError", "counter"),

@@ -109,6 +109,42 @@ async fn a_handler_finds_the_rows_of_its_own_stage_only() {
     assert_eq!(dev.text().await, "matched");
 }
 
+/// Seen before: `get`, `put`, `add` and `remove` found a row by its connection id alone, so one plugin read and wrote
+/// the rows of every stage.
+#[tokio::test]
+async fn a_handler_cannot_reach_the_row_of_another_stages_connection() {
+    let server = stages().serve();
+    let mut dev = connect_to(&server, "/dev").await;
+    let mut prod = connect_to(&server, "/prod").await;
+    let prod_id = prod.ask(r#"{"action":"shout","do":"id"}"#).await;
+    let dev_id = dev.id().await;
+    assert_eq!(prod.ask(r#"{"action":"shout","do":"row room=general"}"#).await, "added");
+    let gone = "error: the connection has no row";
+    let orders = ["row-of ID", "add-to ID room=x", "put-to ID room=x", "remove-from ID room"];
+    for order in orders {
+        assert_eq!(dev.ask(&order.replace("ID", &prod_id)).await, gone, "{order}");
+        let shout = format!(r#"{{"action":"shout","do":"{}"}}"#, order.replace("ID", &dev_id));
+        assert_eq!(prod.ask(&shout).await, gone, "{order}");
+    }
+    assert_eq!(dev.ask(&format!("info {prod_id}")).await, "error: the connection is gone");
+    assert_eq!(dev.ask("match room=general").await, "0");
+    assert_eq!(dev.ask("query room=general").await, "0 rows, 0 of them twice");
+    // The row is as it was, and its own stage reaches it.
+    let row = format!(r#"{{"action":"shout","do":"row-of {prod_id}"}}"#);
+    assert_eq!(prod.ask(&row).await, "room=general");
+    let mut second = connect_to(&server, "/dev").await;
+    assert_eq!(second.ask(&format!("add-to {dev_id} room=general")).await, "changed");
+    assert_eq!(dev.ask(&format!("row-of {dev_id}")).await, "room=general");
+    assert_eq!(second.ask(&format!("put-to {dev_id} room=other")).await, "changed");
+    assert_eq!(second.ask(&format!("remove-from {dev_id} room")).await, "changed");
+    assert_eq!(dev.ask(&format!("row-of {dev_id}")).await, "no attributes");
+
+    let broadcast = server.request("POST", "/dev/@jackfield/connections?name=room&value=general", "hello").await;
+    assert_eq!(broadcast.body, r#"{"sent":0,"refused":0}"#);
+    let list = server.request("GET", "/dev/@jackfield/connections?name=room&value=general", "").await;
+    assert_eq!(list.body, r#"{"connections":[]}"#);
+}
+
 #[tokio::test]
 async fn a_reload_changes_the_variables_of_a_stage_while_its_connections_stay() {
     let server = stages().serve();

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{Peer, Site, TEST_TIMEOUT};
+use crate::harness::{HOSTILE, HOSTILE_GRANTS, Peer, Site, TEST_TIMEOUT, component, manifest};
 
 const WRITERS: usize = 8;
 /// The number of attributes that a row gets, one after the other, before its connection is closed and a new one opened.
@@ -208,6 +208,25 @@ async fn connections_left_by_a_crashed_process_get_one_disconnect_with_1006_and_
         assert_eq!(peer.ask(&format!("ended {id}")).await, "1006 ", "and no second line");
     }
     assert!(!last.log.text().contains("left behind"));
+}
+
+#[tokio::test]
+async fn the_disconnect_of_a_connection_left_by_a_crashed_process_has_its_row_in_a_named_store() {
+    let grants = HOSTILE_GRANTS.replace(r#", "connection-store""#, "") + "connection_store = \"hidden\"\n";
+    let backend = "[backend]\ndurability = \"always\"\n";
+    let mut server = Site::new(&manifest(&component(HOSTILE), backend, &grants)).serve();
+    let mut peer = server.connect("").await;
+    let id = peer.id().await;
+    assert_eq!(peer.ask("row at-end=keep last echo seen").await, "added");
+    server.process.kill().unwrap();
+    server.process.wait().unwrap();
+
+    let again = server.site.clone().serve();
+    again.log.wait_for_line(&["1 connections that an earlier process left behind"]).await;
+    let mut peer = again.connect("").await;
+    assert_eq!(peer.ask("get last").await, "seen");
+    assert_eq!(peer.ask(&format!("row-of {id}")).await, "error: the connection has no row");
+    assert_eq!(peer.ask("query at-end=keep last echo seen").await, "0 rows, 0 of them twice");
 }
 
 #[tokio::test]

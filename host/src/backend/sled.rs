@@ -14,16 +14,18 @@ use std::sync::{Arc, RwLockReadGuard};
 
 use anyhow::Context as _;
 
-use super::{BackendError, CurrentValue, Durability, KeysFrom, Page, Row, SledOptions};
+use super::{BackendError, Bucket, BucketUsage, CurrentValue, Durability, KeysFrom, Page, Row, SledOptions, StoreName};
 use crate::event::Field;
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, StageId, StageNames};
 
 mod blocking_thread;
 mod buckets;
 mod encoding;
 mod flusher;
 mod folder;
+mod index;
 mod rows;
+mod usage;
 mod writer;
 
 use blocking_thread::BlockingThread;
@@ -32,7 +34,7 @@ use folder::Folder;
 use rows::Rows;
 
 /// Limit of rows that changed since the last save. A write beyond it waits for the next save. The host keeps only their
-/// ids, 16 bytes each, so the limit is reached only if the disk stalls.
+/// stages and ids, 20 bytes each, so the limit is reached only if the disk stalls.
 const UNSAVED_ROWS_MAX: usize = 100_000;
 
 #[derive(Clone)]
@@ -51,9 +53,9 @@ struct Inner {
 }
 
 impl Sled {
-    pub fn open(options: &SledOptions) -> anyhow::Result<Self> {
+    pub fn open(options: &SledOptions, stages: &Arc<StageNames>) -> anyhow::Result<Self> {
         let durability = options.durability;
-        let folder = Arc::new(Folder::open(&options.folder)?);
+        let folder = Arc::new(Folder::open(&options.folder, stages)?);
         let flusher = Flusher::start(durability, {
             let folder = Arc::clone(&folder);
             move || folder.save()
@@ -78,44 +80,46 @@ impl Sled {
         .await
     }
 
-    pub async fn admit_row(&self, id: ConnectionId) -> Result<(), BackendError> {
-        self.write_rows(|rows| rows.admit(id)).await
+    pub async fn admit_row(&self, stage: StageId, id: ConnectionId) -> Result<(), BackendError> {
+        self.write_rows(|rows| rows.admit(stage, id)).await
     }
 
-    /// Replaces the attributes of the row with the ones that `change` returns for the current attributes.
+    /// Replaces the attributes of the row in one store with the ones that `change` returns for the current attributes.
     pub async fn change_row(
         &self,
+        stage: StageId,
+        store: &StoreName,
         id: ConnectionId,
         change: impl FnOnce(Vec<Field>) -> Result<Vec<Field>, BackendError>,
     ) -> Result<(), BackendError> {
-        self.write_rows(|rows| rows.change(id, change)).await
+        self.write_rows(|rows| rows.change(stage, store, id, change)).await
     }
 
-    pub async fn delete_row(&self, id: ConnectionId) -> Result<(), BackendError> {
+    pub async fn delete_row(&self, stage: StageId, id: ConnectionId) -> Result<(), BackendError> {
         self.write_rows(|rows| {
-            rows.remove(id);
+            rows.remove(stage, id);
             Ok(())
         })
         .await
     }
 
-    pub fn row(&self, id: ConnectionId) -> Option<Row> {
-        let row = self.read_rows().get(id)?;
+    pub fn row(&self, stage: StageId, store: &StoreName, id: ConnectionId) -> Option<Row> {
+        let row = self.read_rows().get(stage, store, id)?;
         Some(row.decode())
     }
 
-    pub fn query(&self, stage: &str, attribute: Field, after: Option<ConnectionId>) -> Page<Row> {
-        let page = self.read_rows().query(stage, &attribute, after);
+    pub fn query(&self, stage: StageId, store: &StoreName, attribute: Field, after: Option<ConnectionId>) -> Page<Row> {
+        let page = self.read_rows().query(stage, store, &attribute, after);
         page.decode()
     }
 
-    pub fn scan(&self, stage: &str, after: Option<ConnectionId>) -> Page<Row> {
-        let page = self.read_rows().scan(stage, after);
+    pub fn scan(&self, stage: StageId, store: &StoreName, after: Option<ConnectionId>) -> Page<Row> {
+        let page = self.read_rows().scan(stage, store, after);
         page.decode()
     }
 
-    pub fn matching(&self, attribute: Field) -> Vec<ConnectionId> {
-        self.read_rows().matching(&attribute)
+    pub fn matching(&self, stage: StageId, store: &StoreName, attribute: Field) -> Vec<ConnectionId> {
+        self.read_rows().matching(stage, store, &attribute)
     }
 
     pub fn rows(&self) -> Vec<Row> {
@@ -151,15 +155,21 @@ impl Sled {
         self.0.keys.run(move |folder| folder.buckets.exists(&bucket, &key)).await
     }
 
+    pub async fn bucket_usage(&self, bucket: &str) -> Result<BucketUsage, BackendError> {
+        let bucket = bucket.to_owned();
+        self.0.keys.run(move |folder| Ok(folder.buckets.usage(&bucket))).await
+    }
+
     pub async fn list_keys(&self, bucket: &str, from: KeysFrom) -> Result<Page<String>, BackendError> {
         let bucket = bucket.to_owned();
         self.0.lists.run(move |folder| folder.buckets.list_keys(&bucket, &from)).await
     }
 
-    pub async fn set_many(&self, bucket: &str, pairs: Vec<(String, Vec<u8>)>) -> Result<(), BackendError> {
-        let bucket = bucket.to_owned();
-        let set =
-            move |folder: &Folder| pairs.iter().try_for_each(|(key, value)| folder.buckets.set(&bucket, key, value));
+    pub async fn set_many(&self, bucket: Bucket<'_>, pairs: Vec<(String, Vec<u8>)>) -> Result<(), BackendError> {
+        let (name, quota) = (bucket.name.to_owned(), bucket.quota);
+        let set = move |folder: &Folder| {
+            pairs.iter().try_for_each(|(key, value)| folder.buckets.set(Bucket { name: &name, quota }, key, value))
+        };
         self.0.keys.run(set).await?;
         self.finish_write().await
     }
@@ -171,22 +181,25 @@ impl Sled {
         self.finish_write().await
     }
 
-    pub async fn increment(&self, bucket: &str, key: String, delta: i64) -> Result<i64, BackendError> {
-        let bucket = bucket.to_owned();
-        let sum = self.0.keys.run(move |folder| folder.buckets.increment(&bucket, &key, delta)).await?;
+    pub async fn increment(&self, bucket: Bucket<'_>, key: String, delta: i64) -> Result<i64, BackendError> {
+        let (name, quota) = (bucket.name.to_owned(), bucket.quota);
+        let sum =
+            self.0.keys.run(move |folder| folder.buckets.increment(Bucket { name: &name, quota }, &key, delta)).await?;
         self.finish_write().await?;
         Ok(sum)
     }
 
     pub async fn compare_and_swap(
         &self,
-        bucket: &str,
+        bucket: Bucket<'_>,
         key: String,
         expected: Option<Vec<u8>>,
         new: Vec<u8>,
     ) -> Result<Result<(), CurrentValue>, BackendError> {
-        let bucket = bucket.to_owned();
-        let swap = move |folder: &Folder| folder.buckets.compare_and_swap(&bucket, &key, expected.as_deref(), &new);
+        let (name, quota) = (bucket.name.to_owned(), bucket.quota);
+        let swap = move |folder: &Folder| {
+            folder.buckets.compare_and_swap(Bucket { name: &name, quota }, &key, expected.as_deref(), &new)
+        };
         let swapped = self.0.keys.run(swap).await?;
         if swapped.is_ok() {
             self.finish_write().await?;

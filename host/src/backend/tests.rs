@@ -5,9 +5,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 use crate::connections::PeerApiKey;
-use crate::id::NodeId;
+use crate::id::{ApiNumber, NodeId};
 
-const STAGE: &str = "dev";
+/// Every test creates this stage first, so it has the same number in each backend.
+fn stage(backend: &Backend) -> StageId {
+    backend.stages().id(ApiNumber(0), "dev")
+}
+
+/// The shared store of that stage.
+fn shared(backend: &Backend) -> ConnectionStore<'_> {
+    backend.connection_store(stage(backend), &StoreName::Shared)
+}
 
 /// A temporary folder, which is deleted at the end of the test.
 struct TempFolder(PathBuf);
@@ -38,7 +46,7 @@ fn fields(fields: &[(&str, &str)]) -> Vec<Field> {
     fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-fn row(attributes: &[(&str, &str)]) -> Row {
+fn row(backend: &Backend, attributes: &[(&str, &str)]) -> Row {
     let peer = Peer {
         source_ip: "203.0.113.7".to_owned(),
         user_agent: Some("curl/8".to_owned()),
@@ -47,16 +55,16 @@ fn row(attributes: &[(&str, &str)]) -> Row {
         user: Some("alice".to_owned()),
         api_key: Some(PeerApiKey::id_only("team")),
     };
-    let (id, stage) = (ConnectionId::random(NodeId(0)), STAGE.to_owned());
+    let (id, stage) = (ConnectionId::random(NodeId(0)), stage(backend));
     Row { id, stage, connected_at: 1_700_000_000_000, admitted: true, peer, attributes: fields(attributes) }
 }
 
 async fn add(backend: &Backend, id: ConnectionId, name: &str, value: &str) -> Result<(), BackendError> {
-    backend.add(id, name.to_owned(), value.to_owned()).await
+    shared(backend).add(id, name.to_owned(), value.to_owned()).await
 }
 
 async fn matching(backend: &Backend, name: &str, value: &str) -> Vec<ConnectionId> {
-    backend.matching(name.to_owned(), value.to_owned()).await.unwrap()
+    shared(backend).matching(name.to_owned(), value.to_owned()).await.unwrap()
 }
 
 async fn assert_consistent(backend: &Backend) {
@@ -73,20 +81,20 @@ fn too_large(text: &str) -> BackendError {
 async fn a_row_is_returned_as_it_was_inserted() {
     let folder = TempFolder::new();
     let backend = folder.open();
-    let row = row(&[("room", "general")]);
+    let row = row(&backend, &[("room", "general")]);
     backend.insert_row(row.clone()).await.unwrap();
-    assert_eq!(backend.row(row.id).await, Ok(row));
+    assert_eq!(shared(&backend).get(row.id).await, Ok(row));
 }
 
 #[tokio::test]
 async fn attributes_are_sorted_and_have_no_duplicates() {
     let folder = TempFolder::new();
     let backend = folder.open();
-    let row = row(&[("b", "1"), ("a", "2"), ("b", "1")]);
+    let row = row(&backend, &[("b", "1"), ("a", "2"), ("b", "1")]);
     backend.insert_row(row.clone()).await.unwrap();
     add(&backend, row.id, "a", "1").await.unwrap();
     add(&backend, row.id, "a", "2").await.unwrap();
-    assert_eq!(backend.row(row.id).await.unwrap().attributes, fields(&[("a", "1"), ("a", "2"), ("b", "1")]));
+    assert_eq!(shared(&backend).get(row.id).await.unwrap().attributes, fields(&[("a", "1"), ("a", "2"), ("b", "1")]));
     assert_consistent(&backend).await;
 }
 
@@ -94,9 +102,9 @@ async fn attributes_are_sorted_and_have_no_duplicates() {
 async fn put_replaces_all_attributes() {
     let folder = TempFolder::new();
     let backend = folder.open();
-    let row = row(&[("room", "general"), ("user", "alice")]);
+    let row = row(&backend, &[("room", "general"), ("user", "alice")]);
     backend.insert_row(row.clone()).await.unwrap();
-    backend.put(row.id, fields(&[("room", "random"), ("user", "alice")])).await.unwrap();
+    shared(&backend).put(row.id, fields(&[("room", "random"), ("user", "alice")])).await.unwrap();
     assert_eq!(matching(&backend, "room", "general").await, []);
     assert_eq!(matching(&backend, "room", "random").await, [row.id]);
     assert_eq!(matching(&backend, "user", "alice").await, [row.id]);
@@ -107,13 +115,13 @@ async fn put_replaces_all_attributes() {
 async fn remove_deletes_one_attribute_or_all_of_a_name() {
     let folder = TempFolder::new();
     let backend = folder.open();
-    let row = row(&[("room", "a"), ("room", "b"), ("room", "c"), ("user", "alice")]);
+    let row = row(&backend, &[("room", "a"), ("room", "b"), ("room", "c"), ("user", "alice")]);
     backend.insert_row(row.clone()).await.unwrap();
-    backend.remove(row.id, "room".to_owned(), Some("b".to_owned())).await.unwrap();
+    shared(&backend).remove(row.id, "room".to_owned(), Some("b".to_owned())).await.unwrap();
     let left = fields(&[("room", "a"), ("room", "c"), ("user", "alice")]);
-    assert_eq!(backend.row(row.id).await.unwrap().attributes, left);
-    backend.remove(row.id, "room".to_owned(), None).await.unwrap();
-    assert_eq!(backend.row(row.id).await.unwrap().attributes, fields(&[("user", "alice")]));
+    assert_eq!(shared(&backend).get(row.id).await.unwrap().attributes, left);
+    shared(&backend).remove(row.id, "room".to_owned(), None).await.unwrap();
+    assert_eq!(shared(&backend).get(row.id).await.unwrap().attributes, fields(&[("user", "alice")]));
     assert_eq!(matching(&backend, "room", "a").await, []);
     assert_consistent(&backend).await;
 }
@@ -122,11 +130,11 @@ async fn remove_deletes_one_attribute_or_all_of_a_name() {
 async fn attributes_of_a_missing_row_cannot_be_changed() {
     let folder = TempFolder::new();
     let backend = folder.open();
-    let id = row(&[]).id;
-    assert_eq!(backend.row(id).await, Err(BackendError::NoSuchConnection));
+    let id = row(&backend, &[]).id;
+    assert_eq!(shared(&backend).get(id).await, Err(BackendError::NoSuchConnection));
     assert_eq!(add(&backend, id, "room", "general").await, Err(BackendError::NoSuchConnection));
-    assert_eq!(backend.put(id, fields(&[("room", "general")])).await, Err(BackendError::NoSuchConnection));
-    assert_eq!(backend.remove(id, "room".to_owned(), None).await, Err(BackendError::NoSuchConnection));
+    assert_eq!(shared(&backend).put(id, fields(&[("room", "general")])).await, Err(BackendError::NoSuchConnection));
+    assert_eq!(shared(&backend).remove(id, "room".to_owned(), None).await, Err(BackendError::NoSuchConnection));
     assert_eq!(backend.rows().await, Ok(Vec::new()));
     assert_eq!(matching(&backend, "room", "general").await, []);
 }
@@ -135,11 +143,11 @@ async fn attributes_of_a_missing_row_cannot_be_changed() {
 async fn deleting_a_row_removes_it_from_the_index() {
     let folder = TempFolder::new();
     let backend = folder.open();
-    let row = row(&[("room", "general")]);
+    let row = row(&backend, &[("room", "general")]);
     backend.insert_row(row.clone()).await.unwrap();
-    backend.delete_row(row.id).await.unwrap();
-    backend.delete_row(row.id).await.unwrap();
-    assert_eq!(backend.row(row.id).await, Err(BackendError::NoSuchConnection));
+    backend.delete_row(stage(&backend), row.id).await.unwrap();
+    backend.delete_row(stage(&backend), row.id).await.unwrap();
+    assert_eq!(shared(&backend).get(row.id).await, Err(BackendError::NoSuchConnection));
     assert_eq!(matching(&backend, "room", "general").await, []);
     assert_consistent(&backend).await;
 }
@@ -148,7 +156,7 @@ async fn deleting_a_row_removes_it_from_the_index() {
 async fn a_row_that_is_inserted_again_has_only_its_new_attributes() {
     let folder = TempFolder::new();
     let backend = folder.open();
-    let before = row(&[("room", "general")]);
+    let before = row(&backend, &[("room", "general")]);
     backend.insert_row(before.clone()).await.unwrap();
     backend.insert_row(Row { attributes: Vec::new(), ..before }).await.unwrap();
     assert_eq!(matching(&backend, "room", "general").await, []);
@@ -161,7 +169,7 @@ async fn names_and_values_that_concatenate_to_the_same_text_are_distinct() {
     let backend = folder.open();
     let pairs = [("ab", "c"), ("a", "bc"), ("", "abc"), ("abc", ""), ("a\0", "bc"), ("a", "\0bc"), ("", "")];
     for pair in pairs {
-        backend.insert_row(row(&[pair])).await.unwrap();
+        backend.insert_row(row(&backend, &[pair])).await.unwrap();
     }
     for (name, value) in pairs {
         assert_eq!(matching(&backend, name, value).await.len(), 1, "{name:?} {value:?}");
@@ -172,7 +180,7 @@ async fn names_and_values_that_concatenate_to_the_same_text_are_distinct() {
 async fn the_size_of_an_attribute_is_limited() {
     let folder = TempFolder::new();
     let backend = folder.open();
-    let row = row(&[]);
+    let row = row(&backend, &[]);
     backend.insert_row(row.clone()).await.unwrap();
     let (name, value) = ("n".repeat(limits::ATTRIBUTE_NAME_BYTES_MAX), "v".repeat(limits::ATTRIBUTE_VALUE_BYTES_MAX));
     assert_eq!(add(&backend, row.id, &name, &value).await, Ok(()));
@@ -180,7 +188,7 @@ async fn the_size_of_an_attribute_is_limited() {
 
     let long_name = too_large("the attribute's name has 65 bytes; at most 64 are allowed");
     assert_eq!(add(&backend, row.id, &format!("{name}n"), "").await, Err(long_name.clone()));
-    assert_eq!(backend.put(row.id, vec![(format!("{name}n"), String::new())]).await, Err(long_name));
+    assert_eq!(shared(&backend).put(row.id, vec![(format!("{name}n"), String::new())]).await, Err(long_name));
     let long_value = too_large("the attribute's value has 1025 bytes; at most 1024 are allowed");
     assert_eq!(add(&backend, row.id, "n", &format!("{value}v")).await, Err(long_value));
 }
@@ -189,19 +197,19 @@ async fn the_size_of_an_attribute_is_limited() {
 async fn the_number_of_attributes_of_a_row_is_limited() {
     let folder = TempFolder::new();
     let backend = folder.open();
-    let row = row(&[]);
+    let row = row(&backend, &[]);
     backend.insert_row(row.clone()).await.unwrap();
     let full: Vec<Field> = (0..limits::ROW_ATTRIBUTES_MAX).map(|n| ("n".to_owned(), format!("{n:02}"))).collect();
     let twice = [full.clone(), full.clone()].concat();
-    assert_eq!(backend.put(row.id, twice).await, Ok(()));
+    assert_eq!(shared(&backend).put(row.id, twice).await, Ok(()));
     assert_eq!(add(&backend, row.id, "n", "00").await, Ok(()));
 
     let too_many = too_large("the row has 65 attributes; at most 64 are allowed");
     assert_eq!(add(&backend, row.id, "n", "64").await, Err(too_many.clone()));
     let more = [full.clone(), fields(&[("n", "64")])].concat();
-    assert_eq!(backend.put(row.id, more.clone()).await, Err(too_many.clone()));
+    assert_eq!(shared(&backend).put(row.id, more.clone()).await, Err(too_many.clone()));
     assert_eq!(backend.insert_row(Row { attributes: more, ..row.clone() }).await, Err(too_many));
-    assert_eq!(backend.row(row.id).await.unwrap().attributes, full);
+    assert_eq!(shared(&backend).get(row.id).await.unwrap().attributes, full);
     assert_eq!(matching(&backend, "n", "64").await, []);
 }
 
@@ -213,14 +221,14 @@ async fn pages_contain_all_rows_sorted_by_id() {
         let room = format!("of {count}");
         let mut ids = Vec::new();
         for _ in 0..count {
-            let row = row(&[("room", &room)]);
+            let row = row(&backend, &[("room", &room)]);
             ids.push(row.id);
             backend.insert_row(row).await.unwrap();
         }
         ids.sort();
         let (mut found, mut pages, mut cursor) = (Vec::new(), 0, None);
         loop {
-            let page = backend.query(STAGE, "room".to_owned(), room.clone(), cursor).await.unwrap();
+            let page = shared(&backend).query("room".to_owned(), room.clone(), cursor).await.unwrap();
             found.extend(page.items.iter().map(|row| row.id));
             pages += 1;
             cursor = page.cursor;
@@ -234,7 +242,7 @@ async fn pages_contain_all_rows_sorted_by_id() {
     }
     let (mut all, mut cursor) = (Vec::new(), None);
     loop {
-        let page = backend.scan(STAGE, cursor).await.unwrap();
+        let page = shared(&backend).scan(cursor).await.unwrap();
         all.extend(page.items);
         cursor = page.cursor;
         if cursor.is_none() {
@@ -250,16 +258,16 @@ async fn a_page_continues_after_the_last_one_although_rows_were_deleted() {
     let folder = TempFolder::new();
     let backend = folder.open();
     for _ in 0..=limits::PAGE_ITEMS {
-        backend.insert_row(row(&[("room", "general")])).await.unwrap();
+        backend.insert_row(row(&backend, &[("room", "general")])).await.unwrap();
     }
-    let first = backend.scan(STAGE, None).await.unwrap();
+    let first = shared(&backend).scan(None).await.unwrap();
     // The row that the cursor names is deleted too.
     for row in &first.items {
-        backend.delete_row(row.id).await.unwrap();
+        backend.delete_row(stage(&backend), row.id).await.unwrap();
     }
     let left = backend.rows().await.unwrap();
-    assert_eq!(backend.scan(STAGE, first.cursor.clone()).await.unwrap(), Page { items: left.clone(), cursor: None });
-    let rest = backend.query(STAGE, "room".to_owned(), "general".to_owned(), first.cursor).await.unwrap();
+    assert_eq!(shared(&backend).scan(first.cursor.clone()).await.unwrap(), Page { items: left.clone(), cursor: None });
+    let rest = shared(&backend).query("room".to_owned(), "general".to_owned(), first.cursor).await.unwrap();
     assert_eq!(rest.items, left);
 }
 
@@ -271,11 +279,11 @@ async fn a_page_of_large_rows_has_fewer_rows() {
         .map(|n| (format!("{n}"), "v".repeat(limits::ATTRIBUTE_VALUE_BYTES_MAX)))
         .collect();
     for _ in 0..10 {
-        backend.insert_row(Row { attributes: large.clone(), ..row(&[]) }).await.unwrap();
+        backend.insert_row(Row { attributes: large.clone(), ..row(&backend, &[]) }).await.unwrap();
     }
-    let page = backend.scan(STAGE, None).await.unwrap();
+    let page = shared(&backend).scan(None).await.unwrap();
     assert_eq!(page.items.len(), 7, "each row has 66 KiB, and a page ends at 400 KiB");
-    assert_eq!(backend.scan(STAGE, page.cursor).await.unwrap().items.len(), 3);
+    assert_eq!(shared(&backend).scan(page.cursor).await.unwrap().items.len(), 3);
 }
 
 #[tokio::test]
@@ -284,8 +292,8 @@ async fn a_cursor_that_no_page_returned_is_rejected() {
     let backend = folder.open();
     for cursor in ["", "1", "L0SM9cOFvHcCI/w=", "L0SM9cOFvHcCIhw=="] {
         let error = Err(BackendError::Invalid("the cursor is none that a page has given".to_owned()));
-        assert_eq!(backend.scan(STAGE, Some(cursor.to_owned())).await, error);
-        assert_eq!(backend.query(STAGE, "n".to_owned(), "v".to_owned(), Some(cursor.to_owned())).await, error);
+        assert_eq!(shared(&backend).scan(Some(cursor.to_owned())).await, error);
+        assert_eq!(shared(&backend).query("n".to_owned(), "v".to_owned(), Some(cursor.to_owned())).await, error);
     }
 }
 
@@ -293,7 +301,7 @@ async fn a_cursor_that_no_page_returned_is_rejected() {
 async fn the_index_agrees_with_the_rows_after_concurrent_changes() {
     let folder = TempFolder::new();
     let backend = folder.open();
-    let ids: Vec<_> = (0..8).map(|_| row(&[]).id).collect();
+    let ids: Vec<_> = (0..8).map(|_| row(&backend, &[]).id).collect();
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..8_usize {
         let (backend, ids) = (backend.clone(), ids.clone());
@@ -302,10 +310,10 @@ async fn the_index_agrees_with_the_rows_after_concurrent_changes() {
                 let (id, value) = (ids[(task + step) % 8], format!("{}", step % 5));
                 // The row may or may not exist at this time, so the result does not matter.
                 let _ = match (task * 7 + step) % 6 {
-                    0 => backend.insert_row(Row { id, ..row(&[("n", &value)]) }).await,
-                    1 => backend.delete_row(id).await,
-                    2 => backend.remove(id, "n".to_owned(), None).await,
-                    3 => backend.put(id, fields(&[("m", &value), ("n", &value)])).await,
+                    0 => backend.insert_row(Row { id, ..row(&backend, &[("n", &value)]) }).await,
+                    1 => backend.delete_row(stage(&backend), id).await,
+                    2 => shared(&backend).remove(id, "n".to_owned(), None).await,
+                    3 => shared(&backend).put(id, fields(&[("m", &value), ("n", &value)])).await,
                     _ => add(&backend, id, "n", &value).await,
                 };
                 if step % 100 == 0 {
@@ -323,14 +331,163 @@ async fn the_index_agrees_with_the_rows_after_concurrent_changes() {
     assert_consistent(&backend).await;
 }
 
+// ---- stages and stores -------------------------------------------------------------------------
+
+/// Seen before: `get`, `put`, `add` and `remove` found a row by its connection id alone, so a plugin read and wrote the
+/// rows of every stage.
+#[tokio::test]
+async fn a_row_exists_only_in_its_own_stage() {
+    let folder = TempFolder::new();
+    let backend = folder.open();
+    let row = row(&backend, &[("room", "general")]);
+    backend.insert_row(row.clone()).await.unwrap();
+    let prod = backend.stages().id(ApiNumber(0), "prod");
+    let store = backend.connection_store(prod, &StoreName::Shared);
+    let own = store_text;
+    let unchanged = || async { assert_eq!(shared(&backend).get(row.id).await, Ok(row.clone())) };
+    // Both a stage without any row, and one with a row of its own.
+    for _ in 0..2 {
+        let gone = Err(BackendError::NoSuchConnection);
+        assert_eq!(store.get(row.id).await.map(drop), gone);
+        assert_eq!(store.put(row.id, fields(&[("room", "x")])).await, gone);
+        assert_eq!(store.add(row.id, own("room"), own("x")).await, gone);
+        assert_eq!(store.remove(row.id, own("room"), None).await, gone);
+        assert_eq!(backend.admit_row(prod, row.id).await, gone);
+        backend.delete_row(prod, row.id).await.unwrap();
+        assert_eq!(store.matching(own("room"), own("general")).await, Ok(vec![]));
+        assert_eq!(store.query(own("room"), own("general"), None).await.unwrap().items, []);
+        unchanged().await;
+        let other = Row { stage: prod, attributes: fields(&[("user", "bob")]), ..self::row(&backend, &[]) };
+        backend.insert_row(other).await.unwrap();
+    }
+    assert_eq!(store.scan(None).await.unwrap().items.len(), 2);
+    assert_eq!(shared(&backend).scan(None).await.unwrap().items, [row]);
+    assert_eq!(store.matching(own("user"), own("bob")).await.unwrap().len(), 2);
+    assert_eq!(matching(&backend, "user", "bob").await, []);
+    assert_consistent(&backend).await;
+}
+
+fn store_text(text: &str) -> String {
+    text.to_owned()
+}
+
+#[tokio::test]
+async fn each_store_of_a_stage_has_its_own_attributes_of_every_row() {
+    let folder = TempFolder::new();
+    let backend = folder.open();
+    let (row, other) = (row(&backend, &[("room", "general")]), row(&backend, &[]));
+    backend.insert_row(row.clone()).await.unwrap();
+    backend.insert_row(other.clone()).await.unwrap();
+    let names = ["moderation", "presence"].map(|name| StoreName::Named(name.into()));
+    let [moderation, presence] = names.each_ref().map(|name| backend.connection_store(stage(&backend), name));
+    let text = store_text;
+
+    assert_eq!(moderation.get(row.id).await, Ok(Row { attributes: vec![], ..row.clone() }));
+    moderation.add(row.id, text("room"), text("hidden")).await.unwrap();
+    moderation.add(row.id, text("flag"), text("1")).await.unwrap();
+    presence.put(row.id, fields(&[("room", "general")])).await.unwrap();
+    presence.put(other.id, fields(&[("room", "general")])).await.unwrap();
+    assert_eq!(shared(&backend).get(row.id).await.unwrap().attributes, fields(&[("room", "general")]));
+    assert_eq!(moderation.get(row.id).await.unwrap().attributes, fields(&[("flag", "1"), ("room", "hidden")]));
+    assert_eq!(matching(&backend, "room", "general").await, [row.id]);
+    assert_eq!(moderation.matching(text("room"), text("general")).await, Ok(vec![]));
+    assert_eq!(moderation.matching(text("room"), text("hidden")).await, Ok(vec![row.id]));
+    let mut both = [row.id, other.id];
+    both.sort();
+    assert_eq!(presence.matching(text("room"), text("general")).await.unwrap(), both);
+    let found = presence.query(text("room"), text("general"), None).await.unwrap().items;
+    assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), both);
+    assert_eq!(moderation.scan(None).await.unwrap().items.len(), 2, "every store has every row");
+
+    moderation.remove(row.id, text("flag"), None).await.unwrap();
+    moderation.remove(row.id, text("room"), Some(text("hidden"))).await.unwrap();
+    assert_eq!(moderation.get(row.id).await.unwrap().attributes, []);
+    assert_eq!(presence.get(row.id).await.unwrap().attributes, fields(&[("room", "general")]));
+    assert_consistent(&backend).await;
+
+    // The end of a connection removes its row from every store.
+    moderation.add(row.id, text("room"), text("hidden")).await.unwrap();
+    backend.delete_row(stage(&backend), row.id).await.unwrap();
+    for store in [shared(&backend), moderation, presence] {
+        assert_eq!(store.get(row.id).await, Err(BackendError::NoSuchConnection));
+        assert_eq!(store.add(row.id, text("a"), text("b")).await, Err(BackendError::NoSuchConnection));
+    }
+    assert_eq!(moderation.matching(text("room"), text("hidden")).await, Ok(vec![]));
+    assert_eq!(presence.matching(text("room"), text("general")).await, Ok(vec![other.id]));
+    assert_consistent(&backend).await;
+}
+
+#[tokio::test]
+async fn the_attributes_of_each_store_have_the_limits_of_a_row() {
+    let folder = TempFolder::new();
+    let backend = folder.open();
+    let full: Vec<Field> = (0..limits::ROW_ATTRIBUTES_MAX).map(|n| ("n".to_owned(), format!("{n:02}"))).collect();
+    let row = Row { attributes: full.clone(), ..row(&backend, &[]) };
+    backend.insert_row(row.clone()).await.unwrap();
+    let name = StoreName::Named("moderation".into());
+    let store = backend.connection_store(stage(&backend), &name);
+    assert_eq!(store.put(row.id, full.clone()).await, Ok(()));
+    let too_many = too_large("the row has 65 attributes; at most 64 are allowed");
+    assert_eq!(store.add(row.id, store_text("n"), store_text("64")).await, Err(too_many));
+    assert_eq!(store.get(row.id).await.unwrap().attributes, full);
+}
+
+#[tokio::test]
+async fn stages_and_stores_are_there_when_the_folder_is_opened_again() {
+    let folder = TempFolder::new();
+    let names = ["moderation", "presence"].map(|name| StoreName::Named(name.into()));
+    let ids = {
+        let backend = folder.open();
+        // The numbers of the stages are others than after the restart.
+        backend.stages().id(ApiNumber(0), "unused");
+        let mut ids = Vec::new();
+        for name in ["prod", "dev"] {
+            let stage = backend.stages().id(ApiNumber(0), name);
+            let row = Row { stage, ..row(&backend, &[("stage", name)]) };
+            backend.insert_row(row.clone()).await.unwrap();
+            for store in &names {
+                let store = backend.connection_store(stage, store);
+                store.put(row.id, fields(&[("in", name), ("of", "all")])).await.unwrap();
+            }
+            backend.connection_store(stage, &names[1]).put(row.id, vec![]).await.unwrap();
+            ids.push(row.id);
+        }
+        ids
+    };
+    let backend = folder.open();
+    assert_consistent(&backend).await;
+    for (index, name) in ["prod", "dev"].into_iter().enumerate() {
+        let stage = backend.stages().id(ApiNumber(0), name);
+        let store = backend.connection_store(stage, &names[0]);
+        assert_eq!(store.get(ids[index]).await.unwrap().attributes, fields(&[("in", name), ("of", "all")]));
+        assert_eq!(store.matching(store_text("of"), store_text("all")).await, Ok(vec![ids[index]]));
+        assert_eq!(store.get(ids[1 - index]).await, Err(BackendError::NoSuchConnection));
+        assert_eq!(backend.connection_store(stage, &names[1]).get(ids[index]).await.unwrap().attributes, []);
+        let shared = backend.connection_store(stage, &StoreName::Shared);
+        assert_eq!(shared.matching(store_text("stage"), name.to_owned()).await, Ok(vec![ids[index]]));
+    }
+    let rows = backend.rows().await.unwrap();
+    for row in rows {
+        backend.delete_row(row.stage, row.id).await.unwrap();
+    }
+    drop(backend);
+    assert_eq!(folder.open().rows().await, Ok(vec![]));
+}
+
 // ---- key-value buckets -------------------------------------------------------------------------
+
+const BUCKET: Bucket<'_> = bucket("bucket", limits::BUCKET_BYTES_MAX, limits::BUCKET_KEYS_MAX);
+
+const fn bucket(name: &str, bytes: u64, keys: u64) -> Bucket<'_> {
+    Bucket { name, quota: BucketQuota { bytes, keys } }
+}
 
 async fn get(backend: &Backend, key: &str) -> Option<Vec<u8>> {
     backend.get("bucket", key.to_owned()).await.unwrap()
 }
 
 async fn set(backend: &Backend, key: &str, value: &[u8]) -> Result<(), BackendError> {
-    backend.set("bucket", key.to_owned(), value.to_vec()).await
+    backend.set(BUCKET, key.to_owned(), value.to_vec()).await
 }
 
 #[tokio::test]
@@ -354,7 +511,7 @@ async fn keys_of_different_buckets_are_distinct() {
     let folder = TempFolder::new();
     let backend = folder.open();
     for (bucket, key) in [("a", "bc"), ("ab", "c"), ("", "abc"), ("abc", "")] {
-        backend.set(bucket, key.to_owned(), bucket.as_bytes().to_vec()).await.unwrap();
+        backend.set(Bucket { name: bucket, ..BUCKET }, key.to_owned(), bucket.as_bytes().to_vec()).await.unwrap();
     }
     for (bucket, key) in [("a", "bc"), ("ab", "c"), ("", "abc"), ("abc", "")] {
         assert_eq!(backend.get(bucket, key.to_owned()).await, Ok(Some(bucket.as_bytes().to_vec())));
@@ -372,7 +529,7 @@ async fn the_size_of_a_key_is_limited() {
     let longer = format!("{key}k");
     let error = too_large("the key has 1025 bytes; at most 1024 are allowed");
     assert_eq!(set(&backend, &longer, b"v").await, Err(error.clone()));
-    assert_eq!(backend.increment("bucket", longer.clone(), 1).await, Err(error.clone()));
+    assert_eq!(backend.increment(BUCKET, longer.clone(), 1).await, Err(error.clone()));
     assert_eq!(backend.get("bucket", longer.clone()).await, Err(error.clone()));
     assert_eq!(backend.exists("bucket", longer.clone()).await, Err(error.clone()));
     assert_eq!(backend.delete("bucket", longer).await, Err(error));
@@ -391,7 +548,7 @@ async fn the_size_of_a_value_is_limited() {
     }
     let error = too_large("the value has 409601 bytes; at most 409600 are allowed");
     assert_eq!(set(&backend, "k", &vec![0; limits::VALUE_BYTES_MAX + 1]).await, Err(error.clone()));
-    let swapped = backend.compare_and_swap("bucket", "k".to_owned(), None, vec![0; limits::VALUE_BYTES_MAX + 1]).await;
+    let swapped = backend.compare_and_swap(BUCKET, "k".to_owned(), None, vec![0; limits::VALUE_BYTES_MAX + 1]).await;
     assert_eq!(swapped, Err(error));
     backend.delete("bucket", "k".to_owned()).await.unwrap();
     assert_eq!(get(&backend, "k").await, None);
@@ -445,7 +602,7 @@ async fn the_last_page_of_keys_has_no_cursor_even_if_it_is_full() {
 async fn an_increment_starts_at_zero_or_at_a_decimal_number() {
     let folder = TempFolder::new();
     let backend = folder.open();
-    let increment = |delta| backend.increment("bucket", "n".to_owned(), delta);
+    let increment = |delta| backend.increment(BUCKET, "n".to_owned(), delta);
     assert_eq!(increment(5).await, Ok(5));
     assert_eq!(increment(-7).await, Ok(-2));
     assert_eq!(get(&backend, "n").await.as_deref(), Some(&b"-2"[..]));
@@ -468,7 +625,7 @@ async fn a_swap_writes_only_over_the_expected_value() {
     let folder = TempFolder::new();
     let backend = folder.open();
     let swap = |expected: Option<&[u8]>, new: &[u8]| {
-        backend.compare_and_swap("bucket", "k".to_owned(), expected.map(<[u8]>::to_vec), new.to_vec())
+        backend.compare_and_swap(BUCKET, "k".to_owned(), expected.map(<[u8]>::to_vec), new.to_vec())
     };
     assert_eq!(swap(Some(b""), b"1").await, Ok(Err(None)));
     assert_eq!(swap(None, b"1").await, Ok(Ok(())));
@@ -486,12 +643,12 @@ async fn concurrent_increments_and_swaps_lose_no_update() {
         let backend = backend.clone();
         tasks.spawn(async move {
             for _ in 0..1000 {
-                backend.increment("bucket", "incremented".to_owned(), 1).await.unwrap();
+                backend.increment(BUCKET, "incremented".to_owned(), 1).await.unwrap();
                 let mut seen = get(&backend, "swapped").await;
                 loop {
                     let number = seen.as_ref().map_or(0, |text| str::from_utf8(text).unwrap().parse().unwrap());
                     let new = (number + 1_u32).to_string().into_bytes();
-                    match backend.compare_and_swap("bucket", "swapped".to_owned(), seen, new).await.unwrap() {
+                    match backend.compare_and_swap(BUCKET, "swapped".to_owned(), seen, new).await.unwrap() {
                         Ok(()) => break,
                         Err(current) => seen = current,
                     }
@@ -511,7 +668,7 @@ async fn a_batch_returns_values_in_the_order_of_its_keys() {
     let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
     let pairs = [("b", "2"), ("a", "0"), ("a", "1")];
     let pairs = pairs.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec()));
-    backend.set_many("bucket", pairs.to_vec()).await.unwrap();
+    backend.set_many(BUCKET, pairs.to_vec()).await.unwrap();
     let values = backend.get_many("bucket", keys(&["a", "x", "b", "a"])).await.unwrap();
     assert_eq!(values, [Some(b"1".to_vec()), None, Some(b"2".to_vec()), Some(b"1".to_vec())]);
     backend.delete_many("bucket", keys(&["a", "x"])).await.unwrap();
@@ -528,7 +685,7 @@ async fn the_number_of_keys_in_a_batch_is_limited() {
         let pairs = keys.iter().map(|key| (key.clone(), b"v".to_vec())).collect();
         let error = too_large("the batch has 257 keys; at most 256 are allowed");
         let expected = if fits { Ok(()) } else { Err(error) };
-        assert_eq!(backend.set_many("bucket", pairs).await, expected);
+        assert_eq!(backend.set_many(BUCKET, pairs).await, expected);
         assert_eq!(backend.get_many("bucket", keys.clone()).await.map(drop), expected);
         assert_eq!(backend.delete_many("bucket", keys).await, expected);
     }
@@ -541,7 +698,7 @@ async fn the_size_of_a_batch_is_limited() {
     let value = vec![0; limits::HOST_CALL_BYTES / 8];
     let pairs: Vec<_> = (0..8).map(|n| (n.to_string(), value.clone())).collect();
     let keys: Vec<_> = (0..8).map(|n| n.to_string()).collect();
-    backend.set_many("bucket", pairs.clone()).await.unwrap();
+    backend.set_many(BUCKET, pairs.clone()).await.unwrap();
     assert_eq!(backend.get_many("bucket", keys.clone()).await.unwrap().len(), 8);
 
     set(&backend, "one byte", b"1").await.unwrap();
@@ -549,7 +706,146 @@ async fn the_size_of_a_batch_is_limited() {
     let keys = [keys, vec!["one byte".to_owned()]].concat();
     assert_eq!(backend.get_many("bucket", keys).await.map(drop), error);
     let pairs = [pairs, vec![("one byte".to_owned(), b"1".to_vec())]].concat();
-    assert_eq!(backend.set_many("bucket", pairs).await, error);
+    assert_eq!(backend.set_many(BUCKET, pairs).await, error);
+}
+
+// ---- quotas of buckets -------------------------------------------------------------------------
+
+const KEY: &str = "key";
+
+fn text(text: &str) -> String {
+    text.to_owned()
+}
+
+async fn usage(backend: &Backend) -> (u64, u64) {
+    let BucketUsage { bytes, keys } = backend.bucket_usage("bucket").await.unwrap();
+    (bytes, keys)
+}
+
+fn full(found: &str, limit: &str, allowed: u64) -> BackendError {
+    BackendError::BucketFull(format!(
+        "the bucket \"bucket\" is full: it would have {found}, and its {limit} in the manifest ([buckets]) allows {allowed}"
+    ))
+}
+
+#[tokio::test]
+async fn a_bucket_holds_as_many_bytes_as_its_quota_allows_and_no_more() {
+    let folder = TempFolder::new();
+    let backend = folder.open();
+    // Small values are in an entry, large ones in parts.
+    for size in [10, 6144, 6145, 100_000] {
+        let bucket = bucket("bucket", size + 3, 10);
+        let value = |bytes: u64| vec![b'x'; usize::try_from(bytes).unwrap()];
+        let error = full(&format!("{} bytes", size + 4), "size", size + 3);
+        assert_eq!(backend.set(bucket, text(KEY), value(size + 1)).await, Err(error.clone()), "{size}");
+        assert_eq!(usage(&backend).await, (0, 0));
+        assert_eq!(backend.set(bucket, text(KEY), value(size)).await, Ok(()));
+        assert_eq!(usage(&backend).await, (size + 3, 1));
+        // A larger value does not fit, the same size and a smaller one do, and another key does not.
+        assert_eq!(backend.set(bucket, text(KEY), value(size + 1)).await, Err(error.clone()));
+        assert_eq!(get(&backend, KEY).await, Some(value(size)), "a rejected write changes nothing");
+        assert_eq!(backend.set(bucket, text(KEY), value(size)).await, Ok(()));
+        let one = full(&format!("{} bytes", size + 4), "size", size + 3);
+        assert_eq!(backend.set(bucket, text("k"), vec![]).await, Err(one.clone()));
+        assert_eq!(
+            backend.increment(bucket, text("n"), 1).await.map(drop),
+            Err(full(&format!("{} bytes", size + 5), "size", size + 3))
+        );
+        let swap = |expected: Option<Vec<u8>>, new: Vec<u8>| backend.compare_and_swap(bucket, text(KEY), expected, new);
+        assert_eq!(swap(Some(value(size)), value(size + 1)).await, Err(error.clone()));
+        assert_eq!(swap(None, value(size + 1)).await, Ok(Err(Some(value(size)))), "the value is compared first");
+        assert_eq!(swap(Some(value(size)), value(size - 1)).await, Ok(Ok(())));
+        assert_eq!(usage(&backend).await, (size + 2, 1));
+        assert_eq!(backend.set(bucket, text("k"), vec![]).await, Ok(()));
+        assert_eq!(usage(&backend).await, (size + 3, 2));
+        assert_consistent(&backend).await;
+        // Other buckets are not affected.
+        assert_eq!(backend.set(Bucket { name: "other", ..bucket }, text("k"), vec![]).await, Ok(()));
+        backend.delete_many("bucket", vec![text(KEY), text("k"), text("missing"), text(KEY)]).await.unwrap();
+        assert_eq!(usage(&backend).await, (0, 0));
+        assert_consistent(&backend).await;
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_holds_as_many_keys_as_its_quota_allows_and_no_more() {
+    let folder = TempFolder::new();
+    let backend = folder.open();
+    let bucket = bucket("bucket", 1000, 2);
+    assert_eq!(backend.set(bucket, text("a"), vec![1]).await, Ok(()));
+    assert_eq!(backend.increment(bucket, text("b"), 9).await, Ok(9));
+    let error = full("3 keys", "keys", 2);
+    assert_eq!(backend.set(bucket, text("c"), vec![]).await, Err(error.clone()));
+    assert_eq!(backend.increment(bucket, text("c"), 1).await, Err(error.clone()));
+    assert_eq!(backend.compare_and_swap(bucket, text("c"), None, vec![]).await, Err(error.clone()));
+    assert_eq!(backend.exists("bucket", text("c")).await, Ok(false));
+    assert_eq!(backend.increment(bucket, text("b"), 1).await, Ok(10), "an existing key can grow");
+    assert_eq!(usage(&backend).await, (5, 2));
+    backend.delete("bucket", text("a")).await.unwrap();
+    assert_eq!(backend.set(bucket, text("c"), vec![]).await, Ok(()));
+    assert_consistent(&backend).await;
+}
+
+#[tokio::test]
+async fn of_a_batch_that_fills_a_bucket_the_pairs_before_the_first_that_does_not_fit_are_written() {
+    let folder = TempFolder::new();
+    let backend = folder.open();
+    let bucket = bucket("bucket", 40, 10);
+    let pairs = [("a", 9), ("b", 9), ("a", 18), ("c", 20), ("d", 0)];
+    let pairs = pairs.map(|(key, bytes)| (text(key), vec![b'x'; bytes]));
+    let error = full("50 bytes", "size", 40);
+    assert_eq!(backend.set_many(bucket, pairs.to_vec()).await, Err(error));
+    let values = backend.get_many("bucket", ["a", "b", "c", "d"].map(text).to_vec()).await.unwrap();
+    let bytes: Vec<_> = values.iter().map(|value| value.as_ref().map(Vec::len)).collect();
+    assert_eq!(bytes, [Some(18), Some(9), None, None]);
+    assert_eq!(usage(&backend).await, (29, 2));
+    assert_eq!(backend.set_many(bucket, vec![(text("c"), vec![0; 10])]).await, Ok(()));
+    assert_consistent(&backend).await;
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_over_a_lowered_quota_can_only_shrink() {
+    let folder = TempFolder::new();
+    let backend = folder.open();
+    set(&backend, "a", &[0; 100]).await.unwrap();
+    set(&backend, "b", &[0; 100]).await.unwrap();
+    let lowered = bucket("bucket", 50, 1);
+    assert_eq!(backend.set(lowered, text("c"), vec![]).await, Err(full("3 keys", "keys", 1)));
+    assert_eq!(backend.set(lowered, text("a"), vec![0; 101]).await, Err(full("203 bytes", "size", 50)));
+    for bytes in [100, 99, 0] {
+        assert_eq!(backend.set(lowered, text("a"), vec![0; bytes]).await, Ok(()), "{bytes}");
+    }
+    backend.delete_many("bucket", vec![text("a"), text("b")]).await.unwrap();
+    assert_eq!(backend.set(lowered, text("c"), vec![0; 49]).await, Ok(()));
+    assert_consistent(&backend).await;
+}
+
+#[tokio::test]
+async fn the_usage_of_a_bucket_is_exact_after_a_restart_and_after_a_crash() {
+    let folder = TempFolder::new();
+    let backend = folder.try_open(Durability::Always).unwrap();
+    for (key, bytes) in [("a", 10_000), ("a", 20_000), ("b", 5), ("c", 7), ("größe", 0)] {
+        set(&backend, key, &vec![0; bytes]).await.unwrap();
+    }
+    backend.delete("bucket", text("c")).await.unwrap();
+    backend.set(Bucket { name: "bucke", ..BUCKET }, text("tx"), vec![0; 9]).await.unwrap();
+    let expected = (20_001 + 6 + 7, 3);
+    assert_eq!(usage(&backend).await, expected);
+    // The copy is what a process finds after its predecessor was killed.
+    let copy = TempFolder::new();
+    copy_files(&folder.0, &copy.0);
+    drop(backend);
+    for folder in [&folder, &copy] {
+        let backend = folder.open();
+        assert_eq!(usage(&backend).await, expected);
+        let quota = bucket("bucket", expected.0 + 1, 10);
+        assert_eq!(
+            backend.set(quota, text("b"), vec![0; 7]).await,
+            Err(full(&format!("{} bytes", expected.0 + 2), "size", expected.0 + 1))
+        );
+        assert_eq!(backend.set(quota, text("b"), vec![0; 6]).await, Ok(()));
+        assert_consistent(&backend).await;
+    }
 }
 
 // ---- the folder --------------------------------------------------------------------------------
@@ -559,26 +855,30 @@ async fn written_data_is_there_when_the_folder_is_opened_again() {
     for durability in [Durability::Interval(limits::FLUSH_INTERVAL), Durability::Always] {
         let folder = TempFolder::new();
         let large = vec![7; 100_000];
-        let mut rows = [row(&[("room", "general")]), row(&[]), row(&[("room", "general"), ("user", "bob")])];
-        rows.sort_by_key(|row| row.id);
+        let mut rows = Vec::new();
         {
             let backend = folder.try_open(durability).unwrap();
-            let short_lived = row(&[("room", "general")]);
+            rows.extend(
+                [&[("room", "general")][..], &[], &[("room", "general"), ("user", "bob")]]
+                    .map(|attributes| row(&backend, attributes)),
+            );
+            rows.sort_by_key(|row| row.id);
+            let short_lived = row(&backend, &[("room", "general")]);
             for row in rows.iter().chain([&short_lived]) {
                 backend.insert_row(row.clone()).await.unwrap();
             }
-            backend.delete_row(short_lived.id).await.unwrap();
+            backend.delete_row(stage(&backend), short_lived.id).await.unwrap();
             set(&backend, "k", &large).await.unwrap();
-            backend.increment("bucket", "n".to_owned(), 3).await.unwrap();
+            backend.increment(BUCKET, "n".to_owned(), 3).await.unwrap();
         }
         let backend = folder.try_open(durability).unwrap();
         assert_consistent(&backend).await;
         assert_eq!(backend.rows().await.unwrap(), rows);
         assert_eq!(matching(&backend, "room", "general").await.len(), 2);
         assert_eq!(get(&backend, "k").await, Some(large));
-        assert_eq!(backend.increment("bucket", "n".to_owned(), 1).await, Ok(4));
+        assert_eq!(backend.increment(BUCKET, "n".to_owned(), 1).await, Ok(4));
         for row in rows {
-            backend.delete_row(row.id).await.unwrap();
+            backend.delete_row(stage(&backend), row.id).await.unwrap();
         }
         drop(backend);
         assert_eq!(folder.try_open(durability).unwrap().rows().await, Ok(Vec::new()));
@@ -589,7 +889,7 @@ async fn written_data_is_there_when_the_folder_is_opened_again() {
 async fn a_row_is_saved_within_the_interval() {
     let folder = TempFolder::new();
     let backend = folder.open();
-    let row = row(&[]);
+    let row = row(&backend, &[]);
     backend.insert_row(row.clone()).await.unwrap();
     tokio::time::sleep(2 * limits::FLUSH_INTERVAL).await;
     // The copy is what a process finds after its predecessor was killed: the store was not closed.
@@ -607,7 +907,7 @@ async fn with_durability_always_a_completed_write_survives_a_crash() {
         let backend = backend.clone();
         tasks.spawn(async move {
             set(&backend, &task.to_string(), b"v").await.unwrap();
-            let row = row(&[("n", &task.to_string())]);
+            let row = row(&backend, &[("n", &task.to_string())]);
             backend.insert_row(row).await.unwrap();
         });
     }

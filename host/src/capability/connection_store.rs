@@ -10,7 +10,7 @@ impl Host for Capabilities {
     async fn get(&mut self, id: String) -> wasmtime::Result<Result<Row, StoreError>> {
         self.count_host_call_or_trap()?;
         let row = match parse_id(&id) {
-            Ok(id) => self.scope.services.backend.row(id).await.map_err(StoreError::from),
+            Ok(id) => self.store().get(id).await.map_err(StoreError::from),
             Err(error) => Err(error),
         };
         Ok(row.map(Row::from))
@@ -22,7 +22,7 @@ impl Host for Capabilities {
             Ok(id) => id,
             Err(error) => return Ok(Err(error)),
         };
-        Ok(self.scope.services.backend.put(id, attributes).await.map_err(StoreError::from))
+        Ok(self.store().put(id, attributes).await.map_err(StoreError::from))
     }
 
     async fn add(&mut self, id: String, name: String, value: String) -> wasmtime::Result<Result<(), StoreError>> {
@@ -31,7 +31,7 @@ impl Host for Capabilities {
             Ok(id) => id,
             Err(error) => return Ok(Err(error)),
         };
-        Ok(self.scope.services.backend.add(id, name, value).await.map_err(StoreError::from))
+        Ok(self.store().add(id, name, value).await.map_err(StoreError::from))
     }
 
     async fn remove(
@@ -45,7 +45,7 @@ impl Host for Capabilities {
             Ok(id) => id,
             Err(error) => return Ok(Err(error)),
         };
-        Ok(self.scope.services.backend.remove(id, name, value).await.map_err(StoreError::from))
+        Ok(self.store().remove(id, name, value).await.map_err(StoreError::from))
     }
 
     async fn query(
@@ -55,20 +55,13 @@ impl Host for Capabilities {
         cursor: Option<String>,
     ) -> wasmtime::Result<Result<Page, StoreError>> {
         self.count_host_call_or_trap()?;
-        let page = self.scope.services.backend.query(&self.caller.api.stage, name, value, cursor).await;
+        let page = self.store().query(name, value, cursor).await;
         Ok(page.map(Page::from).map_err(StoreError::from))
     }
 
     async fn scan(&mut self, cursor: Option<String>) -> wasmtime::Result<Result<Page, StoreError>> {
         self.count_host_call_or_trap()?;
-        Ok(self
-            .scope
-            .services
-            .backend
-            .scan(&self.caller.api.stage, cursor)
-            .await
-            .map(Page::from)
-            .map_err(StoreError::from))
+        Ok(self.store().scan(cursor).await.map(Page::from).map_err(StoreError::from))
     }
 }
 
@@ -82,7 +75,9 @@ impl From<BackendError> for StoreError {
         match error {
             BackendError::NoSuchConnection => Self::NoSuchConnection,
             BackendError::TooLarge(_) => Self::TooLarge,
-            BackendError::Invalid(text) | BackendError::Unavailable(text) => Self::Unavailable(text),
+            BackendError::BucketFull(text) | BackendError::Invalid(text) | BackendError::Unavailable(text) => {
+                Self::Unavailable(text)
+            }
         }
     }
 }

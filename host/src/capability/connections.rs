@@ -65,13 +65,13 @@ impl wit::connections::Host for Capabilities {
             return Ok(Err(ConnectionError::LimitExceeded));
         }
         let services = &self.scope.services;
-        let ids = match services.backend.matching(name, value).await {
+        let ids = match self.store().matching(name, value).await {
             Ok(ids) => ids,
             Err(BackendError::Unavailable(error)) => return Err(wasmtime::format_err!("the store failed: {error}")),
             // No row can have that name or value, so there is no match.
             Err(_) => return Ok(Ok(0)),
         };
-        let (stage, mut queued) = (&*self.caller.api.stage, 0);
+        let (stage, mut queued) = (self.caller.api.stage_id, 0);
         for id in ids {
             if except.as_deref() != Some(id.as_str()) && services.connections.post(stage, &id, payload.clone()).is_ok()
             {
@@ -86,7 +86,7 @@ impl wit::connections::Host for Capabilities {
             return Ok(Err(ConnectionError::LimitExceeded));
         }
         let connection =
-            parse_id(&id).and_then(|id| Ok(self.scope.services.connections.get_open(&self.caller.api.stage, &id)?));
+            parse_id(&id).and_then(|id| Ok(self.scope.services.connections.get_open(self.caller.api.stage_id, &id)?));
         Ok(connection.map(|connection| ConnectionInfo {
             connected_at: connection.connected_at,
             last_active_at: connection.last_active_at(),
@@ -106,7 +106,7 @@ impl wit::connections::Host for Capabilities {
             Some(frame) => CloseFrame::checked(frame.code, &frame.reason).map_err(wasmtime::Error::msg)?,
             None => CloseFrame::new(1000, ""),
         };
-        let stage = &*self.caller.api.stage;
+        let stage = self.caller.api.stage_id;
         Ok(parse_id(&id).and_then(|id| Ok(self.scope.services.connections.delete(stage, &id, frame)?)))
     }
 }
@@ -124,7 +124,7 @@ impl Capabilities {
         if !self.count_host_calls(1) {
             return Err(ConnectionError::LimitExceeded);
         }
-        Ok(self.scope.services.connections.post(&self.caller.api.stage, &parse_id(id)?, payload)?)
+        Ok(self.scope.services.connections.post(self.caller.api.stage_id, &parse_id(id)?, payload)?)
     }
 }
 

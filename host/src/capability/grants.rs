@@ -1,8 +1,10 @@
 //! What one plugin may do. A plugin has no grants except those in its manifest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+use crate::backend::{BucketQuota, StoreName};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Grants {
@@ -10,8 +12,10 @@ pub struct Grants {
     pub connections: bool,
     /// `jackfield:gateway/connection-store`
     pub connection_store: bool,
-    /// Names of the `wasi:keyvalue` buckets that the plugin may open.
-    pub buckets: BTreeSet<String>,
+    /// The store in which `connection-store` and `post-to-matching` find rows.
+    pub store: StoreName,
+    /// The `wasi:keyvalue` buckets that the plugin may open, by name, and how much each of them may hold.
+    pub buckets: BTreeMap<String, BucketQuota>,
     /// The values that `wasi:config` returns.
     pub config: BTreeMap<String, String>,
     /// Hosts to which `wasi:http` may send requests.

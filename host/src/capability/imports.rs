@@ -1,5 +1,6 @@
 //! Compares the imports of a component with its grants.
 
+use crate::backend::StoreName;
 use crate::capability::Grants;
 
 /// The grant that an import requires.
@@ -65,8 +66,10 @@ pub fn grant_lines<'a>(imports: impl Iterator<Item = &'a str>, grants: &Grants) 
     let mut lines = Vec::new();
     let names: Vec<&str> = [
         (grants.connections || missing.contains(&RequiredGrant::Connections)).then_some(r#""connections""#),
-        (grants.connection_store || missing.contains(&RequiredGrant::ConnectionStore))
-            .then_some(r#""connection-store""#),
+        // A component with a named store has no such grant.
+        (grants.connection_store && grants.store == StoreName::Shared
+            || missing.contains(&RequiredGrant::ConnectionStore))
+        .then_some(r#""connection-store""#),
     ]
     .into_iter()
     .flatten()
@@ -125,6 +128,12 @@ mod tests {
             check_imports("[integrations.chat]", &imports, &store_only).unwrap_err(),
             "it imports jackfield:gateway/connections@0.1.0, which is not granted; \
              to grant it, write in [integrations.chat]: grants = [\"connections\", \"connection-store\"]"
+        );
+        let named_store = Grants { store: StoreName::Named("presence".into()), ..store_only };
+        assert_eq!(
+            check_imports("[integrations.chat]", &imports, &named_store).unwrap_err(),
+            "it imports jackfield:gateway/connections@0.1.0, which is not granted; \
+             to grant it, write in [integrations.chat]: grants = [\"connections\"]"
         );
         let granted = Grants { connections: true, ..Grants::default() };
         assert_eq!(check_imports("[integrations.chat]", &imports, &granted), Ok(()));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use wasmtime::component::Resource;
 
-use crate::backend::{BackendError, KeysFrom, Page};
+use crate::backend::{self, BackendError, KeysFrom, Page};
 use crate::bindings::wasi::keyvalue0_2_0_draft as draft;
 use crate::bindings::wasi::keyvalue0_2_0_draft2 as draft2;
 use crate::bindings::{Bucket, Cas};
@@ -20,7 +20,7 @@ enum OpenError {
 
 impl Capabilities {
     fn open_bucket(&mut self, name: &str) -> Result<Resource<Bucket>, OpenError> {
-        let name = self.scope.grants.buckets.get(name).ok_or(OpenError::NoSuchStore)?;
+        let (name, _) = self.scope.grants.buckets.get_key_value(name).ok_or(OpenError::NoSuchStore)?;
         let bucket = Bucket { name: name.as_str().into() };
         self.table.push(bucket).map_err(|error| OpenError::Full(error.to_string()))
     }
@@ -29,6 +29,20 @@ impl Capabilities {
     fn bucket_name(&mut self, bucket: &Resource<Bucket>) -> wasmtime::Result<Arc<str>> {
         self.count_host_call_or_trap()?;
         Ok(Arc::clone(&self.table.get(bucket)?.name))
+    }
+
+    /// The bucket as the backend writes to it, with the quota of the manifest.
+    fn writable<'b>(&self, name: &'b str) -> backend::Bucket<'b> {
+        let quota = self.scope.grants.buckets.get(name).copied().unwrap_or_default();
+        backend::Bucket { name, quota }
+    }
+
+    /// Reports a write that a full bucket rejected. Returns the result unchanged.
+    fn report_full<T>(&self, name: &str, written: Result<T, BackendError>) -> Result<T, BackendError> {
+        if let Err(BackendError::BucketFull(text)) = &written {
+            self.scope.services.full_buckets.reject(&self.scope.name, name, text);
+        }
+        written
     }
 
     fn push_cas(&mut self, cas: Cas) -> Result<Resource<Cas>, draft2::store::Error> {
@@ -70,7 +84,8 @@ macro_rules! implement {
                 value: Vec<u8>,
             ) -> wasmtime::Result<Result<(), $draft::store::Error>> {
                 let name = self.bucket_name(&bucket)?;
-                Ok(self.scope.services.backend.set(&name, key, value).await.map_err(Into::into))
+                let written = self.scope.services.backend.set(self.writable(&name), key, value).await;
+                Ok(self.report_full(&name, written).map_err(Into::into))
             }
 
             async fn delete(
@@ -132,7 +147,8 @@ macro_rules! implement {
                 pairs: Vec<(String, Vec<u8>)>,
             ) -> wasmtime::Result<Result<(), $draft::store::Error>> {
                 let name = self.bucket_name(&bucket)?;
-                Ok(self.scope.services.backend.set_many(&name, pairs).await.map_err(Into::into))
+                let written = self.scope.services.backend.set_many(self.writable(&name), pairs).await;
+                Ok(self.report_full(&name, written).map_err(Into::into))
             }
 
             async fn delete_many(
@@ -185,7 +201,8 @@ impl draft::atomics::Host for Capabilities {
         let Ok(delta) = i64::try_from(delta) else {
             return Ok(Err(draft::store::Error::Other(format!("{delta} is too large to add: at most {}", i64::MAX))));
         };
-        let sum = match self.scope.services.backend.increment(&name, key, delta).await {
+        let sum = self.scope.services.backend.increment(self.writable(&name), key, delta).await;
+        let sum = match self.report_full(&name, sum) {
             Ok(sum) => sum,
             Err(error) => return Ok(Err(error.into())),
         };
@@ -202,7 +219,8 @@ impl draft2::atomics::Host for Capabilities {
         delta: i64,
     ) -> wasmtime::Result<Result<i64, draft2::store::Error>> {
         let name = self.bucket_name(&bucket)?;
-        Ok(self.scope.services.backend.increment(&name, key, delta).await.map_err(Into::into))
+        let sum = self.scope.services.backend.increment(self.writable(&name), key, delta).await;
+        Ok(self.report_full(&name, sum).map_err(Into::into))
     }
 
     async fn swap(
@@ -213,7 +231,8 @@ impl draft2::atomics::Host for Capabilities {
         self.count_host_call_or_trap()?;
         let Cas { bucket, key, value: expected } = self.table.delete(cas)?;
         let backend = &self.scope.services.backend;
-        let current = match backend.compare_and_swap(&bucket, key.clone(), expected, value).await {
+        let swapped = backend.compare_and_swap(self.writable(&bucket), key.clone(), expected, value).await;
+        let current = match self.report_full(&bucket, swapped) {
             Ok(Ok(())) => return Ok(Ok(())),
             Ok(Err(current)) => current,
             Err(error) => return Ok(Err(draft2::atomics::CasError::StoreError(error.into()))),

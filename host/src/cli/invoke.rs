@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use cpu_time::ThreadTime;
 
-use crate::backend::Row;
+use crate::backend::{ConnectionStore, Row};
 use crate::capability::Caller;
 use crate::cli::sandbox::Sandbox;
 use crate::cli::{format_count, format_size, load_manifest, print_output};
@@ -17,7 +17,7 @@ use crate::config::{self, Config, MANIFEST_NAME};
 use crate::connections::{Connection, Peer, Presence};
 use crate::event::{Disconnect, Event, Field, now};
 use crate::gateway::{EventJson, Integration, RouteKey};
-use crate::id::{ConnectionId, NodeId, RequestId};
+use crate::id::{ConnectionId, NodeId, RequestId, StageId};
 use crate::payload::Payload;
 use crate::reload::{Plugins, Resources, api_info, display_path};
 use crate::runtime::Invocation;
@@ -105,13 +105,16 @@ impl Invoke {
         }
         let integration = sandbox.loader.integration(&config, &plugins, &resources, &route.integration);
 
-        let own = self.open_connection(&sandbox, &config, stage_name, &self.row).await?;
+        let name = config.components.get(&route.integration).map(|component| component.grants.store.clone());
+        let (name, stage_id) = (name.unwrap_or_default(), sandbox.loader.stage_id(stage_name));
+        let store = sandbox.loader.services.backend.connection_store(stage_id, &name);
+        let own = self.open_connection(&sandbox, &config, store, &self.row).await?;
         if *key != RouteKey::Connect {
             own.outbox.open();
         }
         let mut others = Vec::new();
         for attribute in &self.other {
-            let other = self.open_connection(&sandbox, &config, stage_name, std::slice::from_ref(attribute)).await?;
+            let other = self.open_connection(&sandbox, &config, store, std::slice::from_ref(attribute)).await?;
             other.outbox.open();
             others.push((other, format!("{}={}", attribute.0, attribute.1)));
         }
@@ -131,7 +134,7 @@ impl Invoke {
         for (other, attribute) in &others {
             output.posts(other, attribute);
         }
-        if let Ok(row) = sandbox.loader.services.backend.row(own.id).await {
+        if let Ok(row) = store.get(own.id).await {
             let attributes: Vec<String> =
                 row.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
             let text = if attributes.is_empty() { "no attributes".to_owned() } else { attributes.join(" ") };
@@ -144,7 +147,7 @@ impl Invoke {
 
     fn print_event_json(&self, config: &Config, stage: &str, key: &RouteKey) -> anyhow::Result<ExitCode> {
         let id = ConnectionId::random(NodeId(0));
-        let connection = Arc::new(Connection::detached(id, stage.into(), now(), self.peer(config)));
+        let connection = Arc::new(Connection::detached(id, StageId::NONE, now(), self.peer(config)));
         let caller = caller(config, stage, key, connection);
         let event = self.event(config, key);
         let json = EventJson { caller: &caller, event: &event };
@@ -164,29 +167,29 @@ impl Invoke {
         Ok((name, stage))
     }
 
-    /// Registers a connection and stores its row.
+    /// Registers a connection and stores its row, which has these attributes in `store`.
     async fn open_connection(
         &self,
         sandbox: &Sandbox,
         config: &Config,
-        stage: &str,
+        store: ConnectionStore<'_>,
         attributes: &[Field],
     ) -> anyhow::Result<Presence> {
         let services = &sandbox.loader.services;
         let peer = self.peer(config);
         let id = ConnectionId::random(NodeId(0));
         let presence =
-            services.connections.register(Connection::new(id, stage.into(), peer.clone(), &config.connection));
+            services.connections.register(Connection::new(id, store.stage, peer.clone(), &config.connection));
         let row = Row {
             id,
-            stage: stage.to_owned(),
+            stage: store.stage,
             connected_at: presence.connected_at,
             admitted: true,
             peer,
             attributes: Vec::new(),
         };
         services.backend.insert_row(row).await?;
-        services.backend.put(id, attributes.to_vec()).await.context("--row and --other")?;
+        store.put(id, attributes.to_vec()).await.context("--row and --other")?;
         Ok(presence)
     }
 
@@ -221,7 +224,7 @@ impl Invoke {
 
 fn caller(config: &Config, stage: &str, key: &RouteKey, connection: Arc<Connection>) -> Caller {
     Caller {
-        api: Arc::new(api_info(config, stage)),
+        api: Arc::new(api_info(config, stage, connection.stage)),
         connection,
         route_key: key.as_str().into(),
         request_id: RequestId::next(),

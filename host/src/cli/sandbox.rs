@@ -7,7 +7,7 @@ use metrics::Counter;
 use tempfile::TempDir;
 
 use crate::backend::{Backend, Durability, SledOptions};
-use crate::capability::Services;
+use crate::capability::{FullBuckets, Services};
 use crate::cli::{new_runtime, open_files};
 use crate::config::Config;
 use crate::connections::Connections;
@@ -31,6 +31,7 @@ impl Sandbox {
         let services = Services {
             connections: Connections::new(Counter::noop(), Counter::noop()),
             backend: Backend::open_sled(&options)?,
+            full_buckets: Arc::new(FullBuckets::new(Counter::noop())),
             message_bytes: config.connection.message_bytes,
         };
         // Each component is an open file. If the limit stays too low, loading reports it.

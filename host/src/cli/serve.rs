@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::backend::Backend;
-use crate::capability::Services;
+use crate::capability::{FullBuckets, Services};
 use crate::cli::{
     ManifestArg, admin, combine_problems, load_manifest, missing_page_warning, new_runtime, open_files, print_output,
 };
@@ -118,6 +118,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     let services = Services {
         connections: Arc::clone(&connections),
         backend: backend.clone(),
+        full_buckets: Arc::new(FullBuckets::new(metrics.bucket_refusals.clone())),
         message_bytes: config.connection.message_bytes,
     };
     // Before the components are loaded, because each is an open file.

@@ -9,10 +9,13 @@ use super::allowed_host;
 use super::section::Section;
 use super::suggestion::nearest;
 use super::value::{self, InvalidValue};
+use crate::backend::{BucketQuota, StoreName};
 use crate::capability::{AllowedHost, FileGrant, Grants};
 
 pub fn grants(section: &mut Section<'_>, folder: &Path) -> Grants {
     let named = section.read_list("grants", named_grant);
+    let store = connection_store(section, named.contains(&NamedGrant::ConnectionStore));
+    let buckets = section.read_list("buckets", value::bucket);
     let mut files: Vec<FileGrant> = Vec::new();
     section.read_list_with("files", |section, name, item| {
         let grant = file_grant(section, name, item, folder)?;
@@ -26,14 +29,27 @@ pub fn grants(section: &mut Section<'_>, folder: &Path) -> Grants {
     });
     Grants {
         connections: named.contains(&NamedGrant::Connections),
-        connection_store: named.contains(&NamedGrant::ConnectionStore),
-        buckets: section.read_list("buckets", value::bucket).into_iter().collect(),
+        connection_store: store.is_some(),
+        store: store.unwrap_or_default(),
+        buckets: buckets.into_iter().map(|name| (name, BucketQuota::default())).collect(),
         config: section.read_strings("config", value::accept_any_name),
         allowed_hosts: section.read_list_with("allowed_hosts", allowed_host),
         files,
         sockets: section.read_list("sockets", value::peer_address),
         environment: section.read_strings("env", value::check_variable_name),
     }
+}
+
+/// Returns the connection store that the component may use: the shared one if it is granted, or the one that
+/// `connection_store` names.
+fn connection_store(section: &mut Section<'_>, is_shared_granted: bool) -> Option<StoreName> {
+    let named = section.read("connection_store", value::store_name);
+    if named.is_some() && is_shared_granted {
+        let name = section.name_of("connection_store");
+        let problem = format!("{name}: found together with the grant \"connection-store\", which is the shared store");
+        section.problems.error(section.span_of("connection_store"), problem, "remove one of the two");
+    }
+    named.or_else(|| is_shared_granted.then_some(StoreName::Shared))
 }
 
 /// An item of `grants`.

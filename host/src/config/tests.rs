@@ -4,7 +4,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::backend::Durability;
+use crate::backend::{BucketQuota, Durability, StoreName};
 use crate::capability::{AllowedHost, FileGrant, Grants, Scheme};
 use crate::gateway::RouteKey;
 use crate::limits::EventLimits;
@@ -63,6 +63,10 @@ memory = "4GiB"
 host_calls = 0
 log_size = "0B"
 reuse = 100
+
+[buckets.rooms]
+size = "1MiB"
+keys = 10
 
 [routes]
 "$connect" = "chat"
@@ -161,7 +165,12 @@ fn every_key_of_the_manifest_is_in_the_config() {
         grants: Grants {
             connections: true,
             connection_store: true,
-            buckets: ["rooms".to_owned(), "users".to_owned()].into(),
+            store: StoreName::Shared,
+            buckets: [
+                ("rooms".to_owned(), BucketQuota { bytes: 1024 * 1024, keys: 10 }),
+                ("users".to_owned(), BucketQuota::default()),
+            ]
+            .into(),
             config: [("greeting".to_owned(), "hi".to_owned())].into(),
             allowed_hosts: vec![
                 AllowedHost { scheme: Scheme::Https, host: "api.example.com".to_owned(), port: 443, private: false },
@@ -844,4 +853,64 @@ fn an_invalid_stage_is_an_error() {
         problems.contains("stages.y.base_path: found \"dev\", the name of another stage; use another path"),
         "{problems}"
     );
+}
+
+#[test]
+fn a_connection_store_is_granted_by_its_name_or_as_the_shared_one() {
+    let grants = |text: &str| {
+        let text = format!("[integrations.chat]\ncomponent = \"x.wasm\"\n{text}");
+        let grants = &config(&text).components["chat"].grants;
+        (grants.connection_store, grants.store.clone())
+    };
+    assert_eq!(grants(""), (false, StoreName::Shared));
+    assert_eq!(grants("grants = [\"connection-store\"]"), (true, StoreName::Shared));
+    let name = "a".repeat(128);
+    let named = format!("connection_store = {name:?}");
+    assert_eq!(grants(&named), (true, StoreName::Named(name.as_str().into())));
+    let invalid = "expected a name of 1 to 128 characters of A-Z a-z 0-9 _ -";
+    for name in ["", "a b", "ü"] {
+        let expected = format!("integrations.chat.connection_store: found {name:?}, {invalid}");
+        assert_integration_problem(&format!("connection_store = {name:?}"), &expected);
+    }
+    let long = format!("connection_store = \"{name}a\"");
+    let found = format!("{}...", "a".repeat(60));
+    assert_integration_problem(&long, &format!("integrations.chat.connection_store: found {found:?}, {invalid}"));
+    assert_integration_problem(
+        "connection_store = \"a\"\ngrants = [\"connection-store\"]",
+        "integrations.chat.connection_store: found together with the grant \"connection-store\", which is the shared \
+         store; remove one of the two",
+    );
+}
+
+#[test]
+fn a_bucket_has_a_quota_of_its_own_in_every_component_that_may_open_it() {
+    let quotas = |text: &str| {
+        let text = format!("[integrations.a]\ncomponent = \"x\"\nbuckets = [\"b\", \"c d\"]\n{text}");
+        config(&text).components["a"].grants.buckets.clone().into_values().collect::<Vec<_>>()
+    };
+    let default = BucketQuota { bytes: 64 * 1024 * 1024, keys: 100_000 };
+    assert_eq!(quotas(""), [default, default]);
+    assert_eq!(quotas("[buckets.b]\nsize = \"1KiB\""), [BucketQuota { bytes: 1024, ..default }, default]);
+    assert_eq!(quotas("[buckets.\"c d\"]\nkeys = 1"), [default, BucketQuota { keys: 1, ..default }]);
+    let manifest = "[authorizers.gate]\ncomponent = \"y\"\nbuckets = [\"b\"]\n[buckets.b]\nkeys = 7";
+    assert_eq!(config(manifest).components["gate"].grants.buckets["b"].keys, 7);
+}
+
+#[test]
+fn invalid_quotas_are_errors_and_unknown_buckets_are_warnings() {
+    let size = "expected a size from \"1KiB\" to \"16384GiB\", in B, KiB, MiB or GiB";
+    for (text, expected) in [
+        ("[buckets.b]\nsize = \"1023B\"", format!("2: buckets.b.size: found \"1023B\", {size}")),
+        ("[buckets.b]\nsize = \"none\"", format!("2: buckets.b.size: found \"none\", {size}; this limit cannot be disabled")),
+        ("[buckets.b]\nkeys = 0", "2: buckets.b.keys: found 0, expected a number from 1 to 1000000000".to_owned()),
+        ("[buckets.b]\nkey = 1", "2: [buckets.b] has no key \"key\"; did you mean keys?".to_owned()),
+        ("[buckets.histori]\nkeys = 1", "1: [buckets.histori]: found no component that may open this bucket; did you mean [buckets.history]?".to_owned()),
+        (
+            "[buckets.chat]\nkeys = 1",
+            "1: [buckets.chat]: found no component that may open this bucket; add it to a component: buckets = [\"chat\"]".to_owned(),
+        ),
+    ] {
+        let manifest = format!("{text}\n[integrations.chat]\ncomponent = \"x\"\nbuckets = [\"b\", \"history\"]\n[routes]\nx = \"chat\"");
+        assert_eq!(problems(&manifest), format!("jackfield.toml:{expected}"));
+    }
 }

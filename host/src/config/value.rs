@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use crate::backend::StoreName;
 use crate::gateway::{BadMapping, RouteSelectionExpression};
 
 pub const KIB: usize = 1024;
@@ -211,10 +212,23 @@ pub fn selection_expression(value: &DeValue<'_>) -> Result<RouteSelectionExpress
 
 /// Parses the name of a key-value bucket.
 pub fn bucket(value: &DeValue<'_>) -> Result<String, InvalidValue> {
+    let name = value.as_str().unwrap_or_default();
+    check_bucket(name).map(|()| name.to_owned())
+}
+
+/// Checks the name of a key-value bucket.
+pub fn check_bucket(name: &str) -> Result<(), InvalidValue> {
     const BUCKET_NAME_BYTES_MAX: usize = 128;
-    let is_valid = |name: &&str| (1..=BUCKET_NAME_BYTES_MAX).contains(&name.len()) && !name.contains(char::is_control);
-    let invalid = || InvalidValue::new(format!("a bucket name of 1 to {BUCKET_NAME_BYTES_MAX} bytes"), "");
-    value.as_str().filter(is_valid).map(str::to_owned).ok_or_else(invalid)
+    if (1..=BUCKET_NAME_BYTES_MAX).contains(&name.len()) && !name.contains(char::is_control) {
+        return Ok(());
+    }
+    Err(InvalidValue::new(format!("a bucket name of 1 to {BUCKET_NAME_BYTES_MAX} bytes"), ""))
+}
+
+/// Parses the name of a connection store.
+pub fn store_name(value: &DeValue<'_>) -> Result<StoreName, InvalidValue> {
+    StoreName::parse(string(value)?)
+        .ok_or_else(|| InvalidValue::new("a name of 1 to 128 characters of A-Z a-z 0-9 _ -", ""))
 }
 
 /// Parses the name of an environment variable.

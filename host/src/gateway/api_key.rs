@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use ring::digest;
 
-use crate::backend::{Backend, BackendError};
+use crate::backend::{Backend, BackendError, Bucket, BucketQuota};
 use crate::event::{EpochMillis, calendar_month};
 use crate::limits::API_KEY_BYTES_MAX;
 use crate::throttle::Throttle;
 
-/// Key-value bucket of the counts. No manifest can grant it to a guest, because names have no control characters.
-const QUOTAS_BUCKET: &str = "\u{1}api-key-quotas";
+/// Key-value bucket of the counts. No manifest can grant it to a guest, because names have no control characters. It has
+/// no quota: it has at most three short keys for each API key of a manifest, and no peer can add one.
+const QUOTAS_BUCKET: Bucket<'_> = Bucket { name: "\u{1}api-key-quotas", quota: BucketQuota::UNLIMITED };
 /// Attempts to increment a count that other tasks change at the same time.
 const ATTEMPTS_MAX: usize = 64;
 const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
@@ -116,7 +117,7 @@ impl ApiKey {
         let Some(Quota { limit, period }) = self.quota else { return Ok(true) };
         let key = format!("{} {}", self.id, period.name());
         let number = period.number(now);
-        let mut before = backend.get(QUOTAS_BUCKET, key.clone()).await?;
+        let mut before = backend.get(QUOTAS_BUCKET.name, key.clone()).await?;
         for _ in 0..ATTEMPTS_MAX {
             let count = before.as_deref().and_then(|record| count_in_period(record, number)).unwrap_or(0);
             if count >= limit {

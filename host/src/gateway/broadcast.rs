@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::backend::{BackendError, Page};
+use crate::backend::{BackendError, Page, StoreName};
 use crate::connections::{Connection, PostError};
 use crate::event::Field;
 use crate::gateway::Gateway;
+use crate::id::StageId;
 use crate::payload::Payload;
 
 /// Posts that are queued before the task yields, so that other tasks can run.
@@ -30,13 +31,15 @@ impl Gateway {
     /// Pages differ in length, because connections open and close in the meantime. The last page has no cursor.
     pub async fn list(
         &self,
-        stage: &str,
+        stage: StageId,
+        store: &StoreName,
         attribute: Option<Field>,
         cursor: Option<String>,
     ) -> Result<Page<ListedConnection>, BackendError> {
+        let store = self.backend.connection_store(stage, store);
         let rows = match attribute {
-            Some((name, value)) => self.backend.query(stage, name, value, cursor).await?,
-            None => self.backend.scan(stage, cursor).await?,
+            Some((name, value)) => store.query(name, value, cursor).await?,
+            None => store.scan(cursor).await?,
         };
         let listed = rows.items.into_iter().filter_map(|row| {
             let connection = self.connections.get_open(stage, &row.id).ok()?;
@@ -48,12 +51,13 @@ impl Gateway {
     /// Queues a payload for the open connections of a stage: all of them, or those with this attribute.
     pub async fn broadcast(
         &self,
-        stage: &str,
+        stage: StageId,
+        store: &StoreName,
         attribute: Option<Field>,
         payload: Payload,
     ) -> Result<Broadcast, BackendError> {
         let ids = match attribute {
-            Some((name, value)) => self.backend.matching(name, value).await?,
+            Some((name, value)) => self.backend.connection_store(stage, store).matching(name, value).await?,
             None => self.connections.ids_in_stage(stage),
         };
         let mut broadcast = Broadcast::default();

@@ -56,7 +56,7 @@ impl Gateway {
     pub async fn connect(&self, stage: Arc<Stage>, upgrade: Upgrade) -> Result<Admitted, Refusal> {
         let Upgrade { peer, target, headers, query_string } = upgrade;
         let id = ConnectionId::random(NodeId(0));
-        let mut connection = Connection::new(id, Arc::clone(&stage.api.stage), peer, &stage.connection);
+        let mut connection = Connection::new(id, stage.api.stage_id, peer, &stage.connection);
         connection.message_count = stage.metrics.message_count.clone();
         let event = Event::Connect { headers, query_string };
         let mut caller = stage.caller(&Arc::new(connection), RouteKey::Connect.as_str().into(), now());
@@ -125,7 +125,7 @@ impl Gateway {
             None => Ok(None),
         };
         let decision = match decision {
-            Ok(subprotocol) => match self.backend.admit_row(id).await {
+            Ok(subprotocol) => match self.backend.admit_row(presence.stage, id).await {
                 Ok(()) => Ok(subprotocol),
                 Err(error) => Err(row_not_written(id, &error)),
             },
@@ -137,7 +137,7 @@ impl Gateway {
                 Ok(Admitted { presence, subprotocol })
             }
             Err(refusal) => {
-                self.delete_row(id).await;
+                self.delete_row(presence.stage, id).await;
                 Err(refusal)
             }
         }
@@ -147,7 +147,7 @@ impl Gateway {
     async fn insert_row(&self, connection: &Connection) -> Result<(), Refusal> {
         let row = Row {
             id: connection.id,
-            stage: (*connection.stage).to_owned(),
+            stage: connection.stage,
             connected_at: connection.connected_at,
             admitted: false,
             peer: connection.peer.clone(),

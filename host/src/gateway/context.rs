@@ -165,7 +165,7 @@ mod tests {
     use crate::capability::ApiInfo;
     use crate::connections::{Connection, Peer};
     use crate::event::Disconnect;
-    use crate::id::{ConnectionId, RequestId};
+    use crate::id::{ConnectionId, RequestId, StageId};
 
     fn caller() -> Caller {
         let peer = Peer {
@@ -177,7 +177,7 @@ mod tests {
         let id = ConnectionId::parse("L0SM9cOFvHcCIhw=").unwrap();
         Caller {
             api: Arc::new(ApiInfo { id: "chat".to_owned(), stage: "prod".into(), ..ApiInfo::default() }),
-            connection: Arc::new(Connection::detached(id, "prod".into(), 1_707_502_303_419, peer)),
+            connection: Arc::new(Connection::detached(id, StageId::NONE, 1_707_502_303_419, peer)),
             route_key: "join".into(),
             request_id: RequestId::next(),
             request_time: 1_707_502_303_420,

@@ -9,13 +9,14 @@ use crate::event::EpochMillis;
 use crate::gateway::access_log::AccessLog;
 use crate::gateway::throttles::Throttles;
 use crate::gateway::{Access, RouteTable};
-use crate::id::RequestId;
+use crate::id::{RequestId, StageId};
 use crate::limits::ConnectionLimits;
 use crate::metrics::CloudWatchMetrics;
 
 pub struct Deployment {
     pub version: Version,
     stages: BTreeMap<Arc<str>, Arc<Stage>>,
+    by_id: BTreeMap<StageId, Arc<Stage>>,
     /// The segments of each base path and its stage, longest path first.
     base_paths: Vec<(Vec<String>, Arc<Stage>)>,
     access: Access,
@@ -69,8 +70,9 @@ impl Deployment {
             .filter_map(|stage| Some((segments(stage.base_path.as_deref()?), Arc::clone(stage))))
             .collect();
         base_paths.sort_by_key(|(segments, _)| std::cmp::Reverse(segments.len()));
+        let by_id = stages.values().map(|stage| (stage.api.stage_id, Arc::clone(stage))).collect();
         let is_in_order = stages.values().all(|stage| stage.routes.is_in_order());
-        Self { version, stages, base_paths, access: Access::default(), is_in_order }
+        Self { version, stages, by_id, base_paths, access: Access::default(), is_in_order }
     }
 
     /// Sets the access settings of the manifest.
@@ -88,8 +90,8 @@ impl Deployment {
         self.is_in_order
     }
 
-    pub fn stage(&self, name: &str) -> Option<&Arc<Stage>> {
-        self.stages.get(name)
+    pub fn stage(&self, id: StageId) -> Option<&Arc<Stage>> {
+        self.by_id.get(&id)
     }
 
     /// Returns all paths that lead to a stage.
@@ -110,7 +112,7 @@ impl Deployment {
         });
         mapped.or_else(|| {
             let (name, rest) = path.split_first()?;
-            Some((self.stage(name)?, rest))
+            Some((self.stages.get(*name)?, rest))
         })
     }
 }

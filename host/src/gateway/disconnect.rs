@@ -14,11 +14,11 @@ impl Gateway {
     /// admitted.
     pub async fn disconnect(&self, connection: &Arc<Connection>, end: Disconnect) {
         // The stage is missing if a reload has removed it; then there is no `$disconnect` route to run.
-        let stage = self.deployment().stage(&connection.stage).cloned();
+        let stage = self.deployment().stage(connection.stage).cloned();
         if let Some(stage) = stage {
             self.run_disconnect(&stage, connection, end).await;
         }
-        self.delete_row(connection.id).await;
+        self.delete_row(connection.stage, connection.id).await;
     }
 
     /// Runs the handler and writes the access log. The handler's response is discarded, because the peer is gone.
@@ -44,10 +44,10 @@ impl Gateway {
         let mut count = 0;
         for row in rows {
             if !row.admitted {
-                self.delete_row(row.id).await;
+                self.delete_row(row.stage, row.id).await;
                 continue;
             }
-            let connection = Connection::detached(row.id, row.stage.into(), row.connected_at, row.peer);
+            let connection = Connection::detached(row.id, row.stage, row.connected_at, row.peer);
             self.disconnect(&Arc::new(connection), Disconnect::abnormal()).await;
             count += 1;
         }

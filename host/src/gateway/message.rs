@@ -28,19 +28,20 @@ impl Gateway {
         if deployment.is_in_order() {
             return Ordering::Connection;
         }
-        deployment.stage(&connection.stage).map_or(Ordering::Connection, |stage| stage.routes.ordering(body))
+        deployment.stage(connection.stage).map_or(Ordering::Connection, |stage| stage.routes.ordering(body))
     }
 
     /// Runs the route that a message selects. Returns the payload to send to the peer, if there is one.
     pub async fn message(&self, connection: &Arc<Connection>, body: Payload) -> Option<Payload> {
         let received = now();
         connection.touch(received);
-        let stage = self.deployment.load().stage(&connection.stage).cloned();
+        let stage = self.deployment.load().stage(connection.stage).cloned();
         let Some(stage) = stage else {
             // A reload has removed the stage together with its access log.
             self.metrics.no_route();
             let request_id = RequestId::next();
-            let reason = format_args!("its stage {} is no longer in the manifest", connection.stage);
+            let name = self.backend.stages().name(connection.stage);
+            let reason = format_args!("its stage {name} is no longer in the manifest");
             self.log_no_route(connection, request_id, reason);
             return Some(ErrorFrame::Forbidden.payload(connection.id, request_id));
         };
@@ -75,7 +76,7 @@ impl Gateway {
 
     /// Logs a message that has no route. Its content is not logged, because only its handler may see it.
     fn log_no_route(&self, connection: &Connection, request_id: RequestId, reason: fmt::Arguments<'_>) {
-        let (connection_id, stage) = (connection.id, &connection.stage);
+        let (connection_id, stage) = (connection.id, self.backend.stages().name(connection.stage));
         self.message_log.log(|suppressed| {
             info!(%stage, %connection_id, %request_id, suppressed, "rejected message with Forbidden: {reason}");
         });

@@ -5,27 +5,47 @@ use std::sync::Arc;
 
 use crate::config;
 use crate::gateway::{CallerThrottles, RouteKey, Throttles};
+use crate::id::StageId;
 use crate::limits::{MANAGEMENT_CALLERS_MAX, THROTTLE_SOURCES_MAX};
 use crate::throttle::{KeyedThrottle, Rate, Throttle, ThrottleRegistry};
 
-/// Every throttle in use, by name.
+/// Every throttle in use, by what it limits.
 #[derive(Default)]
 pub struct ThrottleRegistries {
-    throttles: ThrottleRegistry<Throttle>,
-    sources: ThrottleRegistry<KeyedThrottle<IpAddr>>,
-    access_keys: ThrottleRegistry<KeyedThrottle<String>>,
+    throttles: ThrottleRegistry<Limited, Throttle>,
+    sources: ThrottleRegistry<Source, KeyedThrottle<IpAddr>>,
+    access_keys: ThrottleRegistry<(), KeyedThrottle<String>>,
+}
+
+/// What one throttle limits.
+#[derive(PartialEq, Eq, Hash)]
+enum Limited {
+    Account,
+    Connections,
+    Stage(StageId),
+    Route(StageId, RouteKey),
+    ApiKey(String),
+}
+
+/// What a throttle of each address limits.
+#[derive(PartialEq, Eq, Hash)]
+enum Source {
+    /// Upgrades and messages.
+    Peer,
+    /// `@connections` calls.
+    Management,
 }
 
 impl ThrottleRegistries {
     /// Returns the throttles of one stage. `own` overrides the stage throttle of `[throttle]`.
-    pub fn stage(&self, name: &str, own: Option<Option<Rate>>, written: &config::Throttles) -> Throttles {
+    pub fn stage(&self, id: StageId, own: Option<Option<Rate>>, written: &config::Throttles) -> Throttles {
         let config::Throttles { account, connections, connection, source, stage } = *written;
         let sources = |rate| KeyedThrottle::new(rate, THROTTLE_SOURCES_MAX);
         Throttles {
-            account: account.map(|rate| self.throttle("account".to_owned(), rate)),
-            connections: connections.map(|rate| self.throttle("connections".to_owned(), rate)),
-            stage: own.unwrap_or(stage).map(|rate| self.throttle(format!("stage {name}"), rate)),
-            source: source.map(|rate| self.sources.get_or_create("source".to_owned(), rate, sources)),
+            account: account.map(|rate| self.throttle(Limited::Account, rate)),
+            connections: connections.map(|rate| self.throttle(Limited::Connections, rate)),
+            stage: own.unwrap_or(stage).map(|rate| self.throttle(Limited::Stage(id), rate)),
+            source: source.map(|rate| self.sources.get_or_create(Source::Peer, rate, sources)),
             connection,
         }
     }
@@ -36,22 +56,22 @@ impl ThrottleRegistries {
         // The minimum leaves space for access keys that later reloads add.
         let keys = |rate| KeyedThrottle::new(rate, access_keys.max(MANAGEMENT_CALLERS_MAX));
         CallerThrottles {
-            keys: self.access_keys.get_or_create("management".to_owned(), rate, keys),
-            addresses: self.sources.get_or_create("management".to_owned(), rate, addresses),
+            keys: self.access_keys.get_or_create((), rate, keys),
+            addresses: self.sources.get_or_create(Source::Management, rate, addresses),
         }
     }
 
     /// Returns the throttle of a route in one stage.
-    pub fn route(&self, stage: &str, key: &RouteKey, rate: Rate) -> Arc<Throttle> {
-        self.throttle(format!("route {stage} {}", key.as_str()), rate)
+    pub fn route(&self, stage: StageId, key: &RouteKey, rate: Rate) -> Arc<Throttle> {
+        self.throttle(Limited::Route(stage, key.clone()), rate)
     }
 
     /// Returns the throttle of an API key.
     pub fn api_key(&self, name: &str, rate: Rate) -> Arc<Throttle> {
-        self.throttle(format!("api key {name}"), rate)
+        self.throttle(Limited::ApiKey(name.to_owned()), rate)
     }
 
-    fn throttle(&self, name: String, rate: Rate) -> Arc<Throttle> {
-        self.throttles.get_or_create(name, rate, Throttle::new)
+    fn throttle(&self, limited: Limited, rate: Rate) -> Arc<Throttle> {
+        self.throttles.get_or_create(limited, rate, Throttle::new)
     }
 }

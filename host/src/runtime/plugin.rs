@@ -18,7 +18,7 @@ use crate::bindings::jackfield::gateway::types as wit;
 use crate::capability::{Caller, PluginScope};
 use crate::connections::{Connection, Peer};
 use crate::event::{Decision, Event, Field, Grant, Response, now};
-use crate::id::{ConnectionId, NodeId, RequestId};
+use crate::id::{ConnectionId, NodeId, RequestId, StageId};
 use crate::limits::{EVENT_WAIT_MAX, WARM_INSTANCES_MAX};
 use crate::payload::Payload;
 use crate::printable::{printable, shortened};
@@ -289,7 +289,7 @@ impl Plugin {
 
     /// Starts the component once in a separate store and checks the type of its function.
     async fn warm_up(&self) -> anyhow::Result<()> {
-        let connection = Connection::detached(ConnectionId::random(NodeId(0)), "".into(), now(), Peer::default());
+        let connection = Connection::detached(ConnectionId::random(NodeId(0)), StageId::NONE, now(), Peer::default());
         let caller = Caller {
             api: Arc::default(),
             connection: Arc::new(connection),

@@ -68,7 +68,7 @@ fn post(gateway: &Gateway, stage: &Stage, id: &ConnectionId, body: Option<Bytes>
         Ok(payload) => payload,
         Err(refusal) => return *refusal,
     };
-    match gateway.connections().post(&stage.api.stage, id, payload) {
+    match gateway.connections().post(stage.api.stage_id, id, payload) {
         Ok(()) => response::with_request_id(StatusCode::OK.into_response()),
         Err(error) => post_error(error),
     }
@@ -108,7 +108,7 @@ impl<'a> From<&'a Connection> for Identity<'a> {
 }
 
 fn get(gateway: &Gateway, stage: &Stage, id: &ConnectionId) -> Response {
-    match gateway.connections().get_open(&stage.api.stage, id) {
+    match gateway.connections().get_open(stage.api.stage_id, id) {
         Ok(connection) => json(&document(&connection)),
         Err(error) => post_error(error),
     }
@@ -138,7 +138,7 @@ fn delete(gateway: &Gateway, stage: &Stage, id: &ConnectionId, headers: &HeaderM
         Ok(frame) => frame,
         Err(text) => return bad_request(&text),
     };
-    match gateway.connections().delete(&stage.api.stage, id, frame) {
+    match gateway.connections().delete(stage.api.stage_id, id, frame) {
         Ok(()) => response::with_request_id(StatusCode::NO_CONTENT.into_response()),
         Err(error) => post_error(error),
     }

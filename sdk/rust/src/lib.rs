@@ -59,7 +59,7 @@
 //! |---|---|---|
 //! | [`current_connection`] | the peer of this event's connection | none |
 //! | [`connections`] | post to connections, get information about them, close them | `grants = ["connections"]` |
-//! | [`connection_store`] | a row of attributes for each live connection | `grants = ["connection-store"]` |
+//! | [`connection_store`] | a row of attributes for each live connection | `grants = ["connection-store"]` or `connection_store = "NAME"` |
 //! | [`kv`] | data that outlives a connection | `buckets = ["NAME"]` |
 //! | [`config`] | the handler's configuration in the manifest | none |
 //! | [`log`] | lines in the host's log | none |

@@ -4,7 +4,8 @@
 
 use ::sled::{Db, IVec, Tree};
 
-use super::super::{BackendError, CurrentValue, KeysFrom, Page, check_batch_bytes};
+use super::super::{BackendError, Bucket, BucketUsage, CurrentValue, KeysFrom, Page, check_batch_bytes};
+use super::usage::{SharedUsages, Usages};
 use super::writer::SledWriter;
 use crate::limits;
 
@@ -19,6 +20,9 @@ const WHOLE: u8 = 0;
 /// First byte of an entry that refers to the parts of the value.
 const IN_PARTS: u8 = 1;
 
+/// Bytes of the length of the bucket's name, with which the key of an entry begins.
+const NAME_LENGTH_BYTES: usize = size_of::<u16>();
+
 /// Part number under which the key of the value is stored. The parts have the numbers from 1.
 const OWNER: u16 = 0;
 
@@ -30,13 +34,20 @@ pub struct Buckets {
     /// always has its parts. Parts without an entry are removed at the next start.
     parts: Tree,
     writer: SledWriter,
+    usages: SharedUsages,
 }
 
 impl Buckets {
     pub fn open(db: &Db, writer: SledWriter) -> ::sled::Result<Self> {
-        let buckets = Self { keys: db.open_tree("keys")?, parts: db.open_tree("parts")?, writer };
+        let keys = db.open_tree("keys")?;
+        let usages = SharedUsages::new(count(&keys)?);
+        let buckets = Self { keys, parts: db.open_tree("parts")?, writer, usages };
         buckets.remove_orphans()?;
         Ok(buckets)
+    }
+
+    pub fn usage(&self, bucket: &str) -> BucketUsage {
+        self.usages.lock().get(bucket)
     }
 
     pub fn get_many(&self, bucket: &str, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, BackendError> {
@@ -79,21 +90,27 @@ impl Buckets {
         Ok(Page { items, cursor })
     }
 
-    pub fn set(&self, bucket: &str, key: &str, value: &[u8]) -> Result<(), BackendError> {
-        let key = entry_key(bucket, key);
+    pub fn set(&self, bucket: Bucket<'_>, key: &str, value: &[u8]) -> Result<(), BackendError> {
+        let key = entry_key(bucket.name, key);
         let before = self.keys.get(&key)?;
-        self.replace(&key, before.as_ref(), value)
+        self.write(bucket, &key, before.as_ref(), value)
     }
 
     pub fn delete(&self, bucket: &str, key: &str) -> Result<(), BackendError> {
+        let key_bytes = key.len();
         let key = entry_key(bucket, key);
         let Some(before) = self.keys.get(&key)? else { return Ok(()) };
-        self.writer.remove(&self.keys, &key)?;
+        let before_bytes = Some(counted_bytes(key_bytes, &before));
+        if let Err(error) = self.writer.remove(&self.keys, &key) {
+            self.recount(bucket, &key, before_bytes);
+            return Err(error.into());
+        }
+        self.usages.lock().replace(bucket, before_bytes, None);
         self.remove_parts(&before)
     }
 
-    pub fn increment(&self, bucket: &str, key: &str, delta: i64) -> Result<i64, BackendError> {
-        let key = entry_key(bucket, key);
+    pub fn increment(&self, bucket: Bucket<'_>, key: &str, delta: i64) -> Result<i64, BackendError> {
+        let key = entry_key(bucket.name, key);
         let before = self.keys.get(&key)?;
         let no_number = || BackendError::Invalid("the value of the key is no decimal number of 64 bits".to_owned());
         let number = match &before {
@@ -105,28 +122,28 @@ impl Buckets {
         };
         let too_large = || BackendError::Invalid(format!("{number} and {delta} do not fit in 64 bits together"));
         let sum = number.checked_add(delta).ok_or_else(too_large)?;
-        self.replace(&key, before.as_ref(), sum.to_string().as_bytes())?;
+        self.write(bucket, &key, before.as_ref(), sum.to_string().as_bytes())?;
         Ok(sum)
     }
 
     pub fn compare_and_swap(
         &self,
-        bucket: &str,
+        bucket: Bucket<'_>,
         key: &str,
         expected: Option<&[u8]>,
         new: &[u8],
     ) -> Result<Result<(), CurrentValue>, BackendError> {
-        let key = entry_key(bucket, key);
+        let key = entry_key(bucket.name, key);
         let found = self.get(&key)?;
         if found.as_deref() != expected {
             return Ok(Err(found));
         }
         let before = self.keys.get(&key)?;
-        self.replace(&key, before.as_ref(), new)?;
+        self.write(bucket, &key, before.as_ref(), new)?;
         Ok(Ok(()))
     }
 
-    /// Returns the values with a missing part and the parts without a value.
+    /// Returns the values with a missing part, the parts without a value, and the buckets that are counted wrongly.
     pub fn verify(&self) -> Result<Vec<String>, BackendError> {
         let mut found = Vec::new();
         for entry in &self.keys {
@@ -138,6 +155,7 @@ impl Buckets {
         for orphan in self.orphans()? {
             found.push(format!("parts of generation {orphan} belong to no key"));
         }
+        found.extend(self.usages.lock().verify(&count(&self.keys)?));
         Ok(found)
     }
 
@@ -155,6 +173,32 @@ impl Buckets {
                 if value.len() == bytes { Ok(Some(value)) } else { Err(damaged("a value lacks a part")) }
             }
         }
+    }
+
+    /// Replaces the entry `before` of a key, if the quota of the bucket allows the new one.
+    fn write(&self, bucket: Bucket<'_>, key: &[u8], before: Option<&IVec>, value: &[u8]) -> Result<(), BackendError> {
+        let key_bytes = key.len() - NAME_LENGTH_BYTES - bucket.name.len();
+        let before_bytes = before.map(|entry| counted_bytes(key_bytes, entry));
+        let after = Some((key_bytes + value.len()) as u64);
+        let usage = self.usage(bucket.name);
+        usage.check(usage.replace(before_bytes, after), bucket).map_err(BackendError::BucketFull)?;
+        match self.replace(key, before, value) {
+            Ok(()) => {
+                self.usages.lock().replace(bucket.name, before_bytes, after);
+                Ok(())
+            }
+            Err(error) => {
+                self.recount(bucket.name, key, before_bytes);
+                Err(error)
+            }
+        }
+    }
+
+    /// Counts what a failed write left in place of an entry of `before` bytes.
+    fn recount(&self, bucket: &str, key: &[u8], before: Option<u64>) {
+        let Ok(now) = self.keys.get(key) else { return };
+        let now = now.map(|entry| counted_bytes(key.len() - NAME_LENGTH_BYTES - bucket.len(), &entry));
+        self.usages.lock().replace(bucket, before, now);
     }
 
     fn replace(&self, key: &[u8], before: Option<&IVec>, value: &[u8]) -> Result<(), BackendError> {
@@ -227,12 +271,43 @@ impl<'a> Entry<'a> {
         }
     }
 
+    fn value_bytes(&self) -> usize {
+        match self {
+            Self::Whole(value) => value.len(),
+            Self::InParts { bytes, .. } => *bytes,
+        }
+    }
+
     fn generation(&self) -> Option<u64> {
         match self {
             Self::Whole(_) => None,
             Self::InParts { generation, .. } => Some(*generation),
         }
     }
+}
+
+/// Counts the entries of all buckets.
+fn count(keys: &Tree) -> ::sled::Result<Usages> {
+    let mut usages = Usages::default();
+    for entry in keys {
+        let (key, entry) = entry?;
+        if let Some((bucket, key)) = split_entry_key(&key) {
+            usages.replace(bucket, None, Some(counted_bytes(key.len(), &entry)));
+        }
+    }
+    Ok(usages)
+}
+
+/// The bytes of a key and its value, which count for the quota. A value that cannot be read has none.
+fn counted_bytes(key_bytes: usize, entry: &[u8]) -> u64 {
+    (key_bytes + Entry::parse(entry).map_or(0, |entry| entry.value_bytes())) as u64
+}
+
+/// The bucket and the key of an entry. `None` if the bytes are not the key of an entry.
+fn split_entry_key(key: &[u8]) -> Option<(&str, &str)> {
+    let (length, rest) = key.split_first_chunk()?;
+    let (bucket, key) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
+    Some((str::from_utf8(bucket).ok()?, str::from_utf8(key).ok()?))
 }
 
 fn entry_key(bucket: &str, key: &str) -> Vec<u8> {

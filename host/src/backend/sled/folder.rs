@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,9 +15,9 @@ use tracing::warn;
 use super::super::BackendError;
 use super::buckets::Buckets;
 use super::catch_panic;
-use super::rows::{EncodedRow, Rows};
+use super::rows::{RowKey, Rows};
 use super::writer::SledWriter;
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, StageNames};
 use crate::limits;
 
 /// Key and value that identify the format of the folder, so that a later version can recognize it.
@@ -31,6 +31,7 @@ const LOCK_RETRY: Duration = Duration::from_millis(10);
 pub struct Folder {
     pub buckets: Buckets,
     rows: RwLock<Rows>,
+    stages: Arc<StageNames>,
     saved_rows: Tree,
     /// Locked while rows are saved, so that `verify` does not see a partial save.
     saving: Mutex<()>,
@@ -40,7 +41,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    pub fn open(path: &Path) -> anyhow::Result<Self> {
+    pub fn open(path: &Path, stages: &Arc<StageNames>) -> anyhow::Result<Self> {
         fs::create_dir_all(path).with_context(|| {
             format!(
                 "cannot create the folder {} for the store; check that its parent folder is writable",
@@ -49,7 +50,7 @@ impl Folder {
         })?;
         let deadline = Instant::now() + LOCK_WAIT;
         loop {
-            let opened = catch_panic(|| Self::open_files(path)).map_err(|panic| damaged(path, &panic))?;
+            let opened = catch_panic(|| Self::open_files(path, stages)).map_err(|panic| damaged(path, &panic))?;
             match opened {
                 Err(error) if is_locked(&error) && Instant::now() < deadline => thread::sleep(LOCK_RETRY),
                 opened => return opened.map_err(|error| explain(path, error)),
@@ -57,7 +58,7 @@ impl Folder {
         }
     }
 
-    fn open_files(path: &Path) -> anyhow::Result<Self> {
+    fn open_files(path: &Path, stages: &Arc<StageNames>) -> anyhow::Result<Self> {
         let config = ::sled::Config::new()
             .path(path)
             .cache_capacity(limits::SLED_CACHE_BYTES)
@@ -70,7 +71,8 @@ impl Folder {
         let saved_rows = db.open_tree("rows")?;
         Ok(Self {
             buckets: Buckets::open(&db, writer.clone())?,
-            rows: RwLock::new(load(&saved_rows)?),
+            rows: RwLock::new(load(&saved_rows, stages)?),
+            stages: Arc::clone(stages),
             saved_rows,
             saving: Mutex::default(),
             writer,
@@ -98,16 +100,16 @@ impl Folder {
         saved
     }
 
-    fn save_rows(&self, unsaved: &HashSet<ConnectionId>) -> ::sled::Result<()> {
+    fn save_rows(&self, unsaved: &HashSet<RowKey>) -> ::sled::Result<()> {
         // Neighbouring rows share a page of sled. Sorted by id, each page is written only once.
-        let mut ids: Vec<_> = unsaved.iter().collect();
-        ids.sort_unstable();
-        for id in ids {
+        let mut keys: Vec<_> = unsaved.iter().collect();
+        keys.sort_unstable_by_key(|(_, id)| *id);
+        for key in keys {
             // The lock is released between two rows, so that no connection waits for the file.
-            let row = self.read_rows().get(*id);
-            let key = id.as_str().as_bytes();
+            let row = self.read_rows().saved_bytes(*key);
+            let key = key.1.as_str().as_bytes();
             match row {
-                Some(row) => self.writer.insert(&self.saved_rows, key, &*row.bytes)?,
+                Some(bytes) => self.writer.insert(&self.saved_rows, key, bytes)?,
                 None => self.writer.remove(&self.saved_rows, key)?,
             }
         }
@@ -120,18 +122,17 @@ impl Folder {
         let _saving = self.saving.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let rows = self.read_rows();
         let mut found = rows.verify();
-        let mut saved_rows = Rows::default();
+        let mut saved_rows = Rows::new(Arc::clone(&self.stages));
         for entry in &self.saved_rows {
-            let Some(row) = parse(entry?) else { continue };
-            let id = row.id;
-            if !rows.is_unsaved(&id) && rows.get(id).as_ref() != Some(&row) {
-                found.push(format!("row {id} is saved with different content"));
+            let (id, saved) = entry?;
+            let Some(key) = parse_id(&id).and_then(|id| saved_rows.load(id, &saved)) else { continue };
+            if !rows.is_unsaved(&key) && rows.saved_bytes(key).as_deref() != Some(&*saved) {
+                found.push(format!("row {} is saved with different content", key.1));
             }
-            saved_rows.load(row);
         }
-        for row in rows.all() {
-            if !rows.is_unsaved(&row.id) && saved_rows.get(row.id).is_none() {
-                found.push(format!("row {} is not saved", row.id));
+        for key in rows.keys() {
+            if !rows.is_unsaved(&key) && saved_rows.saved_bytes(key).is_none() {
+                found.push(format!("row {} is not saved", key.1));
             }
         }
         drop(rows);
@@ -142,11 +143,11 @@ impl Folder {
 
 const NOT_POISONED: &str = "no code panics while holding the rows";
 
-fn load(saved: &Tree) -> ::sled::Result<Rows> {
-    let mut rows = Rows::default();
+fn load(saved: &Tree, stages: &Arc<StageNames>) -> ::sled::Result<Rows> {
+    let mut rows = Rows::new(Arc::clone(stages));
     for entry in saved {
         let (key, value) = entry?;
-        if !parse((key.clone(), value)).is_some_and(|row| rows.load(row)) {
+        if parse_id(&key).and_then(|id| rows.load(id, &value)).is_none() {
             warn!(row = %key.escape_ascii(), "dropped a row that cannot be read");
             saved.remove(key)?;
         }
@@ -154,9 +155,8 @@ fn load(saved: &Tree) -> ::sled::Result<Rows> {
     Ok(rows)
 }
 
-fn parse((key, value): (::sled::IVec, ::sled::IVec)) -> Option<EncodedRow> {
-    let id = ConnectionId::parse(str::from_utf8(&key).ok()?).ok()?;
-    Some(EncodedRow { id, bytes: (*value).into() })
+fn parse_id(key: &[u8]) -> Option<ConnectionId> {
+    ConnectionId::parse(str::from_utf8(key).ok()?).ok()
 }
 
 /// Checks the format of the folder, and writes it into a new one. sled treats files that it cannot read as empty, so a

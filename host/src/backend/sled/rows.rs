@@ -1,15 +1,15 @@
-//! The rows of all connections and the index on their attributes, in memory.
+//! The rows of all connections and the indexes on their attributes, in memory: one index for each store of each stage.
 //!
 //! Records which rows changed since the last save. Does not know how rows are saved.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ops::Bound;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::super::{BackendError, Page, Row};
+use super::super::{BackendError, Page, Row, StoreName};
 use super::encoding;
+use super::index::{Index, range_after};
 use crate::event::Field;
-use crate::id::ConnectionId;
+use crate::id::{ApiNumber, ConnectionId, StageId, StageNames};
 use crate::limits;
 
 /// Size at which a page of rows ends, even if it has few rows. It is the size of the largest value, so a caller that
@@ -20,16 +20,24 @@ const PAGE_BYTES: usize = limits::VALUE_BYTES_MAX;
 #[derive(Clone, Debug, PartialEq)]
 pub struct EncodedRow {
     pub id: ConnectionId,
-    pub bytes: Arc<[u8]>,
+    stage: StageId,
+    /// The row with its attributes in the shared store.
+    bytes: Arc<[u8]>,
+    /// The attributes in place of these, if the row was read from a named store.
+    attributes: Option<Arc<[u8]>>,
 }
 
 impl EncodedRow {
     pub fn decode(&self) -> Row {
-        encoding::decode(self.id, &self.bytes).expect(VALID_ROW)
+        let row = encoding::decode(self.id, self.stage, &self.bytes).expect(VALID_ROW);
+        match &self.attributes {
+            Some(attributes) => Row { attributes: decode_attributes(attributes), ..row },
+            None => row,
+        }
     }
 
-    fn is_in_stage(&self, stage: &str) -> bool {
-        encoding::stage(&self.bytes).expect(VALID_ROW) == stage.as_bytes()
+    fn len(&self) -> usize {
+        self.bytes.len() + self.attributes.as_ref().map_or(0, |attributes| attributes.len())
     }
 }
 
@@ -42,191 +50,255 @@ impl Page<EncodedRow> {
 
 const VALID_ROW: &str = "the bytes were encoded from a row, or checked when they were loaded";
 
-#[derive(Default)]
+fn decode_attributes(bytes: &[u8]) -> Vec<Field> {
+    encoding::decode_attributes(bytes).expect(VALID_ROW)
+}
+
+/// A row that must be saved. On the disk its key is the id alone, because ids are unique in all stages.
+pub type RowKey = (StageId, ConnectionId);
+
 pub struct Rows {
+    names: Arc<StageNames>,
+    stages: BTreeMap<StageId, StageRows>,
+    unsaved: HashSet<RowKey>,
+}
+
+/// The rows of one stage.
+#[derive(Default)]
+struct StageRows {
+    /// Each row with its attributes in the shared store.
     by_id: BTreeMap<ConnectionId, Arc<[u8]>>,
-    by_attribute: HashMap<Field, Ids>,
-    unsaved: HashSet<ConnectionId>,
+    shared: Index,
+    /// The named stores that have an attribute of any row.
+    named: BTreeMap<Arc<str>, NamedStore>,
+}
+
+#[derive(Default)]
+struct NamedStore {
+    /// The attributes of each row that has any in this store.
+    attributes: HashMap<ConnectionId, Arc<[u8]>>,
+    index: Index,
 }
 
 impl Rows {
-    /// Adds a row that was loaded from the disk. Returns false if its bytes are not a row.
-    pub fn load(&mut self, saved: EncodedRow) -> bool {
-        let Some(row) = encoding::decode(saved.id, &saved.bytes) else { return false };
-        self.index(row.id, &row.attributes);
-        self.by_id.insert(saved.id, saved.bytes);
-        true
+    pub fn new(names: Arc<StageNames>) -> Self {
+        Self { names, stages: BTreeMap::new(), unsaved: HashSet::new() }
+    }
+
+    /// Adds a row that was loaded from the disk. Returns its key, or `None` if its bytes are not a row.
+    pub fn load(&mut self, id: ConnectionId, saved: &[u8]) -> Option<RowKey> {
+        let (bytes, stores) = encoding::split_stores(saved)?;
+        let stage = self.names.id(ApiNumber(0), encoding::stage(bytes)?);
+        let row = encoding::decode(id, stage, bytes)?;
+        let rows = self.stages.entry(stage).or_default();
+        rows.shared.add(id, &row.attributes);
+        rows.by_id.insert(id, bytes.into());
+        for (name, attributes) in stores {
+            rows.set_named(&name.into(), id, &attributes);
+        }
+        Some((stage, id))
     }
 
     /// Adds the row, and replaces a row with the same id.
     pub fn insert(&mut self, row: &Row) {
-        self.remove(row.id);
-        self.index(row.id, &row.attributes);
-        self.by_id.insert(row.id, encoding::encode(row));
-        self.unsaved.insert(row.id);
+        self.remove(row.stage, row.id);
+        let bytes = encoding::encode(row, &self.names.name(row.stage));
+        let rows = self.stages.entry(row.stage).or_default();
+        rows.shared.add(row.id, &row.attributes);
+        rows.by_id.insert(row.id, bytes);
+        self.unsaved.insert((row.stage, row.id));
     }
 
-    pub fn admit(&mut self, id: ConnectionId) -> Result<(), BackendError> {
-        let bytes = self.by_id.get_mut(&id).ok_or(BackendError::NoSuchConnection)?;
+    pub fn admit(&mut self, stage: StageId, id: ConnectionId) -> Result<(), BackendError> {
+        let bytes = self.stages.get_mut(&stage).and_then(|rows| rows.by_id.get_mut(&id));
+        let bytes = bytes.ok_or(BackendError::NoSuchConnection)?;
         *bytes = encoding::with_admitted(bytes).expect(VALID_ROW);
-        self.unsaved.insert(id);
+        self.unsaved.insert((stage, id));
         Ok(())
     }
 
-    /// Replaces the attributes of the row with the ones that `change` returns for the current attributes.
+    /// Replaces the attributes of the row in one store with the ones that `change` returns for the current attributes.
     pub fn change(
         &mut self,
+        stage: StageId,
+        store: &StoreName,
         id: ConnectionId,
         change: impl FnOnce(Vec<Field>) -> Result<Vec<Field>, BackendError>,
     ) -> Result<(), BackendError> {
-        let bytes = self.by_id.get_mut(&id).ok_or(BackendError::NoSuchConnection)?;
-        let before = encoding::attributes(bytes).expect(VALID_ROW);
+        let rows = self.stages.get_mut(&stage).ok_or(BackendError::NoSuchConnection)?;
+        let before = rows.attributes(store, id).ok_or(BackendError::NoSuchConnection)?;
         let after = change(before.clone())?;
         if after == before {
             return Ok(());
         }
-        *bytes = encoding::with_attributes(bytes, &after).expect(VALID_ROW);
-        self.unsaved.insert(id);
-        self.unindex(id, before.iter().filter(|attribute| after.binary_search(attribute).is_err()));
-        self.index(id, after.iter().filter(|attribute| before.binary_search(attribute).is_err()));
+        match store {
+            StoreName::Shared => rows.set_shared(id, &before, &after),
+            StoreName::Named(name) => rows.set_named(name, id, &after),
+        }
+        self.unsaved.insert((stage, id));
         Ok(())
     }
 
-    pub fn remove(&mut self, id: ConnectionId) {
-        let Some(bytes) = self.by_id.remove(&id) else { return };
-        self.unindex(id, &encoding::attributes(&bytes).expect(VALID_ROW));
-        self.unsaved.insert(id);
-    }
-
-    fn index<'a>(&mut self, id: ConnectionId, attributes: impl IntoIterator<Item = &'a Field>) {
-        for attribute in attributes {
-            match self.by_attribute.get_mut(attribute) {
-                Some(ids) => ids.insert(id),
-                None => _ = self.by_attribute.insert(attribute.clone(), Ids::One(id)),
-            }
-        }
-    }
-
-    fn unindex<'a>(&mut self, id: ConnectionId, attributes: impl IntoIterator<Item = &'a Field>) {
-        for attribute in attributes {
-            match self.by_attribute.get_mut(attribute) {
-                Some(Ids::Many(ids)) if ids.len() > 1 => _ = ids.remove(&id),
-                Some(_) => _ = self.by_attribute.remove(attribute),
-                None => {}
-            }
-        }
+    /// Removes the row from all stores.
+    pub fn remove(&mut self, stage: StageId, id: ConnectionId) {
+        let Some(rows) = self.stages.get_mut(&stage) else { return };
+        let Some(bytes) = rows.by_id.remove(&id) else { return };
+        rows.shared.remove(id, &encoding::attributes(&bytes).expect(VALID_ROW));
+        rows.named.retain(|_, store| {
+            store.set(id, &[]);
+            !store.attributes.is_empty()
+        });
+        self.unsaved.insert((stage, id));
     }
 
     // ---- reading ---------------------------------------------------------------------------
 
-    pub fn get(&self, id: ConnectionId) -> Option<EncodedRow> {
-        self.by_id.get(&id).map(|bytes| EncodedRow { id, bytes: Arc::clone(bytes) })
+    pub fn get(&self, stage: StageId, store: &StoreName, id: ConnectionId) -> Option<EncodedRow> {
+        let rows = self.stages.get(&stage)?;
+        Some(rows.encoded(stage, store, id, rows.by_id.get(&id)?))
     }
 
+    /// Returns all rows of all stages, with their attributes in the shared store.
     pub fn all(&self) -> Vec<EncodedRow> {
-        self.by_id.iter().map(encoded_row).collect()
+        let rows = self.stages.iter().flat_map(|(stage, rows)| {
+            rows.by_id.iter().map(|(id, bytes)| rows.encoded(*stage, &StoreName::Shared, *id, bytes))
+        });
+        rows.collect()
     }
 
-    pub fn scan(&self, stage: &str, after: Option<ConnectionId>) -> Page<EncodedRow> {
-        page(self.by_id.range(range_after(after)).map(encoded_row).filter(|row| row.is_in_stage(stage)))
+    pub fn scan(&self, stage: StageId, store: &StoreName, after: Option<ConnectionId>) -> Page<EncodedRow> {
+        let rows = self.stages.get(&stage);
+        let found = rows.into_iter().flat_map(|rows| {
+            rows.by_id.range(range_after(after)).map(|(id, bytes)| rows.encoded(stage, store, *id, bytes))
+        });
+        page(found)
     }
 
-    pub fn query(&self, stage: &str, attribute: &Field, after: Option<ConnectionId>) -> Page<EncodedRow> {
-        let ids = self.by_attribute.get(attribute).into_iter().flat_map(|ids| ids.after(after));
-        page(ids.filter_map(|id| self.get(id)).filter(|row| row.is_in_stage(stage)))
+    pub fn query(
+        &self,
+        stage: StageId,
+        store: &StoreName,
+        attribute: &Field,
+        after: Option<ConnectionId>,
+    ) -> Page<EncodedRow> {
+        let rows = self.stages.get(&stage);
+        let found = rows.and_then(|rows| rows.index(store)?.get(attribute));
+        let ids = found.into_iter().flat_map(|ids| ids.after(after));
+        page(ids.filter_map(|id| self.get(stage, store, id)))
     }
 
-    pub fn matching(&self, attribute: &Field) -> Vec<ConnectionId> {
-        self.by_attribute.get(attribute).map(Ids::to_vec).unwrap_or_default()
+    pub fn matching(&self, stage: StageId, store: &StoreName, attribute: &Field) -> Vec<ConnectionId> {
+        let rows = self.stages.get(&stage);
+        rows.and_then(|rows| Some(rows.index(store)?.get(attribute)?.after(None).collect())).unwrap_or_default()
     }
 
     // ---- saving ----------------------------------------------------------------------------
+
+    /// Returns a row as it is saved, with its attributes in all stores; `None` if there is no such row.
+    pub fn saved_bytes(&self, (stage, id): RowKey) -> Option<Vec<u8>> {
+        let rows = self.stages.get(&stage)?;
+        let bytes = rows.by_id.get(&id)?;
+        let stores = rows.named.iter().filter_map(|(name, store)| Some((&**name, &**store.attributes.get(&id)?)));
+        Some(encoding::with_stores(bytes, stores.collect::<Vec<_>>().into_iter()))
+    }
+
+    /// Returns the keys of all rows.
+    pub fn keys(&self) -> impl Iterator<Item = RowKey> {
+        self.stages.iter().flat_map(|(stage, rows)| rows.by_id.keys().map(|id| (*stage, *id)))
+    }
 
     pub fn unsaved_len(&self) -> usize {
         self.unsaved.len()
     }
 
-    pub fn is_unsaved(&self, id: &ConnectionId) -> bool {
-        self.unsaved.contains(id)
+    pub fn is_unsaved(&self, key: &RowKey) -> bool {
+        self.unsaved.contains(key)
     }
 
-    /// Returns the ids of the rows that were changed or removed since the last call.
-    pub fn take_unsaved(&mut self) -> HashSet<ConnectionId> {
+    /// Returns the rows that were changed or removed since the last call.
+    pub fn take_unsaved(&mut self) -> HashSet<RowKey> {
         std::mem::take(&mut self.unsaved)
     }
 
     /// Marks rows as unsaved again after a save failed.
-    pub fn mark_unsaved(&mut self, ids: impl IntoIterator<Item = ConnectionId>) {
-        self.unsaved.extend(ids);
+    pub fn mark_unsaved(&mut self, keys: impl IntoIterator<Item = RowKey>) {
+        self.unsaved.extend(keys);
     }
 
-    /// Returns the differences between the index and the rows.
+    /// Returns the differences between the indexes and the rows.
     pub fn verify(&self) -> Vec<String> {
         let mut found = Vec::new();
-        for row in self.all() {
-            for attribute in row.decode().attributes {
-                if !self.by_attribute.get(&attribute).is_some_and(|ids| ids.contains(row.id)) {
-                    found.push(format!("row {} has attribute {attribute:?}, which the index does not contain", row.id));
-                }
-            }
-        }
-        for (attribute, ids) in &self.by_attribute {
-            for id in ids.after(None) {
-                if !self.get(id).is_some_and(|row| row.decode().attributes.contains(attribute)) {
-                    found.push(format!("the index has {attribute:?} for row {id}, which does not have it"));
-                }
+        for rows in self.stages.values() {
+            let shared = rows.by_id.iter().map(|(id, bytes)| (*id, encoding::attributes(bytes).expect(VALID_ROW)));
+            found.extend(rows.shared.verify(shared.collect()));
+            for (name, store) in &rows.named {
+                let attributes = store.attributes.iter().map(|(id, bytes)| (*id, decode_attributes(bytes)));
+                found.extend(store.index.verify(attributes.collect()));
+                let orphans = store.attributes.keys().filter(|id| !rows.by_id.contains_key(id));
+                found.extend(orphans.map(|id| format!("the store {name} has attributes of {id}, which has no row")));
             }
         }
         found
     }
 }
 
-/// The connections that have one attribute. Many attributes, such as the user, belong to one connection only. A tree
-/// for each of them would need more memory than the rest of the row.
-enum Ids {
-    One(ConnectionId),
-    Many(BTreeSet<ConnectionId>),
-}
-
-impl Ids {
-    fn insert(&mut self, id: ConnectionId) {
-        match self {
-            Self::One(one) if *one == id => {}
-            Self::One(one) => *self = Self::Many(BTreeSet::from([*one, id])),
-            Self::Many(ids) => _ = ids.insert(id),
-        }
-    }
-
-    fn contains(&self, id: ConnectionId) -> bool {
-        match self {
-            Self::One(one) => *one == id,
-            Self::Many(ids) => ids.contains(&id),
-        }
-    }
-
-    fn to_vec(&self) -> Vec<ConnectionId> {
-        match self {
-            Self::One(one) => vec![*one],
-            Self::Many(ids) => ids.iter().copied().collect(),
-        }
-    }
-
-    /// Returns the ids greater than `id` in ascending order; all of them if `id` is `None`.
-    fn after(&self, id: Option<ConnectionId>) -> impl Iterator<Item = ConnectionId> {
-        let (one, many) = match self {
-            Self::One(one) => (Some(*one).filter(|one| id.is_none_or(|id| *one > id)), None),
-            Self::Many(ids) => (None, Some(ids.range(range_after(id)))),
+impl StageRows {
+    fn encoded(&self, stage: StageId, store: &StoreName, id: ConnectionId, bytes: &Arc<[u8]>) -> EncodedRow {
+        let attributes = match store {
+            StoreName::Shared => None,
+            StoreName::Named(name) => {
+                let found = self.named.get(name).and_then(|store| store.attributes.get(&id));
+                Some(found.cloned().unwrap_or_else(|| encoding::encode_attributes(&[])))
+            }
         };
-        one.into_iter().chain(many.into_iter().flatten().copied())
+        EncodedRow { id, stage, bytes: Arc::clone(bytes), attributes }
+    }
+
+    fn index(&self, store: &StoreName) -> Option<&Index> {
+        match store {
+            StoreName::Shared => Some(&self.shared),
+            StoreName::Named(name) => self.named.get(name).map(|store| &store.index),
+        }
+    }
+
+    /// Returns the attributes of a row in one store; `None` if there is no such row.
+    fn attributes(&self, store: &StoreName, id: ConnectionId) -> Option<Vec<Field>> {
+        let bytes = self.by_id.get(&id)?;
+        Some(match store {
+            StoreName::Shared => encoding::attributes(bytes).expect(VALID_ROW),
+            StoreName::Named(name) => self.named.get(name).map_or_else(Vec::new, |store| store.attributes_of(id)),
+        })
+    }
+
+    fn set_shared(&mut self, id: ConnectionId, before: &[Field], after: &[Field]) {
+        let Some(bytes) = self.by_id.get_mut(&id) else { return };
+        *bytes = encoding::with_attributes(bytes, after).expect(VALID_ROW);
+        self.shared.change(id, before, after);
+    }
+
+    fn set_named(&mut self, name: &Arc<str>, id: ConnectionId, after: &[Field]) {
+        let store = self.named.entry(Arc::clone(name)).or_default();
+        store.set(id, after);
+        if store.attributes.is_empty() {
+            self.named.remove(name);
+        }
     }
 }
 
-fn encoded_row((id, bytes): (&ConnectionId, &Arc<[u8]>)) -> EncodedRow {
-    EncodedRow { id: *id, bytes: Arc::clone(bytes) }
-}
+impl NamedStore {
+    fn attributes_of(&self, id: ConnectionId) -> Vec<Field> {
+        self.attributes.get(&id).map_or_else(Vec::new, |bytes| decode_attributes(bytes))
+    }
 
-fn range_after(id: Option<ConnectionId>) -> (Bound<ConnectionId>, Bound<ConnectionId>) {
-    (id.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
+    fn set(&mut self, id: ConnectionId, after: &[Field]) {
+        let before = self.attributes_of(id);
+        if after.is_empty() {
+            self.attributes.remove(&id);
+        } else {
+            self.attributes.insert(id, encoding::encode_attributes(after));
+        }
+        self.index.change(id, &before, after);
+    }
 }
 
 fn page(rows: impl Iterator<Item = EncodedRow>) -> Page<EncodedRow> {
@@ -236,7 +308,7 @@ fn page(rows: impl Iterator<Item = EncodedRow>) -> Page<EncodedRow> {
         && bytes < PAGE_BYTES
         && let Some(row) = rows.next()
     {
-        bytes += row.bytes.len();
+        bytes += row.len();
         items.push(row);
     }
     let cursor = rows.peek().and(items.last()).map(|row: &EncodedRow| row.id.to_string());

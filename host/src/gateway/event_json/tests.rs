@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::*;
 use crate::capability::ApiInfo;
 use crate::connections::Connection;
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, StageId};
 
 macro_rules! golden {
     ($name:literal) => {
@@ -47,7 +47,7 @@ impl Fixture {
         };
         let id = ConnectionId::parse(self.connection_id).unwrap();
         Caller {
-            connection: Arc::new(Connection::detached(id, Arc::clone(&api.stage), self.connected_at, self.peer)),
+            connection: Arc::new(Connection::detached(id, StageId::NONE, self.connected_at, self.peer)),
             api: Arc::new(api),
             route_key: self.route_key.into(),
             request_id: RequestId::from_text(self.request_id),

@@ -1,5 +1,5 @@
 //! `@jackfield/connections`, which AWS does not have: GET lists the connections of a stage, POST sends a message to all
-//! of them. Both can be limited to the connections that have one attribute.
+//! of them. Both can be limited to the connections that have one attribute, in the shared store or in a named one.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tracing::error;
 
-use crate::backend::BackendError;
+use crate::backend::{BackendError, StoreName};
 use crate::event::Field;
 use crate::gateway::{Broadcast, Gateway, ListedConnection, Stage};
 use crate::server::Shared;
@@ -26,19 +26,20 @@ pub async fn manage(shared: &Shared, stage: &Stage, source: IpAddr, request: Req
         Ok(call) => call,
         Err(refusal) => return refusal,
     };
-    let Query { attribute, cursor } = match Query::parse(&parts.uri) {
+    let query = match Query::parse(&parts.uri) {
         Ok(query) => query,
         Err(text) => return bad_request(text),
     };
     match parts.method {
-        Method::GET => list(gateway, stage, attribute, cursor).await,
-        Method::POST => broadcast(gateway, stage, attribute, body).await,
+        Method::GET => list(gateway, stage, query).await,
+        Method::POST => broadcast(gateway, stage, query, body).await,
         _ => response::forbidden(),
     }
 }
 
-/// `?name=room&value=lobby&cursor=...`
+/// `?name=room&value=lobby&store=presence&cursor=...`
 struct Query {
+    store: StoreName,
     attribute: Option<Field>,
     cursor: Option<String>,
 }
@@ -49,14 +50,22 @@ impl Query {
         let single = |wanted: &str| {
             let mut found = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == wanted);
             let value = found.next().map(|(_, value)| value.into_owned());
-            if found.next().is_some() { Err("name, value and cursor may stand once in the query") } else { Ok(value) }
+            if found.next().is_some() {
+                Err("name, value, store and cursor may stand once in the query")
+            } else {
+                Ok(value)
+            }
         };
         let attribute = match (single("name")?, single("value")?) {
             (Some(name), Some(value)) => Some((name, value)),
             (None, None) => None,
             _ => return Err("an attribute is asked for by name and value, both or none"),
         };
-        Ok(Self { attribute, cursor: single("cursor")? })
+        let store = match single("store")? {
+            Some(name) => StoreName::parse(&name).ok_or("store is none of the names that a store can have")?,
+            None => StoreName::Shared,
+        };
+        Ok(Self { store, attribute, cursor: single("cursor")? })
     }
 }
 
@@ -78,8 +87,9 @@ struct ListedConnectionDocument<'a> {
     attributes: Map<String, Value>,
 }
 
-async fn list(gateway: &Gateway, stage: &Stage, attribute: Option<Field>, cursor: Option<String>) -> Response {
-    let page = match gateway.list(&stage.api.stage, attribute, cursor).await {
+async fn list(gateway: &Gateway, stage: &Stage, query: Query) -> Response {
+    let Query { store, attribute, cursor } = query;
+    let page = match gateway.list(stage.api.stage_id, &store, attribute, cursor).await {
         Ok(page) => page,
         Err(error) => return backend_error(&error),
     };
@@ -108,12 +118,13 @@ struct BroadcastDocument {
     refused: usize,
 }
 
-async fn broadcast(gateway: &Gateway, stage: &Stage, attribute: Option<Field>, body: Option<Bytes>) -> Response {
+async fn broadcast(gateway: &Gateway, stage: &Stage, query: Query, body: Option<Bytes>) -> Response {
+    let Query { store, attribute, .. } = query;
     let payload = match parse_payload(stage, body) {
         Ok(payload) => payload,
         Err(refusal) => return *refusal,
     };
-    match gateway.broadcast(&stage.api.stage, attribute, payload).await {
+    match gateway.broadcast(stage.api.stage_id, &store, attribute, payload).await {
         Ok(Broadcast { sent, refused }) => json(&BroadcastDocument { sent, refused }),
         Err(error) => backend_error(&error),
     }

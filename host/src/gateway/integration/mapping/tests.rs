@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::capability::ApiInfo;
 use crate::connections::{Connection, Peer};
-use crate::id::{ConnectionId, RequestId};
+use crate::id::{ConnectionId, RequestId, StageId};
 
 /// Returns a caller of stage `prod`, which has the variables `table` and `host`.
 pub fn caller() -> Caller {
@@ -12,7 +12,7 @@ pub fn caller() -> Caller {
     let stage_variables = vec![("table".to_owned(), "users".to_owned()), ("host".to_owned(), "h.example".to_owned())];
     Caller {
         api: Arc::new(ApiInfo { id: "chat".to_owned(), stage: "prod".into(), stage_variables, ..ApiInfo::default() }),
-        connection: Arc::new(Connection::detached(id, "prod".into(), 0, peer)),
+        connection: Arc::new(Connection::detached(id, StageId::NONE, 0, peer)),
         route_key: "join".into(),
         request_id: RequestId::next(),
         request_time: 0,

@@ -29,6 +29,11 @@ pub fn run_command(command: &str) -> String {
             let deleted = batch::delete_many(&bucket, &["a".to_owned(), "b".to_owned()]);
             format!("{set:?} {got:?} {deleted:?} {:?}", bucket.exists("a"))
         }
+        "set" => {
+            let (key, value) = rest.split_once(' ').unwrap_or((rest, ""));
+            format!("{:?}", bucket.set(key, value.as_bytes()))
+        }
+        "set-many" => format!("{:?}", batch::set_many(&bucket, &[(rest.to_owned(), b"1".to_vec())])),
         "keys" => {
             let (mut count, mut cursor) = (0, None);
             loop {

@@ -184,6 +184,9 @@ fn run_command(context: &RequestContext, command: &str) -> Result<Response> {
             let (name, value) = rest.split_once('=').unwrap_or((rest, ""));
             result_text(connection_store::add(&context.connection_id, name, value).map(|()| "added"))
         }
+        "add-to" => result_text(store::change(rest, |id, name, value| connection_store::add(id, name, value))),
+        "put-to" => result_text(store::change(rest, |id, name, value| connection_store::put(id, [(name, value)]))),
+        "remove-from" => result_text(store::change(rest, |id, name, _| connection_store::remove(id, name, None))),
         "attributes-of" => result_text(connection_store::get(rest).map(|row| row.attributes.len())),
         "post-times" => {
             let mut words = rest.split(' ');
@@ -249,6 +252,15 @@ fn run_command(context: &RequestContext, command: &str) -> Result<Response> {
         }
         "many" => result_text(store::many()),
         "batch" => result_text(store::batch(number()?)),
+        "set-bytes" => {
+            let (key, bytes) = rest.split_once(' ').ok_or("a key and a number are needed")?;
+            result_text(kv::Bucket::open("shared")?.set(key, vec![b'x'; bytes.parse()?]).map(|()| "set"))
+        }
+        "set-many" => {
+            let (count, bytes) = two_numbers(rest)?;
+            let pairs = (0..count).map(|index| (format!("many {index:03}"), vec![b'x'; bytes]));
+            result_text(kv::Bucket::open("shared")?.set_many(pairs).map(|()| "set"))
+        }
         "big-value" => {
             let bytes = vec![b'x'; number()?];
             result_text(kv::Bucket::open("shared")?.set("big", bytes).map(|()| "set"))

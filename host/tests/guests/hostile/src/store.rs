@@ -10,6 +10,17 @@ pub fn row(id: &str) -> Result<String, StoreError> {
     Ok(if attributes.is_empty() { "no attributes".to_owned() } else { attributes.join(" ") })
 }
 
+/// Changes the row of any connection: `ID NAME=VALUE`.
+pub fn change(
+    order: &str,
+    change: impl FnOnce(&str, &str, &str) -> Result<(), StoreError>,
+) -> Result<&'static str, StoreError> {
+    let (id, attribute) = order.split_once(' ').unwrap_or((order, ""));
+    let (name, value) = attribute.split_once('=').unwrap_or((attribute, ""));
+    change(id, name, value)?;
+    Ok("changed")
+}
+
 /// Returns how many rows have the attribute, and how many of them the iteration returned twice.
 pub fn query(name: &str, value: &str) -> Result<String, StoreError> {
     let ids: Result<Vec<String>, StoreError> =

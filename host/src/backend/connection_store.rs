@@ -1,0 +1,93 @@
+//! One connection store of one stage: the rows and attributes that a caller with access to it can reach.
+//!
+//! All calls for rows on behalf of a guest or of `@jackfield/connections` go through here, so there is no call that
+//! reaches a row of another stage, or the attributes of another store.
+
+use std::sync::Arc;
+
+use super::sled::Sled;
+use super::{BackendError, Page, Row, check_attribute, check_attributes, normalize_attributes, parse_cursor};
+use crate::event::Field;
+use crate::id::{ConnectionId, StageId};
+
+/// Longest name of a store, as of every name in the manifest.
+const STORE_NAME_BYTES_MAX: usize = 128;
+
+/// A connection store of a stage. Every connection of the stage has a row in each store, with attributes of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StoreName {
+    /// The store of all plugins that name no other one.
+    #[default]
+    Shared,
+    Named(Arc<str>),
+}
+
+impl StoreName {
+    /// Accepts a name of 1 to 128 characters of `A-Z a-z 0-9 _ -`.
+    pub fn parse(name: &str) -> Option<Self> {
+        let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        ((1..=STORE_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_valid))
+            .then(|| Self::Named(name.into()))
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct ConnectionStore<'b> {
+    pub(super) engine: &'b Sled,
+    pub stage: StageId,
+    pub(super) name: &'b StoreName,
+}
+
+impl ConnectionStore<'_> {
+    pub async fn get(self, id: ConnectionId) -> Result<Row, BackendError> {
+        self.engine.row(self.stage, self.name, id).ok_or(BackendError::NoSuchConnection)
+    }
+
+    /// Replaces all attributes of the row.
+    pub async fn put(self, id: ConnectionId, attributes: Vec<Field>) -> Result<(), BackendError> {
+        check_attributes(&attributes)?;
+        self.change(id, |_| normalize_attributes(attributes)).await
+    }
+
+    /// Adds one attribute. Changes nothing if the row has it already.
+    pub async fn add(self, id: ConnectionId, name: String, value: String) -> Result<(), BackendError> {
+        check_attribute(&name, &value)?;
+        self.change(id, |mut attributes| {
+            attributes.push((name, value));
+            normalize_attributes(attributes)
+        })
+        .await
+    }
+
+    /// Removes one attribute, or all attributes of that name if `value` is `None`.
+    pub async fn remove(self, id: ConnectionId, name: String, value: Option<String>) -> Result<(), BackendError> {
+        self.change(id, |mut attributes| {
+            attributes.retain(|(n, v)| *n != name || value.as_ref().is_some_and(|value| v != value));
+            Ok(attributes)
+        })
+        .await
+    }
+
+    async fn change(
+        self,
+        id: ConnectionId,
+        change: impl FnOnce(Vec<Field>) -> Result<Vec<Field>, BackendError>,
+    ) -> Result<(), BackendError> {
+        self.engine.change_row(self.stage, self.name, id, change).await
+    }
+
+    /// Returns a page of the rows that have this attribute, sorted by id.
+    pub async fn query(self, name: String, value: String, cursor: Option<String>) -> Result<Page<Row>, BackendError> {
+        Ok(self.engine.query(self.stage, self.name, (name, value), parse_cursor(cursor)?))
+    }
+
+    /// Returns all connections whose row has this attribute.
+    pub async fn matching(self, name: String, value: String) -> Result<Vec<ConnectionId>, BackendError> {
+        Ok(self.engine.matching(self.stage, self.name, (name, value)))
+    }
+
+    /// Returns a page of all rows, sorted by id.
+    pub async fn scan(self, cursor: Option<String>) -> Result<Page<Row>, BackendError> {
+        Ok(self.engine.scan(self.stage, self.name, parse_cursor(cursor)?))
+    }
+}
