@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use crate::backend::SledOptions;
-use crate::limits::ConnectionLimits;
+use crate::limits::{CompilerLimits, ConnectionLimits};
 
 mod access_log;
 mod admin;
@@ -21,6 +21,7 @@ mod api;
 mod api_key;
 mod authorizer;
 mod backend;
+mod compiler;
 mod component;
 mod connection;
 mod context;
@@ -83,6 +84,8 @@ pub struct Config {
     pub server: Server,
     /// The listener for operators; `None` disables it.
     pub admin: Option<Admin>,
+    /// The limits of the processes that compile components.
+    pub compiler: CompilerLimits,
     pub connection: ConnectionLimits,
     pub throttle: Throttles,
     pub backend: Backend,
@@ -192,6 +195,7 @@ impl Config {
         api_section.finish();
         let server = server::server(root.section("server"), &folder);
         let admin = admin::admin(root.section("admin"));
+        let compiler = compiler::compiler(root.section("compiler"));
         let connection = connection::connection(root.section("connection"), api.profile, strict);
         let throttle = throttle::throttles(root.section("throttle"), api.profile.throttles());
         let backend = backend::backend(root.section("backend"), &folder);
@@ -246,6 +250,7 @@ impl Config {
             api,
             server,
             admin,
+            compiler,
             connection,
             throttle,
             backend,
@@ -291,6 +296,7 @@ impl Config {
             ("[server] cache", *cache != before.server.cache),
             ("[server] memory_total", *memory_bytes != before.server.memory_bytes),
             ("[admin]", self.admin != before.admin),
+            ("[compiler]", self.compiler != before.compiler),
             ("[backend] url", *folder != sled_before.folder),
             ("[backend] durability or flush_interval", *durability != sled_before.durability),
         ];

@@ -33,14 +33,13 @@ impl Sandbox {
             backend: Backend::open_sled(&options)?,
             message_bytes: config.connection.message_bytes,
         };
-        let runtime = new_runtime(&config.server)?;
+        let runtime = new_runtime(config)?;
         let loader = Loader {
             runtime,
             services,
             metrics: Metrics::disabled(),
             throttles: Arc::default(),
             transport: Transport::new(),
-            serving: false,
         };
         Ok(Self { loader, _folder: folder })
     }

@@ -120,14 +120,13 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         backend: backend.clone(),
         message_bytes: config.connection.message_bytes,
     };
-    let runtime = new_runtime(&config.server)?;
+    let runtime = new_runtime(&config)?;
     let loader = Loader {
         runtime,
         services,
         metrics: Arc::clone(&metrics),
         throttles: Arc::default(),
         transport: Transport::new(),
-        serving: false,
     };
     let plugins = loader.load_all(&config).await;
     let plugins = plugins

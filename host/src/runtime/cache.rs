@@ -16,7 +16,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::limits::CODE_CACHE_FILES_MAX;
-use crate::runtime::{into_anyhow, trusted};
+use crate::runtime::trusted;
 
 /// Length of the first part of a file's name: the hash of the content, in hexadecimal digits.
 const CONTENT_LENGTH: usize = 64;
@@ -85,20 +85,19 @@ impl CodeCache {
     }
 
     /// Stores compiled code. A failure is only logged, because the next start can compile again.
-    pub fn put(&self, content: &blake3::Hash, component: &Component) {
-        if let Err(error) = self.write(content, component).and_then(|()| self.remove_oldest()) {
+    pub fn put(&self, content: &blake3::Hash, code: &[u8]) {
+        if let Err(error) = self.write(content, code).and_then(|()| self.remove_oldest()) {
             warn!(folder = %self.folder.display(), "cannot cache compiled code: {error:#}");
         }
     }
 
-    fn write(&self, content: &blake3::Hash, component: &Component) -> anyhow::Result<()> {
-        let code = component.serialize().map_err(into_anyhow)?;
+    fn write(&self, content: &blake3::Hash, code: &[u8]) -> anyhow::Result<()> {
         let path = self.path(content);
         let unfinished = path.with_extension(format!("{}.unfinished", std::process::id()));
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-        file.write_all(&code)?;
+        file.write_all(code)?;
         // The hash follows the code, so that the file can be mapped without a change.
-        file.write_all(blake3::hash(&code).as_bytes())?;
+        file.write_all(blake3::hash(code).as_bytes())?;
         file.sync_all()?;
         fs::rename(&unfinished, &path)?;
         Ok(())
@@ -154,7 +153,7 @@ fn ignore_not_found<T>(result: std::io::Result<T>) -> std::io::Result<Option<T>>
 }
 
 /// Returns a key that differs for each version and each settings of the engine that lead to different code.
-fn engine_key(engine: &Engine) -> String {
+pub fn engine_key(engine: &Engine) -> String {
     struct Blake(blake3::Hasher);
     impl Hasher for Blake {
         fn write(&mut self, bytes: &[u8]) {
