@@ -4,6 +4,7 @@
 //! helpers, the second one has the tests.
 
 mod backend;
+mod bombs;
 mod browser;
 mod harness;
 mod signer;
@@ -48,3 +49,4 @@ mod slow_peers;
 mod stages;
 mod store;
 mod throttles;
+mod worker;

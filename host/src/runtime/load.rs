@@ -9,8 +9,12 @@ use anyhow::{Context as _, anyhow, bail};
 use wasmtime::component::Component;
 
 use crate::capability::{Grants, PluginScope, check_imports};
+use crate::printable::shortened;
 use crate::runtime::{Plugin, Runtime, into_anyhow, trusted};
 use crate::worker::Compiled;
+
+/// Longest list of exports in an error; a longer one is cut.
+const EXPORTS_BYTES_MAX: usize = 1024;
 
 /// A compiled component, not yet bound to grants and limits.
 pub struct Artifact {
@@ -94,7 +98,8 @@ impl Runtime {
         if !world.is_implemented_by(&artifact.exports) {
             let found = match artifact.exports.as_slice() {
                 [] => "nothing".to_owned(),
-                exports => exports.join(", "),
+                // A component may have thousands of exports, with names of any length.
+                exports => shortened(&exports.join(", "), EXPORTS_BYTES_MAX).into_owned(),
             };
             let (interface, name) = (world.interface(), world.name());
             bail!("it exports {found}, but not {interface}: build it against the world {name}");
