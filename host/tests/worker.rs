@@ -3,7 +3,11 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use jackfield::limits::COMPILERS_MAX;
+use jackfield::worker::{VERB, Worker, WorkerOptions};
 
 use crate::bombs::{self, Ending};
 use crate::components::{hostile_version, replace_file, wait_for_version};
@@ -196,6 +200,36 @@ async fn a_server_whose_binary_was_deleted_still_compiles() {
     let number = std::process::id() % 10_000_000 + 10_000_000;
     replace_guest(&server, &hostile_version(number));
     wait_for_version(&mut peer, number, 1).await;
+}
+
+/// The processes that compile components for this process. Only one test has any.
+fn compilers() -> Vec<u32> {
+    let is_compiler = |id: &u32| {
+        let arguments = fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        arguments.contains(VERB) && !has_ended(*id)
+    };
+    children(std::process::id()).into_iter().filter(is_compiler).collect()
+}
+
+#[tokio::test]
+async fn few_components_are_compiled_at_once_and_one_for_each_plugin() {
+    let executable = Some(env!("CARGO_BIN_EXE_jackfield").into());
+    let worker = Arc::new(Worker::new(WorkerOptions { executable, ..WorkerOptions::default() }));
+    let bytes: Arc<[u8]> = bombs::many_locals().into();
+    for (plugins, most) in [(["a", "a", "a"], 1), (["a", "b", "c"], COMPILERS_MAX)] {
+        let compiling = plugins.map(|plugin| {
+            let (worker, bytes) = (Arc::clone(&worker), Arc::clone(&bytes));
+            tokio::spawn(async move { worker.compile(plugin, &bytes).await.map(drop) })
+        });
+        eventually("as many compile as may", async || compilers().len() == most).await;
+        for _ in 0..20 {
+            assert!(compilers().len() <= most);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // Dropping the future ends the process.
+        compiling.iter().for_each(|task| task.abort());
+        eventually("none compiles", async || compilers().is_empty()).await;
+    }
 }
 
 // ---- mutants --------------------------------------------------------------------------------
