@@ -10,13 +10,15 @@ use anyhow::{Context as _, anyhow};
 use clap::{Parser, Subcommand};
 use tracing::warn;
 
-use crate::config::{self, Config, MANIFEST_NAME};
+use crate::config::{Config, MANIFEST_NAME};
 use crate::reload::display_path;
 use crate::runtime::{CodeCacheOptions, Runtime, RuntimeOptions};
 use crate::telemetry::{self, LogFormat};
+use crate::worker::{self, WorkerOptions};
 
 mod admin;
 mod check;
+mod compile_component;
 mod deployments;
 mod import;
 mod inspect;
@@ -67,10 +69,15 @@ enum Verb {
     Invoke(invoke::Invoke),
     Inspect(inspect::Inspect),
     Deployments(deployments::Deployments),
+    #[command(name = worker::VERB, hide = true)]
+    CompileComponent(compile_component::CompileComponent),
 }
 
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Verb::CompileComponent(verb) = cli.verb {
+        return verb.run();
+    }
     telemetry::start(cli.log_format);
     match run(cli.verb) {
         Ok(code) => code,
@@ -95,8 +102,9 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
             Verb::New(verb) => verb.run(),
             Verb::Import(verb) => verb.run(),
             Verb::Invoke(verb) => verb.run().await,
-            Verb::Inspect(verb) => verb.run(),
+            Verb::Inspect(verb) => verb.run().await,
             Verb::Deployments(verb) => verb.run().await,
+            Verb::CompileComponent(_) => unreachable!("main runs it before it starts any thread"),
         }
     });
     // An aborted handler may still occupy a blocking thread; do not wait for it.
@@ -156,11 +164,13 @@ fn format_count(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Creates the engine, with the cache folder and the memory limit of the manifest.
-fn new_runtime(server: &config::Server) -> anyhow::Result<Arc<Runtime>> {
+/// Creates the engine, with the cache folder and the limits of the manifest.
+fn new_runtime(config: &Config) -> anyhow::Result<Arc<Runtime>> {
+    let server = &config.server;
     let folder = cache_folder(server.cache.as_ref());
     let cache = folder.as_deref().map(|folder| CodeCacheOptions { folder, bytes_max: server.cache_bytes });
-    Runtime::new(RuntimeOptions { cache, memory_bytes: server.memory_bytes })
+    let worker = WorkerOptions { executable: None, limits: config.compiler.clone() };
+    Runtime::new(RuntimeOptions { cache, memory_bytes: server.memory_bytes, worker })
 }
 
 /// Returns the folder for compiled code: that of the manifest, or else one in the user's cache folder.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use crate::backend::SledOptions;
-use crate::limits::ConnectionLimits;
+use crate::limits::{CompilerLimits, ConnectionLimits};
 
 mod access_log;
 mod admin;
@@ -22,6 +22,7 @@ mod api_key;
 mod authorizer;
 mod backend;
 mod bucket;
+mod compiler;
 mod component;
 mod connection;
 mod context;
@@ -84,6 +85,8 @@ pub struct Config {
     pub server: Server,
     /// The listener for operators; `None` disables it.
     pub admin: Option<Admin>,
+    /// The limits of the processes that compile components.
+    pub compiler: CompilerLimits,
     pub connection: ConnectionLimits,
     pub throttle: Throttles,
     pub backend: Backend,
@@ -193,6 +196,7 @@ impl Config {
         api_section.finish();
         let server = server::server(root.section("server"), &folder);
         let admin = admin::admin(root.section("admin"));
+        let compiler = compiler::compiler(root.section("compiler"));
         let connection = connection::connection(root.section("connection"), api.profile, strict);
         let throttle = throttle::throttles(root.section("throttle"), api.profile.throttles());
         let backend = backend::backend(root.section("backend"), &folder);
@@ -248,6 +252,7 @@ impl Config {
             api,
             server,
             admin,
+            compiler,
             connection,
             throttle,
             backend,
@@ -295,6 +300,7 @@ impl Config {
             ("[server] cache_size", *cache_bytes != before.server.cache_bytes),
             ("[server] memory_total", *memory_bytes != before.server.memory_bytes),
             ("[admin]", self.admin != before.admin),
+            ("[compiler]", self.compiler != before.compiler),
             ("[backend] url", *folder != sled_before.folder),
             ("[backend] durability or flush_interval", *durability != sled_before.durability),
         ];

@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod reload;
 pub mod runtime;
 pub mod server;
+pub mod worker;
 
 pub mod bindings;
 pub mod event;

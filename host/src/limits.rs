@@ -199,6 +199,24 @@ pub const COMPONENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// times as much as its component: 2 GiB are enough for 1,900 guests in Rust of 360 KiB, or for 60 in Python.
 /// Manifest: `server.cache_size`.
 pub const CODE_CACHE_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+/// CPU time of the process that compiles one component; it is rounded up to whole seconds. The largest known guest
+/// (Python) takes 9 to 14 s. Manifest: `compiler.cpu_time`.
+pub const COMPILER_CPU_TIME: Duration = Duration::from_secs(30);
+/// Memory of the process that compiles one component. Manifest: `compiler.memory`.
+pub const COMPILER_MEMORY_BYTES: usize = 1024 * 1024 * 1024;
+/// How long compiling one component may take on a machine that is busy. Manifest: `compiler.timeout`.
+pub const COMPILER_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// Components that are compiled at the same time, each in a process of its own; further ones wait.
+pub const COMPILERS_MAX: usize = 2;
+/// Threads of one compiling process. Each needs about 10 MiB of its memory, so more threads would leave too little for
+/// large components.
+pub const COMPILER_THREADS_MAX: usize = 8;
+/// Largest compiled code; it has about three times the size of the component.
+pub const ARTEFACT_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Longest error of a compiling process; a longer one is cut.
+pub const COMPILER_ERROR_BYTES_MAX: usize = 4 * 1024;
+/// Bytes at the end of a compiling process's stderr that an error contains if the process crashes.
+pub const COMPILER_STDERR_BYTES_MAX: usize = 2 * 1024;
 
 // ---- the backend ---------------------------------------------------------------------------
 
@@ -340,6 +358,20 @@ impl Default for ConnectionLimits {
             outbox_bytes: OUTBOX_BYTES_MAX,
             read_buffer_bytes: READ_BUFFER_BYTES,
         }
+    }
+}
+
+/// The limits of the process that compiles one component.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompilerLimits {
+    pub cpu_time: Duration,
+    pub memory_bytes: usize,
+    pub timeout: Duration,
+}
+
+impl Default for CompilerLimits {
+    fn default() -> Self {
+        Self { cpu_time: COMPILER_CPU_TIME, memory_bytes: COMPILER_MEMORY_BYTES, timeout: COMPILER_TIMEOUT }
     }
 }
 

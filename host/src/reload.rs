@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 
 use crate::capability::{ApiInfo, PluginScope, Services};
 use crate::config::{self, Config};
@@ -45,8 +45,6 @@ pub struct Loader {
     pub throttles: Arc<ThrottleRegistries>,
     /// The HTTP client of integrations that have no `ca_file`.
     pub transport: Transport,
-    /// Whether connections are open, so that compiling must run with low priority.
-    pub serving: bool,
 }
 
 /// A plugin, and what it was made of.
@@ -107,7 +105,7 @@ impl Loader {
         if problems.is_empty() { Ok(plugins) } else { Err(problems) }
     }
 
-    /// Loads one component: reads its file once it is stable, and compiles it on a thread that serves no connection.
+    /// Loads one component: reads its file once it is stable, and compiles it in a child process.
     /// Reuses from `known` what has not changed.
     pub async fn load(
         &self,
@@ -125,7 +123,7 @@ impl Loader {
         let load = async {
             let artifact = match same {
                 Some(other) => Arc::clone(&other.artifact),
-                None => Arc::new(self.compile(bytes).await?),
+                None => Arc::new(self.compile(integration, bytes).await?),
             };
             let scope = self.scope(config, integration);
             let plugin = Arc::new(self.runtime.bind(&artifact, scope, integration.reuse).await?);
@@ -138,19 +136,14 @@ impl Loader {
     /// Checks that the file of an integration is a valid component, without checking its grants.
     pub async fn check_file(&self, config: &Config, integration: &config::Component) -> Result<(), LoadError> {
         let (content, bytes) = read_component(config, integration).await?;
-        let compiled = self.compile(bytes).await;
+        let compiled = self.compile(integration, bytes).await;
         compiled
             .map(|_| ())
             .map_err(|error| LoadError { content: Some(content), text: describe_problem(config, integration, &error) })
     }
 
-    async fn compile(&self, bytes: Vec<u8>) -> anyhow::Result<Artifact> {
-        let runtime = Arc::clone(&self.runtime);
-        let serving = self.serving;
-        let compiled = tokio::task::spawn_blocking(move || {
-            if serving { runtime.compile_in_background(&bytes) } else { runtime.compile(&bytes) }
-        });
-        compiled.await.context("the compiler panicked")?
+    async fn compile(&self, integration: &config::Component, bytes: Vec<u8>) -> anyhow::Result<Artifact> {
+        self.runtime.compile(&integration.name, bytes).await
     }
 
     /// Binds the same component again with the grants and limits of this manifest. Returns the same plugin if they have

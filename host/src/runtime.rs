@@ -1,4 +1,4 @@
-//! One wasmtime engine for all plugins: compiles guests, starts them and enforces their limits.
+//! One wasmtime engine for all plugins: loads guests, starts them and enforces their limits.
 //!
 //! Knows wasmtime and what a guest may call. Does not know routes, sockets or files.
 
@@ -14,15 +14,14 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use crate::capability;
 use crate::limits::{
-    CONCURRENT_EVENTS_MAX, EPOCH_INTERVAL, EVENT_TABLE_ELEMENTS, FIBER_STACK_BYTES, GUEST_INSTANCES_MAX,
-    GUEST_MEMORIES_MAX, GUEST_STACK_BYTES, GUEST_TABLES_MAX, MEMORY_KEEP_RESIDENT_BYTES, SLOT_MEMORIES, SLOT_TABLES,
-    TABLE_KEEP_RESIDENT_BYTES, WARM_SLOTS_MAX,
+    CONCURRENT_EVENTS_MAX, EPOCH_INTERVAL, GUEST_INSTANCES_MAX, GUEST_MEMORIES_MAX, GUEST_TABLES_MAX,
+    MEMORY_KEEP_RESIDENT_BYTES, SLOT_MEMORIES, SLOT_TABLES, TABLE_KEEP_RESIDENT_BYTES, WARM_SLOTS_MAX,
 };
+use crate::worker::{Worker, WorkerOptions, compiler_config, guest_limits};
 
 mod budget;
 mod cache;
 mod cpu;
-mod features;
 mod load;
 mod plugin;
 mod state;
@@ -34,6 +33,7 @@ pub use cache::CodeCacheOptions;
 pub use load::Artifact;
 pub use plugin::{Invocation, InvokeError, Plugin, check_message_size};
 pub use trap::Trap;
+pub use trusted::close_inherited_files;
 
 use budget::SharedMemory;
 use cache::CodeCache;
@@ -49,6 +49,7 @@ pub struct Runtime {
     /// Pool slots for instances that are kept between two events.
     warm_slots: Arc<Semaphore>,
     memory: Arc<SharedMemory>,
+    worker: Worker,
 }
 
 /// The resources of the machine that a runtime may use.
@@ -58,11 +59,13 @@ pub struct RuntimeOptions<'a> {
     pub cache: Option<CodeCacheOptions<'a>>,
     /// Linear memory of all guests together, in bytes; `None` is half of the machine's memory.
     pub memory_bytes: Option<usize>,
+    /// How components are compiled.
+    pub worker: WorkerOptions,
 }
 
 impl Runtime {
     pub fn new(options: RuntimeOptions<'_>) -> anyhow::Result<Arc<Self>> {
-        let RuntimeOptions { cache, memory_bytes } = options;
+        let RuntimeOptions { cache, memory_bytes, worker } = options;
         let engine = engine()?;
         let linker = linker(&engine).map_err(into_anyhow).context("cannot link the host functions")?;
         let cache = cache.and_then(|options| match CodeCache::open(options, &engine) {
@@ -76,7 +79,8 @@ impl Runtime {
         let slots = Semaphore::new(CONCURRENT_EVENTS_MAX);
         let warm_slots = Arc::new(Semaphore::new(WARM_SLOTS_MAX));
         let memory = SharedMemory::new(memory_bytes);
-        Ok(Arc::new(Self { engine, linker, cache, slots, warm_slots, memory }))
+        let worker = Worker::new(worker);
+        Ok(Arc::new(Self { engine, linker, cache, slots, warm_slots, memory, worker }))
     }
 
     /// Acquires `count` pool slots, waiting up to `wait` (`None`: forever). `now` is the current time.
@@ -155,14 +159,7 @@ enum Allocation {
 }
 
 fn config(allocation: Allocation) -> Config {
-    let mut config = Config::new();
-    config.wasm_component_model(true);
-    config.epoch_interruption(true);
-    // Without concurrency support an event costs a third less. A component that uses the asynchronous
-    // component model does not load.
-    config.concurrency_support(false);
-    config.max_wasm_stack(GUEST_STACK_BYTES);
-    config.async_stack_size(FIBER_STACK_BYTES);
+    let mut config = compiler_config();
     if allocation != Allocation::OnDemand {
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(allocation)));
     }
@@ -175,21 +172,12 @@ fn config(allocation: Allocation) -> Config {
 fn pool(allocation: Allocation) -> PoolingAllocationConfig {
     let count = |count: usize| u32::try_from(count).expect("a small number");
     let slots = CONCURRENT_EVENTS_MAX + WARM_SLOTS_MAX + COMPONENT_SLOTS_MAX;
-    let mut pool = PoolingAllocationConfig::new();
+    let mut pool = guest_limits();
     pool.total_component_instances(count(slots));
     pool.total_core_instances(count(slots * GUEST_INSTANCES_MAX));
     pool.total_memories(count(slots * SLOT_MEMORIES));
     pool.total_tables(count(slots * SLOT_TABLES));
     pool.total_stacks(count(slots));
-    pool.max_component_instance_size(4 << 20);
-    pool.max_core_instance_size(4 << 20);
-    pool.max_core_instances_per_component(count(GUEST_INSTANCES_MAX));
-    pool.max_memories_per_component(count(GUEST_MEMORIES_MAX));
-    pool.max_tables_per_component(count(GUEST_TABLES_MAX));
-    // One module may contain all memories and tables of a guest.
-    pool.max_memories_per_module(count(GUEST_MEMORIES_MAX));
-    pool.max_tables_per_module(count(GUEST_TABLES_MAX));
-    pool.table_elements(EVENT_TABLE_ELEMENTS);
     pool.max_unused_warm_slots(count(CONCURRENT_EVENTS_MAX));
     if allocation == Allocation::PooledAndResident {
         pool.linear_memory_keep_resident(MEMORY_KEEP_RESIDENT_BYTES);
@@ -238,4 +226,20 @@ fn swap_is_on() -> bool {
 /// Converts wasmtime's own error type, and keeps its chain of causes, which contains the guest's backtrace.
 fn into_anyhow(error: wasmtime::Error) -> anyhow::Error {
     anyhow::Error::from_boxed(error.into_boxed_dyn_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_accepts_code_that_the_child_compiles() {
+        // Only with the same key can the server load what the child has compiled, however instances are allocated.
+        let child = cache::engine_key(&Engine::new(&compiler_config()).unwrap());
+        for allocation in [Allocation::PooledAndResident, Allocation::Pooled, Allocation::OnDemand] {
+            if let Ok(engine) = Engine::new(&config(allocation)) {
+                assert_eq!(cache::engine_key(&engine), child, "{allocation:?}");
+            }
+        }
+    }
 }

@@ -404,6 +404,18 @@ impl Peer {
     }
 }
 
+/// The ids of the child processes of a process.
+pub fn children(parent: u32) -> Vec<u32> {
+    let parent = parent.to_string();
+    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_child = |id: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        // The parent is the fourth field, according to proc(5). The name, which ends in `)`, is the second.
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.split(' ').nth(1) == Some(&parent))
+    };
+    processes.filter(is_child).collect()
+}
+
 /// Waits until `check` returns `true`. `what` names the condition in the panic message.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
     let deadline = Instant::now() + TEST_TIMEOUT;

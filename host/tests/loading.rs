@@ -169,6 +169,18 @@ fn a_start_function_that_traps_is_reported_with_its_backtrace() {
 }
 
 #[test]
+fn the_name_of_a_function_cannot_use_up_memory_when_it_traps() {
+    // As a name of C++, this stands for B<A, A>, then for B<B<A, A>, B<A, A>>, and so on: a text of terabytes. wasmtime
+    // converts it to format a backtrace; 25 levels took 9.9 s and all memory.
+    let reference = |index: usize| format!("S{}_", char::from(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"[index]));
+    let levels: String = (1..35).map(|level| format!("S0_I{0}{0}E", reference(level))).collect();
+    let name = format!("_Z1f1A1BIS_S_E{levels}");
+    let start = format!("(func ${name} unreachable) (start ${name})");
+    let error = component_error(&wat::lean_module(&wat::digit_handler(&start, "(i32.const 0)")));
+    assert_contains(&error, &["`unreachable` instruction executed", "!_Z1f1A1BIS_S_ES0_IS1_S1_E"]);
+}
+
+#[test]
 fn a_start_function_that_does_not_end_is_reported() {
     let start = r#"(func $wake_up (loop (br 0))) (start $wake_up)"#;
     let bytes = wat::lean_module(&wat::digit_handler(start, "(i32.const 0)"));

@@ -4,6 +4,7 @@
 //! helpers, the second one has the tests.
 
 mod backend;
+mod bombs;
 mod browser;
 mod harness;
 mod signer;
@@ -49,3 +50,4 @@ mod slow_peers;
 mod stages;
 mod store;
 mod throttles;
+mod worker;

@@ -13,7 +13,7 @@ use crate::components::{
     CORE_MODULE, EMPTY_COMPONENT, ask_until, hostile_version, hostile_with_trapping_start,
     hostile_with_unknown_contract, large_hostile, replace_file, wait_for_version,
 };
-use crate::harness::{ECHO, HOSTILE_GRANTS, Log, Server, Site, component, eventually, manifest};
+use crate::harness::{ECHO, HOSTILE_GRANTS, Log, Server, Site, children, component, eventually, manifest};
 
 /// The number of log lines that have all of these words.
 fn count(log: &Log, words: &[&str]) -> usize {
@@ -207,7 +207,7 @@ async fn an_event_in_flight_finishes_on_the_version_that_it_started_with() {
 }
 
 #[tokio::test]
-async fn messages_are_answered_while_threads_of_low_priority_compile_a_large_component() {
+async fn messages_are_answered_while_a_process_of_low_priority_compiles_a_large_component() {
     let server = site().serve();
     let mut peer = server.connect("").await;
     // The number makes a component that is not in the cache of compiled code.
@@ -215,7 +215,7 @@ async fn messages_are_answered_while_threads_of_low_priority_compile_a_large_com
     replace_file(&guest(&server), large_hostile(number, 6));
     let (mut answers, mut nice) = (0, None);
     while peer.ask("version").await == "00000001" {
-        nice = nice.or_else(|| nice_value(&server, "compile"));
+        nice = nice.or_else(|| child_nice_value(&server));
         answers += usize::from(nice.is_some());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -223,14 +223,15 @@ async fn messages_are_answered_while_threads_of_low_priority_compile_a_large_com
     assert!(answers > 10, "{answers} answers while it was compiled");
 }
 
-/// The nice value of a thread of the server, whose name is `thread`.
-fn nice_value(server: &Server, thread: &str) -> Option<String> {
-    let tasks = fs::read_dir(format!("/proc/{}/task", server.process.id())).unwrap();
-    let stats = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("stat")).ok());
-    stats.filter(|stat| stat.contains(thread)).find_map(|stat| {
-        // The nice value is the 19th field of `stat`, according to proc(5). The name, which ends in `)`, is the second.
-        stat.rsplit_once(") ")?.1.split(' ').nth(16).map(str::to_owned)
-    })
+/// The nice value of the process that compiles for the server, if there is one and it has set its limits.
+fn child_nice_value(server: &Server) -> Option<String> {
+    let id = *children(server.process.id()).first()?;
+    let limits = fs::read_to_string(format!("/proc/{id}/limits")).ok()?;
+    // The process sets this limit after it has lowered its priority.
+    limits.lines().find(|line| line.starts_with("Max cpu time") && !line.contains("unlimited"))?;
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The nice value is the 19th field of `stat`, according to proc(5). The name, which ends in `)`, is the second.
+    stat.rsplit_once(") ")?.1.split(' ').nth(16).map(str::to_owned)
 }
 
 #[tokio::test]

@@ -2,6 +2,12 @@
 
 use crate::backend::StoreName;
 use crate::capability::Grants;
+use crate::printable::shortened;
+
+/// Imports that an error lists; a component may have thousands.
+const IMPORTS_LISTED_MAX: usize = 20;
+/// Longest name of an import in an error; a longer one is cut.
+const IMPORT_BYTES_MAX: usize = 128;
 
 /// The grant that an import requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,15 +105,18 @@ pub fn check_imports(section: &str, imports: &[String], grants: &Grants) -> Resu
         .map(String::as_str)
         .filter(|import| !required_grant(import).is_in(grants))
         .partition(|import| !is_served(import));
-    let mut problems = Vec::new();
-    for import in unknown {
-        problems.push(format!("it imports {import}, which this host does not serve"));
-    }
-    for import in &ungranted {
-        problems.push(format!("it imports {import}, which is not granted"));
-    }
-    if problems.is_empty() {
+    let unknown = unknown.iter().map(|import| (import, "which this host does not serve"));
+    let mut refused: Vec<_> = unknown.chain(ungranted.iter().map(|import| (import, "which is not granted"))).collect();
+    if refused.is_empty() {
         return Ok(());
+    }
+    let more = refused.len().saturating_sub(IMPORTS_LISTED_MAX);
+    refused.truncate(IMPORTS_LISTED_MAX);
+    let describe =
+        |(import, reason): (&&str, &str)| format!("it imports {}, {reason}", shortened(import, IMPORT_BYTES_MAX));
+    let mut problems: Vec<_> = refused.into_iter().map(describe).collect();
+    if more > 0 {
+        problems.push(format!("and {more} more imports"));
     }
     let lines = grant_lines(ungranted.into_iter(), grants);
     if !lines.is_empty() {

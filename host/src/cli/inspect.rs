@@ -23,12 +23,13 @@ pub struct Inspect {
 }
 
 impl Inspect {
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
         let file = self.file.display();
         let bytes = std::fs::read(&self.file).with_context(|| format!("cannot read {file}"))?;
+        let size = bytes.len();
         // Without a cache, so that the component is compiled and the time is measured.
         let runtime = Runtime::new(RuntimeOptions::default())?;
-        let artifact = runtime.compile(&bytes).with_context(|| file.to_string())?;
+        let artifact = runtime.compile("", bytes).await.with_context(|| file.to_string())?;
         let version = &artifact.content.to_hex()[..12];
         let compiled_in = artifact.compiled_in.unwrap_or(Duration::ZERO);
         let mut text = format!("{file}\n");
@@ -39,7 +40,7 @@ impl Inspect {
             }
         };
         add_lines("version", vec![version.to_owned()]);
-        add_lines("size", vec![format!("{}, compiled in {compiled_in:.1?}", format_size(bytes.len()))]);
+        add_lines("size", vec![format!("{}, compiled in {compiled_in:.1?}", format_size(size))]);
         add_lines("world", vec![world(&artifact)]);
         add_lines("exports", or_none(artifact.exports.clone()));
         add_lines("imports", or_none(artifact.imports.iter().map(|name| import(name)).collect()));

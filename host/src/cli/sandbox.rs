@@ -36,14 +36,13 @@ impl Sandbox {
         };
         // Each component is an open file. If the limit stays too low, loading reports it.
         let _ = open_files::raise();
-        let runtime = new_runtime(&config.server)?;
+        let runtime = new_runtime(config)?;
         let loader = Loader {
             runtime,
             services,
             metrics: Metrics::disabled(),
             throttles: Arc::default(),
             transport: Transport::new(),
-            serving: false,
         };
         Ok(Self { loader, _folder: folder })
     }

@@ -123,14 +123,13 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     };
     // Before the components are loaded, because each is an open file.
     let open_files = open_files::raise();
-    let runtime = new_runtime(&config.server)?;
+    let runtime = new_runtime(&config)?;
     let loader = Loader {
         runtime,
         services,
         metrics: Arc::clone(&metrics),
         throttles: Arc::default(),
         transport: Transport::new(),
-        serving: false,
     };
     let plugins = loader.load_all(&config).await;
     let plugins = plugins

@@ -82,7 +82,7 @@ impl Reloader {
             reported: BTreeMap::new(),
             reported_restart: None,
             files,
-            loader: Loader { serving: true, ..loader },
+            loader,
             gateway,
         }
     }
@@ -302,6 +302,7 @@ impl Reloader {
         self.report_restart_keys(&config);
         config.server = self.served.config.server.clone();
         config.admin = self.served.config.admin.clone();
+        config.compiler = self.served.config.compiler.clone();
         config.backend = self.served.config.backend.clone();
         if config.is_equivalent(&self.served.config) {
             // The line numbers may have changed.

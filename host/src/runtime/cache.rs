@@ -283,7 +283,7 @@ fn is_unfinished(name: &CStr) -> bool {
 }
 
 /// Returns a key that differs for each version and each settings of the engine that lead to different code.
-fn engine_key(engine: &Engine) -> String {
+pub fn engine_key(engine: &Engine) -> String {
     struct Blake(blake3::Hasher);
     impl Hasher for Blake {
         fn write(&mut self, bytes: &[u8]) {

@@ -2,12 +2,16 @@
 //!
 //! The guest chooses the names of its functions and files, so they are escaped like all other text from guests.
 
-use wasmtime::WasmBacktrace;
+use std::fmt::{self, Write as _};
+
+use wasmtime::{FrameInfo, WasmBacktrace};
 
 use crate::printable::{printable, shortened};
 
 /// Longest line of a backtrace; a longer one is cut, because names in a component may have any length.
 const LINE_BYTES_MAX: usize = 512;
+/// The text with which wasmtime's own format of a backtrace begins.
+const BACKTRACE_HEADING: &str = "error while executing at wasm backtrace:";
 
 #[derive(Debug, thiserror::Error)]
 #[error("{cause}")]
@@ -18,11 +22,12 @@ pub struct Trap {
 
 impl Trap {
     pub fn new(error: &wasmtime::Error) -> Self {
-        let backtrace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string);
-        // wasmtime adds the backtrace as the outermost cause.
-        let causes = error.chain().map(ToString::to_string).filter(|cause| Some(cause) != backtrace.as_ref());
+        // wasmtime adds the backtrace as a cause of its own.
+        let causes = error.chain().map(start_of).filter(|cause| !cause.starts_with(BACKTRACE_HEADING));
         let cause = causes.map(|cause| line(&cause)).collect::<Vec<_>>().join(": ");
-        Self { cause, backtrace: backtrace.map(|text| frames(&text)) }
+        let backtrace = error.downcast_ref::<WasmBacktrace>();
+        let frames = backtrace.map(|backtrace| backtrace.frames().iter().enumerate().map(frame).collect());
+        Self { cause, backtrace: frames }
     }
 
     /// Returns the guest's functions, the innermost first, each on an indented line.
@@ -31,10 +36,44 @@ impl Trap {
     }
 }
 
-/// Formats each line of the backtrace except the heading. A name may contain a line feed, so each line is indented
-/// again: no line that a guest makes up begins at the left margin.
-fn frames(backtrace: &str) -> String {
-    backtrace.lines().skip(1).map(|text| format!("\n    {}", line(text.trim_start()))).collect()
+/// Formats the function of a frame as a line. A name may contain a line feed, which is escaped: no line that a guest
+/// makes up begins at the left margin.
+fn frame((index, frame): (usize, &FrameInfo)) -> String {
+    let offset = frame.module_offset().map(|offset| format!("{offset:#8x} - ")).unwrap_or_default();
+    let module = frame.module().name().unwrap_or("<unknown>");
+    let function = match frame.func_name() {
+        Some(name) => function_name(name),
+        None => format!("<wasm function {}>", frame.func_index()),
+    };
+    format!("\n    {}", line(&format!("{index}: {offset}{module}!{function}")))
+}
+
+/// Returns the name of a function as its source has it, if it is written in Rust.
+///
+/// wasmtime's own format of a backtrace converts names of C++ too. There, a name of 300 bytes can stand for a text of
+/// gigabytes, so a guest could end the server with a trap.
+fn function_name(name: &str) -> String {
+    match rustc_demangle::try_demangle(name) {
+        Ok(demangled) => start_of(demangled),
+        Err(_) => name.to_owned(),
+    }
+}
+
+/// Formats a value up to a little more than one line of text, and not at all further than the heading of a backtrace.
+fn start_of(value: impl fmt::Display) -> String {
+    struct Start(String);
+    impl fmt::Write for Start {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let room = LINE_BYTES_MAX + 1 - self.0.len().min(LINE_BYTES_MAX + 1);
+            self.0.push_str(&text[..text.ceil_char_boundary(room.min(text.len()))]);
+            let is_enough = self.0.len() > LINE_BYTES_MAX || self.0.starts_with(BACKTRACE_HEADING);
+            if is_enough { Err(fmt::Error) } else { Ok(()) }
+        }
+    }
+    let mut start = Start(String::new());
+    // An error means that the text is long enough.
+    let _ = write!(start, "{value}");
+    start.0
 }
 
 fn line(text: &str) -> String {
@@ -47,8 +86,26 @@ mod tests {
 
     #[test]
     fn a_line_feed_in_the_name_of_a_function_cannot_forge_a_log_line() {
-        let backtrace =
-            "error while executing at wasm backtrace:\n    0:   0x2a - guest.wasm!f\n2026 ERROR forged\u{1b}[0m";
-        assert_eq!(frames(backtrace), "\n    0:   0x2a - guest.wasm!f\n    2026 ERROR forged\\u{1b}[0m");
+        assert_eq!(line("guest.wasm!f\n2026 ERROR forged\u{1b}[0m"), "guest.wasm!f\\n2026 ERROR forged\\u{1b}[0m");
+    }
+
+    #[test]
+    fn only_as_much_of_a_text_is_formatted_as_is_logged() {
+        assert_eq!(start_of("trap"), "trap");
+        assert_eq!(start_of("ü".repeat(1000)).len(), LINE_BYTES_MAX + 2);
+        let backtrace = fmt::from_fn(|f| {
+            writeln!(f, "{BACKTRACE_HEADING}")?;
+            panic!("a name is converted")
+        });
+        assert!(start_of(backtrace).starts_with(BACKTRACE_HEADING));
+    }
+
+    #[test]
+    fn names_of_rust_are_converted_and_those_of_cpp_are_not() {
+        assert_eq!(
+            function_name("_ZN4core9panicking5panic17h0123456789abcdefE"),
+            "core::panicking::panic::h0123456789abcdef"
+        );
+        assert_eq!(function_name("_Z1f1A"), "_Z1f1A");
     }
 }

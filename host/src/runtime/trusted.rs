@@ -1,4 +1,7 @@
-//! The two promises that the compiler cannot check. All `unsafe` of the host is here.
+//! The promises that the compiler cannot check. All `unsafe` of the host is here.
+
+use std::os::fd::RawFd;
+use std::path::Path;
 
 use wasmtime::Engine;
 use wasmtime::component::{Component, Func, TypedFunc};
@@ -38,6 +41,49 @@ pub fn deserialize_component(engine: &Engine, code: &VerifiedCode) -> wasmtime::
     match code.source() {
         CodeSource::File(path) => unsafe { Component::deserialize_file(engine, path) },
         CodeSource::Bytes(bytes) => unsafe { Component::deserialize(engine, bytes) },
+    }
+}
+
+/// Copies compiled code into memory.
+///
+/// The caller promises that `code` is the reply of a child process of [`Worker`](crate::worker::Worker).
+pub fn deserialize_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: the bytes are native code, so they must be what wasmtime wrote. These could break that:
+    // - The author of the component, who chooses the bytes that the child parses. The child returns only what
+    //   `Component::serialize` returned. A child that crashes, or is killed, sends no complete reply:
+    //   `message::read_reply` rejects one that is shorter than the length that it begins with. A bug of wasmtime's
+    //   compiler that produces wrong code would have the same effect if the server compiled.
+    // - Another process, which writes into the pipe or replaces the binary. The pipe is anonymous, and
+    //   `Worker::command` runs the executable of this process. A process of the same user that could change either
+    //   could control this process in other ways too.
+    // - A caller in this crate that passes other bytes. The only caller is `Runtime::load_code`, which
+    //   only `Runtime::compile` calls, with the reply.
+    // - Another version or other settings of wasmtime. wasmtime itself rejects such code.
+    unsafe { Component::deserialize(engine, code) }
+}
+
+/// Closes every open file except stdin, stdout and stderr, so that a child process has no file that the server itself
+/// inherited.
+///
+/// The caller promises that this is the first thing that the process does, on its only thread.
+pub fn close_inherited_files() {
+    let folders = ["/proc/self/fd", "/dev/fd"].map(Path::new);
+    let Some((folder, entries)) = folders.into_iter().find_map(|folder| Some((folder, folder.read_dir().ok()?))) else {
+        return;
+    };
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let numbers: Vec<RawFd> = numbers.filter(|number| *number > 2).collect();
+    // The folder itself was open while it was read, and is closed now.
+    let numbers = numbers.into_iter().filter(|number| folder.join(number.to_string()).symlink_metadata().is_ok());
+    for number in numbers {
+        // SAFETY: no part of this process may own the descriptor, or it would later use another file under the same
+        // number. These could own one:
+        // - Code that ran before. The only caller is the verb of the child, which `cli::main` runs before it starts
+        //   the log or any thread. Parsing the command line opens no file, and neither the standard library nor
+        //   jemalloc keeps one open.
+        // - The list of the folder above. It was dropped when it had been read, and a number that is not open any
+        //   more is skipped. No other thread can open a file between that check and the call.
+        unsafe { rustix::io::close(number) }
     }
 }
 
