@@ -119,15 +119,18 @@ impl AccessFollower {
         }
         let text = match config::text_of(read, manifest.as_ref()) {
             Ok(text) => text,
-            Err(error) => return self.report_rejection(error.to_string()),
+            Err(error) => return self.report_rejection(error.problem),
         };
         if text.trim_ascii().is_empty() {
             // Its writer will probably write the rest soon, and then it is read again.
-            return self.report_rejection(format!("{manifest}: found nothing, expected a manifest"));
+            return self.report_rejection("it is empty".to_owned());
         }
         let settings = match AccessConfig::parse(&text, manifest.as_ref(), &self.applied) {
             Ok(settings) => settings,
-            Err(errors) => return self.report_rejection(errors[0].to_string()),
+            Err(errors) => {
+                let line = errors[0].line.unwrap_or(1);
+                return self.report_rejection(format!("line {line} is not TOML"));
+            }
         };
         let new = NewSettings { settings, length: text.len() };
         if new.length >= self.length {
@@ -170,10 +173,12 @@ impl AccessFollower {
         info!(%manifest, removed, added, "applied the access settings of the manifest");
     }
 
-    /// Logs once that the manifest cannot be read. The settings stay as they are.
+    /// Logs once that the manifest cannot be read. The settings stay as they are. The details are in the line of the
+    /// reload.
     fn report_rejection(&mut self, problem: String) {
         if self.reported.as_ref() != Some(&problem) {
-            error!("{problem}; the access keys and API keys stay as they were");
+            let manifest = display_path(&self.manifest);
+            error!("cannot read the keys in {manifest} ({problem}): all keys stay as they were");
             self.reported = Some(problem);
         }
     }
