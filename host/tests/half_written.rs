@@ -65,7 +65,7 @@ impl Writer {
     }
 }
 
-/// A server, a connected peer, and what happened in all attempts until now.
+/// A server and a connected peer.
 struct Scene {
     server: Server,
     peer: Peer,
@@ -78,47 +78,69 @@ impl Scene {
         Self { server, peer }
     }
 
-    /// Asserts for as long as `time` that no peer without permission is admitted, and that each message is answered.
-    async fn assert_served_for(&mut self, time: Duration, when: &str) {
-        let end = Instant::now() + time;
-        while Instant::now() < end {
-            let denied = self.server.try_connect("?decide=deny&who=mallory", &[]).await.err();
-            assert_eq!(denied, Some(403), "{when}");
-            let answer = self.peer.ask("variable colour").await;
-            assert!(["green", "blue"].contains(&&*answer), "{when}: {answer}");
-        }
+    /// Returns what a server never does that has an authorizer and a route for messages; empty if it is not seen.
+    async fn seen(&mut self) -> String {
+        let denied = self.server.try_connect("?decide=deny&who=mallory", &[]).await.err();
+        let answer = self.peer.ask("variable colour").await;
+        let is_right = denied == Some(403) && ["green", "blue"].contains(&&*answer);
+        if is_right { String::new() } else { format!("a peer without permission: {denied:?}, a message: {answer}\n") }
     }
 
-    async fn write_manifest_slowly(&mut self, style: Style) {
-        let text = manifest("blue");
-        let (first, rest) = text.split_at(text.find("\"$connect\"").unwrap());
-        let mut writer = Writer::truncate(&self.server.site.manifest(), style);
-        self.assert_served_for(PAUSE, "truncated").await;
-        writer.write(first.as_bytes());
-        self.assert_served_for(PAUSE, "cut before the line of the authorizer").await;
-        writer.write(rest.as_bytes());
-        drop(writer);
-        while self.peer.ask("variable colour").await != "blue" {
-            self.assert_served_for(Duration::from_millis(20), "complete").await;
+    /// Writes another manifest in two parts, with pauses. Returns what was seen meanwhile, and the longest pause.
+    async fn write_manifest_slowly(&mut self, style: Style, pause: Duration) -> (String, Duration) {
+        let path = self.server.site.manifest();
+        // A thread of its own writes, so that nothing else prolongs its pauses.
+        let writing = std::thread::spawn(move || {
+            let text = manifest("blue");
+            let (first, rest) = text.split_at(text.find("\"$connect\"").unwrap());
+            let mut writer = Writer::truncate(&path, style);
+            let pauses = [first, rest].map(|part| {
+                let start = Instant::now();
+                std::thread::sleep(pause);
+                writer.write(part.as_bytes());
+                start.elapsed()
+            });
+            pauses.into_iter().max().unwrap()
+        });
+        let mut seen = String::new();
+        while !writing.is_finished() || self.peer.ask("variable colour").await != "blue" {
+            seen += &self.seen().await;
         }
-        self.assert_served_for(PAUSE, "live").await;
+        for _ in 0..10 {
+            seen += &self.seen().await;
+        }
+        (seen, writing.join().unwrap())
     }
+}
+
+/// Writes a manifest slowly and asserts that no part of it is served. Tries again if the writer pauses for longer than
+/// `pause_max`, as on a busy machine: the server does not wait for longer.
+async fn assert_no_part_is_served(arguments: &[&str], style: Style, pause: Duration, pause_max: Duration) {
+    for _ in 0..5 {
+        let (seen, longest_pause) = Scene::start(arguments).await.write_manifest_slowly(style, pause).await;
+        if longest_pause < pause_max {
+            assert_eq!(seen, "", "{style:?}");
+            return;
+        }
+    }
+    panic!("the machine is too busy for this test");
 }
 
 #[tokio::test]
 async fn a_manifest_is_not_served_while_its_writer_holds_it_open() {
-    Scene::start(&["serve"]).await.write_manifest_slowly(Style::HeldOpen).await;
+    // Longer than the server waits for a file that its writer closes after each part.
+    assert_no_part_is_served(&["serve"], Style::HeldOpen, 4 * PAUSE, 10 * PAUSE).await;
 }
 
 #[tokio::test]
 async fn a_manifest_that_is_closed_after_each_part_is_not_served_before_the_last_one() {
-    Scene::start(&["serve"]).await.write_manifest_slowly(Style::Closed).await;
+    assert_no_part_is_served(&["serve"], Style::Closed, PAUSE, 2 * PAUSE).await;
 }
 
 #[tokio::test]
 async fn with_polling_a_manifest_is_not_served_while_its_writer_pauses() {
     for style in [Style::HeldOpen, Style::Closed] {
-        Scene::start(&["serve", "--poll", "50ms"]).await.write_manifest_slowly(style).await;
+        assert_no_part_is_served(&["serve", "--poll", "50ms"], style, PAUSE, 2 * PAUSE).await;
     }
 }
 
@@ -128,7 +150,6 @@ async fn a_manifest_that_its_writer_never_closes_is_served_after_ten_seconds() {
     let start = Instant::now();
     let mut writer = Writer::truncate(&scene.server.site.manifest(), Style::HeldOpen);
     writer.write(manifest("blue").as_bytes());
-    scene.assert_served_for(PAUSE, "held open").await;
     while scene.peer.ask("variable colour").await != "blue" {
         assert!(start.elapsed() < Duration::from_secs(60), "the manifest is never read");
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -177,16 +198,19 @@ async fn a_manifest_that_is_being_written_is_no_problem_at_the_start() {
     let site = site();
     let text = fs::read_to_string(site.manifest()).unwrap();
     let mut writer = Writer::truncate(&site.manifest(), Style::HeldOpen);
+    let start = Instant::now();
     let writing = std::thread::spawn(move || {
         std::thread::sleep(PAUSE);
         writer.write(text.as_bytes());
+        start.elapsed()
     });
     let server = site.serve();
-    writing.join().unwrap();
-    let mut peer = server.connect("?decide=allow&who=alice").await;
-    assert_eq!(peer.ask("variable colour").await, "green");
-    eventually("others are rejected", async || {
-        server.try_connect("?decide=deny&who=mallory", &[]).await.err() == Some(403)
+    let pause = writing.join().unwrap();
+    eventually("the manifest is served", async || {
+        server.try_connect("?decide=allow&who=alice", &[]).await.is_ok()
+            && server.try_connect("?decide=deny&who=mallory", &[]).await.err() == Some(403)
     })
     .await;
+    // The empty manifest was not served before, unless the machine is busy.
+    assert!(pause > Duration::from_millis(900) || !server.log.text().contains("live"), "{}", server.log.text());
 }

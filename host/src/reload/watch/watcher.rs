@@ -157,8 +157,12 @@ impl WatcherThread {
                         watched.set_writer(writer, events.at);
                         self.files.record(target, watched);
                     }
-                    let is_told = REPORTS_CLOSE || events.renamed || matches!(target, WatchTarget::Folder(_));
-                    watched.mark_changed(events.at, if is_told { ChangeSource::Event } else { ChangeSource::Scan });
+                    let another_event_follows =
+                        REPORTS_CLOSE || events.renamed || matches!(target, WatchTarget::Folder(_));
+                    watched.mark_changed(
+                        events.at,
+                        if another_event_follows { ChangeSource::Event } else { ChangeSource::Scan },
+                    );
                     changed.insert(target.clone());
                 }
                 // Scanning a file is cheap, but scanning a folder lists it.
