@@ -152,25 +152,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_never_stops_changing_is_an_error() {
-        let file = TestFile::new("never-stable", b"");
-        let path = file.0.clone();
-        let (stop, stopped) = std::sync::mpsc::channel::<()>();
-        // A thread writes without a pause, so that two checks cannot find the same state even on a busy machine.
-        let writing = std::thread::spawn(move || {
-            let file = File::options().write(true).open(&path).unwrap();
-            for len in (0..100_000).cycle() {
-                file.set_len(len).unwrap();
-                if stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected) {
-                    return;
-                }
-            }
-        });
-        let error = FileReader::default().read(&file.0, 100_000).await.unwrap_err();
-        drop(stop);
-        writing.join().unwrap();
+    async fn a_file_that_its_writer_holds_open_is_an_error_until_it_is_closed_or_open_for_too_long() {
+        let file = TestFile::new("held-open", b"content");
+        file.set_time(SystemTime::now() - Duration::from_secs(1));
+        let open_writes = OpenWrites::new(Duration::from_secs(3600));
+        let reader = FileReader::new(open_writes.clone());
+        open_writes.record(&file.0, Some(Instant::now()));
+        let error = reader.read(&file.0, 100).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(error.to_string().ends_with("still being written"), "{error}");
+        open_writes.record(&file.0, None);
+        assert_eq!(reader.read(&file.0, 100).await.unwrap(), b"content");
+
+        let impatient = OpenWrites::new(Duration::ZERO);
+        impatient.record(&file.0, Some(Instant::now()));
+        assert_eq!(FileReader::new(impatient).read(&file.0, 100).await.unwrap(), b"content");
     }
 
     #[tokio::test]
