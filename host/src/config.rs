@@ -14,6 +14,7 @@ use toml::de::{DeTable, DeValue};
 use crate::backend::SledOptions;
 use crate::limits::{CompilerLimits, ConnectionLimits};
 
+mod access;
 mod access_log;
 mod admin;
 mod allowed_host;
@@ -43,8 +44,9 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use access::AccessConfig;
 pub use access_log::AccessLog;
-pub use admin::Admin;
+pub use admin::{Admin, AdminClient};
 pub use api::Api;
 pub use api_key::ApiKey;
 pub use authorizer::{Authorizer, AuthorizerType};
@@ -79,6 +81,8 @@ pub struct Config {
     pub manifest: PathBuf,
     /// The hash of the text of the manifest.
     pub content: blake3::Hash,
+    /// The length of the text in bytes.
+    pub length: usize,
     /// The folder of the manifest; every relative path in the manifest starts here.
     pub folder: PathBuf,
     pub api: Api,
@@ -147,10 +151,16 @@ impl Config {
     pub fn check(path: &Path) -> CheckedManifest {
         match read_text(path) {
             Ok(text) => Self::check_text(&text, path),
-            Err((problem, advice)) => {
-                CheckedManifest::unusable(vec![ConfigError { file: path.to_owned(), line: None, problem, advice }])
-            }
+            Err(error) => CheckedManifest::unusable(vec![error]),
         }
+    }
+
+    /// Parses what was read from the manifest at `path`, without reading that file again.
+    ///
+    /// # Errors
+    /// All errors of the manifest, in the order of their lines.
+    pub fn parse_read(read: io::Result<Vec<u8>>, path: &Path) -> Result<Self, Vec<ConfigError>> {
+        Self::parse(&text_of(read, path).map_err(|error| vec![error])?, path)
     }
 
     /// Parses `text` as the manifest at `path`, without reading that file.
@@ -163,18 +173,13 @@ impl Config {
 
     fn check_text(text: &str, path: &Path) -> CheckedManifest {
         let problems = Problems::new(path, text);
-        let (table, syntax_errors) = DeTable::parse_recoverable(text);
-        for error in &syntax_errors {
-            let span = error.span().unwrap_or(0..0);
-            let advice = syntax_advice(text, span.start);
-            problems.error(span, error.message().replace('\n', ", "), advice);
-        }
-        if !syntax_errors.is_empty() {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        if !errors.is_empty() {
             // After a syntax error the parser only guesses the rest, so checking it would report wrong problems.
-            return CheckedManifest::unusable(problems.finish().0);
+            return CheckedManifest::unusable(syntax_errors(text, problems, &errors));
         }
         let manifest = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let (config, valid) = Self::from_table(table.get_ref(), manifest, blake3::hash(text.as_bytes()), &problems);
+        let (config, valid) = Self::from_table(table.get_ref(), manifest, text, &problems);
         let (errors, warnings) = problems.finish();
         CheckedManifest { config: Some(Self { warnings, ..config }), errors, valid }
     }
@@ -184,7 +189,7 @@ impl Config {
     fn from_table(
         table: &DeTable<'_>,
         manifest: PathBuf,
-        content: blake3::Hash,
+        text: &str,
         problems: &Problems<'_>,
     ) -> (Self, BTreeSet<String>) {
         let folder = manifest.parent().unwrap_or(Path::new("/")).to_owned();
@@ -247,7 +252,8 @@ impl Config {
         root.finish();
         let config = Self {
             manifest,
-            content,
+            content: blake3::hash(text.as_bytes()),
+            length: text.len(),
             folder,
             api,
             server,
@@ -273,7 +279,7 @@ impl Config {
     /// Returns whether both configure the same behaviour; line numbers, comments and warnings may differ.
     pub fn is_equivalent(&self, other: &Self) -> bool {
         let without_lines = |config: &Self| {
-            let mut config = Self { warnings: Vec::new(), content: blake3::hash(b""), ..config.clone() };
+            let mut config = Self { warnings: Vec::new(), content: blake3::hash(b""), length: 0, ..config.clone() };
             config.components.values_mut().for_each(|component| component.component_line = 0);
             config.models.values_mut().for_each(|model| model.line = 0);
             config.ca_files.values_mut().for_each(|file| file.line = 0);
@@ -319,29 +325,49 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// Reads the file, and returns a problem and an advice as the error.
-fn read_text(path: &Path) -> Result<String, (String, String)> {
-    let unreadable = |error: io::Error| {
-        let advice = match error.kind() {
-            io::ErrorKind::NotFound => {
-                let advice = "give the path of an existing one, or create a project: jackfield new rust NAME";
-                return ("the manifest does not exist".to_owned(), advice.to_owned());
-            }
-            io::ErrorKind::IsADirectory => {
-                format!("give the path of the manifest in it: {}", path.join(MANIFEST_NAME).display())
-            }
-            _ => String::new(),
-        };
-        (format!("cannot read the manifest: {error}"), advice)
+/// Reads the manifest at `path`.
+fn read_text(path: &Path) -> Result<String, ConfigError> {
+    let read = || {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MANIFEST_BYTES_MAX { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
     };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MANIFEST_BYTES_MAX {
-        return Err((format!("found more than {MANIFEST_BYTES_MAX} bytes, expected a manifest"), String::new()));
-    }
+    text_of(read(), path)
+}
+
+/// Returns the text that was read from the manifest at `path`.
+///
+/// # Errors
+/// Why it could not be read, or is not a text.
+pub fn text_of(read: io::Result<Vec<u8>>, path: &Path) -> Result<String, ConfigError> {
+    let error = |problem: String, advice: String| ConfigError { file: path.to_owned(), line: None, problem, advice };
+    let bytes = read.map_err(|unreadable| match unreadable.kind() {
+        io::ErrorKind::NotFound => error(
+            "the manifest does not exist".to_owned(),
+            "give the path of an existing one, or create a project: jackfield new rust NAME".to_owned(),
+        ),
+        io::ErrorKind::IsADirectory => {
+            let advice = format!("give the path of the manifest in it: {}", path.join(MANIFEST_NAME).display());
+            error(format!("cannot read the manifest: {unreadable}"), advice)
+        }
+        io::ErrorKind::FileTooLarge => {
+            error(format!("found more than {MANIFEST_BYTES_MAX} bytes, expected a manifest"), String::new())
+        }
+        io::ErrorKind::TimedOut => error("the manifest is still being written".to_owned(), String::new()),
+        _ => error(format!("cannot read the manifest: {unreadable}"), String::new()),
+    })?;
     String::from_utf8(bytes)
-        .map_err(|_| ("found bytes that are not UTF-8, expected a manifest".to_owned(), String::new()))
+        .map_err(|_| error("found bytes that are not UTF-8, expected a manifest".to_owned(), String::new()))
+}
+
+/// Returns the errors of a text that is not TOML.
+fn syntax_errors(text: &str, problems: Problems<'_>, errors: &[toml::de::Error]) -> Vec<ConfigError> {
+    for error in errors {
+        let span = error.span().unwrap_or(0..0);
+        let advice = syntax_advice(text, span.start);
+        problems.error(span, error.message().replace('\n', ", "), advice);
+    }
+    problems.finish().0
 }
 
 /// Returns an advice for a common syntax error at the byte `position`; empty for other errors.

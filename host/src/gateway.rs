@@ -86,18 +86,18 @@ impl Gateway {
         connections: Arc<Connections>,
         backend: Backend,
         deployment: Deployment,
+        access: Access,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let deployment = Arc::new(deployment);
         let history = Mutex::new(History::new(&deployment));
-        let access = ArcSwap::from_pointee(deployment.access().clone());
         let throttle_rejections = ThrottleRejections::new(&metrics);
         let deployment = deployment.into();
         Arc::new(Self {
             connections,
             backend,
             deployment,
-            access,
+            access: ArcSwap::from_pointee(access),
             history,
             metrics,
             throttle_rejections,
@@ -112,14 +112,13 @@ impl Gateway {
     pub fn deploy(&self, deployment: Deployment) -> u64 {
         let deployment = Arc::new(deployment);
         let number = self.history().push(Arc::clone(&deployment), None);
-        self.access.store(Arc::new(deployment.access().clone()));
         self.deployment.store(deployment);
         number
     }
 
     /// Makes an older deployment the current one again and returns its new number.
     ///
-    /// The access settings stay those of the current manifest, so a key that was removed stays invalid.
+    /// The access settings are not part of a deployment, so a key that was removed stays invalid.
     ///
     /// # Errors
     /// If no deployment of this number is kept: it is too old or never existed.
@@ -156,6 +155,12 @@ impl Gateway {
 
     fn access(&self) -> Arc<Access> {
         self.access.load_full()
+    }
+
+    /// Replaces the access settings. They apply to every request and handshake whose check has not ended; open
+    /// connections stay open.
+    pub fn set_access(&self, access: Access) {
+        self.access.store(Arc::new(access));
     }
 
     pub fn connections(&self) -> &Arc<Connections> {

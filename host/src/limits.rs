@@ -321,6 +321,9 @@ pub const JWKS_STALE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a watched file must stay unchanged before it is read.
 pub const RELOAD_DEBOUNCE: Duration = Duration::from_millis(100);
+/// How long the manifest must stay unchanged before its keys are read. It is shorter, so that the keys of a manifest are
+/// valid before its deployment is live.
+pub const ACCESS_DEBOUNCE: Duration = Duration::from_millis(30);
 
 /// Deployments that can be restored. Each keeps the compiled code of its components in memory.
 pub const DEPLOYMENTS_KEPT: usize = 10;

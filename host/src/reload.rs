@@ -28,12 +28,13 @@ mod resources;
 mod throttles;
 mod watch;
 
+pub use access::AccessFollower;
 pub use build::{Build, BuildQueue};
-pub use files::{ServeMode, WatchedFiles};
+pub use files::{ServeMode, WatchedFiles, wait_for_manifest};
 pub use reloader::{DeploymentParts, Reloader};
 pub use resources::Resources;
 pub use throttles::ThrottleRegistries;
-pub use watch::WatchMode;
+pub use watch::{FileReader, WatchMode};
 
 /// Loads plugins and deployments from a manifest and the files that it names.
 #[derive(Clone)]
@@ -45,6 +46,8 @@ pub struct Loader {
     pub throttles: Arc<ThrottleRegistries>,
     /// The HTTP client of integrations that have no `ca_file`.
     pub transport: Transport,
+    /// Reads the files, which other programs may be writing.
+    pub reader: FileReader,
 }
 
 /// A plugin, and what it was made of.
@@ -113,7 +116,7 @@ impl Loader {
         integration: &config::Component,
         known: &[&Plugins],
     ) -> Result<LoadedPlugin, LoadError> {
-        let (content, bytes) = read_component(config, integration).await?;
+        let (content, bytes) = self.read_component(config, integration).await?;
         let own = known.iter().find_map(|plugins| plugins.get(&integration.name));
         if let Some(before) = own.filter(|before| before.artifact.content == content) {
             return self.rebind(config, integration, before).await;
@@ -135,7 +138,7 @@ impl Loader {
 
     /// Checks that the file of an integration is a valid component, without checking its grants.
     pub async fn check_file(&self, config: &Config, integration: &config::Component) -> Result<(), LoadError> {
-        let (content, bytes) = read_component(config, integration).await?;
+        let (content, bytes) = self.read_component(config, integration).await?;
         let compiled = self.compile(integration, bytes).await;
         compiled
             .map(|_| ())
@@ -179,7 +182,30 @@ impl Loader {
 
     /// Returns the hash of a file once it is stable, or `None` if it cannot be read.
     pub async fn file_hash(&self, path: &Path) -> Option<blake3::Hash> {
-        read_hashed(path).await.ok().map(|(content, _)| content)
+        self.read_hashed(path).await.ok().map(|(content, _)| content)
+    }
+
+    /// Reads the file of a component and returns its hash and its content.
+    async fn read_component(
+        &self,
+        config: &Config,
+        integration: &config::Component,
+    ) -> Result<(blake3::Hash, Vec<u8>), LoadError> {
+        self.read_hashed(&integration.component).await.map_err(|error| {
+            let hint = match (error.kind(), &integration.build) {
+                (ErrorKind::NotFound, Some(build)) => format!("file not found; build it: {build}"),
+                (ErrorKind::NotFound, None) => "file not found; create it, or name another file".to_owned(),
+                _ => format!("cannot read the file: {error}"),
+            };
+            LoadError { content: None, text: describe_problem(config, integration, &anyhow!(hint)) }
+        })
+    }
+
+    /// Reads a file once it is stable and returns its hash and its content.
+    async fn read_hashed(&self, path: &Path) -> io::Result<(blake3::Hash, Vec<u8>)> {
+        let bytes = self.reader.read(path, COMPONENT_BYTES_MAX).await?;
+        // Hashing a large file takes too long for a thread that serves connections.
+        Ok(tokio::task::spawn_blocking(move || (blake3::hash(&bytes), bytes)).await?)
     }
 
     /// Returns the number of a stage of the manifest.
@@ -201,7 +227,6 @@ impl Loader {
             version(config, plugins, resources),
             stages.map(|name| self.stage(config, &named, resources, name, Arc::clone(&connection))),
         )
-        .with_access(access::access(&self.throttles, config))
     }
 
     /// Builds an integration of the manifest. `plugins` must have its plugin if it is a component, and `resources` its
@@ -317,28 +342,6 @@ pub fn api_info(config: &Config, stage: &str, stage_id: StageId) -> ApiInfo {
         stage_id,
         stage_variables: config.stages[stage].variables.clone().into_iter().collect(),
     }
-}
-
-/// Reads the file of a component and returns its hash and its content.
-async fn read_component(
-    config: &Config,
-    integration: &config::Component,
-) -> Result<(blake3::Hash, Vec<u8>), LoadError> {
-    read_hashed(&integration.component).await.map_err(|error| {
-        let hint = match (error.kind(), &integration.build) {
-            (ErrorKind::NotFound, Some(build)) => format!("file not found; build it: {build}"),
-            (ErrorKind::NotFound, None) => "file not found; create it, or name another file".to_owned(),
-            _ => format!("cannot read the file: {error}"),
-        };
-        LoadError { content: None, text: describe_problem(config, integration, &anyhow!(hint)) }
-    })
-}
-
-/// Reads a file once it is stable and returns its hash and its content.
-async fn read_hashed(path: &Path) -> io::Result<(blake3::Hash, Vec<u8>)> {
-    let bytes = watch::read_stable(path, COMPONENT_BYTES_MAX).await?;
-    // Hashing a large file takes too long for a thread that serves connections.
-    Ok(tokio::task::spawn_blocking(move || (blake3::hash(&bytes), bytes)).await?)
 }
 
 fn describe_problem(config: &Config, integration: &config::Component, error: &anyhow::Error) -> String {

@@ -12,7 +12,7 @@ const KEY: &str = "d41d8cd98f00b204e9800998ecf8427e";
 const OTHER: &str = "another key, of another team";
 
 /// Returns the hash of a key as the manifest contains it.
-fn hash(key: &str) -> String {
+pub fn hash(key: &str) -> String {
     let digest = digest::digest(&digest::SHA256, key.as_bytes());
     let digits: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{digits}")

@@ -76,6 +76,23 @@ async fn a_rollback_restores_the_manifest_too() {
 }
 
 #[tokio::test]
+async fn the_verb_needs_no_secret_and_works_with_a_manifest_that_has_errors_or_is_no_toml() {
+    let secret = "[access_keys.AKID]\nsecret_env = \"JACKFIELD_TEST_SECRET\"\n";
+    let site = site(&format!("[backend]\nurl = \"sled:store\"\n{ADMIN}{secret}"));
+    let mut command = site.command(&["serve"]);
+    command.env("JACKFIELD_TEST_SECRET", "0123456789012345678901234567890123456789");
+    let server = site.launch(command);
+    assert_eq!(listed_numbers(&server).await, ["*1"]);
+    let text = fs::read_to_string(server.site.manifest()).unwrap();
+    for wrong in ["unknown = 1", "[integrations.other]", "[routes", "[api]\nid = \"cut"] {
+        fs::write(server.site.manifest(), format!("{text}\n{wrong}")).unwrap();
+        assert_eq!(listed_numbers(&server).await[0].chars().next(), Some('*'), "{wrong}");
+        let (code, _, stderr) = deployments(&server, &["--rollback", "1"]).await;
+        assert_eq!(code, 0, "{wrong}: {stderr}");
+    }
+}
+
+#[tokio::test]
 async fn the_last_ten_deployments_are_kept() {
     let server = site(ADMIN).serve();
     let mut peer = server.connect("").await;

@@ -36,7 +36,7 @@ fn signed_site() -> Site {
 }
 
 /// Signs a handshake in its headers, sends it, and returns the status of the response.
-async fn handshake(server: &Server, signer: &Signer, path: &str) -> u16 {
+pub async fn handshake(server: &Server, signer: &Signer, path: &str) -> u16 {
     let head = signer.head(&Request { method: "GET", path, body: "", headers: &UPGRADE });
     // `Connection: close` would contradict the `Connection: Upgrade` of the handshake.
     status(server, &head.replace("Connection: close\r\n", "")).await

@@ -11,6 +11,7 @@ mod signer;
 mod wat;
 mod wire;
 
+mod access;
 mod access_log;
 mod api_keys;
 mod authorizers;
@@ -25,6 +26,7 @@ mod connect;
 mod deployments;
 mod dev;
 mod endings;
+mod half_written;
 mod https;
 mod iam;
 mod import;

@@ -11,7 +11,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::config::{Admin, Backend, Config};
+use crate::config::{Admin, AdminClient, Backend, Config};
 use crate::reload::display_path;
 
 /// Shortest accepted token; shorter ones can be guessed.
@@ -23,13 +23,14 @@ const TOKEN_FILE_BYTES: usize = (TOKEN_RANDOM_BYTES * 4).div_ceil(3);
 
 /// Returns the token from the environment, or else creates one in a file that only the owner can read.
 pub fn make_token(config: &Config, admin: &Admin) -> anyhow::Result<String> {
-    if let Some(token) = token_of_environment(admin)? {
+    if let Some(token) = token_of_environment(admin.token_env.as_deref())? {
         return Ok(token);
     }
     let mut bytes = [0; TOKEN_RANDOM_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("cannot get random bytes from the system: {error}"))?;
     let token = BASE64_URL_SAFE_NO_PAD.encode(bytes);
-    let path = token_file(config);
+    let Backend::Sled(sled) = &config.backend;
+    let path = token_file(&sled.folder);
     write_file(&path, &token)
         .with_context(|| format!("cannot write the admin listener's token to {}", display_path(&path)))?;
     Ok(token)
@@ -46,11 +47,11 @@ fn write_file(path: &Path, token: &str) -> anyhow::Result<()> {
 }
 
 /// Returns the token for requests to a running server of this manifest.
-pub fn read_token(config: &Config, admin: &Admin) -> anyhow::Result<String> {
-    if let Some(token) = token_of_environment(admin)? {
+pub fn read_token(client: &AdminClient) -> anyhow::Result<String> {
+    if let Some(token) = token_of_environment(client.token_env.as_deref())? {
         return Ok(token);
     }
-    let path = token_file(config);
+    let path = token_file(&client.store_folder);
     match read_file(&path) {
         Err(TokenFileError::Io(error)) => Err(error).with_context(|| {
             format!(
@@ -105,8 +106,8 @@ fn read_file(path: &Path) -> Result<String, TokenFileError> {
     token.ok_or(TokenFileError::Untrusted { found: "characters that no token has" })
 }
 
-fn token_of_environment(admin: &Admin) -> anyhow::Result<Option<String>> {
-    let Some(name) = &admin.token_env else { return Ok(None) };
+fn token_of_environment(variable: Option<&str>) -> anyhow::Result<Option<String>> {
+    let Some(name) = variable else { return Ok(None) };
     let token = std::env::var(name).unwrap_or_default();
     if token.len() < TOKEN_BYTES_MIN {
         bail!("[admin] token_env: {name} has {} bytes, expected at least {TOKEN_BYTES_MIN}", token.len());
@@ -114,7 +115,6 @@ fn token_of_environment(admin: &Admin) -> anyhow::Result<Option<String>> {
     Ok(Some(token))
 }
 
-fn token_file(config: &Config) -> PathBuf {
-    let Backend::Sled(sled) = &config.backend;
-    sled.folder.join("admin-token")
+fn token_file(store_folder: &Path) -> PathBuf {
+    store_folder.join("admin-token")
 }

@@ -13,8 +13,8 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 
-use crate::cli::{ManifestArg, admin, load_manifest, print_output};
-use crate::config;
+use crate::cli::{ManifestArg, admin, print_output};
+use crate::config::{self, AdminClient};
 use crate::gateway::DeploymentRecord;
 use crate::server;
 
@@ -46,12 +46,11 @@ pub struct Deployments {
 
 impl Deployments {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let config = load_manifest(&self.manifest.manifest)?;
-        let Some(admin) = &config.admin else {
+        let client = AdminClient::read(&self.manifest.manifest)?;
+        let Some(address) = self.admin.or(client.listen) else {
             bail!("the manifest has no admin listener; add [admin] with listen = \"127.0.0.1:3002\"");
         };
-        let token = admin::read_token(&config, admin)?;
-        let address = self.admin.unwrap_or(admin.listen);
+        let token = admin::read_token(&client)?;
         let text = match self.rollback {
             Some(number) => {
                 let path = format!("/deployments/{number}/rollback");

@@ -14,7 +14,7 @@ use crate::connections::Connections;
 use crate::gateway::Transport;
 use crate::limits::FLUSH_INTERVAL;
 use crate::metrics::Metrics;
-use crate::reload::Loader;
+use crate::reload::{FileReader, Loader};
 
 pub struct Sandbox {
     pub loader: Loader,
@@ -43,6 +43,7 @@ impl Sandbox {
             metrics: Metrics::disabled(),
             throttles: Arc::default(),
             transport: Transport::new(),
+            reader: FileReader::default(),
         };
         Ok(Self { loader, _folder: folder })
     }

@@ -23,8 +23,8 @@ use crate::connections::Connections;
 use crate::gateway::{Gateway, Transport};
 use crate::metrics::Metrics;
 use crate::reload::{
-    Build, BuildQueue, DeploymentParts, LoadError, Loader, Reloader, Resources, ServeMode, WatchMode, WatchedFiles,
-    format_compile_time,
+    AccessFollower, Build, BuildQueue, DeploymentParts, LoadError, Loader, Reloader, Resources, ServeMode, WatchMode,
+    WatchedFiles, format_compile_time, wait_for_manifest,
 };
 use crate::server::{Server, ServerOptions, serve_admin, serve_metrics};
 
@@ -92,12 +92,15 @@ impl Dev {
 async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMode) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
     let reload_requests = signals(stop.clone())?;
+    wait_for_manifest(&manifest.manifest).await;
     let config = load_manifest(&manifest.manifest)?;
     let warnings = config.warnings.iter().map(ToString::to_string).chain(missing_page_warning(&config));
     warnings.for_each(|warning| warn!("{warning}"));
     // Watch the files before they are read, so that no change is missed.
     let mode = options.poll.map_or(WatchMode::Notify, WatchMode::Poll);
     let files = WatchedFiles::watch(mode, &config, serve_mode)?;
+    let throttles = Arc::default();
+    let access = AccessFollower::watch(mode, &config, Arc::clone(&throttles))?;
     let mut builds = (serve_mode == ServeMode::Dev).then(|| BuildQueue::new(&config.folder));
     if let Some(builds) = &mut builds {
         if Build::all(&config).is_empty() {
@@ -128,8 +131,9 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         runtime,
         services,
         metrics: Arc::clone(&metrics),
-        throttles: Arc::default(),
+        throttles,
         transport: Transport::new(),
+        reader: files.reader(),
     };
     let plugins = loader.load_all(&config).await;
     let plugins = plugins
@@ -142,7 +146,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     let resources =
         resources.map_err(|problems| combine_problems("there are", problems.iter().map(LoadError::to_string)))?;
     let deployment = loader.deployment(&config, &plugins, &resources);
-    let gateway = Gateway::new(connections, backend.clone(), deployment, Arc::clone(&metrics));
+    let gateway = Gateway::new(connections, backend.clone(), deployment, access.access(), Arc::clone(&metrics));
 
     open_files::report(open_files, config.server.connections_max, config.components.len());
     let server = Server::bind(
@@ -178,6 +182,12 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     }
 
     announce(&server, &config)?;
+    let following = access.follow(Arc::clone(&gateway), stop.clone());
+    tasks.spawn(async move {
+        if let Err(error) = following.await {
+            error!("changes of keys in the manifest are no longer detected: {error:#}");
+        }
+    });
     let parts = DeploymentParts { config, plugins, resources };
     let reloader = Reloader::new(parts, files, builds, loader, Arc::clone(&gateway));
     let reloading = reloader.follow(reload_requests, roll_backs, stop.clone());

@@ -22,10 +22,13 @@ pub struct ApiKey {
     pub stages: Option<BTreeSet<String>>,
 }
 
-/// Reads all API keys, by their names.
+/// Reads all API keys, by their names. A key whose section has an error is left out: without its invalid `stages` it
+/// would be valid in more stages. The same is true of a key that two sections have, which may differ.
 pub fn api_keys(section: &Section<'_>) -> BTreeMap<String, ApiKey> {
     let mut keys: BTreeMap<String, ApiKey> = BTreeMap::new();
+    let mut repeated = Vec::new();
     for entry in section.entries() {
+        let errors_before = section.problems.error_count();
         if let Err(invalid) = value::check_name(NAME_LENGTH_MAX)(entry.key) {
             section.report_name(&entry, invalid);
         }
@@ -44,13 +47,15 @@ pub fn api_keys(section: &Section<'_>) -> BTreeMap<String, ApiKey> {
         let stages = table.read_list("stages", stage).into_iter().collect();
         let stages = table.contains("stages").then_some(stages);
         table.finish();
-        let Some(hash) = hash else { continue };
+        let Some(hash) = hash.filter(|_| section.problems.error_count() == errors_before) else { continue };
         if let Some((other, _)) = keys.iter().find(|(_, other)| other.hash == hash) {
             let problem = format!("{name}.hash: found the hash of {} again", section.name_of(other));
             section.problems.error(entry.key_span, problem, "use each API key in one section only");
+            repeated.push(hash);
         }
         keys.insert(entry.key.to_owned(), ApiKey { hash, throttle, quota, stages });
     }
+    keys.retain(|_, key| !repeated.contains(&key.hash));
     keys
 }
 

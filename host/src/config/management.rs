@@ -27,6 +27,8 @@ pub struct Management {
     pub signatures: Signatures,
     /// Limits the calls of each caller; `None`: no limit.
     pub throttle: Option<Rate>,
+    /// Whether the manifest has the section `[access_keys]`, with a valid key or not.
+    pub has_access_keys: bool,
     /// Access keys by their ids.
     pub access_keys: BTreeMap<String, AccessKey>,
 }
@@ -50,18 +52,28 @@ impl Management {
     }
 }
 
-pub fn management(mut section: Section<'_>, access_keys: &Section<'_>) -> Management {
-    let management = Management {
-        signatures: section.read("signatures", signatures).unwrap_or_default(),
-        throttle: throttle(&mut section),
-        access_keys: self::access_keys(access_keys),
-    };
+pub fn management(section: Section<'_>, access_keys: &Section<'_>) -> Management {
+    let (problems, signatures_span) = (section.problems, section.span_of("signatures"));
+    let (signatures, throttle) = settings(section);
+    let management = management_of(signatures, throttle, access_keys);
     if management.signatures == Signatures::Required && !management.access_keys.values().any(|key| key.may_manage) {
         let problem = "management.signatures: found \"required\" without an access key, so every call is rejected";
-        section.problems.warning(section.span_of("signatures"), problem.to_owned(), "add [access_keys.NAME]");
+        problems.warning(signatures_span, problem.to_owned(), "add [access_keys.NAME]");
     }
-    section.finish();
     management
+}
+
+/// Reads `signatures` and `throttle` of `[management]`.
+pub fn settings(mut section: Section<'_>) -> (Signatures, Option<Rate>) {
+    let settings = (section.read("signatures", signatures).unwrap_or_default(), throttle(&mut section));
+    section.finish();
+    settings
+}
+
+/// Returns these settings together with the keys of `[access_keys]`.
+pub fn management_of(signatures: Signatures, throttle: Option<Rate>, access_keys: &Section<'_>) -> Management {
+    let has_access_keys = access_keys.exists();
+    Management { signatures, throttle, has_access_keys, access_keys: self::access_keys(access_keys) }
 }
 
 fn signatures(value: &DeValue<'_>) -> Result<Signatures, InvalidValue> {
@@ -100,12 +112,16 @@ fn rate(value: &DeValue<'_>) -> Result<f64, InvalidValue> {
     number.filter(|rate| RATES.contains(rate)).ok_or_else(invalid)
 }
 
+/// Reads the access keys. A key whose section has an error is left out: without its invalid `actions` it could do more.
 fn access_keys(section: &Section<'_>) -> BTreeMap<String, AccessKey> {
     let mut keys = BTreeMap::new();
     for entry in section.entries() {
+        let errors_before = section.problems.error_count();
         if let Err(invalid) = value::check_name(ACCESS_KEY_LENGTH_MAX)(entry.key) {
             section.report_name(&entry, invalid);
-        } else if let Some(key) = access_key(section, &entry) {
+        } else if let Some(key) = access_key(section, &entry)
+            && section.problems.error_count() == errors_before
+        {
             keys.insert(entry.key.to_owned(), key);
         }
     }

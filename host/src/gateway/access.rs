@@ -1,6 +1,7 @@
 //! Access settings of the current manifest: callers of `@connections`, users and API keys.
 //!
-//! They are not part of a deployment, so a roll-back does not make a removed key valid again.
+//! They are not part of a deployment. They follow the manifest on the disk alone and at once, so that neither a rollback
+//! nor a component that does not load makes a removed key valid again.
 
 use std::sync::Arc;
 

@@ -36,10 +36,9 @@ impl Gateway {
         request: AuthorizationRequest<'_>,
         outcome: &mut Option<AuthorizerOutcome>,
     ) -> Result<Peer, AuthorizationError> {
-        let access = self.access();
         let identity = match &checks.authorizer {
             Some(authorizer) => {
-                let (result, latency) = authorizer.authorize(request, &access.users).await;
+                let (result, latency) = authorizer.authorize(request, &self.access().users).await;
                 let status = result.as_ref().err().map_or(200, AuthorizationError::status);
                 let error = result.as_ref().err().map(ToString::to_string);
                 *outcome = Some(AuthorizerOutcome { latency, status, error });
@@ -48,6 +47,8 @@ impl Gateway {
             None => PeerIdentity::default(),
         };
         let api_key = if checks.api_key_required {
+            // The keys may have changed while the authorizer ran, which can take its whole timeout.
+            let access = self.access();
             Some(self.check_api_key(stage, &access.api_keys, request.event, &identity).await?)
         } else {
             None

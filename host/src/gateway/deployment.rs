@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crate::capability::{ApiInfo, Caller};
 use crate::connections::Connection;
 use crate::event::EpochMillis;
+use crate::gateway::RouteTable;
 use crate::gateway::access_log::AccessLog;
 use crate::gateway::throttles::Throttles;
-use crate::gateway::{Access, RouteTable};
 use crate::id::{RequestId, StageId};
 use crate::limits::ConnectionLimits;
 use crate::metrics::CloudWatchMetrics;
@@ -19,7 +19,6 @@ pub struct Deployment {
     by_id: BTreeMap<StageId, Arc<Stage>>,
     /// The segments of each base path and its stage, longest path first.
     base_paths: Vec<(Vec<String>, Arc<Stage>)>,
-    access: Access,
     /// Whether in all stages every message waits for the previous messages of its connection.
     is_in_order: bool,
 }
@@ -72,16 +71,7 @@ impl Deployment {
         base_paths.sort_by_key(|(segments, _)| std::cmp::Reverse(segments.len()));
         let by_id = stages.values().map(|stage| (stage.api.stage_id, Arc::clone(stage))).collect();
         let is_in_order = stages.values().all(|stage| stage.routes.is_in_order());
-        Self { version, stages, by_id, base_paths, access: Access::default(), is_in_order }
-    }
-
-    /// Sets the access settings of the manifest.
-    pub fn with_access(self, access: Access) -> Self {
-        Self { access, ..self }
-    }
-
-    pub fn access(&self) -> &Access {
-        &self.access
+        Self { version, stages, by_id, base_paths, is_in_order }
     }
 
     /// Returns whether in all stages every message waits for the previous messages of its connection. Computed once, so

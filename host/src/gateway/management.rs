@@ -38,6 +38,9 @@ pub enum ManagementCaller {
 #[derive(Default)]
 pub struct Management {
     signatures: Signatures,
+    /// Whether there are access keys, or were since the start of the process. Without this, the removal of the last key
+    /// would allow unsigned calls.
+    expects_keys: bool,
     keys: Arc<AccessKeys>,
     callers: Option<CallerThrottles>,
 }
@@ -50,22 +53,32 @@ pub struct CallerThrottles {
 }
 
 impl Signatures {
-    /// Returns whether calls must be signed.
+    /// Returns whether calls must be signed. `expects_keys`: the manifest has access keys.
     ///
     /// A reload can never allow unsigned calls to a listener that other machines can reach; only the command line can.
-    pub fn required(self, keys: &AccessKeys, exposure: Exposure) -> bool {
+    pub fn required(self, expects_keys: bool, exposure: Exposure) -> bool {
         let Exposure { reachable, insecure } = exposure;
         match self {
             Self::Required => true,
-            Self::Auto => !insecure && (reachable || !keys.is_empty()),
+            Self::Auto => !insecure && (reachable || expects_keys),
             Self::Off => !insecure && reachable,
         }
     }
 }
 
 impl Management {
-    pub fn new(signatures: Signatures, keys: Arc<AccessKeys>, callers: Option<CallerThrottles>) -> Self {
-        Self { signatures, keys, callers }
+    pub fn new(
+        signatures: Signatures,
+        expects_keys: bool,
+        keys: Arc<AccessKeys>,
+        callers: Option<CallerThrottles>,
+    ) -> Self {
+        Self { signatures, expects_keys, keys, callers }
+    }
+
+    /// Returns whether calls must be signed.
+    pub fn requires_signatures(&self, exposure: Exposure) -> bool {
+        self.signatures.required(self.expects_keys, exposure)
     }
 
     pub fn signatures(&self) -> Signatures {
@@ -89,29 +102,26 @@ impl Management {
 mod tests {
     use super::*;
     use crate::limits::MANAGEMENT_CALLERS_MAX;
-    use crate::sigv4::Secret;
     use crate::throttle::Rate;
 
     #[test]
     fn signatures_are_required_on_a_reachable_listener_or_with_access_keys_unless_insecure_is_set() {
-        let none = AccessKeys::new();
-        let some = AccessKeys::from([("AKID".to_owned(), Secret::new("secret".to_owned()))]);
         let loopback = Exposure { reachable: false, insecure: false };
         let reachable = Exposure { reachable: true, insecure: false };
         let insecure = Exposure { reachable: true, insecure: true };
         for (signatures, keys, exposure, required) in [
-            (Signatures::Auto, &none, loopback, false),
-            (Signatures::Auto, &some, loopback, true),
-            (Signatures::Auto, &none, reachable, true),
-            (Signatures::Auto, &some, reachable, true),
-            (Signatures::Auto, &some, insecure, false),
-            (Signatures::Required, &none, loopback, true),
-            (Signatures::Required, &some, insecure, true),
-            (Signatures::Off, &some, loopback, false),
-            (Signatures::Off, &some, reachable, true),
-            (Signatures::Off, &some, insecure, false),
+            (Signatures::Auto, false, loopback, false),
+            (Signatures::Auto, true, loopback, true),
+            (Signatures::Auto, false, reachable, true),
+            (Signatures::Auto, true, reachable, true),
+            (Signatures::Auto, true, insecure, false),
+            (Signatures::Required, false, loopback, true),
+            (Signatures::Required, true, insecure, true),
+            (Signatures::Off, true, loopback, false),
+            (Signatures::Off, true, reachable, true),
+            (Signatures::Off, true, insecure, false),
         ] {
-            assert_eq!(signatures.required(keys, exposure), required, "{signatures:?} {keys:?} {exposure:?}");
+            assert_eq!(signatures.required(keys, exposure), required, "{signatures:?} {keys} {exposure:?}");
         }
     }
 
@@ -122,7 +132,7 @@ mod tests {
             keys: Arc::new(KeyedThrottle::new(rate, MANAGEMENT_CALLERS_MAX)),
             addresses: Arc::new(KeyedThrottle::new(rate, MANAGEMENT_CALLERS_MAX)),
         };
-        Management::new(Signatures::Off, Arc::default(), Some(callers))
+        Management::new(Signatures::Off, false, Arc::default(), Some(callers))
     }
 
     #[test]

@@ -1,16 +1,20 @@
 //! The files that decide what is served, and the reports of their changes.
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::limits::RELOAD_DEBOUNCE;
 use crate::reload::Build;
-use crate::reload::watch::{WatchMode, WatchTarget, Watcher};
+use crate::reload::watch::{FileReader, PARTIAL_WRITE_QUIET, WatchMode, WatchTarget, Watcher, WatcherOptions};
 
 /// Reports of the watcher that may wait to be handled. The watcher merges further changes into later reports.
 const REPORTS_MAX: usize = 8;
+/// How often the server checks at its start whether an empty manifest has been written.
+const EMPTY_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What a server does with the sources of its components.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,10 +39,21 @@ impl WatchedFiles {
     /// If nothing can be watched at all.
     pub fn watch(watch_mode: WatchMode, config: &Config, serve_mode: ServeMode) -> anyhow::Result<Self> {
         let (report, changes) = mpsc::channel(REPORTS_MAX);
-        let watcher = Watcher::start(watch_mode, RELOAD_DEBOUNCE, report)?;
+        let options = WatcherOptions {
+            mode: watch_mode,
+            debounce: RELOAD_DEBOUNCE,
+            // Every key of a manifest has a default.
+            partially_valid: Some(config.manifest.clone()),
+        };
+        let watcher = Watcher::start(options, report)?;
         let mut files = Self { watcher, changes, watched: BTreeSet::new() };
         files.set(targets(config, serve_mode))?;
         Ok(files)
+    }
+
+    /// Returns a reader that waits for the writers of the watched files.
+    pub fn reader(&self) -> FileReader {
+        self.watcher.reader()
     }
 
     /// Watches these targets and no others from now on. Blocks while the folders are listed.
@@ -62,6 +77,22 @@ impl WatchedFiles {
     pub async fn changed(&mut self) -> Option<Vec<WatchTarget>> {
         self.changes.recv().await
     }
+}
+
+/// Waits until a manifest that was truncated just now is not empty any more. A manifest that stays empty is allowed.
+pub async fn wait_for_manifest(path: &Path) {
+    let was_truncated_now = || {
+        let metadata = path.metadata().ok().filter(|metadata| metadata.is_file() && metadata.len() == 0);
+        let age = metadata.and_then(|metadata| metadata.modified().ok()?.elapsed().ok());
+        age.is_some_and(|age| age < PARTIAL_WRITE_QUIET)
+    };
+    let waiting = async {
+        while was_truncated_now() {
+            tokio::time::sleep(EMPTY_CHECK_INTERVAL).await;
+        }
+    };
+    // A program may truncate the file again and again.
+    let _ = tokio::time::timeout(2 * PARTIAL_WRITE_QUIET, waiting).await;
 }
 
 /// Returns the manifest, every component, every model and every file of authorities, and for `dev` the sources.

@@ -15,7 +15,7 @@ use crate::config::{self, Config, MANIFEST_BYTES_MAX};
 use crate::gateway::{DeploymentNotKept, Gateway, RollBack};
 use crate::reload::files::targets;
 use crate::reload::resources::{changed_ca_files, changed_models};
-use crate::reload::watch::{self, WatchTarget};
+use crate::reload::watch::WatchTarget;
 use crate::reload::{
     Build, BuildQueue, LoadError, Loader, Plugins, Resources, ServeMode, WatchedFiles, display_path,
     format_compile_time,
@@ -281,17 +281,16 @@ impl Reloader {
     /// Reads the manifest and makes it the candidate, unless it means the same as the served one.
     async fn read_manifest(&mut self) {
         let (path, manifest) = (&self.served.config.manifest, display_path(&self.served.config.manifest));
-        // `Config` reads the text again. This read waits until the file is stable, and its hash identifies the
-        // version of the file.
-        let text = watch::read_stable(path, MANIFEST_BYTES_MAX).await.ok();
-        let content = text.as_deref().map(blake3::hash);
+        // This read waits until the file is stable. The hash identifies the version of the file.
+        let read = self.loader.reader.read(path, MANIFEST_BYTES_MAX).await;
+        let content = read.as_deref().ok().map(blake3::hash);
         let problem = |text| vec![LoadError { content, text }];
-        if text.is_some_and(|text| text.trim_ascii().is_empty()) {
+        if read.as_deref().is_ok_and(|text| text.trim_ascii().is_empty()) {
             // An empty manifest is allowed at start, but here it is more likely an unfinished write.
             self.candidate = None;
             return self.report_rejection(MANIFEST, problem(format!("{manifest}: found nothing, expected a manifest")));
         }
-        let mut config = match Config::load(manifest.as_ref()) {
+        let mut config = match Config::parse_read(read, manifest.as_ref()) {
             Ok(config) => config,
             Err(problems) => {
                 self.candidate = None;

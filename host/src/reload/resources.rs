@@ -9,7 +9,7 @@ use crate::config::{self, Config};
 use crate::gateway::access_log::{AccessLog, LogTarget, Sink};
 use crate::gateway::{Authorities, Jwt, Model, RequestModels, Transport};
 use crate::limits::{CA_FILE_BYTES_MAX, MODEL_BYTES_MAX};
-use crate::reload::{LoadError, Loader, display_path, watch};
+use crate::reload::{LoadError, Loader, display_path};
 
 /// The loaded resources of a manifest. A reload reuses what has not changed.
 #[derive(Clone, Default)]
@@ -104,7 +104,7 @@ impl Loader {
             let (manifest, file) = (display_path(&config.manifest), display_path(path));
             LoadError { content, text: format!("{manifest}:{line}: [{section}] {file}: {why}") }
         };
-        let bytes = watch::read_stable(path, CA_FILE_BYTES_MAX).await.map_err(|error| match error.kind() {
+        let bytes = self.reader.read(path, CA_FILE_BYTES_MAX).await.map_err(|error| match error.kind() {
             ErrorKind::NotFound => problem(None, "file not found; create it, or name another file"),
             ErrorKind::FileTooLarge => problem(
                 None,
@@ -148,7 +148,7 @@ impl Loader {
             let (manifest, schema) = (display_path(&config.manifest), display_path(schema));
             LoadError { content, text: format!("{manifest}:{line}: [models.{name}] {schema}: {why}") }
         };
-        let bytes = watch::read_stable(schema, MODEL_BYTES_MAX).await.map_err(|error| match error.kind() {
+        let bytes = self.reader.read(schema, MODEL_BYTES_MAX).await.map_err(|error| match error.kind() {
             ErrorKind::NotFound => problem(None, "file not found; create it, or name another file"),
             ErrorKind::FileTooLarge => problem(
                 None,

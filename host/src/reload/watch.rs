@@ -7,9 +7,14 @@
 //! event at a time: it reports a new file while a linker still writes it, and a checkout of 480 files in a hundred
 //! reports, so a wait of our own would have to follow its wait. It also reports every read of every file in the folder,
 //! our own reads included, and never sleeps longer than a tick.
+//!
+//! A file is reported when its writer has closed it, because a part of a file can be valid too: an empty manifest is an
+//! API without routes. inotify reports the close. Where nothing does, the file must stay unchanged for longer.
 
 mod content;
 mod inbox;
+mod open_writes;
+mod pending;
 mod plan;
 mod stable_read;
 mod watcher;
@@ -25,8 +30,9 @@ use tokio::sync::mpsc;
 
 pub use content::hash_content;
 use inbox::Inbox;
-pub use stable_read::read_stable;
-use watcher::WatcherThread;
+use open_writes::OpenWrites;
+pub use stable_read::FileReader;
+use watcher::{WatchedFileStates, WatcherThread};
 
 /// How often everything is scanned while notify works. The scan finds changes without an event, such as the move of a
 /// folder above the watched one.
@@ -36,6 +42,11 @@ const FALLBACK_SCAN_INTERVAL: Duration = Duration::from_millis(500);
 /// After a scan, the watcher waits at least this many times the duration of the scan, so that scans of large folders
 /// take at most about a twentieth of the time.
 const SCAN_TIME_FACTOR: u32 = 20;
+/// How long a file must stay unchanged if no event tells when its writer closes it, or if what was written until now is
+/// probably only a part. Writers that pause while they write, such as editors and scripts, pause for less.
+pub const PARTIAL_WRITE_QUIET: Duration = Duration::from_secs(1);
+/// A file whose writer does not close it is reported and read after this time all the same.
+const HELD_OPEN_MAX: Duration = Duration::from_secs(10);
 /// A target that keeps changing is reported after this time all the same, and again each time it has passed.
 const REPORT_DELAY_MAX: Duration = Duration::from_secs(10);
 /// Events that follow one another within this time are handled together. It is far below any debounce.
@@ -67,32 +78,46 @@ pub enum WatchMode {
     Poll(Duration),
 }
 
+/// What a watcher is started with.
+pub struct WatcherOptions {
+    pub mode: WatchMode,
+    /// How long a target must stay unchanged before it is reported.
+    pub debounce: Duration,
+    /// A file of which a part can be valid too. After it has become shorter in place, it must stay unchanged for
+    /// longer, because its writer may have closed it before the last part.
+    pub partially_valid: Option<PathBuf>,
+}
+
 /// Watches targets on a thread of its own until it is dropped.
 pub struct Watcher {
     inbox: Arc<Inbox>,
+    open_writes: OpenWrites,
 }
 
 impl Watcher {
-    /// Sends the targets that may have changed to `changes`, each when it has not changed for `debounce`.
+    /// Sends the targets that may have changed to `changes`, each when it has not changed for the debounce time and no
+    /// writer holds it open.
     ///
     /// A slow listener loses nothing: what does not fit into `changes` is kept, merged and sent later. If notify cannot
     /// start, the watcher polls instead and logs a warning. The thread ends when the receiver of `changes` is dropped.
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn start(
-        mode: WatchMode,
-        debounce: Duration,
-        changes: mpsc::Sender<Vec<WatchTarget>>,
-    ) -> anyhow::Result<Watcher> {
+    pub fn start(options: WatcherOptions, changes: mpsc::Sender<Vec<WatchTarget>>) -> anyhow::Result<Watcher> {
+        let WatcherOptions { mode, debounce, partially_valid } = options;
         match mode {
             WatchMode::Notify => {
-                Self::start_with(Timing { debounce, scan_interval: SAFETY_SCAN_INTERVAL }, changes, notify_backend)
+                Self::start_with(Timing::new(debounce, SAFETY_SCAN_INTERVAL), partially_valid, changes, notify_backend)
             }
             WatchMode::Poll(scan_interval) => {
-                Self::start_with(Timing { debounce, scan_interval }, changes, |_| Ok(None))
+                Self::start_with(Timing::new(debounce, scan_interval), partially_valid, changes, |_| Ok(None))
             }
         }
+    }
+
+    /// Returns a reader that waits for the writers of the watched files.
+    pub fn reader(&self) -> FileReader {
+        FileReader::new(self.open_writes.clone())
     }
 
     /// Watches exactly these targets from now on. Targets that were watched before keep their state.
@@ -107,17 +132,20 @@ impl Watcher {
 
     fn start_with(
         timing: Timing,
+        partially_valid: Option<PathBuf>,
         changes: mpsc::Sender<Vec<WatchTarget>>,
         backend: impl FnOnce(inbox::Handler) -> notify::Result<Option<Backend>>,
     ) -> anyhow::Result<Watcher> {
         let inbox = Arc::new(Inbox::default());
         let backend = backend(inbox::Handler(inbox.clone()));
-        let watcher = WatcherThread::new(timing, inbox.clone(), changes, backend);
+        let open_writes = OpenWrites::new(timing.held_open_max);
+        let files = WatchedFileStates { open_writes: open_writes.clone(), partially_valid };
+        let watcher = WatcherThread::new(timing, files, inbox.clone(), changes, backend);
         std::thread::Builder::new()
             .name("watch".into())
             .spawn(move || watcher.run())
             .context("cannot start the thread that watches files")?;
-        Ok(Watcher { inbox })
+        Ok(Watcher { inbox, open_writes })
     }
 }
 
@@ -133,6 +161,16 @@ struct Timing {
     debounce: Duration,
     /// How often everything is scanned, whether there were events or not.
     scan_interval: Duration,
+    /// The debounce time of a file that may be written only in part; see `PARTIAL_WRITE_QUIET`.
+    partial_write_quiet: Duration,
+    /// After this time a file is reported although its writer holds it open.
+    held_open_max: Duration,
+}
+
+impl Timing {
+    const fn new(debounce: Duration, scan_interval: Duration) -> Timing {
+        Timing { debounce, scan_interval, partial_write_quiet: PARTIAL_WRITE_QUIET, held_open_max: HELD_OPEN_MAX }
+    }
 }
 
 /// notify's watcher for this system, or a replacement in a test.

@@ -16,6 +16,9 @@ use notify::{
 
 use super::{EVENT_BATCH_DELAY, INBOX_PATHS_MAX, WatchTarget};
 
+/// Whether the system reports that a writer has closed its file. Only inotify does.
+pub(super) const REPORTS_CLOSE: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
 #[derive(Default)]
 pub(super) struct Inbox {
     arrivals: Mutex<Arrivals>,
@@ -39,6 +42,17 @@ pub(super) struct PathEvents {
     pub at: Instant,
     /// Whether a name was created, removed or renamed, so that other folders may need watching.
     pub renamed: bool,
+    /// What the last event says about a writer of the file; `None` if no event says anything.
+    pub writer: Option<Writer>,
+}
+
+/// Whether a program that has changed a file still holds it open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writer {
+    /// The content was changed, and the file was not closed since then.
+    Open,
+    /// The last change is complete: the writer has closed the file, or another file has its name now.
+    Closed,
 }
 
 impl Inbox {
@@ -93,9 +107,10 @@ impl Inbox {
         if arrivals.rescan {
             return;
         }
+        let writer = writer(event.kind);
         for path in event.paths {
-            let events = arrivals.paths.entry(path).or_insert(PathEvents { at, renamed });
-            *events = PathEvents { at, renamed: renamed || events.renamed };
+            let events = arrivals.paths.entry(path).or_insert(PathEvents { at, renamed, writer });
+            *events = PathEvents { at, renamed: renamed || events.renamed, writer: writer.or(events.writer) };
         }
         if arrivals.paths.len() > INBOX_PATHS_MAX {
             arrivals.paths.clear();
@@ -132,6 +147,18 @@ fn is_rename(kind: EventKind) -> Option<bool> {
         EventKind::Access(_) => None,
         EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_)) => Some(false),
         _ => Some(true),
+    }
+}
+
+/// Returns what an event says about a writer of the file.
+fn writer(kind: EventKind) -> Option<Writer> {
+    match kind {
+        EventKind::Modify(ModifyKind::Data(_)) if REPORTS_CLOSE => Some(Writer::Open),
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Modify(ModifyKind::Name(_))
+        | EventKind::Create(_)
+        | EventKind::Remove(_) => Some(Writer::Closed),
+        _ => None,
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) struct Plan {
     root: Option<PathBuf>,
     /// Changes when the time, size or inode of any file changes; 0 for what does not exist.
     pub fingerprint: u64,
+    /// The file itself and its length, if the target is a file that exists.
+    pub file: Option<(FileId, u64)>,
 }
 
 impl Plan {
@@ -49,7 +51,9 @@ impl Plan {
                 plan.root = Some(end);
             }
             _ => {
-                plan.fingerprint = fs::metadata(&end).map_or(0, |metadata| fingerprint(&end, &metadata));
+                let metadata = fs::metadata(&end).ok();
+                plan.fingerprint = metadata.as_ref().map_or(0, |metadata| fingerprint(&end, metadata));
+                plan.file = metadata.map(|metadata| (FileId::from_metadata(&metadata), metadata.len()));
             }
         }
         plan

@@ -1,4 +1,4 @@
-//! Reads a file once it is stable.
+//! Reads a file once it is stable and no writer is known to hold it open.
 
 use std::{
     fs::{self, File, Metadata},
@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::plan::FileId;
+use super::{open_writes::OpenWrites, plan::FileId};
 
 /// A file whose last change is older than this counts as stable without a second check.
 const STABLE_AGE: Duration = Duration::from_millis(50);
@@ -17,25 +17,44 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// as another change.
 const CHECKS_MAX: usize = 50;
 
-/// Returns the content of a file once it is stable: its last change is old enough, or two checks found the same state.
-///
-/// # Errors
-/// `FileTooLarge` above `bytes_max`, `TimedOut` if the file is still being written after a second, and every error of a
-/// read, such as `NotFound`. The message names the path.
-/// # Cancel safety
-/// Dropping the future loses nothing.
-pub async fn read_stable(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
-    let mut before = None;
-    for _ in 0..CHECKS_MAX {
-        let owned = path.to_owned();
-        let check = tokio::task::spawn_blocking(move || check(&owned, before, bytes_max)).await?;
-        match check.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))? {
-            Check::Stable(bytes) => return Ok(bytes),
-            Check::Changing(state) => before = Some(state),
-        }
-        tokio::time::sleep(CHECK_INTERVAL).await;
+/// Reads files that other programs may be writing. The default knows of no writers.
+#[derive(Clone, Debug, Default)]
+pub struct FileReader {
+    open_writes: OpenWrites,
+}
+
+impl FileReader {
+    pub(super) fn new(open_writes: OpenWrites) -> Self {
+        Self { open_writes }
     }
-    Err(io::Error::new(ErrorKind::TimedOut, format!("{}: still being written", path.display())))
+
+    /// Returns the content of a file once it is stable: no writer holds it open, and its last change is old enough or
+    /// two checks found the same state. A file that is held open for longer than `HELD_OPEN_MAX` is read all the same.
+    ///
+    /// # Errors
+    /// `FileTooLarge` above `bytes_max`, `TimedOut` if the file is still being written after a second, and every error
+    /// of a read, such as `NotFound`. The message names the path.
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+        let mut before = None;
+        for _ in 0..CHECKS_MAX {
+            if !self.open_writes.contains(path) {
+                let owned = path.to_owned();
+                let check = tokio::task::spawn_blocking(move || check(&owned, before, bytes_max)).await?;
+                let check =
+                    check.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+                match check {
+                    // A writer may have begun meanwhile.
+                    Check::Stable(bytes) if !self.open_writes.contains(path) => return Ok(bytes),
+                    Check::Stable(_) => before = None,
+                    Check::Changing(state) => before = Some(state),
+                }
+            }
+            tokio::time::sleep(CHECK_INTERVAL).await;
+        }
+        Err(io::Error::new(ErrorKind::TimedOut, format!("{}: still being written", path.display())))
+    }
 }
 
 /// The result of one check.
@@ -102,7 +121,7 @@ mod tests {
         file.set_time(SystemTime::now() - Duration::from_secs(1));
         let Check::Stable(bytes) = check(&file.0, None, 100).unwrap() else { panic!("a second check is needed") };
         assert_eq!(bytes, b"content");
-        assert_eq!(read_stable(&file.0, 100).await.unwrap(), b"content");
+        assert_eq!(FileReader::default().read(&file.0, 100).await.unwrap(), b"content");
     }
 
     #[test]
@@ -128,47 +147,43 @@ mod tests {
         let file = TestFile::new("new", b"content");
         file.set_time_in_future();
         let start = Instant::now();
-        assert_eq!(read_stable(&file.0, 100).await.unwrap(), b"content");
+        assert_eq!(FileReader::default().read(&file.0, 100).await.unwrap(), b"content");
         assert!(start.elapsed() >= CHECK_INTERVAL);
     }
 
     #[tokio::test]
-    async fn a_file_that_never_stops_changing_is_an_error() {
-        let file = TestFile::new("never-stable", b"");
-        let path = file.0.clone();
-        let (stop, stopped) = std::sync::mpsc::channel::<()>();
-        // A thread writes without a pause, so that two checks cannot find the same state even on a busy machine.
-        let writing = std::thread::spawn(move || {
-            let file = File::options().write(true).open(&path).unwrap();
-            for len in (0..100_000).cycle() {
-                file.set_len(len).unwrap();
-                if stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected) {
-                    return;
-                }
-            }
-        });
-        let error = read_stable(&file.0, 100_000).await.unwrap_err();
-        drop(stop);
-        writing.join().unwrap();
+    async fn a_file_that_its_writer_holds_open_is_an_error_until_it_is_closed_or_open_for_too_long() {
+        let file = TestFile::new("held-open", b"content");
+        file.set_time(SystemTime::now() - Duration::from_secs(1));
+        let open_writes = OpenWrites::new(Duration::from_secs(3600));
+        let reader = FileReader::new(open_writes.clone());
+        open_writes.record(&file.0, Some(Instant::now()));
+        let error = reader.read(&file.0, 100).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(error.to_string().ends_with("still being written"), "{error}");
+        open_writes.record(&file.0, None);
+        assert_eq!(reader.read(&file.0, 100).await.unwrap(), b"content");
+
+        let impatient = OpenWrites::new(Duration::ZERO);
+        impatient.record(&file.0, Some(Instant::now()));
+        assert_eq!(FileReader::new(impatient).read(&file.0, 100).await.unwrap(), b"content");
     }
 
     #[tokio::test]
     async fn a_file_is_read_up_to_the_limit_and_rejected_above() {
         let file = TestFile::new("cap", &[0; 10]);
-        assert_eq!(read_stable(&file.0, 10).await.unwrap().len(), 10);
-        let error = read_stable(&file.0, 9).await.unwrap_err();
+        assert_eq!(FileReader::default().read(&file.0, 10).await.unwrap().len(), 10);
+        let error = FileReader::default().read(&file.0, 9).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::FileTooLarge);
         assert!(error.to_string().ends_with("10 bytes, more than the limit of 9"), "{error}");
     }
 
     #[tokio::test]
     async fn a_missing_file_and_a_folder_are_errors() {
-        let missing = read_stable(Path::new("/no/such/file"), 10).await.unwrap_err();
+        let missing = FileReader::default().read(Path::new("/no/such/file"), 10).await.unwrap_err();
         assert_eq!(missing.kind(), ErrorKind::NotFound);
         assert!(missing.to_string().starts_with("/no/such/file: "), "{missing}");
-        let folder = read_stable(&std::env::temp_dir(), 10).await.unwrap_err();
+        let folder = FileReader::default().read(&std::env::temp_dir(), 10).await.unwrap_err();
         assert_eq!(folder.kind(), ErrorKind::InvalidInput);
     }
 

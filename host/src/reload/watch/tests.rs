@@ -16,14 +16,16 @@ use std::{
 use notify::{Event, EventHandler, EventKind, RecursiveMode, event::Flag};
 use tokio::sync::mpsc;
 
-use super::{Backend, Timing, WatchMode, WatchTarget, Watcher, inbox::Handler, notify_backend};
+use super::{Backend, Timing, WatchMode, WatchTarget, Watcher, WatcherOptions, inbox::Handler, notify_backend};
 
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// Far more than needed, because the machine may be busy.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// An interval longer than any test.
 const NEVER: Duration = Duration::from_secs(3600);
-const EVENTS_ONLY: Timing = Timing { debounce: DEBOUNCE, scan_interval: NEVER };
+const EVENTS_ONLY: Timing = Timing::new(DEBOUNCE, NEVER);
+/// As `EVENTS_ONLY`, with so much time for pauses of a writer that a busy machine does not prolong them beyond it.
+const PATIENT: Timing = Timing { partial_write_quiet: Duration::from_secs(3), ..EVENTS_ONLY };
 const POLL: WatchMode = WatchMode::Poll(Duration::from_millis(50));
 /// How long a test waits for a report that must not arrive.
 const SILENCE: Duration = Duration::from_millis(500);
@@ -182,6 +184,103 @@ fn a_burst_of_writes_is_reported_once_and_after_its_end() {
     assert_eq!(scene.try_next(), None, "reported while it was written");
     scene.expect(&target);
     scene.expect_silence();
+}
+
+/// A writer that holds a file open and writes it in two parts, with pauses.
+struct SlowWriter(File);
+
+impl SlowWriter {
+    fn truncate(file: &Path) -> SlowWriter {
+        SlowWriter(File::create(file).unwrap())
+    }
+
+    fn write(&mut self, content: &str) {
+        self.0.write_all(content.as_bytes()).unwrap();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_is_reported_when_its_writer_has_closed_it_however_long_that_takes() {
+    let folder = Folder::new();
+    let file = folder.write("jackfield.toml", "a manifest");
+    let mut scene = Scene::watch([WatchTarget::File(file.clone())]);
+    let mut writer = SlowWriter::truncate(&file);
+    scene.expect_silence();
+    writer.write("the first half");
+    scene.expect_silence();
+    assert!(scene.read(&file).is_err_and(|error| error.kind() == std::io::ErrorKind::TimedOut));
+    writer.write(" and the second half");
+    drop(writer);
+    scene.expect(&WatchTarget::File(file.clone()));
+    assert_eq!(scene.read(&file).unwrap(), b"the first half and the second half");
+    scene.expect_silence();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_is_renamed_into_place_is_complete_although_its_writer_has_not_closed_it() {
+    let folder = Folder::new();
+    let file = folder.write("jackfield.toml", "a manifest");
+    let mut scene = Scene::watch([WatchTarget::File(file.clone())]);
+    let mut writer = SlowWriter::truncate(&folder.path("new"));
+    writer.write("another manifest");
+    fs::rename(folder.path("new"), &file).unwrap();
+    scene.expect(&WatchTarget::File(file.clone()));
+    assert_eq!(scene.read(&file).unwrap(), b"another manifest");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_stays_open_is_reported_and_read_after_the_maximum_and_again_when_it_changes() {
+    let folder = Folder::new();
+    let file = folder.write("jackfield.toml", "a manifest");
+    let held_open_max = 10 * DEBOUNCE;
+    let timing = Timing { held_open_max, ..EVENTS_ONLY };
+    let mut scene = Scene::open(timing, [WatchTarget::File(file.clone())], notify_backend);
+    let start = Instant::now();
+    let mut writer = SlowWriter::truncate(&file);
+    writer.write("one");
+    scene.expect(&WatchTarget::File(file.clone()));
+    assert!(start.elapsed() >= held_open_max);
+    assert_eq!(scene.read(&file).unwrap(), b"one");
+    writer.write(", two");
+    scene.expect(&WatchTarget::File(file.clone()));
+    assert_eq!(scene.read(&file).unwrap(), b"one, two");
+}
+
+#[test]
+fn a_partially_valid_file_is_not_reported_while_its_writer_pauses_even_if_it_closes_it() {
+    let folder = Folder::new();
+    let file = folder.write("jackfield.toml", "a manifest");
+    let (sender, changes) = mpsc::channel(1);
+    let partially_valid = Some(file.clone());
+    let mut watcher = Watcher::start_with(PATIENT, partially_valid, sender, notify_backend).unwrap();
+    watcher.set(BTreeSet::from([WatchTarget::File(file.clone())])).unwrap();
+    let mut scene = Scene { watcher, changes };
+    drop(SlowWriter::truncate(&file));
+    scene.expect_silence();
+    let append = |content: &str| File::options().append(true).open(&file).unwrap().write_all(content.as_bytes());
+    append("the first half").unwrap();
+    scene.expect_silence();
+    append(" and the second half").unwrap();
+    scene.expect(&WatchTarget::File(file.clone()));
+    assert_eq!(scene.read(&file).unwrap(), b"the first half and the second half");
+}
+
+#[test]
+fn while_polling_a_file_is_reported_when_its_writer_does_not_pause_any_more() {
+    let folder = Folder::new();
+    let file = folder.write("jackfield.toml", "a manifest");
+    let polling = Timing { scan_interval: DEBOUNCE / 2, ..PATIENT };
+    let mut scene = Scene::open(polling, [WatchTarget::File(file.clone())], |_| Ok(None));
+    let mut writer = SlowWriter::truncate(&file);
+    scene.expect_silence();
+    writer.write("the first half");
+    scene.expect_silence();
+    writer.write(" and the second half");
+    scene.expect(&WatchTarget::File(file.clone()));
+    assert_eq!(scene.read(&file).unwrap(), b"the first half and the second half");
 }
 
 #[test]
@@ -437,7 +536,7 @@ fn more_paths_than_fit_count_as_lost_events() {
 fn the_safety_scan_finds_changes_without_an_event() {
     let folder = Folder::new();
     let target = WatchTarget::File(folder.write("plugin.wasm", "1"));
-    let timing = Timing { debounce: DEBOUNCE, scan_interval: 2 * DEBOUNCE };
+    let timing = Timing::new(DEBOUNCE, 2 * DEBOUNCE);
     let mut scene = Scene::open(timing, [target.clone()], |_| Ok(Some(Box::new(SilentBackend))));
     folder.write("plugin.wasm", "written through a link in another folder");
     scene.expect(&target);
@@ -456,13 +555,14 @@ impl Scene {
     }
 
     fn watch_with<const N: usize>(debounce: Duration, targets: [WatchTarget; N]) -> Scene {
-        let timing = Timing { debounce, scan_interval: NEVER };
+        let timing = Timing::new(debounce, NEVER);
         Self::open(timing, targets, notify_backend)
     }
 
     fn start<const N: usize>(mode: WatchMode, debounce: Duration, targets: [WatchTarget; N]) -> Scene {
         let (sender, changes) = mpsc::channel(1);
-        let mut watcher = Watcher::start(mode, debounce, sender).unwrap();
+        let options = WatcherOptions { mode, debounce, partially_valid: None };
+        let mut watcher = Watcher::start(options, sender).unwrap();
         watcher.set(BTreeSet::from(targets)).unwrap();
         Scene { watcher, changes }
     }
@@ -473,9 +573,14 @@ impl Scene {
         open: impl FnOnce(Handler) -> notify::Result<Option<Backend>>,
     ) -> Scene {
         let (sender, changes) = mpsc::channel(1);
-        let mut watcher = Watcher::start_with(timing, sender, open).unwrap();
+        let mut watcher = Watcher::start_with(timing, None, sender, open).unwrap();
         watcher.set(BTreeSet::from(targets)).unwrap();
         Scene { watcher, changes }
+    }
+
+    fn read(&self, file: &Path) -> std::io::Result<Vec<u8>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(self.watcher.reader().read(file, 1000))
     }
 
     fn try_next(&mut self) -> Option<Vec<WatchTarget>> {

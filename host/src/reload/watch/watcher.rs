@@ -1,7 +1,7 @@
 //! The watcher's thread: turns events and scans of the file system into reports.
 //!
 //! An event marks targets as changed, and so does a scan that finds a target different. A changed target is reported
-//! when it has stayed unchanged for the debounce time.
+//! when it has stayed unchanged for the debounce time, and when no writer holds it open.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -9,7 +9,7 @@ use std::{
     ops::Bound,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use notify::{ErrorKind, RecursiveMode};
@@ -17,8 +17,10 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tracing::{debug, warn};
 
 use super::{
-    Backend, FALLBACK_SCAN_INTERVAL, REPORT_DELAY_MAX, RETRY_INTERVAL, SCAN_TIME_FACTOR, Timing, WatchTarget,
-    inbox::{Inbox, PathEvents},
+    Backend, FALLBACK_SCAN_INTERVAL, RETRY_INTERVAL, SCAN_TIME_FACTOR, Timing, WatchTarget,
+    inbox::{Inbox, PathEvents, REPORTS_CLOSE, Writer},
+    open_writes::OpenWrites,
+    pending::{ChangeSource, WatchedTarget},
     plan::{FileId, Plan},
 };
 
@@ -33,6 +35,7 @@ pub(super) struct WatcherThread {
     inbox: Arc<Inbox>,
     changes: mpsc::Sender<Vec<WatchTarget>>,
     timing: Timing,
+    files: WatchedFileStates,
     /// `None` if the thread only scans.
     backend: Option<Backend>,
     targets: BTreeMap<WatchTarget, WatchedTarget>,
@@ -43,23 +46,19 @@ pub(super) struct WatcherThread {
     next_report: Instant,
 }
 
-#[derive(Default)]
-struct WatchedTarget {
-    plan: Plan,
-    pending: Option<PendingReport>,
-}
-
-/// When a target changed first and last since it was last reported.
-#[derive(Clone, Copy)]
-struct PendingReport {
-    first: Instant,
-    last: Instant,
+/// What the thread knows about single files.
+pub(super) struct WatchedFileStates {
+    /// Shared with the readers of files.
+    pub open_writes: OpenWrites,
+    /// The file of which a part can be valid too.
+    pub partially_valid: Option<PathBuf>,
 }
 
 impl WatcherThread {
     /// Polls if `backend` is `Ok(None)`. Also polls, with a warning, if it is an error.
     pub fn new(
         timing: Timing,
+        files: WatchedFileStates,
         inbox: Arc<Inbox>,
         changes: mpsc::Sender<Vec<WatchTarget>>,
         backend: notify::Result<Option<Backend>>,
@@ -69,6 +68,7 @@ impl WatcherThread {
             inbox,
             changes,
             timing,
+            files,
             backend: None,
             targets: BTreeMap::new(),
             folders: BTreeMap::new(),
@@ -107,18 +107,28 @@ impl WatcherThread {
     }
 
     fn next_wake(&self) -> Instant {
-        let due = self.targets.values().filter_map(|watched| watched.due(self.timing.debounce)).min();
+        let due = self.targets.values().filter_map(|watched| watched.due(&self.timing)).min();
         due.map_or(self.next_scan, |due| due.max(self.next_report).min(self.next_scan))
     }
 
     fn set(&mut self, targets: BTreeSet<WatchTarget>) {
-        self.targets.retain(|target, _| targets.contains(target));
+        self.targets.retain(|target, _| {
+            let is_kept = targets.contains(target);
+            if let (false, WatchTarget::File(path)) = (is_kept, target) {
+                self.files.open_writes.record(path, None);
+            }
+            is_kept
+        });
         let new: BTreeSet<WatchTarget> =
             targets.into_iter().filter(|target| !self.targets.contains_key(target)).collect();
         for target in &new {
-            self.targets.insert(target.clone(), WatchedTarget::default());
+            let partially_valid = self.files.partially_valid.as_deref();
+            let is_partially_valid = matches!(target, WatchTarget::File(path) if Some(&**path) == partially_valid);
+            self.targets.insert(target.clone(), WatchedTarget::new(is_partially_valid));
         }
         self.scan(&new);
+        // What a target is when it is first watched is no change.
+        new.iter().for_each(|target| self.set_reported(target));
         self.unwatch_unwanted();
     }
 
@@ -127,7 +137,11 @@ impl WatcherThread {
         debug!("file events were lost: scanning everything");
         self.folders.clear();
         let now = Instant::now();
-        self.targets.values_mut().for_each(|watched| watched.mark_changed(now));
+        for (target, watched) in &mut self.targets {
+            watched.set_writer(Writer::Closed, now);
+            self.files.record(target, watched);
+            watched.mark_changed(now, ChangeSource::Scan);
+        }
         self.scan_all();
     }
 
@@ -139,7 +153,16 @@ impl WatcherThread {
             for (target, watched) in &mut self.targets {
                 let concerns = watched.plan.concerns(&path);
                 if concerns {
-                    watched.mark_changed(events.at);
+                    if let (WatchTarget::File(_), Some(writer)) = (target, events.writer) {
+                        watched.set_writer(writer, events.at);
+                        self.files.record(target, watched);
+                    }
+                    let another_event_follows =
+                        REPORTS_CLOSE || events.renamed || matches!(target, WatchTarget::Folder(_));
+                    watched.mark_changed(
+                        events.at,
+                        if another_event_follows { ChangeSource::Event } else { ChangeSource::Scan },
+                    );
                     changed.insert(target.clone());
                 }
                 // Scanning a file is cheap, but scanning a folder lists it.
@@ -154,7 +177,7 @@ impl WatcherThread {
         }
         let now = Instant::now();
         for target in self.scan(&to_scan).difference(&changed) {
-            self.mark_changed(target, now);
+            self.mark_changed(target, now, ChangeSource::Event);
         }
     }
 
@@ -180,7 +203,7 @@ impl WatcherThread {
         self.unwatch_replaced();
         let all = self.targets.keys().cloned().collect();
         for target in self.scan(&all) {
-            self.mark_changed(&target, start);
+            self.mark_changed(&target, start, ChangeSource::Scan);
         }
         self.next_scan = self.next_scan.max(Instant::now() + start.elapsed() * SCAN_TIME_FACTOR);
     }
@@ -210,7 +233,7 @@ impl WatcherThread {
                 changed.insert(target.clone());
             }
             moved |= watched.plan.folders != plan.folders;
-            watched.plan = plan;
+            watched.set_plan(plan);
         }
         if moved {
             self.unwatch_unwanted();
@@ -298,9 +321,17 @@ impl WatcherThread {
         self.next_scan = Instant::now() + self.timing.scan_interval;
     }
 
-    fn mark_changed(&mut self, target: &WatchTarget, at: Instant) {
+    fn mark_changed(&mut self, target: &WatchTarget, at: Instant, source: ChangeSource) {
         if let Some(watched) = self.targets.get_mut(target) {
-            watched.mark_changed(at);
+            // The longer wait protects a file from being read in part. Nothing reads all files of a folder.
+            let source = if matches!(target, WatchTarget::File(_)) { source } else { ChangeSource::Event };
+            watched.mark_changed(at, source);
+        }
+    }
+
+    fn set_reported(&mut self, target: &WatchTarget) {
+        if let Some(watched) = self.targets.get_mut(target) {
+            watched.set_reported();
         }
     }
 
@@ -317,7 +348,7 @@ impl WatcherThread {
         let polling = self.backend.is_none();
         for target in self.scan(&due) {
             if polling || matches!(target, WatchTarget::File(_)) {
-                self.mark_changed(&target, now);
+                self.mark_changed(&target, now, ChangeSource::Scan);
             }
         }
         let due = self.due(now);
@@ -326,9 +357,7 @@ impl WatcherThread {
         }
         match self.changes.try_send(due.iter().cloned().collect()) {
             Ok(()) => {
-                for (_, watched) in self.targets.iter_mut().filter(|(target, _)| due.contains(*target)) {
-                    watched.pending = None;
-                }
+                due.iter().for_each(|target| self.set_reported(target));
             }
             Err(TrySendError::Full(_)) => self.next_report = now + RETRY_INTERVAL,
             // The loop of `run` notices this and ends.
@@ -337,7 +366,7 @@ impl WatcherThread {
     }
 
     fn due(&self, now: Instant) -> BTreeSet<WatchTarget> {
-        let is_due = |watched: &WatchedTarget| watched.due(self.timing.debounce).is_some_and(|due| due <= now);
+        let is_due = |watched: &WatchedTarget| watched.due(&self.timing).is_some_and(|due| due <= now);
         self.targets.iter().filter(|(_, watched)| is_due(watched)).map(|(target, _)| target.clone()).collect()
     }
 }
@@ -349,15 +378,11 @@ impl Drop for WatcherThread {
     }
 }
 
-impl WatchedTarget {
-    fn mark_changed(&mut self, at: Instant) {
-        let pending = self.pending.get_or_insert(PendingReport { first: at, last: at });
-        pending.last = pending.last.max(at);
-    }
-
-    /// Returns when the target is reported if it does not change again, or `None` if it has not changed.
-    fn due(&self, debounce: Duration) -> Option<Instant> {
-        self.pending.map(|pending| (pending.last + debounce).min(pending.first + REPORT_DELAY_MAX.max(debounce)))
+impl WatchedFileStates {
+    fn record(&self, target: &WatchTarget, watched: &WatchedTarget) {
+        if let WatchTarget::File(path) = target {
+            self.open_writes.record(path, watched.open_since());
+        }
     }
 }
 
@@ -374,34 +399,5 @@ fn is_gone(error: &notify::Error) -> bool {
         ErrorKind::PathNotFound => true,
         ErrorKind::Io(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
         _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DEBOUNCE: Duration = Duration::from_millis(100);
-
-    #[test]
-    fn a_target_that_changes_again_is_due_later() {
-        let start = Instant::now();
-        let mut watched = WatchedTarget::default();
-        assert_eq!(watched.due(DEBOUNCE), None);
-        for changed_at in [start, start + DEBOUNCE / 2] {
-            watched.mark_changed(changed_at);
-            assert_eq!(watched.due(DEBOUNCE), Some(changed_at + DEBOUNCE));
-        }
-    }
-
-    #[test]
-    fn a_target_that_never_stops_changing_is_due_all_the_same() {
-        let start = Instant::now();
-        let mut watched = WatchedTarget::default();
-        watched.mark_changed(start);
-        watched.mark_changed(start + REPORT_DELAY_MAX - DEBOUNCE);
-        assert_eq!(watched.due(DEBOUNCE), Some(start + REPORT_DELAY_MAX));
-        watched.mark_changed(start + REPORT_DELAY_MAX);
-        assert_eq!(watched.due(DEBOUNCE), Some(start + REPORT_DELAY_MAX));
     }
 }

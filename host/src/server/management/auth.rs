@@ -60,17 +60,28 @@ impl CallAuthenticator {
         let hashing = if signature.is_some() { Hashing::Sha256 } else { Hashing::Off };
         let ReceivedBody { bytes, hash } =
             body::receive(&mut body, body_bytes_max, hashing).await.map_err(body_error)?;
+        // The keys may have changed while the body arrived.
+        let latest = gateway.management();
         let caller = match signature {
-            None => ManagementCaller::Address(source),
-            Some(signature) => match verify(signature, hash) {
-                Ok(access_key) => ManagementCaller::Key(access_key),
-                Err(error) => {
-                    self.log_rejection(source, &parts, &error);
-                    return Err(response::forbidden());
+            None if latest.requires_signatures(self.exposure) => Err(SignatureError::Unsigned),
+            None => Ok(ManagementCaller::Address(source)),
+            Some(signature) => verify(signature, hash).and_then(|access_key| {
+                let is_valid = latest.keys().get(&access_key) == management.keys().get(&access_key);
+                if is_valid {
+                    Ok(ManagementCaller::Key(access_key))
+                } else {
+                    Err(SignatureError::UnknownKey(access_key))
                 }
-            },
+            }),
         };
-        if !management.admits(caller) || !gateway.allows_call(stage) {
+        let caller = match caller {
+            Ok(caller) => caller,
+            Err(error) => {
+                self.log_rejection(source, &parts, &error);
+                return Err(response::forbidden());
+            }
+        };
+        if !latest.admits(caller) || !gateway.allows_call(stage) {
             debug!(%source, "rejected @connections call: too many requests");
             let text = Some("Too Many Requests");
             return Err(exception(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException", text));
@@ -85,7 +96,7 @@ impl CallAuthenticator {
         parts: &Parts,
     ) -> Result<Option<UnverifiedSignature>, SignatureError> {
         let keys = management.keys();
-        if !management.signatures().required(keys, self.exposure) {
+        if !management.requires_signatures(self.exposure) {
             return Ok(None);
         }
         let request = sigv4::Request {
