@@ -296,6 +296,19 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a watched file must stay unchanged before it is read.
 pub const RELOAD_DEBOUNCE: Duration = Duration::from_millis(100);
 
+/// How long the start waits for components while others are ready to serve. Those that take longer join later.
+/// Option: `--start-timeout`.
+pub const START_TIMEOUT: Duration = Duration::from_secs(5);
+/// Components that are read and compiled side by side. Each has its whole file in memory.
+pub const LOADS_MAX: usize = 8;
+/// First and longest wait before a load is repeated that failed for lack of resources; each is twice the one before.
+pub const LOAD_RETRY_FIRST: Duration = Duration::from_secs(1);
+pub const LOAD_RETRY_MAX: Duration = Duration::from_secs(5 * 60);
+/// How long an older version of a plugin may take to start when it is rolled back to with new grants or limits.
+pub const ROLL_BACK_TIMEOUT: Duration = Duration::from_millis(800);
+/// Ended connections in memory whose `$disconnect` waits for a component to load. Those beyond it wait in the store, for
+/// the next start.
+pub const WAITING_DISCONNECTS_MAX: usize = 100_000;
 /// Deployments that can be restored. Each keeps the compiled code of its components in memory.
 pub const DEPLOYMENTS_KEPT: usize = 10;
 

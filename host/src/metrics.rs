@@ -23,6 +23,7 @@ pub struct Metrics {
     pub outbox_refusals: Counter,
     pub reloads_accepted: Counter,
     pub reloads_refused: Counter,
+    pub plugins_unavailable: Gauge,
     pub access_log_dropped: Counter,
     no_route: Counter,
 }
@@ -45,10 +46,8 @@ impl Metrics {
     fn with(recorder: Option<PrometheusRecorder>) -> Self {
         let counter = |name, labels| counter(recorder.as_ref(), name, labels);
         Self {
-            connections_open: match &recorder {
-                Some(recorder) => recorder.register_gauge(&Key::from_name("jackfield_connections_open"), &METADATA),
-                None => Gauge::noop(),
-            },
+            connections_open: gauge(recorder.as_ref(), "jackfield_connections_open"),
+            plugins_unavailable: gauge(recorder.as_ref(), "jackfield_plugins_unavailable"),
             posts: counter("jackfield_posts_total", vec![]),
             outbox_refusals: counter("jackfield_outbox_refusals_total", vec![]),
             reloads_accepted: counter("jackfield_reloads_total", vec![Label::new("outcome", "accepted")]),
@@ -249,6 +248,10 @@ fn counter(recorder: Option<&PrometheusRecorder>, name: &'static str, labels: Ve
     recorder.map_or_else(Counter::noop, |recorder| recorder.register_counter(&Key::from_parts(name, labels), &METADATA))
 }
 
+fn gauge(recorder: Option<&PrometheusRecorder>, name: &'static str) -> Gauge {
+    recorder.map_or_else(Gauge::noop, |recorder| recorder.register_gauge(&Key::from_name(name), &METADATA))
+}
+
 fn histogram(recorder: Option<&PrometheusRecorder>, name: &'static str, labels: Vec<Label>) -> Histogram {
     recorder
         .map_or_else(Histogram::noop, |recorder| recorder.register_histogram(&Key::from_parts(name, labels), &METADATA))
@@ -275,6 +278,11 @@ fn describe(recorder: &PrometheusRecorder) {
         "jackfield_connections_open".into(),
         None,
         "Connections that were admitted and are open".into(),
+    );
+    recorder.describe_gauge(
+        "jackfield_plugins_unavailable".into(),
+        None,
+        "Components that have not loaded, or whose version keeps failing".into(),
     );
     recorder.describe_histogram(
         "jackfield_handler_seconds".into(),

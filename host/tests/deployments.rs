@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use crate::components::{hostile_version, replace_file, wait_for_version};
 use crate::harness::{HOSTILE_GRANTS, Server, Site, manifest};
 
-const ADMIN: &str = "[admin]\nlisten = \"127.0.0.1:0\"\n";
+pub const ADMIN: &str = "[admin]\nlisten = \"127.0.0.1:0\"\n";
 
 /// The hostile guest in version 1, with `sections` such as `ADMIN` in the manifest.
 fn site(sections: &str) -> Site {

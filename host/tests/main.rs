@@ -38,6 +38,7 @@ mod metrics;
 mod models;
 mod ordering;
 mod print_event;
+mod quarantine;
 mod reload;
 mod reload_under_load;
 mod reuse;

@@ -40,6 +40,7 @@ impl Sandbox {
             metrics: Metrics::disabled(),
             throttles: Arc::default(),
             transport: Transport::new(),
+            artifacts: Arc::default(),
             serving: false,
         };
         Ok(Self { loader, _folder: folder })

@@ -21,15 +21,19 @@ use crate::cli::{
 use crate::config;
 use crate::connections::Connections;
 use crate::gateway::{Gateway, Transport};
+use crate::limits::START_TIMEOUT;
 use crate::metrics::Metrics;
 use crate::reload::{
-    Build, BuildQueue, DeploymentParts, LoadError, Loader, Reloader, Resources, ServeMode, WatchMode, WatchedFiles,
-    format_compile_time,
+    Build, BuildQueue, DeploymentParts, LoadError, Loader, Reloader, ReloaderOptions, Resources, ServeMode,
+    StartOptions, StartedPlugins, WatchMode, WatchedFiles,
 };
 use crate::server::{Server, ServerOptions, serve_admin, serve_metrics};
 
 /// Accepted intervals of `--poll`: reading all files has a cost, and changes should be noticed soon.
 const POLL_INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60 * 60);
+
+/// Longest accepted `--start-timeout`.
+const START_TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// Serve the API of a manifest, and reload its files when they change
 ///
@@ -69,6 +73,18 @@ struct ServeOptions {
     /// Accept unsigned @connections requests on an address that others can reach
     #[arg(long)]
     insecure_management: bool,
+    /// Refuse to start if one component does not load, instead of serving the others
+    #[arg(long)]
+    fail_fast: bool,
+    /// How long the start waits for the other components once one has loaded; the default is 5s
+    #[arg(long, value_name = "DURATION", value_parser = start_timeout)]
+    start_timeout: Option<Duration>,
+}
+
+fn start_timeout(text: &str) -> Result<Duration, String> {
+    let parsed = humantime::parse_duration(text).ok().filter(|timeout| *timeout <= START_TIMEOUT_MAX);
+    let most = humantime::format_duration(START_TIMEOUT_MAX);
+    parsed.ok_or_else(|| format!("expected a duration up to {most}, such as 5s"))
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -127,15 +143,13 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         metrics: Arc::clone(&metrics),
         throttles: Arc::default(),
         transport: Transport::new(),
+        artifacts: Arc::default(),
         serving: false,
     };
-    let plugins = loader.load_all(&config).await;
-    let plugins = plugins
+    let start = StartOptions { timeout: options.start_timeout.unwrap_or(START_TIMEOUT), fail_fast: options.fail_fast };
+    let started = loader.start(&config, start).await;
+    let StartedPlugins { plugins, problems, loads } = started
         .map_err(|problems| combine_problems("the components have", problems.iter().map(LoadError::to_string)))?;
-    for (name, loaded) in &plugins {
-        let compile = format_compile_time(&loaded.artifact);
-        info!(plugin = %name, version = %loaded.plugin.version(), %compile, "loaded");
-    }
     let resources = loader.load_resources(&config, &Resources::default()).await;
     let resources =
         resources.map_err(|problems| combine_problems("there are", problems.iter().map(LoadError::to_string)))?;
@@ -165,19 +179,25 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     }
     let orphans = backend.rows().await.context("cannot read the connections that an earlier process left behind")?;
     let tasks = TaskTracker::new();
-    if !orphans.is_empty() {
+    tasks.spawn({
         let (gateway, stop) = (Arc::clone(&gateway), stop.clone());
-        tasks.spawn(async move {
+        async move {
+            let disconnecting = async {
+                if let count @ 1.. = gateway.disconnect_orphans(orphans).await {
+                    info!("ran $disconnect (1006) for {count} connections that an earlier process left behind");
+                }
+                gateway.run_waiting_disconnects().await;
+            };
             // Connections that are left when the server stops are handled by the next start.
-            if let Some(count @ 1..) = stop.run_until_cancelled(gateway.disconnect_orphans(orphans)).await {
-                info!("ran $disconnect (1006) for {count} connections that an earlier process left behind");
-            }
-        });
-    }
+            stop.run_until_cancelled(disconnecting).await;
+        }
+    });
 
     announce(&server, &config)?;
-    let parts = DeploymentParts { config, plugins, resources };
-    let reloader = Reloader::new(parts, files, builds, loader, Arc::clone(&gateway));
+    let served = DeploymentParts { config, plugins, resources };
+    let gateway_of_reloader = Arc::clone(&gateway);
+    let reloader =
+        Reloader::new(ReloaderOptions { served, problems, loads, files, builds, loader, gateway: gateway_of_reloader });
     let reloading = reloader.follow(hangup, roll_backs, stop.clone());
     tasks.spawn(async move {
         if let Err(error) = reloading.await {

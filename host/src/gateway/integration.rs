@@ -17,6 +17,7 @@ mod mock;
 mod proxy_response;
 mod responses;
 mod template;
+mod unavailable;
 mod url;
 
 pub use authorities::Authorities;
@@ -28,6 +29,7 @@ pub use mock::Mock;
 pub(in crate::gateway) use proxy_response::{function_failure, json_kind};
 pub use responses::{IntegrationResponse, ResponseKey, ResponseParameter, ResponseSource, Responses};
 pub use template::{Kind as TemplateKind, Template};
+pub use unavailable::Unavailable;
 pub use url::UrlTemplate;
 
 /// What serves a route. An enum, so that the compiler finds every `match` that a new kind has to change.
@@ -37,6 +39,8 @@ pub enum Integration {
     Http(Arc<Http>),
     Lambda(Arc<Lambda>),
     Mock(Arc<Mock>),
+    /// A component that has not loaded.
+    Unavailable(Arc<Unavailable>),
 }
 
 impl Integration {
@@ -47,6 +51,7 @@ impl Integration {
             Self::Http(http) => without_sandbox(Box::pin(http.invoke(caller, event))).await,
             Self::Lambda(lambda) => without_sandbox(Box::pin(lambda.invoke(caller, event))).await,
             Self::Mock(mock) => without_sandbox(async { mock.invoke(caller, event) }).await,
+            Self::Unavailable(_) => without_sandbox(async { Err(InvokeError::Unavailable) }).await,
         }
     }
 
@@ -55,7 +60,7 @@ impl Integration {
         match self {
             Self::Component(_) | Self::Lambda(_) => CallTarget::Handler,
             Self::Http(_) => CallTarget::HttpServer,
-            Self::Mock(_) => CallTarget::None,
+            Self::Mock(_) | Self::Unavailable(_) => CallTarget::None,
         }
     }
 
@@ -66,6 +71,7 @@ impl Integration {
             Self::Http(http) => http.name(),
             Self::Lambda(lambda) => lambda.name(),
             Self::Mock(mock) => &mock.name,
+            Self::Unavailable(unavailable) => &unavailable.name,
         }
     }
 
@@ -73,7 +79,7 @@ impl Integration {
     pub fn version(&self) -> Option<String> {
         match self {
             Self::Component(plugin) => Some(plugin.version()),
-            Self::Http(_) | Self::Lambda(_) | Self::Mock(_) => None,
+            Self::Http(_) | Self::Lambda(_) | Self::Mock(_) | Self::Unavailable(_) => None,
         }
     }
 }

@@ -102,7 +102,7 @@ impl Loader {
         let config::CaFile { section, line } = &config.ca_files[path];
         let problem = |content, why: &str| {
             let (manifest, file) = (display_path(&config.manifest), display_path(path));
-            LoadError { content, text: format!("{manifest}:{line}: [{section}] {file}: {why}") }
+            LoadError { content, text: format!("{manifest}:{line}: [{section}] {file}: {why}"), is_transient: false }
         };
         let bytes = watch::read_stable(path, CA_FILE_BYTES_MAX).await.map_err(|error| match error.kind() {
             ErrorKind::NotFound => problem(None, "file not found; create it, or name another file"),
@@ -146,7 +146,11 @@ impl Loader {
         let config::Model { schema, line } = &config.models[name];
         let problem = |content, why: &str| {
             let (manifest, schema) = (display_path(&config.manifest), display_path(schema));
-            LoadError { content, text: format!("{manifest}:{line}: [models.{name}] {schema}: {why}") }
+            LoadError {
+                content,
+                text: format!("{manifest}:{line}: [models.{name}] {schema}: {why}"),
+                is_transient: false,
+            }
         };
         let bytes = watch::read_stable(schema, MODEL_BYTES_MAX).await.map_err(|error| match error.kind() {
             ErrorKind::NotFound => problem(None, "file not found; create it, or name another file"),
@@ -230,5 +234,5 @@ fn cannot_open(config: &Config, log: &config::AccessLog, error: &anyhow::Error) 
     let text = format!(
         "{manifest}:{line}: [access_log] {file}: cannot write to it: {error:#}; name a file that can be written"
     );
-    LoadError { content: None, text }
+    LoadError { content: None, text, is_transient: false }
 }
