@@ -58,8 +58,8 @@ pub use event_json::{AuthorizerEventJson, EventJson};
 pub use history::{DeploymentNotKept, DeploymentRecord, RollBack, RollBackError};
 pub use integration::{
     Authorities, BadMapping, Http, HttpSettings, Integration, IntegrationResponse, Lambda, LambdaSettings, Mock,
-    RequestParameter, ResponseKey, ResponseParameter, ResponseSource, Responses, Source, Target, Template,
-    TemplateKind, Transport, Unavailable, UrlTemplate,
+    Probation, ProbationLimits, ProbationReport, RequestParameter, ResponseKey, ResponseParameter, ResponseSource,
+    Responses, Source, Target, Template, TemplateKind, Transport, Unavailable, UrlTemplate,
 };
 pub use management::{CallerThrottles, Exposure, Management, ManagementCaller, Signatures};
 pub use model::{Model, RequestModels};

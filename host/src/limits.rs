@@ -297,10 +297,17 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 pub const RELOAD_DEBOUNCE: Duration = Duration::from_millis(100);
 
 /// How long the start waits for components while others are ready to serve. Those that take longer join later.
-/// Option: `--start-timeout`.
-pub const START_TIMEOUT: Duration = Duration::from_secs(5);
+/// Option: `--start-wait`.
+pub const START_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Components that are read and compiled side by side. Each has its whole file in memory.
 pub const LOADS_MAX: usize = 8;
+/// First events of a new version that decide whether it is kept. Manifest: `probation.events`.
+pub const PROBATION_EVENTS: usize = 20;
+/// Connections one of whose events must have failed before the version is rejected. Manifest: `probation.peers`.
+pub const PROBATION_PEERS: usize = 3;
+/// First and longest wait before an open breaker lets an event through; each is twice the one before.
+pub const BREAKER_WAIT_FIRST: Duration = Duration::from_secs(1);
+pub const BREAKER_WAIT_MAX: Duration = Duration::from_secs(60);
 /// First and longest wait before a load is repeated that failed for lack of resources; each is twice the one before.
 pub const LOAD_RETRY_FIRST: Duration = Duration::from_secs(1);
 pub const LOAD_RETRY_MAX: Duration = Duration::from_secs(5 * 60);

@@ -24,6 +24,8 @@ pub struct Metrics {
     pub reloads_accepted: Counter,
     pub reloads_refused: Counter,
     pub plugins_unavailable: Gauge,
+    pub versions_returned: Counter,
+    pub breakers_opened: Counter,
     pub access_log_dropped: Counter,
     no_route: Counter,
 }
@@ -52,6 +54,8 @@ impl Metrics {
             outbox_refusals: counter("jackfield_outbox_refusals_total", vec![]),
             reloads_accepted: counter("jackfield_reloads_total", vec![Label::new("outcome", "accepted")]),
             reloads_refused: counter("jackfield_reloads_total", vec![Label::new("outcome", "refused")]),
+            versions_returned: counter("jackfield_versions_returned_total", vec![]),
+            breakers_opened: counter("jackfield_breakers_opened_total", vec![]),
             access_log_dropped: counter("jackfield_access_log_lines_dropped_total", vec![]),
             no_route: counter(
                 "jackfield_events_total",
@@ -264,6 +268,8 @@ fn describe(recorder: &PrometheusRecorder) {
         ("jackfield_outbox_refusals_total", "Messages refused because the peer reads too slowly"),
         ("jackfield_throttled_total", "Upgrades, messages and management calls that a throttle refused"),
         ("jackfield_reloads_total", "Reloads of components and of the manifest by outcome"),
+        ("jackfield_versions_returned_total", "Versions of components that kept failing and went back by themselves"),
+        ("jackfield_breakers_opened_total", "Versions of components that kept failing and had no older version"),
         ("jackfield_access_log_lines_dropped_total", "Lines of the access log that could not be written in time"),
         ("ConnectCount", "Handshakes that came to the integration of $connect"),
         ("MessageCount", "Messages from and to the peers"),

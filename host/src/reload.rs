@@ -8,16 +8,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
+use tokio::sync::mpsc;
 
 use crate::capability::{ApiInfo, PluginScope, Services};
 use crate::config::{self, Config};
 use crate::gateway::{
-    Authorizer, AuthorizerKind, ConnectAuth, Deployment, Http, Integration, Lambda, Mock, Route, RouteTable, Stage,
-    Transport, Unavailable, Version,
+    Authorizer, AuthorizerKind, ConnectAuth, Deployment, Http, Integration, Lambda, Mock, Probation, ProbationReport,
+    Route, RouteTable, Stage, Transport, Unavailable, Version,
 };
 use crate::limits::{COMPONENT_BYTES_MAX, ConnectionLimits};
 use crate::metrics::Metrics;
-use crate::runtime::{Artifact, Plugin, Runtime, is_io_scarcity, is_scarcity};
+use crate::runtime::{Artifact, Plugin, Runtime, is_scarcity};
+use crate::world::World;
 
 mod access;
 mod artifacts;
@@ -53,6 +55,8 @@ pub struct Loader {
     pub transport: Transport,
     /// The compiled components in use.
     pub artifacts: Arc<Artifacts>,
+    /// Receives the names of plugins whose new version keeps failing; `None`: no version is on probation.
+    pub probation_reports: Option<mpsc::Sender<ProbationReport>>,
     /// Whether connections are open, so that compiling must run with low priority.
     pub serving: bool,
 }
@@ -63,6 +67,8 @@ pub struct LoadedPlugin {
     pub integration: config::Component,
     pub artifact: Arc<Artifact>,
     pub plugin: Arc<Plugin>,
+    /// `None`: the version is served whatever its events return.
+    pub probation: Option<Arc<Probation>>,
 }
 
 /// All plugins of a manifest, by the names of their integrations and authorizers.
@@ -129,7 +135,15 @@ impl Loader {
         };
         let bound = self.runtime.bind(&artifact, self.scope(config, integration), integration.reuse).await;
         let plugin = Arc::new(bound.map_err(|error| load_error(config, integration, content, &error))?);
-        Ok(LoadedPlugin { integration: integration.clone(), artifact, plugin })
+        let probation = self.probation(config, &plugin);
+        Ok(LoadedPlugin { integration: integration.clone(), artifact, plugin, probation })
+    }
+
+    /// Puts a new version on probation, unless it is an authorizer: the messages of peers must not decide about one.
+    fn probation(&self, config: &Config, plugin: &Arc<Plugin>) -> Option<Arc<Probation>> {
+        let (limits, reports) = config.probation.zip(self.probation_reports.clone())?;
+        let is_handler = plugin.scope().world == World::RouteHandler;
+        is_handler.then(|| Arc::new(Probation::new(Arc::clone(plugin), limits, reports)))
     }
 
     /// Checks that the file of an integration is a valid component, without checking its grants.
@@ -162,13 +176,15 @@ impl Loader {
         let artifact = Arc::clone(&before.artifact);
         let scope = self.scope(config, integration);
         let is_same = before.plugin.scope().same_terms(&scope) && before.integration.reuse == integration.reuse;
-        let plugin = if is_same {
-            Arc::clone(&before.plugin)
+        let (plugin, probation) = if is_same {
+            (Arc::clone(&before.plugin), before.probation.clone())
         } else {
             let bound = self.runtime.bind(&artifact, scope, integration.reuse).await;
-            Arc::new(bound.map_err(|error| load_error(config, integration, artifact.content, &error))?)
+            let plugin = Arc::new(bound.map_err(|error| load_error(config, integration, artifact.content, &error))?);
+            let probation = self.probation(config, &plugin);
+            (plugin, probation)
         };
-        Ok(LoadedPlugin { integration: integration.clone(), artifact, plugin })
+        Ok(LoadedPlugin { integration: integration.clone(), artifact, plugin, probation })
     }
 
     fn scope(&self, config: &Config, integration: &config::Component) -> PluginScope {
@@ -211,7 +227,10 @@ impl Loader {
         let transport = || resources.transport(integration.ca_file(), &self.transport);
         match integration {
             config::Integration::Component => match plugins.get(name) {
-                Some(loaded) => Integration::Component(Arc::clone(&loaded.plugin)),
+                Some(LoadedPlugin { plugin, probation, .. }) => match probation {
+                    Some(probation) if !probation.is_over() => Integration::OnProbation(Arc::clone(probation)),
+                    _ => Integration::Component(Arc::clone(plugin)),
+                },
                 None => Integration::Unavailable(Arc::new(Unavailable { name: name.into() })),
             },
             config::Integration::Http(settings) => {
@@ -334,8 +353,17 @@ async fn read_component(
             _ => format!("cannot read the file: {error}"),
         };
         let text = describe_problem(config, integration, &anyhow!(hint));
-        LoadError { content: None, text, is_transient: is_io_scarcity(&error) }
+        LoadError { content: None, text, is_transient: !is_fault_of_file(&error) }
     })
+}
+
+/// Whether a file cannot be read because of what it is. Other errors are those of the machine, such as too many open
+/// files.
+fn is_fault_of_file(error: &io::Error) -> bool {
+    use ErrorKind::{FileTooLarge, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied, TimedOut};
+    // `TimedOut`: the file is still being written. Its last write is another change.
+    let faults = [FileTooLarge, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied, TimedOut];
+    faults.contains(&error.kind())
 }
 
 /// Returns the error of a component whose file was read.

@@ -34,7 +34,7 @@ mod trusted;
 
 pub use load::Artifact;
 pub use plugin::{Invocation, InvokeError, Plugin, check_message_size};
-pub use scarcity::{LacksResources, is_io_scarcity, is_scarcity};
+pub use scarcity::{LacksResources, is_scarcity};
 pub use trap::Trap;
 
 use budget::SharedMemory;

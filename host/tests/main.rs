@@ -42,6 +42,7 @@ mod quarantine;
 mod reload;
 mod reload_under_load;
 mod reuse;
+mod rollback;
 mod routes;
 mod sdks;
 mod signatures;

@@ -1,8 +1,11 @@
 //! Plugins that do not load at the start, or that take long: they are unavailable, and all others serve.
 
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::net::TcpStream;
 
 use crate::components::{hostile_version, replace_file, wait_for_version};
 use crate::deployments::{ADMIN, deployments};
@@ -184,7 +187,7 @@ GRANTS
 async fn a_plugin_that_takes_long_to_start_delays_no_other_at_the_start_and_joins_when_it_is_ready() {
     let site = site(ADMIN, &slow_to_start(Duration::from_secs(6)));
     let mut command = site.command(&["serve"]);
-    command.args(["--start-timeout", "100ms"]);
+    command.args(["--start-wait", "100ms"]);
     let server = site.launch(command);
     let mut peer = server.connect("").await;
     assert_eq!(peer.ask("version").await, "00000001");
@@ -281,4 +284,31 @@ async fn plugins_with_the_same_component_compile_it_once() {
     let times = log.lines().filter_map(|line| line.split_once("compile=")).map(|(_, time)| time);
     let times: std::collections::BTreeSet<&str> = times.collect();
     assert_eq!(times.len(), 1, "each compilation takes a time of its own: {times:?}");
+}
+
+// ---- lack of resources -----------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_load_that_failed_for_lack_of_open_files_is_tried_again_although_no_file_changes() {
+    const OPEN_FILES_MAX: usize = 120;
+    let site = site("", &hostile_version(7));
+    let serve = site.command(&["serve"]);
+    let mut limited = Command::new("sh");
+    let limits = format!("ulimit -Sn {OPEN_FILES_MAX} && ulimit -Hn {OPEN_FILES_MAX} && exec \"$0\" \"$@\"");
+    limited.args(["-c", &limits]).arg(serve.get_program()).args(serve.get_args()).current_dir(site.path());
+    limited.envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let server = site.launch(limited);
+    let mut peer = server.connect("").await;
+    assert_eq!(peer.ask(OTHER).await, "00000007");
+
+    let silent = join_all((0..3 * OPEN_FILES_MAX).map(|_| TcpStream::connect(server.address))).await;
+    let descriptors = format!("/proc/{}/fd", server.process.id());
+    let open_files = || fs::read_dir(&descriptors).unwrap().count();
+    eventually("every descriptor is in use", || async { open_files() >= OPEN_FILES_MAX }).await;
+    replace_file(&server.site.path().join("other.wasm"), hostile_version(8));
+    server.log.wait_for_line(&["ERROR", "other.wasm", "Too many open files", "it is tried again"]).await;
+    assert_eq!(peer.ask(OTHER).await, "00000007");
+    drop(silent);
+    server.log.wait_for_line(&["live", "plugin=other"]).await;
+    assert_eq!(peer.ask(OTHER).await, "00000008");
 }

@@ -41,6 +41,7 @@ impl Sandbox {
             throttles: Arc::default(),
             transport: Transport::new(),
             artifacts: Arc::default(),
+            probation_reports: None,
             serving: false,
         };
         Ok(Self { loader, _folder: folder })

@@ -21,7 +21,7 @@ use crate::cli::{
 use crate::config;
 use crate::connections::Connections;
 use crate::gateway::{Gateway, Transport};
-use crate::limits::START_TIMEOUT;
+use crate::limits::START_WAIT_MAX;
 use crate::metrics::Metrics;
 use crate::reload::{
     Build, BuildQueue, DeploymentParts, LoadError, Loader, Reloader, ReloaderOptions, Resources, ServeMode,
@@ -32,8 +32,10 @@ use crate::server::{Server, ServerOptions, serve_admin, serve_metrics};
 /// Accepted intervals of `--poll`: reading all files has a cost, and changes should be noticed soon.
 const POLL_INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60 * 60);
 
-/// Longest accepted `--start-timeout`.
-const START_TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
+/// Reports about failing versions that may wait to be handled. A further one is sent again by the next event.
+const PROBATION_REPORTS_MAX: usize = 64;
+/// Longest accepted `--start-wait`.
+const START_WAIT_LONGEST: Duration = Duration::from_secs(60 * 60);
 
 /// Serve the API of a manifest, and reload its files when they change
 ///
@@ -73,17 +75,17 @@ struct ServeOptions {
     /// Accept unsigned @connections requests on an address that others can reach
     #[arg(long)]
     insecure_management: bool,
-    /// Refuse to start if one component does not load, instead of serving the others
+    /// Refuse to start if one component does not load
     #[arg(long)]
     fail_fast: bool,
-    /// How long the start waits for the other components once one has loaded; the default is 5s
-    #[arg(long, value_name = "DURATION", value_parser = start_timeout)]
-    start_timeout: Option<Duration>,
+    /// Wait this long for slow components at the start; the default is 5s
+    #[arg(long, value_name = "TIME", value_parser = start_wait)]
+    start_wait: Option<Duration>,
 }
 
-fn start_timeout(text: &str) -> Result<Duration, String> {
-    let parsed = humantime::parse_duration(text).ok().filter(|timeout| *timeout <= START_TIMEOUT_MAX);
-    let most = humantime::format_duration(START_TIMEOUT_MAX);
+fn start_wait(text: &str) -> Result<Duration, String> {
+    let parsed = humantime::parse_duration(text).ok().filter(|timeout| *timeout <= START_WAIT_LONGEST);
+    let most = humantime::format_duration(START_WAIT_LONGEST);
     parsed.ok_or_else(|| format!("expected a duration up to {most}, such as 5s"))
 }
 
@@ -137,6 +139,8 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         message_bytes: config.connection.message_bytes,
     };
     let runtime = new_runtime(&config.server)?;
+    // `dev` serves what its author has just written, whatever it returns.
+    let (reports, probation_reports) = mpsc::channel(PROBATION_REPORTS_MAX);
     let loader = Loader {
         runtime,
         services,
@@ -144,9 +148,10 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         throttles: Arc::default(),
         transport: Transport::new(),
         artifacts: Arc::default(),
+        probation_reports: (serve_mode == ServeMode::Serve).then_some(reports),
         serving: false,
     };
-    let start = StartOptions { timeout: options.start_timeout.unwrap_or(START_TIMEOUT), fail_fast: options.fail_fast };
+    let start = StartOptions { timeout: options.start_wait.unwrap_or(START_WAIT_MAX), fail_fast: options.fail_fast };
     let started = loader.start(&config, start).await;
     let StartedPlugins { plugins, problems, loads } = started
         .map_err(|problems| combine_problems("the components have", problems.iter().map(LoadError::to_string)))?;
@@ -196,8 +201,16 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     announce(&server, &config)?;
     let served = DeploymentParts { config, plugins, resources };
     let gateway_of_reloader = Arc::clone(&gateway);
-    let reloader =
-        Reloader::new(ReloaderOptions { served, problems, loads, files, builds, loader, gateway: gateway_of_reloader });
+    let reloader = Reloader::new(ReloaderOptions {
+        served,
+        problems,
+        loads,
+        probation_reports,
+        files,
+        builds,
+        loader,
+        gateway: gateway_of_reloader,
+    });
     let reloading = reloader.follow(hangup, roll_backs, stop.clone());
     tasks.spawn(async move {
         if let Err(error) = reloading.await {

@@ -14,6 +14,7 @@ mod http;
 mod lambda;
 mod mapping;
 mod mock;
+mod probation;
 mod proxy_response;
 mod responses;
 mod template;
@@ -26,6 +27,7 @@ pub use http::{Http, HttpSettings};
 pub use lambda::{Lambda, LambdaSettings};
 pub use mapping::{BadMapping, RequestParameter, Source, Target};
 pub use mock::Mock;
+pub use probation::{Probation, ProbationLimits, ProbationReport};
 pub(in crate::gateway) use proxy_response::{function_failure, json_kind};
 pub use responses::{IntegrationResponse, ResponseKey, ResponseParameter, ResponseSource, Responses};
 pub use template::{Kind as TemplateKind, Template};
@@ -36,6 +38,8 @@ pub use url::UrlTemplate;
 #[derive(Clone)]
 pub enum Integration {
     Component(Arc<Plugin>),
+    /// A new version of a component, whose first events are counted.
+    OnProbation(Arc<Probation>),
     Http(Arc<Http>),
     Lambda(Arc<Lambda>),
     Mock(Arc<Mock>),
@@ -47,6 +51,7 @@ impl Integration {
     pub async fn invoke(&self, caller: &Caller, event: &Event) -> Invocation {
         match self {
             Self::Component(plugin) => plugin.invoke(caller, event).await,
+            Self::OnProbation(probation) => probation.invoke(caller, event).await,
             // Boxed because these futures are large, and an event of a component would otherwise carry their size.
             Self::Http(http) => without_sandbox(Box::pin(http.invoke(caller, event))).await,
             Self::Lambda(lambda) => without_sandbox(Box::pin(lambda.invoke(caller, event))).await,
@@ -58,7 +63,7 @@ impl Integration {
     /// What an invocation calls, as the metrics distinguish it.
     pub fn call_target(&self) -> CallTarget {
         match self {
-            Self::Component(_) | Self::Lambda(_) => CallTarget::Handler,
+            Self::Component(_) | Self::OnProbation(_) | Self::Lambda(_) => CallTarget::Handler,
             Self::Http(_) => CallTarget::HttpServer,
             Self::Mock(_) | Self::Unavailable(_) => CallTarget::None,
         }
@@ -68,6 +73,7 @@ impl Integration {
     pub fn name(&self) -> &str {
         match self {
             Self::Component(plugin) => plugin.name(),
+            Self::OnProbation(probation) => probation.plugin().name(),
             Self::Http(http) => http.name(),
             Self::Lambda(lambda) => lambda.name(),
             Self::Mock(mock) => &mock.name,
@@ -79,6 +85,7 @@ impl Integration {
     pub fn version(&self) -> Option<String> {
         match self {
             Self::Component(plugin) => Some(plugin.version()),
+            Self::OnProbation(probation) => Some(probation.plugin().version()),
             Self::Http(_) | Self::Lambda(_) | Self::Mock(_) | Self::Unavailable(_) => None,
         }
     }

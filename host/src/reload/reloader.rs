@@ -11,7 +11,7 @@ use tracing::field::display;
 use tracing::{debug, error, info, warn};
 
 use crate::config::{self, Config, MANIFEST_BYTES_MAX};
-use crate::gateway::{Gateway, RollBack};
+use crate::gateway::{Gateway, ProbationReport, RollBack};
 use crate::reload::candidate::CandidateParts;
 use crate::reload::files::targets;
 use crate::reload::newest_tasks::NewestTasks;
@@ -22,6 +22,7 @@ use crate::reload::{Build, BuildQueue, LoadError, Loader, Plugins, Resources, Se
 
 mod deployments;
 mod loads;
+mod probation;
 mod retries;
 
 use retries::Retries;
@@ -61,6 +62,11 @@ pub struct Reloader {
     retries: Retries,
     /// Why components are unavailable, by name.
     problems: BTreeMap<String, LoadError>,
+    probation_reports: mpsc::Receiver<ProbationReport>,
+    /// The last version of each plugin that worked, with the grants and limits of the served manifest.
+    worked: Plugins,
+    /// The contents of component files that kept failing, by plugin. They are not served again.
+    failed_versions: BTreeMap<String, blake3::Hash>,
     /// `None` for `serve`, which builds nothing.
     builds: Option<BuildQueue>,
     /// The hashes of component files that a failed build has left. They are not loaded.
@@ -81,6 +87,8 @@ pub struct ReloaderOptions {
     pub problems: BTreeMap<String, LoadError>,
     /// The loads that still run.
     pub loads: PluginLoads,
+    /// Receives the names of plugins whose new version keeps failing.
+    pub probation_reports: mpsc::Receiver<ProbationReport>,
     /// Must have been watched before anything of `served` was loaded.
     pub files: WatchedFiles,
     pub builds: Option<BuildQueue>,
@@ -95,6 +103,8 @@ enum ReloadEvent {
     Built(Build, anyhow::Result<()>),
     /// The candidate was deployed, or rejected.
     CandidateHandled,
+    /// A plugin has returned to an older version.
+    VersionReturned,
     /// It is time to repeat loads that failed for lack of resources.
     Retry,
     /// The event is handled already, or a roll-back has replaced it.
@@ -103,7 +113,7 @@ enum ReloadEvent {
 
 impl Reloader {
     pub fn new(options: ReloaderOptions) -> Self {
-        let ReloaderOptions { served, problems, loads, files, builds, loader, gateway } = options;
+        let ReloaderOptions { served, problems, loads, probation_reports, files, builds, loader, gateway } = options;
         let history = gateway.records().iter().map(|record| (record.number, served.clone())).collect();
         let mut retries = Retries::default();
         for (name, _) in problems.iter().filter(|(_, problem)| problem.is_transient) {
@@ -120,6 +130,9 @@ impl Reloader {
             loads,
             retries,
             problems,
+            probation_reports,
+            worked: Plugins::new(),
+            failed_versions: BTreeMap::new(),
             builds,
             failed_outputs: BTreeMap::new(),
             reported,
@@ -193,6 +206,10 @@ impl Reloader {
                     self.handle_candidate(finished);
                     ReloadEvent::CandidateHandled
                 }
+                Some(name) = self.probation_reports.recv() => {
+                    self.handle_probation(&name);
+                    ReloadEvent::VersionReturned
+                }
                 () = self.retries.due() => ReloadEvent::Retry,
             };
         }
@@ -220,6 +237,7 @@ impl Reloader {
                     self.start_missing_loads().await;
                 }
             }
+            ReloadEvent::VersionReturned => self.restart_candidate().await,
             ReloadEvent::Retry => self.retry_loads().await,
             ReloadEvent::Nothing => {}
         }
@@ -291,7 +309,8 @@ impl Reloader {
             return;
         }
         self.loader.metrics.reloads_refused.increment(1);
-        error!("{}; the old version keeps serving", join_lines(&problems));
+        let retry = if problems.iter().any(|problem| problem.is_transient) { ", and it is tried again" } else { "" };
+        error!("{}; the old version keeps serving{retry}", join_lines(&problems));
         self.reported.insert(name.to_owned(), problems);
     }
 

@@ -97,9 +97,10 @@ impl Loader {
 
 /// Logs that a component that was never served does not load.
 pub fn report_unavailable(name: &str, problem: &LoadError) {
+    let retry = if problem.is_transient { "it is tried again; " } else { "" };
     error!(
         plugin = %name,
-        "{problem}; until it loads, its routes return 502 and Internal server error, and an authorizer rejects every \
+        "{problem}; {retry}until it loads, its routes return 502 and Internal server error, and an authorizer rejects every \
          handshake"
     );
 }

@@ -20,8 +20,8 @@ pub(super) fn is_guest_scarcity(error: &wasmtime::Error) -> bool {
     error.is::<PoolConcurrencyLimitError>() || error.chain().any(is_scarce_cause)
 }
 
-/// Whether an operation on a file failed for lack of memory, open files or the like, or because the disk failed.
-pub fn is_io_scarcity(error: &io::Error) -> bool {
+/// Whether an operation failed for lack of memory, open files or the like, or because the disk failed.
+fn is_io_scarcity(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(is_scarce_errno) || error.kind() == io::ErrorKind::OutOfMemory
 }
 

@@ -15,7 +15,7 @@ impl Reloader {
         self.deploy_because(None)
     }
 
-    fn deploy_because(&mut self, reason: Option<String>) -> u64 {
+    pub(super) fn deploy_because(&mut self, reason: Option<String>) -> u64 {
         let deployment = self.loader.deployment(&self.served.config, &self.served.plugins, &self.served.resources);
         self.loader.metrics.reloads_accepted.increment(1);
         self.record_deployment(self.gateway.deploy_because(deployment, reason))
@@ -49,9 +49,8 @@ impl Reloader {
         if is_rolled_back && plugin.is_none() {
             self.start_missing_loads().await;
         }
-        if is_rolled_back && self.candidate_load.is_running(&()) {
-            // It is loaded again with the older version of the plugin.
-            self.try_candidate().await;
+        if is_rolled_back {
+            self.restart_candidate().await;
         }
     }
 
@@ -59,6 +58,9 @@ impl Reloader {
     fn roll_back(&mut self, number: u64) -> Result<u64, RollBackError> {
         let parts = self.history.get(&number).ok_or(DeploymentNotKept(number))?.clone();
         let latest = self.gateway.restore(number)?;
+        // An operator wants these versions.
+        parts.plugins.values().filter_map(|loaded| loaded.probation.as_ref()).for_each(|probation| probation.end());
+        self.worked.clear();
         self.served = parts;
         self.candidate = None;
         self.candidate_load.cancel_all();
@@ -87,9 +89,12 @@ impl Reloader {
         }
         let rebound = self.loader.rebind(&self.served.config, integration, older);
         let rebound = tokio::time::timeout(ROLL_BACK_TIMEOUT, rebound).await;
-        let loaded = rebound
+        let mut loaded = rebound
             .map_err(|_| RollBackError::NotStarted(format!("it did not start within {ROLL_BACK_TIMEOUT:?}")))?
             .map_err(|problem| RollBackError::NotStarted(problem.to_string()))?;
+        // An operator wants this version.
+        loaded.probation = None;
+        self.worked.remove(name);
         let version = loaded.plugin.version();
         self.loads.cancel(&name.to_owned());
         self.retries.remove(name);

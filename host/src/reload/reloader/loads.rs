@@ -25,7 +25,8 @@ impl Reloader {
             }
             let config = config.get_or_insert_with(|| Arc::new(self.served.config.clone()));
             let before = self.served.plugins.get(&name).cloned();
-            self.loader.start_load(&mut self.loads, config, &name, before, None);
+            let excluded = self.failed_versions.get(&name).copied();
+            self.loader.start_load(&mut self.loads, config, &name, before, excluded);
         }
     }
 
@@ -76,7 +77,9 @@ impl Reloader {
             return None;
         }
         let compile = format_compile_time(&loaded.artifact);
-        self.served.plugins.insert(name.to_owned(), loaded);
+        let before = self.served.plugins.insert(name.to_owned(), loaded);
+        self.failed_versions.remove(name);
+        self.keep_if_it_works(name, before);
         Some((version, compile))
     }
 
@@ -118,7 +121,13 @@ impl Reloader {
             let reason = problem.map_or_else(|| "it is still loading".to_owned(), ToString::to_string);
             UnavailablePlugin { plugin: name.clone(), reason }
         });
-        self.gateway.set_unavailable(unavailable.collect());
+        let failing = self.served.plugins.iter().filter_map(|(name, loaded)| {
+            let probation = loaded.probation.as_ref().filter(|probation| probation.is_open())?;
+            let (events, failed) = probation.counted();
+            let reason = format!("{failed} of its first {events} events failed, and no older version works");
+            Some(UnavailablePlugin { plugin: name.clone(), reason })
+        });
+        self.gateway.set_unavailable(unavailable.chain(failing).collect());
     }
 
     // ---- the candidate -----------------------------------------------------------------------
@@ -151,9 +160,16 @@ impl Reloader {
             resources: self.served.resources.clone(),
             kept,
             optional,
-            excluded: Default::default(),
+            excluded: self.failed_versions.clone(),
         };
         self.candidate_load.start((), self.loader.clone().load_candidate(request));
+    }
+
+    /// Loads the candidate again, if it is being loaded, because a plugin has gone back to an older version.
+    pub(super) async fn restart_candidate(&mut self) {
+        if self.candidate_load.is_running(&()) {
+            self.try_candidate().await;
+        }
     }
 
     /// Deploys the candidate if everything that it names has loaded.
@@ -181,6 +197,7 @@ impl Reloader {
             }
         }
         info!(manifest = %display_path(&config.manifest), deployment = number, "live");
+        self.forget_changed_versions(&plugins);
         self.served = DeploymentParts { config, plugins, resources };
         // The candidate was loaded with the newest files. Any older load has the grants of the old manifest.
         self.loads.cancel_all();
