@@ -203,3 +203,45 @@ async fn the_manifest_sets_how_many_events_and_peers_decide() {
     server.log.wait_for_line(RETURNED).await;
     assert_eq!(peers[0].ask("version").await, "00000001");
 }
+
+#[tokio::test]
+async fn a_roll_back_of_a_plugin_that_is_not_in_the_deployment_changes_nothing_and_says_why() {
+    let server = site("").serve();
+    let mut peer = server.connect("").await;
+    for (arguments, reason) in [
+        (["--rollback", "1", "--plugin", "other"], "deployment 1 has no version of other"),
+        (["--rollback", "9", "--plugin", "guest"], "deployment 9 is not kept"),
+    ] {
+        let (code, stdout, stderr) = deployments(&server, &arguments).await;
+        assert_eq!((code, &*stdout), (1, ""));
+        assert!(stderr.contains(reason), "{stderr}");
+    }
+    let (code, _, stderr) = deployments(&server, &["--rollback", "1", "--plugin", "a/b"]).await;
+    assert_eq!(code, 2, "{stderr}");
+    assert!(listed(&server).await.starts_with("*    1  "));
+    assert_eq!(peer.ask("version").await, "00000001");
+}
+
+#[tokio::test]
+async fn a_plugin_that_is_rolled_back_gets_the_grants_of_the_current_manifest_and_keeps_its_version() {
+    let server = site("").serve();
+    let mut peer = server.connect("").await;
+    replace_guest(&server, 2);
+    wait_for_version(&mut peer, 2, 1).await;
+    assert_eq!(peer.ask("bucket shared").await, "opened");
+    let text = fs::read_to_string(server.site.manifest()).unwrap();
+    let fewer = text.replace(r#""ends", "shared""#, r#""ends""#);
+    replace_file(&server.site.manifest(), &fewer);
+    server.log.wait_for_line(&["live", "manifest="]).await;
+    assert!(peer.ask("bucket shared").await.starts_with("error"));
+    let (code, _, stderr) = deployments(&server, &["--rollback", "1", "--plugin", "guest"]).await;
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(peer.ask("version").await, "00000001");
+    assert!(peer.ask("bucket shared").await.starts_with("error"), "a roll-back brings no grant back");
+    // A change of the manifest keeps the version that the operator wants; a change of the file replaces it.
+    replace_file(&server.site.manifest(), fewer + "other = \"guest\"\n");
+    server.log.wait_for_line(&["live", "manifest=", "deployment=5"]).await;
+    assert_eq!(peer.ask("version").await, "00000001");
+    replace_guest(&server, 3);
+    wait_for_version(&mut peer, 3, 1).await;
+}

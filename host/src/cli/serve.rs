@@ -152,7 +152,8 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         serving: false,
     };
     let start = StartOptions { timeout: options.start_wait.unwrap_or(START_WAIT_MAX), fail_fast: options.fail_fast };
-    let started = loader.start(&config, start).await;
+    let started = stop.run_until_cancelled(loader.start(&config, start)).await;
+    let Some(started) = started else { return Ok(ExitCode::SUCCESS) };
     let StartedPlugins { plugins, problems, loads } = started
         .map_err(|problems| combine_problems("the components have", problems.iter().map(LoadError::to_string)))?;
     let resources = loader.load_resources(&config, &Resources::default()).await;

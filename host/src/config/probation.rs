@@ -25,3 +25,34 @@ fn count_or_none(value: &DeValue<'_>) -> Result<Option<usize>, InvalidValue> {
         _ => value::count(1..=EVENTS_MAX)(value).map(Some),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn parse(keys: &str) -> Result<Option<ProbationLimits>, String> {
+        let text = format!("[probation]\n{keys}");
+        let config = Config::parse(&text, Path::new("jackfield.toml"));
+        config.map(|config| config.probation).map_err(|errors| errors[0].to_string())
+    }
+
+    #[test]
+    fn the_numbers_of_the_probation_have_defaults_and_limits() {
+        assert_eq!(parse(""), Ok(Some(ProbationLimits { events: 20, peers: 3 })));
+        assert_eq!(parse("events = 1\npeers = 1000"), Ok(Some(ProbationLimits { events: 1, peers: 1000 })));
+        assert_eq!(parse("events = 10000\npeers = 1"), Ok(Some(ProbationLimits { events: 10_000, peers: 1 })));
+        assert_eq!(parse("events = \"none\""), Ok(None));
+        for (keys, name) in [
+            ("events = 0", "probation.events"),
+            ("events = 10001", "probation.events"),
+            ("peers = 0", "probation.peers"),
+            ("peers = 1001", "probation.peers"),
+        ] {
+            let error = parse(keys).unwrap_err();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+}

@@ -321,8 +321,12 @@ impl Reloader {
     async fn reload_resources(&mut self) {
         let (models, ca_transports) = match self.loader.load_files(&self.served.config, &self.served.resources).await {
             Ok(loaded) => loaded,
-            Err(problems) => return self.report_rejection(RESOURCES, problems),
+            Err(problems) => {
+                self.retries.schedule_if(RESOURCES, problems.iter().any(|problem| problem.is_transient));
+                return self.report_rejection(RESOURCES, problems);
+            }
         };
+        self.retries.remove(RESOURCES);
         let was_reported = self.reported.remove(RESOURCES).is_some();
         let changed_models = changed_models(&models, &self.served.resources.models);
         let changed_ca_files = changed_ca_files(&ca_transports, &self.served.resources.ca_transports);

@@ -9,7 +9,7 @@ use crate::config::{self, Config};
 use crate::gateway::access_log::{AccessLog, LogTarget, Sink};
 use crate::gateway::{Authorities, Jwt, Model, RequestModels, Transport};
 use crate::limits::{CA_FILE_BYTES_MAX, MODEL_BYTES_MAX};
-use crate::reload::{LoadError, Loader, display_path, watch};
+use crate::reload::{LoadError, Loader, display_path, is_fault_of_file, watch};
 
 /// The loaded resources of a manifest. A reload reuses what has not changed.
 #[derive(Clone, Default)]
@@ -112,7 +112,10 @@ impl Loader {
                     "the file is larger than {CA_FILE_BYTES_MAX} bytes; keep only the authorities that you need in it"
                 ),
             ),
-            _ => problem(None, &format!("cannot read the file: {error}")),
+            _ => LoadError {
+                is_transient: !is_fault_of_file(&error),
+                ..problem(None, &format!("cannot read the file: {error}"))
+            },
         })?;
         let content = blake3::hash(&bytes);
         if let Some(before) = before.filter(|before| before.content == content) {
@@ -160,7 +163,10 @@ impl Loader {
                     "the file is larger than {MODEL_BYTES_MAX} bytes, API Gateway's limit of a model; make it smaller"
                 ),
             ),
-            _ => problem(None, &format!("cannot read the file: {error}")),
+            _ => LoadError {
+                is_transient: !is_fault_of_file(&error),
+                ..problem(None, &format!("cannot read the file: {error}"))
+            },
         })?;
         let content = blake3::hash(&bytes);
         if let Some(before) = before.filter(|before| before.content == content) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tracing::info;
 
-use super::{DeploymentParts, MANIFEST, Reloader};
+use super::{DeploymentParts, MANIFEST, RESOURCES, Reloader};
 use crate::gateway::UnavailablePlugin;
 use crate::reload::candidate::{CandidateParts, CandidateRequest};
 use crate::reload::newest_tasks::FinishedTask;
@@ -85,11 +85,7 @@ impl Reloader {
 
     /// Reports a component that does not load. Its old version keeps serving; without one, it stays unavailable.
     fn reject(&mut self, name: &str, problem: LoadError) {
-        if problem.is_transient {
-            self.retries.schedule(name);
-        } else {
-            self.retries.remove(name);
-        }
+        self.retries.schedule_if(name, problem.is_transient);
         if self.served.plugins.contains_key(name) {
             return self.report_rejection(name, vec![problem]);
         }
@@ -104,13 +100,16 @@ impl Reloader {
 
     /// Repeats the loads that are due.
     pub(super) async fn retry_loads(&mut self) {
-        let mut due = self.retries.take_due();
-        let count = due.len();
-        due.retain(|name| name != MANIFEST);
-        if due.len() < count {
-            self.try_candidate().await;
+        let due = self.retries.take_due();
+        let (files, components): (Vec<_>, Vec<_>) =
+            due.into_iter().partition(|name| [MANIFEST, RESOURCES].contains(&&**name));
+        self.start_loads(components).await;
+        for name in files {
+            match &*name {
+                MANIFEST => self.try_candidate().await,
+                _ => self.reload_resources().await,
+            }
         }
-        self.start_loads(due).await;
     }
 
     /// Publishes which components are unavailable, and why.
@@ -178,9 +177,7 @@ impl Reloader {
         match finished.output.unwrap_or_else(|| Err(vec![panicked()])) {
             Ok(CandidateParts { plugins, resources }) => self.deploy_candidate(plugins, resources),
             Err(problems) => {
-                if problems.iter().any(|problem| problem.is_transient) {
-                    self.retries.schedule(MANIFEST);
-                }
+                self.retries.schedule_if(MANIFEST, problems.iter().any(|problem| problem.is_transient));
                 self.report_rejection(MANIFEST, problems);
             }
         }

@@ -17,6 +17,15 @@ struct Retry {
 }
 
 impl Retries {
+    /// Schedules the next attempt of a load that has just failed, if it lacked resources.
+    pub fn schedule_if(&mut self, name: &str, is_transient: bool) {
+        if is_transient {
+            self.schedule(name);
+        } else {
+            self.remove(name);
+        }
+    }
+
     /// Schedules the next attempt of a load that has just failed.
     pub fn schedule(&mut self, name: &str) {
         let before = self.0.get(name).map(|retry| retry.wait);
