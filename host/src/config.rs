@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use crate::backend::SledOptions;
+use crate::gateway::ProbationLimits;
 use crate::limits::{CompilerLimits, ConnectionLimits};
 
 mod access;
@@ -31,6 +32,7 @@ mod grants;
 mod integration;
 mod management;
 mod model;
+mod probation;
 mod problem;
 mod profile;
 mod route;
@@ -110,6 +112,8 @@ pub struct Config {
     /// Stages by their names; at least one.
     pub stages: BTreeMap<String, Stage>,
     pub access_log: Option<AccessLog>,
+    /// `None`: a new version is served whatever its events return.
+    pub probation: Option<ProbationLimits>,
     /// Problems with something that is allowed but probably not intended.
     pub warnings: Vec<ConfigError>,
 }
@@ -226,6 +230,7 @@ impl Config {
         let model_section = root.section("models");
         let models = model::models(&model_section, &folder);
         let access_log = access_log::access_log(root.section("access_log"), &folder);
+        let probation = probation::probation(root.section("probation"));
         let timeout = |name: &str| Some(components.get(name)?.limits.timeout);
         api.profile.check_integration_quotas(&integration_section, timeout);
 
@@ -271,6 +276,7 @@ impl Config {
             models,
             stages,
             access_log,
+            probation,
             warnings: Vec::new(),
         };
         (config, valid)

@@ -21,6 +21,7 @@ mod access;
 pub mod access_log;
 mod api_key;
 mod authorizer;
+mod availability;
 mod broadcast;
 mod connect;
 mod connect_auth;
@@ -40,23 +41,25 @@ mod selection;
 mod throttles;
 mod users;
 
+use availability::Availability;
 use history::History;
 use throttles::ThrottleRejections;
 
 pub use access::Access;
 pub use api_key::{ApiKey, ApiKeyHash, ApiKeySource, ApiKeys, Period, Quota};
 pub use authorizer::{Authorizer, AuthorizerKind, IdentitySource, Jwt, JwtError, JwtSettings, KeySource};
+pub use availability::UnavailablePlugin;
 pub use broadcast::{Broadcast, ListedConnection};
 pub use connect::{Admitted, Refusal, Upgrade};
 pub use connect_auth::ConnectAuth;
 pub use context::ContextVariable;
 pub use deployment::{Deployment, Stage, Version};
 pub use event_json::{AuthorizerEventJson, EventJson};
-pub use history::{DeploymentNotKept, DeploymentRecord, RollBack};
+pub use history::{DeploymentNotKept, DeploymentRecord, RollBack, RollBackError};
 pub use integration::{
     Authorities, BadMapping, Http, HttpSettings, Integration, IntegrationResponse, Lambda, LambdaSettings, Mock,
-    RequestParameter, ResponseKey, ResponseParameter, ResponseSource, Responses, Source, Target, Template,
-    TemplateKind, Transport, UrlTemplate,
+    Probation, ProbationLimits, ProbationReport, RequestParameter, ResponseKey, ResponseParameter, ResponseSource,
+    Responses, Source, Target, Template, TemplateKind, Transport, Unavailable, UrlTemplate,
 };
 pub use management::{CallerThrottles, Exposure, Management, ManagementCaller, Signatures};
 pub use model::{Model, RequestModels};
@@ -73,6 +76,7 @@ pub struct Gateway {
     deployment: ArcSwap<Deployment>,
     access: ArcSwap<Access>,
     history: Mutex<History>,
+    availability: Availability,
     metrics: Arc<Metrics>,
     throttle_rejections: ThrottleRejections,
     /// Log of rejected handshakes.
@@ -92,6 +96,7 @@ impl Gateway {
         let deployment = Arc::new(deployment);
         let history = Mutex::new(History::new(&deployment));
         let throttle_rejections = ThrottleRejections::new(&metrics);
+        let availability = Availability::new(metrics.plugins_unavailable.clone());
         let deployment = deployment.into();
         Arc::new(Self {
             connections,
@@ -99,6 +104,7 @@ impl Gateway {
             deployment,
             access: ArcSwap::from_pointee(access),
             history,
+            availability,
             metrics,
             throttle_rejections,
             handshake_log: RateLimitedLog::default(),
@@ -110,9 +116,15 @@ impl Gateway {
     ///
     /// Events that are already running finish on the deployment on which they started.
     pub fn deploy(&self, deployment: Deployment) -> u64 {
+        self.deploy_because(deployment, None)
+    }
+
+    /// As `deploy`, for a reason other than a changed file.
+    pub fn deploy_because(&self, deployment: Deployment, reason: Option<String>) -> u64 {
         let deployment = Arc::new(deployment);
-        let number = self.history().push(Arc::clone(&deployment), None);
+        let number = self.history().push(Arc::clone(&deployment), None, reason);
         self.deployment.store(deployment);
+        self.availability.deployed();
         number
     }
 
@@ -125,8 +137,9 @@ impl Gateway {
     pub fn restore(&self, number: u64) -> Result<u64, DeploymentNotKept> {
         let mut history = self.history();
         let deployment = history.get(number)?;
-        let latest = history.push(Arc::clone(&deployment), Some(number));
+        let latest = history.push(Arc::clone(&deployment), Some(number), None);
         self.deployment.store(deployment);
+        self.availability.deployed();
         Ok(latest)
     }
 
@@ -240,6 +253,8 @@ fn log_failure(route: &Route, caller: &Caller, error: &InvokeError) {
     }
     match error {
         InvokeError::Overloaded(_) | InvokeError::Panicked(_) => log_at!(Level::ERROR),
+        // The reason was logged when the component did not load.
+        InvokeError::Unavailable => log_at!(Level::DEBUG),
         _ => log_at!(Level::WARN),
     }
 }

@@ -325,6 +325,26 @@ pub const RELOAD_DEBOUNCE: Duration = Duration::from_millis(100);
 /// valid before its deployment is live.
 pub const ACCESS_DEBOUNCE: Duration = Duration::from_millis(30);
 
+/// How long the start waits for components while others are ready to serve. Those that take longer join later.
+/// Option: `--start-wait`.
+pub const START_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Components that are read and compiled side by side. Each has its whole file in memory.
+pub const LOADS_MAX: usize = 8;
+/// First events of a new version that decide whether it is kept. Manifest: `probation.events`.
+pub const PROBATION_EVENTS: usize = 20;
+/// Connections one of whose events must have failed before the version is rejected. Manifest: `probation.peers`.
+pub const PROBATION_PEERS: usize = 3;
+/// First and longest wait before an open breaker lets an event through; each is twice the one before.
+pub const BREAKER_WAIT_FIRST: Duration = Duration::from_secs(1);
+pub const BREAKER_WAIT_MAX: Duration = Duration::from_secs(60);
+/// First and longest wait before a load is repeated that failed for lack of resources; each is twice the one before.
+pub const LOAD_RETRY_FIRST: Duration = Duration::from_secs(1);
+pub const LOAD_RETRY_MAX: Duration = Duration::from_secs(5 * 60);
+/// How long an older version of a plugin may take to start when it is rolled back to with new grants or limits.
+pub const ROLL_BACK_TIMEOUT: Duration = Duration::from_millis(800);
+/// Ended connections in memory whose `$disconnect` waits for a component to load. Those beyond it wait in the store, for
+/// the next start.
+pub const WAITING_DISCONNECTS_MAX: usize = 100_000;
 /// Deployments that can be restored. Each keeps the compiled code of its components in memory.
 pub const DEPLOYMENTS_KEPT: usize = 10;
 

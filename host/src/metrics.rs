@@ -23,6 +23,9 @@ pub struct Metrics {
     pub outbox_refusals: Counter,
     pub reloads_accepted: Counter,
     pub reloads_refused: Counter,
+    pub plugins_unavailable: Gauge,
+    pub versions_returned: Counter,
+    pub breakers_opened: Counter,
     pub access_log_dropped: Counter,
     pub bucket_refusals: Counter,
     no_route: Counter,
@@ -46,14 +49,14 @@ impl Metrics {
     fn with(recorder: Option<PrometheusRecorder>) -> Self {
         let counter = |name, labels| counter(recorder.as_ref(), name, labels);
         Self {
-            connections_open: match &recorder {
-                Some(recorder) => recorder.register_gauge(&Key::from_name("jackfield_connections_open"), &METADATA),
-                None => Gauge::noop(),
-            },
+            connections_open: gauge(recorder.as_ref(), "jackfield_connections_open"),
+            plugins_unavailable: gauge(recorder.as_ref(), "jackfield_plugins_unavailable"),
             posts: counter("jackfield_posts_total", vec![]),
             outbox_refusals: counter("jackfield_outbox_refusals_total", vec![]),
             reloads_accepted: counter("jackfield_reloads_total", vec![Label::new("outcome", "accepted")]),
             reloads_refused: counter("jackfield_reloads_total", vec![Label::new("outcome", "refused")]),
+            versions_returned: counter("jackfield_versions_returned_total", vec![]),
+            breakers_opened: counter("jackfield_breakers_opened_total", vec![]),
             access_log_dropped: counter("jackfield_access_log_lines_dropped_total", vec![]),
             bucket_refusals: counter("jackfield_bucket_refusals_total", vec![]),
             no_route: counter(
@@ -251,6 +254,10 @@ fn counter(recorder: Option<&PrometheusRecorder>, name: &'static str, labels: Ve
     recorder.map_or_else(Counter::noop, |recorder| recorder.register_counter(&Key::from_parts(name, labels), &METADATA))
 }
 
+fn gauge(recorder: Option<&PrometheusRecorder>, name: &'static str) -> Gauge {
+    recorder.map_or_else(Gauge::noop, |recorder| recorder.register_gauge(&Key::from_name(name), &METADATA))
+}
+
 fn histogram(recorder: Option<&PrometheusRecorder>, name: &'static str, labels: Vec<Label>) -> Histogram {
     recorder
         .map_or_else(Histogram::noop, |recorder| recorder.register_histogram(&Key::from_parts(name, labels), &METADATA))
@@ -264,6 +271,8 @@ fn describe(recorder: &PrometheusRecorder) {
         ("jackfield_bucket_refusals_total", "Writes of a handler that a full bucket refused"),
         ("jackfield_throttled_total", "Upgrades, messages and management calls that a throttle refused"),
         ("jackfield_reloads_total", "Reloads of components and of the manifest by outcome"),
+        ("jackfield_versions_returned_total", "Versions of components that kept failing and went back by themselves"),
+        ("jackfield_breakers_opened_total", "Versions of components that kept failing and had no older version"),
         ("jackfield_access_log_lines_dropped_total", "Lines of the access log that could not be written in time"),
         ("ConnectCount", "Handshakes that came to the integration of $connect"),
         ("MessageCount", "Messages from and to the peers"),
@@ -278,6 +287,11 @@ fn describe(recorder: &PrometheusRecorder) {
         "jackfield_connections_open".into(),
         None,
         "Connections that were admitted and are open".into(),
+    );
+    recorder.describe_gauge(
+        "jackfield_plugins_unavailable".into(),
+        None,
+        "Components that have not loaded, or whose version keeps failing".into(),
     );
     recorder.describe_histogram(
         "jackfield_handler_seconds".into(),

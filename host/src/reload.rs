@@ -8,31 +8,40 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::anyhow;
+use tokio::sync::mpsc;
 
 use crate::capability::{ApiInfo, PluginScope, Services};
 use crate::config::{self, Config};
 use crate::gateway::{
-    Authorizer, AuthorizerKind, ConnectAuth, Deployment, Http, Integration, Lambda, Mock, Route, RouteTable, Stage,
-    Transport, Version,
+    Authorizer, AuthorizerKind, ConnectAuth, Deployment, Http, Integration, Lambda, Mock, Probation, ProbationReport,
+    Route, RouteTable, Stage, Transport, Unavailable, Version,
 };
 use crate::id::{ApiNumber, StageId};
 use crate::limits::{COMPONENT_BYTES_MAX, ConnectionLimits};
 use crate::metrics::Metrics;
-use crate::runtime::{Artifact, Plugin, Runtime};
+use crate::runtime::{Artifact, Plugin, Runtime, is_scarcity};
+use crate::world::World;
 
 mod access;
+mod artifacts;
 mod build;
+mod candidate;
 mod files;
+mod newest_tasks;
 mod reloader;
 mod resources;
+mod start;
 mod throttles;
 mod watch;
+
+use artifacts::Artifacts;
 
 pub use access::AccessFollower;
 pub use build::{Build, BuildQueue};
 pub use files::{ServeMode, WatchedFiles, wait_for_manifest};
-pub use reloader::{DeploymentParts, Reloader};
+pub use reloader::{DeploymentParts, Reloader, ReloaderOptions};
 pub use resources::Resources;
+pub use start::{StartOptions, StartedPlugins};
 pub use throttles::ThrottleRegistries;
 pub use watch::{FileReader, WatchMode};
 
@@ -48,6 +57,10 @@ pub struct Loader {
     pub transport: Transport,
     /// Reads the files, which other programs may be writing.
     pub reader: FileReader,
+    /// The compiled components in use.
+    pub artifacts: Arc<Artifacts>,
+    /// Receives the names of plugins whose new version keeps failing; `None`: no version is on probation.
+    pub probation_reports: Option<mpsc::Sender<ProbationReport>>,
 }
 
 /// A plugin, and what it was made of.
@@ -56,6 +69,8 @@ pub struct LoadedPlugin {
     pub integration: config::Component,
     pub artifact: Arc<Artifact>,
     pub plugin: Arc<Plugin>,
+    /// `None`: the version is served whatever its events return.
+    pub probation: Option<Arc<Probation>>,
 }
 
 /// All plugins of a manifest, by the names of their integrations and authorizers.
@@ -69,80 +84,75 @@ pub struct LoadError {
     pub text: String,
     /// The hash of the invalid file; `None` if it could not be read.
     pub content: Option<blake3::Hash>,
+    /// Whether another attempt may succeed although no file changes: the machine lacked memory, open files or the like.
+    pub is_transient: bool,
 }
 
 impl Loader {
-    /// Loads every component.
-    ///
-    /// # Errors
-    /// Every problem of every component.
-    pub async fn load_all(&self, config: &Config) -> Result<Plugins, Vec<LoadError>> {
-        self.reload_all(config, &Plugins::new(), |_| true).await
-    }
-
-    /// Loads every component while the plugins of `before` are served. If `should_read` returns false for a component,
-    /// its served version is kept, whatever its file contains now.
-    ///
-    /// # Errors
-    /// Every problem of every component.
-    pub async fn reload_all(
-        &self,
-        config: &Config,
-        before: &Plugins,
-        should_read: impl Fn(&config::Component) -> bool,
-    ) -> Result<Plugins, Vec<LoadError>> {
-        let mut plugins = Plugins::new();
-        let mut problems = Vec::new();
-        for (name, integration) in &config.components {
-            let loaded = match before.get(name) {
-                Some(before) if !should_read(integration) => self.rebind(config, integration, before).await,
-                _ => self.load(config, integration, &[before, &plugins]).await,
-            };
-            match loaded {
-                Ok(loaded) => {
-                    plugins.insert(name.clone(), loaded);
-                }
-                Err(problem) => problems.push(problem),
-            }
-        }
-        if problems.is_empty() { Ok(plugins) } else { Err(problems) }
-    }
-
-    /// Loads one component: reads its file once it is stable, and compiles it in a child process.
-    /// Reuses from `known` what has not changed.
+    /// Loads one component: reads its file once it is stable, compiles it in a child process, and starts it once.
+    /// Reuses from `before` what has not changed.
     pub async fn load(
         &self,
         config: &Config,
         integration: &config::Component,
-        known: &[&Plugins],
+        before: Option<&LoadedPlugin>,
     ) -> Result<LoadedPlugin, LoadError> {
-        let (content, bytes) = self.read_component(config, integration).await?;
-        let own = known.iter().find_map(|plugins| plugins.get(&integration.name));
-        if let Some(before) = own.filter(|before| before.artifact.content == content) {
-            return self.rebind(config, integration, before).await;
-        }
-        // Another integration may use the same component.
-        let same = known.iter().flat_map(|plugins| plugins.values()).find(|other| other.artifact.content == content);
-        let load = async {
-            let artifact = match same {
-                Some(other) => Arc::clone(&other.artifact),
-                None => Arc::new(self.compile(integration, bytes).await?),
+        self.load_except(config, integration, before, None).await
+    }
+
+    /// As `load`, but if the file has the content `excluded`, the plugin of `before` is kept.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the load.
+    pub async fn load_except(
+        &self,
+        config: &Config,
+        integration: &config::Component,
+        before: Option<&LoadedPlugin>,
+        excluded: Option<blake3::Hash>,
+    ) -> Result<LoadedPlugin, LoadError> {
+        let (content, artifact) = loop {
+            let permit = self.artifacts.acquire_load().await;
+            let (content, bytes) = self.read_component(config, integration).await?;
+            let kept = |before: &&LoadedPlugin| before.artifact.content == content || excluded == Some(content);
+            if let Some(before) = before.filter(kept) {
+                drop((permit, bytes));
+                return self.rebind(config, integration, before).await;
+            }
+            // Another integration may use the same component.
+            let slot = self.artifacts.slot(content);
+            let Ok(mut slot) = Arc::clone(&slot).try_lock_owned() else {
+                // It is being compiled. The file is read again, so that many waiting loads hold no memory.
+                drop((permit, bytes));
+                drop(slot.lock().await);
+                continue;
             };
-            let scope = self.scope(config, integration);
-            let plugin = Arc::new(self.runtime.bind(&artifact, scope, integration.reuse).await?);
-            Ok(LoadedPlugin { integration: integration.clone(), artifact, plugin })
+            if let Some(artifact) = slot.upgrade() {
+                break (content, artifact);
+            }
+            let compiled = self.compile(integration, bytes).await;
+            let artifact = Arc::new(compiled.map_err(|error| load_error(config, integration, content, &error))?);
+            *slot = Arc::downgrade(&artifact);
+            break (content, artifact);
         };
-        load.await
-            .map_err(|error| LoadError { content: Some(content), text: describe_problem(config, integration, &error) })
+        let bound = self.runtime.bind(&artifact, self.scope(config, integration), integration.reuse).await;
+        let plugin = Arc::new(bound.map_err(|error| load_error(config, integration, content, &error))?);
+        let probation = self.probation(config, &plugin);
+        Ok(LoadedPlugin { integration: integration.clone(), artifact, plugin, probation })
+    }
+
+    /// Puts a new version on probation, unless it is an authorizer: the messages of peers must not decide about one.
+    fn probation(&self, config: &Config, plugin: &Arc<Plugin>) -> Option<Arc<Probation>> {
+        let (limits, reports) = config.probation.zip(self.probation_reports.clone())?;
+        let is_handler = plugin.scope().world == World::RouteHandler;
+        is_handler.then(|| Arc::new(Probation::new(Arc::clone(plugin), limits, reports)))
     }
 
     /// Checks that the file of an integration is a valid component, without checking its grants.
     pub async fn check_file(&self, config: &Config, integration: &config::Component) -> Result<(), LoadError> {
         let (content, bytes) = self.read_component(config, integration).await?;
         let compiled = self.compile(integration, bytes).await;
-        compiled
-            .map(|_| ())
-            .map_err(|error| LoadError { content: Some(content), text: describe_problem(config, integration, &error) })
+        compiled.map(|_| ()).map_err(|error| load_error(config, integration, content, &error))
     }
 
     async fn compile(&self, integration: &config::Component, bytes: Vec<u8>) -> anyhow::Result<Artifact> {
@@ -151,7 +161,7 @@ impl Loader {
 
     /// Binds the same component again with the grants and limits of this manifest. Returns the same plugin if they have
     /// not changed.
-    async fn rebind(
+    pub async fn rebind(
         &self,
         config: &Config,
         integration: &config::Component,
@@ -160,14 +170,15 @@ impl Loader {
         let artifact = Arc::clone(&before.artifact);
         let scope = self.scope(config, integration);
         let is_same = before.plugin.scope().is_equivalent(&scope) && before.integration.reuse == integration.reuse;
-        let plugin = if is_same {
-            Arc::clone(&before.plugin)
+        let (plugin, probation) = if is_same {
+            (Arc::clone(&before.plugin), before.probation.clone())
         } else {
             let bound = self.runtime.bind(&artifact, scope, integration.reuse).await;
-            let content = Some(artifact.content);
-            Arc::new(bound.map_err(|error| LoadError { content, text: describe_problem(config, integration, &error) })?)
+            let plugin = Arc::new(bound.map_err(|error| load_error(config, integration, artifact.content, &error))?);
+            let probation = self.probation(config, &plugin);
+            (plugin, probation)
         };
-        Ok(LoadedPlugin { integration: integration.clone(), artifact, plugin })
+        Ok(LoadedPlugin { integration: integration.clone(), artifact, plugin, probation })
     }
 
     fn scope(&self, config: &Config, integration: &config::Component) -> PluginScope {
@@ -197,7 +208,8 @@ impl Loader {
                 (ErrorKind::NotFound, None) => "file not found; create it, or name another file".to_owned(),
                 _ => format!("cannot read the file: {error}"),
             };
-            LoadError { content: None, text: describe_problem(config, integration, &anyhow!(hint)) }
+            let text = describe_problem(config, integration, &anyhow!(hint));
+            LoadError { content: None, text, is_transient: !is_fault_of_file(&error) }
         })
     }
 
@@ -229,14 +241,20 @@ impl Loader {
         )
     }
 
-    /// Builds an integration of the manifest. `plugins` must have its plugin if it is a component, and `resources` its
-    /// transport if it has a `ca_file`.
+    /// Builds an integration of the manifest. A component that is not in `plugins` is unavailable. `resources` must have
+    /// its transport if it has a `ca_file`.
     pub fn integration(&self, config: &Config, plugins: &Plugins, resources: &Resources, name: &str) -> Integration {
         let message_bytes = config.connection.message_bytes;
         let integration = &config.integrations[name];
         let transport = || resources.transport(integration.ca_file(), &self.transport);
         match integration {
-            config::Integration::Component => Integration::Component(Arc::clone(&plugins[name].plugin)),
+            config::Integration::Component => match plugins.get(name) {
+                Some(LoadedPlugin { plugin, probation, .. }) => match probation {
+                    Some(probation) if !probation.is_over() => Integration::OnProbation(Arc::clone(probation)),
+                    _ => Integration::Component(Arc::clone(plugin)),
+                },
+                None => Integration::Unavailable(Arc::new(Unavailable { name: name.into() })),
+            },
             config::Integration::Http(settings) => {
                 let http = Http::new(name, settings.clone(), transport(), message_bytes);
                 Integration::Http(Arc::new(http))
@@ -251,11 +269,14 @@ impl Loader {
         }
     }
 
-    /// Builds an authorizer of the manifest. `plugins` must have its plugin if it is a component.
+    /// Builds an authorizer of the manifest. A component that is not in `plugins` rejects every request.
     fn authorizer(&self, config: &Config, plugins: &Plugins, resources: &Resources, name: &str) -> Authorizer {
         let config::Authorizer { identity_sources, kind } = &config.authorizers[name];
         let kind = match kind {
-            config::AuthorizerType::Component => AuthorizerKind::Component(Arc::clone(&plugins[name].plugin)),
+            config::AuthorizerType::Component => match plugins.get(name) {
+                Some(loaded) => AuthorizerKind::Component(Arc::clone(&loaded.plugin)),
+                None => AuthorizerKind::Unavailable,
+            },
             config::AuthorizerType::Lambda(settings) => {
                 let message_bytes = config.connection.message_bytes;
                 let transport = resources.transport(settings.ca_file.as_deref(), &self.transport);
@@ -342,6 +363,26 @@ pub fn api_info(config: &Config, stage: &str, stage_id: StageId) -> ApiInfo {
         stage_id,
         stage_variables: config.stages[stage].variables.clone().into_iter().collect(),
     }
+}
+
+/// Whether a file cannot be read because of what it is. Other errors are those of the machine, such as too many open
+/// files.
+fn is_fault_of_file(error: &io::Error) -> bool {
+    use ErrorKind::{FileTooLarge, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied, TimedOut};
+    // `TimedOut`: the file is still being written. Its last write is another change.
+    let faults = [FileTooLarge, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied, TimedOut];
+    faults.contains(&error.kind())
+}
+
+/// Returns the error of a component whose file was read.
+fn load_error(
+    config: &Config,
+    integration: &config::Component,
+    content: blake3::Hash,
+    error: &anyhow::Error,
+) -> LoadError {
+    let text = describe_problem(config, integration, error);
+    LoadError { content: Some(content), text, is_transient: is_scarcity(error) }
 }
 
 fn describe_problem(config: &Config, integration: &config::Component, error: &anyhow::Error) -> String {

@@ -24,6 +24,7 @@ mod cache;
 mod cpu;
 mod load;
 mod plugin;
+mod scarcity;
 mod state;
 mod stdio;
 mod trap;
@@ -32,6 +33,7 @@ mod trusted;
 pub use cache::CodeCacheOptions;
 pub use load::Artifact;
 pub use plugin::{Invocation, InvokeError, Plugin, check_message_size};
+pub use scarcity::{LacksResources, is_scarcity};
 pub use trap::Trap;
 pub use trusted::close_inherited_files;
 
@@ -48,6 +50,8 @@ pub struct Runtime {
     slots: Semaphore,
     /// Pool slots for instances that are kept between two events.
     warm_slots: Arc<Semaphore>,
+    /// Pool slots for components that are started once while they are loaded.
+    loading_slots: Semaphore,
     memory: Arc<SharedMemory>,
     worker: Worker,
 }
@@ -78,9 +82,10 @@ impl Runtime {
         start_epoch_thread(&engine)?;
         let slots = Semaphore::new(CONCURRENT_EVENTS_MAX);
         let warm_slots = Arc::new(Semaphore::new(WARM_SLOTS_MAX));
+        let loading_slots = Semaphore::new(LOADING_SLOTS_MAX);
         let memory = SharedMemory::new(memory_bytes);
         let worker = Worker::new(worker);
-        Ok(Arc::new(Self { engine, linker, cache, slots, warm_slots, memory, worker }))
+        Ok(Arc::new(Self { engine, linker, cache, slots, warm_slots, loading_slots, memory, worker }))
     }
 
     /// Acquires `count` pool slots, waiting up to `wait` (`None`: forever). `now` is the current time.
@@ -123,6 +128,9 @@ const COMPONENT_SLOTS_MAX: usize = {
     let (memories, tables) = (GUEST_MEMORIES_MAX.div_ceil(SLOT_MEMORIES), GUEST_TABLES_MAX.div_ceil(SLOT_TABLES));
     if memories > tables { memories } else { tables }
 };
+
+/// Pool slots of the components that are being loaded: four of the largest guests, or ten times as many of most guests.
+const LOADING_SLOTS_MAX: usize = 4 * COMPONENT_SLOTS_MAX;
 
 /// Creates the engine with the fastest allocation strategy that this machine supports.
 ///
@@ -167,11 +175,11 @@ fn config(allocation: Allocation) -> Config {
 }
 
 /// Configures a pool with slots for `CONCURRENT_EVENTS_MAX` events, for the instances that are kept between events and
-/// for one component that is being loaded. Each slot is as large as the largest known guests (Python, Go) need.
+/// for the components that are being loaded. Each slot is as large as the largest known guests (Python, Go) need.
 /// Slots are address space, not memory.
 fn pool(allocation: Allocation) -> PoolingAllocationConfig {
     let count = |count: usize| u32::try_from(count).expect("a small number");
-    let slots = CONCURRENT_EVENTS_MAX + WARM_SLOTS_MAX + COMPONENT_SLOTS_MAX;
+    let slots = CONCURRENT_EVENTS_MAX + WARM_SLOTS_MAX + LOADING_SLOTS_MAX;
     let mut pool = guest_limits();
     pool.total_component_instances(count(slots));
     pool.total_core_instances(count(slots * GUEST_INSTANCES_MAX));

@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::components::{hostile_version, replace_file, wait_for_version};
 use crate::harness::{HOSTILE_GRANTS, Server, Site, manifest};
 
-const ADMIN: &str = "[admin]\nlisten = \"127.0.0.1:0\"\n";
+pub const ADMIN: &str = "[admin]\nlisten = \"127.0.0.1:0\"\n";
 
 /// The hostile guest in version 1, with `sections` such as `ADMIN` in the manifest.
 fn site(sections: &str) -> Site {

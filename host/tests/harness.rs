@@ -155,6 +155,10 @@ impl Site {
     }
 
     fn launch_at(self, mut command: Command, listen: &str) -> Server {
+        if !command.get_args().any(|argument| argument == "--start-wait") {
+            // A busy machine may take long to compile several components.
+            command.args(["--start-wait", "5m"]);
+        }
         command.args(["--listen", listen]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let log = Log::default();

@@ -34,7 +34,7 @@ impl Check {
         for (name, integration) in &config.components {
             let line = Some(integration.component_line);
             if valid.contains(name) {
-                match sandbox.loader.load(&config, integration, &[]).await {
+                match sandbox.loader.load(&config, integration, None).await {
                     Ok(loaded) => all.push(loaded),
                     Err(error) => problems.push((line, error.to_string())),
                 }

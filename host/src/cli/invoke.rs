@@ -95,7 +95,7 @@ impl Invoke {
         let sandbox = Sandbox::new(&config)?;
         let mut plugins = Plugins::new();
         if let Some(component) = config.components.get(&route.integration) {
-            plugins.insert(component.name.clone(), sandbox.loader.load(&config, component, &[]).await?);
+            plugins.insert(component.name.clone(), sandbox.loader.load(&config, component, None).await?);
         }
         let mut resources = Resources::default();
         if let Some(file) = config.integrations[&route.integration].ca_file() {

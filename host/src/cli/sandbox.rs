@@ -44,6 +44,8 @@ impl Sandbox {
             throttles: Arc::default(),
             transport: Transport::new(),
             reader: FileReader::default(),
+            artifacts: Arc::default(),
+            probation_reports: None,
         };
         Ok(Self { loader, _folder: folder })
     }

@@ -21,15 +21,21 @@ use crate::cli::{
 use crate::config;
 use crate::connections::Connections;
 use crate::gateway::{Gateway, Transport};
+use crate::limits::START_WAIT_MAX;
 use crate::metrics::Metrics;
 use crate::reload::{
-    AccessFollower, Build, BuildQueue, DeploymentParts, LoadError, Loader, Reloader, Resources, ServeMode, WatchMode,
-    WatchedFiles, format_compile_time, wait_for_manifest,
+    AccessFollower, Build, BuildQueue, DeploymentParts, LoadError, Loader, Reloader, ReloaderOptions, Resources,
+    ServeMode, StartOptions, StartedPlugins, WatchMode, WatchedFiles, wait_for_manifest,
 };
 use crate::server::{Server, ServerOptions, serve_admin, serve_metrics};
 
 /// Accepted intervals of `--poll`: reading all files has a cost, and changes should be noticed soon.
 const POLL_INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60 * 60);
+
+/// Reports about failing versions that may wait to be handled. A further one is sent again by the next event.
+const PROBATION_REPORTS_MAX: usize = 64;
+/// Longest accepted `--start-wait`.
+const START_WAIT_LONGEST: Duration = Duration::from_secs(60 * 60);
 
 /// Serve the API of a manifest, and reload its files when they change
 ///
@@ -69,6 +75,18 @@ struct ServeOptions {
     /// Accept unsigned @connections requests on an address that others can reach
     #[arg(long)]
     insecure_management: bool,
+    /// Refuse to start if one component does not load
+    #[arg(long)]
+    fail_fast: bool,
+    /// Wait this long for slow components at the start; the default is 5s
+    #[arg(long, value_name = "TIME", value_parser = start_wait)]
+    start_wait: Option<Duration>,
+}
+
+fn start_wait(text: &str) -> Result<Duration, String> {
+    let parsed = humantime::parse_duration(text).ok().filter(|timeout| *timeout <= START_WAIT_LONGEST);
+    let most = humantime::format_duration(START_WAIT_LONGEST);
+    parsed.ok_or_else(|| format!("expected a duration up to {most}, such as 5s"))
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -127,6 +145,8 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     // Before the components are loaded, because each is an open file.
     let open_files = open_files::raise();
     let runtime = new_runtime(&config)?;
+    // `dev` serves what its author has just written, whatever it returns.
+    let (reports, probation_reports) = mpsc::channel(PROBATION_REPORTS_MAX);
     let loader = Loader {
         runtime,
         services,
@@ -134,14 +154,14 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         throttles,
         transport: Transport::new(),
         reader: files.reader(),
+        artifacts: Arc::default(),
+        probation_reports: (serve_mode == ServeMode::Serve).then_some(reports),
     };
-    let plugins = loader.load_all(&config).await;
-    let plugins = plugins
+    let start = StartOptions { timeout: options.start_wait.unwrap_or(START_WAIT_MAX), fail_fast: options.fail_fast };
+    let started = stop.run_until_cancelled(loader.start(&config, start)).await;
+    let Some(started) = started else { return Ok(ExitCode::SUCCESS) };
+    let StartedPlugins { plugins, problems, loads } = started
         .map_err(|problems| combine_problems("the components have", problems.iter().map(LoadError::to_string)))?;
-    for (name, loaded) in &plugins {
-        let compile = format_compile_time(&loaded.artifact);
-        info!(plugin = %name, version = %loaded.plugin.version(), %compile, "loaded");
-    }
     let resources = loader.load_resources(&config, &Resources::default()).await;
     let resources =
         resources.map_err(|problems| combine_problems("there are", problems.iter().map(LoadError::to_string)))?;
@@ -171,15 +191,19 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     }
     let orphans = backend.rows().await.context("cannot read the connections that an earlier process left behind")?;
     let tasks = TaskTracker::new();
-    if !orphans.is_empty() {
+    tasks.spawn({
         let (gateway, stop) = (Arc::clone(&gateway), stop.clone());
-        tasks.spawn(async move {
+        async move {
+            let disconnecting = async {
+                if let count @ 1.. = gateway.disconnect_orphans(orphans).await {
+                    info!("ran $disconnect (1006) for {count} connections that an earlier process left behind");
+                }
+                gateway.run_waiting_disconnects().await;
+            };
             // Connections that are left when the server stops are handled by the next start.
-            if let Some(count @ 1..) = stop.run_until_cancelled(gateway.disconnect_orphans(orphans)).await {
-                info!("ran $disconnect (1006) for {count} connections that an earlier process left behind");
-            }
-        });
-    }
+            stop.run_until_cancelled(disconnecting).await;
+        }
+    });
 
     announce(&server, &config)?;
     let following = access.follow(Arc::clone(&gateway), stop.clone());
@@ -188,8 +212,18 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
             error!("changes of keys in the manifest are no longer detected: {error:#}");
         }
     });
-    let parts = DeploymentParts { config, plugins, resources };
-    let reloader = Reloader::new(parts, files, builds, loader, Arc::clone(&gateway));
+    let served = DeploymentParts { config, plugins, resources };
+    let gateway_of_reloader = Arc::clone(&gateway);
+    let reloader = Reloader::new(ReloaderOptions {
+        served,
+        problems,
+        loads,
+        probation_reports,
+        files,
+        builds,
+        loader,
+        gateway: gateway_of_reloader,
+    });
     let reloading = reloader.follow(reload_requests, roll_backs, stop.clone());
     tasks.spawn(async move {
         if let Err(error) = reloading.await {

@@ -51,6 +51,8 @@ pub struct IdentitySource {
 /// How an authorizer decides.
 pub enum AuthorizerKind {
     Component(Arc<Plugin>),
+    /// A component that has not loaded. Every request is rejected.
+    Unavailable,
     Lambda(Box<Lambda>),
     /// Verifies the token in the first identity source.
     Jwt(Arc<Jwt>),
@@ -99,6 +101,8 @@ pub enum AuthorizationError {
     LimitExceeded(Arc<str>, &'static str),
     #[error("cannot count the use of the API key: {0}")]
     NotCounted(#[from] BackendError),
+    #[error("the component of the authorizer has not loaded; see its error in the log, or run jackfield check")]
+    Unavailable,
     /// The authorizer itself failed.
     #[error("the authorizer failed: {}", .0.explain())]
     Failed(InvokeError),
@@ -112,7 +116,7 @@ impl AuthorizationError {
             Self::Denied | Self::Unsigned(_) | Self::ApiKey(_) => 403,
             Self::Token(error) => error.status(),
             Self::LimitExceeded(..) | Self::Failed(InvokeError::Overloaded(_)) => 429,
-            Self::NotCounted(_) | Self::Failed(_) => 500,
+            Self::NotCounted(_) | Self::Unavailable | Self::Failed(_) => 500,
         }
     }
 }
@@ -153,6 +157,7 @@ impl Authorizer {
                 let invocation = plugin.authorize(caller, headers, query_string).await;
                 identity_from(invocation.result.map_err(AuthorizationError::Failed)?, None)
             }
+            AuthorizerKind::Unavailable => Err(AuthorizationError::Unavailable),
             AuthorizerKind::Lambda(lambda) => {
                 let method_arn = method_arn(caller);
                 let event = AuthorizerEventJson { caller, method_arn: &method_arn, headers, query_string };

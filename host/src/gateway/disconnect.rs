@@ -7,18 +7,26 @@ use crate::connections::Connection;
 use crate::event::{Disconnect, Event, now};
 use crate::gateway::access_log::Outcome;
 use crate::gateway::error_frame::ErrorFrame;
-use crate::gateway::{Gateway, RouteKey, Stage};
+use crate::gateway::{Gateway, Integration, RouteKey, Stage};
 
 impl Gateway {
     /// Runs `$disconnect`, then deletes the connection's row. Must be called exactly once for each connection that was
-    /// admitted.
-    pub async fn disconnect(&self, connection: &Arc<Connection>, end: Disconnect) {
+    /// admitted. If the plugin of `$disconnect` has not loaded, both wait until it has.
+    ///
+    /// Returns whether it has run.
+    pub async fn disconnect(&self, connection: &Arc<Connection>, end: Disconnect) -> bool {
         // The stage is missing if a reload has removed it; then there is no `$disconnect` route to run.
         let stage = self.deployment().stage(connection.stage).cloned();
         if let Some(stage) = stage {
+            let route = stage.routes.disconnect.as_ref();
+            if route.is_some_and(|route| matches!(route.integration, Integration::Unavailable(_))) {
+                self.availability.add_waiting(Arc::clone(connection), end);
+                return false;
+            }
             self.run_disconnect(&stage, connection, end).await;
         }
         self.delete_row(connection.stage, connection.id).await;
+        true
     }
 
     /// Runs the handler and writes the access log. The handler's response is discarded, because the peer is gone.
@@ -39,7 +47,8 @@ impl Gateway {
     }
 
     /// Runs `$disconnect` for the admitted connections that a crashed process left in the store, one after the other,
-    /// and deletes all of its rows. Returns the number of `$disconnect` events.
+    /// and deletes all of its rows. Those whose plugin has not loaded wait for it. Returns the number of `$disconnect`
+    /// events.
     pub async fn disconnect_orphans(&self, rows: Vec<Row>) -> usize {
         let mut count = 0;
         for row in rows {
@@ -48,8 +57,7 @@ impl Gateway {
                 continue;
             }
             let connection = Connection::detached(row.id, row.stage, row.connected_at, row.peer);
-            self.disconnect(&Arc::new(connection), Disconnect::abnormal()).await;
-            count += 1;
+            count += usize::from(self.disconnect(&Arc::new(connection), Disconnect::abnormal()).await);
         }
         count
     }

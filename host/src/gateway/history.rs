@@ -24,12 +24,30 @@ pub struct DeploymentRecord {
     /// The number of the older deployment that a roll-back restored with this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restores: Option<u64>,
+    /// Why the deployment was made, if no file has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Requests a roll-back from the task that follows the files; `answer` receives the number of the new deployment.
 pub struct RollBack {
     pub number: u64,
-    pub answer: oneshot::Sender<Result<u64, DeploymentNotKept>>,
+    /// The plugin to roll back; `None` rolls back everything.
+    pub plugin: Option<String>,
+    pub answer: oneshot::Sender<Result<u64, RollBackError>>,
+}
+
+/// Why a roll-back changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RollBackError {
+    #[error(transparent)]
+    NotKept(#[from] DeploymentNotKept),
+    #[error("deployment {number} has no version of {plugin}")]
+    NotInDeployment { number: u64, plugin: String },
+    #[error("the manifest has no component {0}")]
+    NotInManifest(String),
+    #[error("the version does not work with the current manifest: {0}")]
+    NotStarted(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -43,12 +61,12 @@ pub struct History {
 impl History {
     pub fn new(first: &Arc<Deployment>) -> Self {
         let mut history = Self { kept: VecDeque::new() };
-        history.push(Arc::clone(first), None);
+        history.push(Arc::clone(first), None, None);
         history
     }
 
     /// Adds a deployment, drops the oldest one if there are too many, and returns the number of the new one.
-    pub fn push(&mut self, deployment: Arc<Deployment>, restores: Option<u64>) -> u64 {
+    pub fn push(&mut self, deployment: Arc<Deployment>, restores: Option<u64>, reason: Option<String>) -> u64 {
         let number = self.kept.back().map_or(1, |(last, _)| last.number + 1);
         let record = DeploymentRecord {
             number,
@@ -56,6 +74,7 @@ impl History {
             deployed_at: now(),
             plugins: deployment.version.plugins.clone(),
             restores,
+            reason,
         };
         if self.kept.len() == DEPLOYMENTS_KEPT {
             self.kept.pop_front();

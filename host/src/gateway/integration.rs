@@ -14,9 +14,11 @@ mod http;
 mod lambda;
 mod mapping;
 mod mock;
+mod probation;
 mod proxy_response;
 mod responses;
 mod template;
+mod unavailable;
 mod url;
 
 pub use authorities::Authorities;
@@ -25,37 +27,45 @@ pub use http::{Http, HttpSettings};
 pub use lambda::{Lambda, LambdaSettings};
 pub use mapping::{BadMapping, RequestParameter, Source, Target};
 pub use mock::Mock;
+pub use probation::{Probation, ProbationLimits, ProbationReport};
 pub(in crate::gateway) use proxy_response::{function_failure, json_kind};
 pub use responses::{IntegrationResponse, ResponseKey, ResponseParameter, ResponseSource, Responses};
 pub use template::{Kind as TemplateKind, Template};
+pub use unavailable::Unavailable;
 pub use url::UrlTemplate;
 
 /// What serves a route. An enum, so that the compiler finds every `match` that a new kind has to change.
 #[derive(Clone)]
 pub enum Integration {
     Component(Arc<Plugin>),
+    /// A new version of a component, whose first events are counted.
+    OnProbation(Arc<Probation>),
     Http(Arc<Http>),
     Lambda(Arc<Lambda>),
     Mock(Arc<Mock>),
+    /// A component that has not loaded.
+    Unavailable(Arc<Unavailable>),
 }
 
 impl Integration {
     pub async fn invoke(&self, caller: &Caller, event: &Event) -> Invocation {
         match self {
             Self::Component(plugin) => plugin.invoke(caller, event).await,
+            Self::OnProbation(probation) => probation.invoke(caller, event).await,
             // Boxed because these futures are large, and an event of a component would otherwise carry their size.
             Self::Http(http) => without_sandbox(Box::pin(http.invoke(caller, event))).await,
             Self::Lambda(lambda) => without_sandbox(Box::pin(lambda.invoke(caller, event))).await,
             Self::Mock(mock) => without_sandbox(async { mock.invoke(caller, event) }).await,
+            Self::Unavailable(_) => without_sandbox(async { Err(InvokeError::Unavailable) }).await,
         }
     }
 
     /// Returns what an invocation calls, as the metrics distinguish it.
     pub fn call_target(&self) -> CallTarget {
         match self {
-            Self::Component(_) | Self::Lambda(_) => CallTarget::Handler,
+            Self::Component(_) | Self::OnProbation(_) | Self::Lambda(_) => CallTarget::Handler,
             Self::Http(_) => CallTarget::HttpServer,
-            Self::Mock(_) => CallTarget::None,
+            Self::Mock(_) | Self::Unavailable(_) => CallTarget::None,
         }
     }
 
@@ -63,9 +73,11 @@ impl Integration {
     pub fn name(&self) -> &str {
         match self {
             Self::Component(plugin) => plugin.name(),
+            Self::OnProbation(probation) => probation.plugin().name(),
             Self::Http(http) => http.name(),
             Self::Lambda(lambda) => lambda.name(),
             Self::Mock(mock) => &mock.name,
+            Self::Unavailable(unavailable) => &unavailable.name,
         }
     }
 
@@ -73,7 +85,8 @@ impl Integration {
     pub fn version(&self) -> Option<String> {
         match self {
             Self::Component(plugin) => Some(plugin.version()),
-            Self::Http(_) | Self::Lambda(_) | Self::Mock(_) => None,
+            Self::OnProbation(probation) => Some(probation.plugin().version()),
+            Self::Http(_) | Self::Lambda(_) | Self::Mock(_) | Self::Unavailable(_) => None,
         }
     }
 }

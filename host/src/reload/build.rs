@@ -102,13 +102,19 @@ impl BuildQueue {
     }
 
     /// Starts the next build, if none runs.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
     pub async fn start_next(&mut self) -> anyhow::Result<()> {
         if self.running.is_some() {
             return Ok(());
         }
-        let Some((command, build)) = self.waiting.pop_first() else { return Ok(()) };
+        let Some((command, build)) = self.waiting.first_key_value() else { return Ok(()) };
+        let (command, build) = (command.clone(), build.clone());
         // The sources are hashed before the build reads them, so that any later change starts another build.
-        self.started_with.insert(command, hash_sources(&build).await?);
+        let sources = hash_sources(&build).await?;
+        self.waiting.remove(&command);
+        self.started_with.insert(command, sources);
         let result = Box::pin(run(self.folder.clone(), build.clone()));
         self.running = Some(RunningBuild { build, result });
         Ok(())

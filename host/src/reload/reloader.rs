@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::Context as _;
 use tokio::sync::mpsc;
@@ -12,14 +11,21 @@ use tracing::field::display;
 use tracing::{debug, error, info, warn};
 
 use crate::config::{self, Config, MANIFEST_BYTES_MAX};
-use crate::gateway::{DeploymentNotKept, Gateway, RollBack};
+use crate::gateway::{Gateway, ProbationReport, RollBack};
+use crate::reload::candidate::CandidateParts;
 use crate::reload::files::targets;
+use crate::reload::newest_tasks::NewestTasks;
 use crate::reload::resources::{changed_ca_files, changed_models};
+use crate::reload::start::PluginLoads;
 use crate::reload::watch::WatchTarget;
-use crate::reload::{
-    Build, BuildQueue, LoadError, Loader, Plugins, Resources, ServeMode, WatchedFiles, display_path,
-    format_compile_time,
-};
+use crate::reload::{Build, BuildQueue, LoadError, Loader, Plugins, Resources, ServeMode, WatchedFiles, display_path};
+
+mod deployments;
+mod loads;
+mod probation;
+mod retries;
+
+use retries::Retries;
 
 /// The key of the manifest's own problems in `reported`. No integration can have this name.
 const MANIFEST: &str = "";
@@ -35,13 +41,32 @@ pub struct DeploymentParts {
 }
 
 /// Follows the files of a running server, and deploys what they contain.
+///
+/// Components are read, compiled and started in tasks of their own, so that none delays another one, or a roll-back.
 pub struct Reloader {
-    /// What is served now.
+    /// What is served now. A component without a plugin is unavailable.
     served: DeploymentParts,
     /// The parts of the deployments that can be restored, by their numbers.
     history: BTreeMap<u64, DeploymentParts>,
     /// A valid manifest that names something invalid. It is tried again when that changes.
     candidate: Option<Config>,
+    candidate_load: NewestTasks<(), Result<CandidateParts, Vec<LoadError>>>,
+    /// The files that changed together with the candidate's manifest. If the candidate is rejected, they are loaded
+    /// for the served manifest.
+    deferred: BTreeSet<PathBuf>,
+    /// The plugins that were rolled back, until their files change.
+    pinned: BTreeSet<String>,
+    /// The loads of components of the served manifest.
+    loads: PluginLoads,
+    /// The loads that failed for lack of resources.
+    retries: Retries,
+    /// Why components are unavailable, by name.
+    problems: BTreeMap<String, LoadError>,
+    probation_reports: mpsc::Receiver<ProbationReport>,
+    /// The last version of each plugin that worked, with the grants and limits of the served manifest.
+    worked: Plugins,
+    /// The contents of component files that kept failing, by plugin. They are not served again.
+    failed_versions: BTreeMap<String, blake3::Hash>,
     /// `None` for `serve`, which builds nothing.
     builds: Option<BuildQueue>,
     /// The hashes of component files that a failed build has left. They are not loaded.
@@ -55,40 +80,73 @@ pub struct Reloader {
     gateway: Arc<Gateway>,
 }
 
+/// What a reloader needs when the server begins to serve.
+pub struct ReloaderOptions {
+    pub served: DeploymentParts,
+    /// Why components are unavailable, by name.
+    pub problems: BTreeMap<String, LoadError>,
+    /// The loads that still run.
+    pub loads: PluginLoads,
+    /// Receives the names of plugins whose new version keeps failing.
+    pub probation_reports: mpsc::Receiver<ProbationReport>,
+    /// Must have been watched before anything of `served` was loaded.
+    pub files: WatchedFiles,
+    pub builds: Option<BuildQueue>,
+    pub loader: Loader,
+    pub gateway: Arc<Gateway>,
+}
+
 /// What the reloader handles next.
 enum ReloadEvent {
     Changed(Vec<WatchTarget>),
     Hangup,
-    RollBack(RollBack),
     Built(Build, anyhow::Result<()>),
+    /// The candidate was deployed, or rejected.
+    CandidateHandled,
+    /// A plugin has returned to an older version.
+    VersionReturned,
+    /// It is time to repeat loads that failed for lack of resources.
+    Retry,
+    /// The event is handled already, or a roll-back has replaced it.
+    Nothing,
 }
 
 impl Reloader {
-    /// `files` must have been watched before anything of `served` was loaded.
-    pub fn new(
-        served: DeploymentParts,
-        files: WatchedFiles,
-        builds: Option<BuildQueue>,
-        loader: Loader,
-        gateway: Arc<Gateway>,
-    ) -> Self {
+    pub fn new(options: ReloaderOptions) -> Self {
+        let ReloaderOptions { served, problems, loads, probation_reports, files, builds, loader, gateway } = options;
         let history = gateway.records().iter().map(|record| (record.number, served.clone())).collect();
-        Self {
+        let mut retries = Retries::default();
+        for (name, _) in problems.iter().filter(|(_, problem)| problem.is_transient) {
+            retries.schedule(name);
+        }
+        let reported = problems.iter().map(|(name, problem)| (name.clone(), vec![problem.clone()])).collect();
+        let reloader = Self {
             served,
             history,
             candidate: None,
+            candidate_load: NewestTasks::new(),
+            deferred: BTreeSet::new(),
+            pinned: BTreeSet::new(),
+            loads,
+            retries,
+            problems,
+            probation_reports,
+            worked: Plugins::new(),
+            failed_versions: BTreeMap::new(),
             builds,
             failed_outputs: BTreeMap::new(),
-            reported: BTreeMap::new(),
+            reported,
             reported_restart: None,
             files,
             loader,
             gateway,
-        }
+        };
+        reloader.publish_unavailable();
+        reloader
     }
 
     /// Follows the files until `stop`. Each message on `hangup` makes it check everything again; each message on
-    /// `roll_backs` makes it serve an older deployment.
+    /// `roll_backs` makes it serve an older deployment, whatever else it does.
     ///
     /// # Errors
     /// If the file watcher has stopped.
@@ -101,10 +159,26 @@ impl Reloader {
         // The manifest was read before it was watched, so a change in between would be missed.
         let mut event = ReloadEvent::Changed(vec![WatchTarget::File(self.served.config.manifest.clone())]);
         loop {
-            tokio::select! {
+            // A roll-back does not wait until a file that is still being written can be read.
+            let roll_back = tokio::select! {
+                biased;
                 () = stop.cancelled() => return Ok(()),
-                handled = self.handle(event) => handled?,
+                Some(roll_back) = roll_backs.recv() => Some(roll_back),
+                handled = self.handle(&event) => {
+                    handled?;
+                    None
+                }
+            };
+            if let Some(roll_back) = roll_back {
+                if roll_back.plugin.is_none() {
+                    event = ReloadEvent::Nothing;
+                }
+                self.handle_roll_back(roll_back).await;
+                self.publish_unavailable();
+                // Of one plugin, it interrupts the event, which is handled again from its beginning.
+                continue;
             }
+            self.publish_unavailable();
             // Files that only the old manifest named need not be watched any more.
             self.files.set(self.targets())?;
             let built = async {
@@ -115,19 +189,36 @@ impl Reloader {
             };
             event = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
+                Some(roll_back) = roll_backs.recv() => {
+                    self.handle_roll_back(roll_back).await;
+                    ReloadEvent::Nothing
+                }
                 changed = self.files.changed() => {
                     ReloadEvent::Changed(changed.context("the file watcher has stopped")?)
                 }
                 Some(()) = hangup.recv() => ReloadEvent::Hangup,
-                Some(roll_back) = roll_backs.recv() => ReloadEvent::RollBack(roll_back),
                 (build, result) = built => ReloadEvent::Built(build, result),
+                finished = self.loads.finished() => {
+                    self.handle_loads(finished);
+                    ReloadEvent::Nothing
+                }
+                finished = self.candidate_load.finished() => {
+                    self.handle_candidate(finished);
+                    ReloadEvent::CandidateHandled
+                }
+                Some(name) = self.probation_reports.recv() => {
+                    self.handle_probation(&name);
+                    ReloadEvent::VersionReturned
+                }
+                () = self.retries.due() => ReloadEvent::Retry,
             };
         }
     }
 
-    async fn handle(&mut self, event: ReloadEvent) -> anyhow::Result<()> {
+    /// Handles an event. If the future is dropped, the event can be handled again.
+    async fn handle(&mut self, event: &ReloadEvent) -> anyhow::Result<()> {
         match event {
-            ReloadEvent::Changed(changed) => self.handle_changes(&changed.into_iter().collect()).await?,
+            ReloadEvent::Changed(changed) => self.handle_changes(&changed.iter().cloned().collect()).await?,
             ReloadEvent::Hangup => {
                 self.reported.clear();
                 self.reported_restart = None;
@@ -138,11 +229,17 @@ impl Reloader {
                 self.handle_changes(&self.targets()).await?;
                 info!("SIGHUP: checked the manifest and every component again");
             }
-            ReloadEvent::RollBack(RollBack { number, answer }) => {
-                // This fails if the client of the admin listener has gone.
-                let _ = answer.send(self.roll_back(number));
+            ReloadEvent::Built(build, result) => self.handle_build_result(build, result.as_ref().err()).await,
+            ReloadEvent::CandidateHandled => {
+                self.reload_deferred().await;
+                if self.candidate.is_none() {
+                    // The new manifest may make them available.
+                    self.start_missing_loads().await;
+                }
             }
-            ReloadEvent::Built(build, result) => self.handle_build_result(&build, result).await,
+            ReloadEvent::VersionReturned => self.restart_candidate().await,
+            ReloadEvent::Retry => self.retry_loads().await,
+            ReloadEvent::Nothing => {}
         }
         match &mut self.builds {
             Some(builds) => builds.start_next().await,
@@ -162,70 +259,48 @@ impl Reloader {
         let manifest_changed = changed.contains(&WatchTarget::File(self.served.config.manifest.clone()));
         if manifest_changed {
             self.read_manifest().await;
+            if self.candidate.is_none() {
+                self.candidate_load.cancel_all();
+            }
             // Whatever the candidate names is watched before it is read.
             self.files.set(self.targets())?;
         }
         self.request_builds(changed).await?;
-        if manifest_changed {
-            self.try_candidate().await;
-        }
         let files = changed.iter().filter_map(|target| match target {
             WatchTarget::File(path) => Some(path.clone()),
             WatchTarget::Folder(_) => None,
         });
-        let files = files.collect();
-        self.reload_components(&files).await;
-        self.reload_resources_of(&files).await;
+        let mut files: BTreeSet<PathBuf> = files.collect();
+        let names_a_file = |config: &Config| names(config).any(|path| files.contains(path));
+        if manifest_changed || self.candidate.as_ref().is_some_and(names_a_file) {
+            self.try_candidate().await;
+        }
+        let candidate = self.candidate.as_ref().filter(|_| self.candidate_load.is_running(&()));
+        if let Some(candidate) = candidate.filter(|_| manifest_changed) {
+            // What changes together with the manifest is served together with it, if it loads.
+            let deferred: BTreeSet<PathBuf> = names(candidate).filter(|path| files.contains(*path)).cloned().collect();
+            files.retain(|path| !deferred.contains(path));
+            self.deferred.extend(deferred);
+        }
+        self.reload_files(&files).await;
+        if !self.candidate_load.is_running(&()) {
+            self.reload_deferred().await;
+        }
         Ok(())
     }
 
-    /// Reloads every component whose file is among `files`, and tries a candidate that names one.
-    async fn reload_components(&mut self, files: &BTreeSet<PathBuf>) {
-        let affected = |config: &Config| {
-            let components = config.components.values().filter(|integration| files.contains(&integration.component));
-            components.map(|integration| integration.name.clone()).collect::<Vec<_>>()
-        };
-        if self.candidate.as_ref().is_some_and(|candidate| !affected(candidate).is_empty()) {
-            self.try_candidate().await;
+    /// Reloads every component and resource of the served manifest whose file is among `files`.
+    async fn reload_files(&mut self, files: &BTreeSet<PathBuf>) {
+        let components = self.served.config.components.values();
+        let affected = components.filter(|integration| files.contains(&integration.component));
+        let affected: Vec<_> = affected.map(|integration| integration.name.clone()).collect();
+        self.pinned.retain(|name| !affected.contains(name));
+        self.start_loads(affected).await;
+        let config = &self.served.config;
+        let schemas = config.models.values().map(|model| &model.schema);
+        if schemas.chain(config.ca_files.keys()).any(|path| files.contains(path)) {
+            self.reload_resources().await;
         }
-        for name in affected(&self.served.config) {
-            self.reload_component(&name).await;
-        }
-    }
-
-    // ---- one component -----------------------------------------------------------------------
-
-    /// Reloads one component. The other plugins and every connection are not affected.
-    async fn reload_component(&mut self, name: &str) {
-        let started = Instant::now();
-        let integration = &self.served.config.components[name];
-        if self.is_unfinished(integration).await {
-            return;
-        }
-        let before = self.served.plugins.get(name);
-        let loaded = match self.loader.load(&self.served.config, integration, &[&self.served.plugins]).await {
-            Ok(loaded) => loaded,
-            Err(error) => return self.report_rejection(name, vec![error]),
-        };
-        let was_reported = self.reported.remove(name).is_some();
-        let version = loaded.plugin.version();
-        if before.is_some_and(|before| Arc::ptr_eq(&before.plugin, &loaded.plugin)) {
-            if was_reported {
-                info!(plugin = %name, %version, "the component matches the served version again");
-            }
-            return;
-        }
-        let compile = format_compile_time(&loaded.artifact);
-        self.served.plugins.insert(name.to_owned(), loaded);
-        let deployment = self.deploy();
-        info!(plugin = %name, %version, %compile, took = ?started.elapsed(), deployment, "live");
-    }
-
-    /// Deploys the changed parts. Returns the number of the deployment.
-    fn deploy(&mut self) -> u64 {
-        let deployment = self.loader.deployment(&self.served.config, &self.served.plugins, &self.served.resources);
-        self.loader.metrics.reloads_accepted.increment(1);
-        self.record_deployment(self.gateway.deploy(deployment))
     }
 
     /// Logs what is wrong, once. The old version keeps serving.
@@ -234,33 +309,24 @@ impl Reloader {
             return;
         }
         self.loader.metrics.reloads_refused.increment(1);
-        error!("{}; the old version keeps serving", join_lines(&problems));
+        let retry = if problems.iter().any(|problem| problem.is_transient) { ", and it is tried again" } else { "" };
+        error!("{}; the old version keeps serving{retry}", join_lines(&problems));
         self.reported.insert(name.to_owned(), problems);
     }
 
     // ---- the models and the authorities ------------------------------------------------------
-
-    /// Reloads the models and authorities if one of their files is among `files`, and tries a candidate that names one.
-    async fn reload_resources_of(&mut self, files: &BTreeSet<PathBuf>) {
-        let is_affected = |config: &Config| {
-            let schemas = config.models.values().map(|model| &model.schema);
-            schemas.chain(config.ca_files.keys()).any(|path| files.contains(path))
-        };
-        if self.candidate.as_ref().is_some_and(is_affected) {
-            self.try_candidate().await;
-        }
-        if is_affected(&self.served.config) {
-            self.reload_resources().await;
-        }
-    }
 
     /// Reloads all models and authorities that have changed. The plugins and every connection of a peer are not
     /// affected.
     async fn reload_resources(&mut self) {
         let (models, ca_transports) = match self.loader.load_files(&self.served.config, &self.served.resources).await {
             Ok(loaded) => loaded,
-            Err(problems) => return self.report_rejection(RESOURCES, problems),
+            Err(problems) => {
+                self.retries.schedule_if(RESOURCES, problems.iter().any(|problem| problem.is_transient));
+                return self.report_rejection(RESOURCES, problems);
+            }
         };
+        self.retries.remove(RESOURCES);
         let was_reported = self.reported.remove(RESOURCES).is_some();
         let changed_models = changed_models(&models, &self.served.resources.models);
         let changed_ca_files = changed_ca_files(&ca_transports, &self.served.resources.ca_transports);
@@ -284,7 +350,7 @@ impl Reloader {
         // This read waits until the file is stable. The hash identifies the version of the file.
         let read = self.loader.reader.read(path, MANIFEST_BYTES_MAX).await;
         let content = read.as_deref().ok().map(blake3::hash);
-        let problem = |text| vec![LoadError { content, text }];
+        let problem = |text| vec![LoadError { content, text, is_transient: false }];
         if read.as_deref().is_ok_and(|text| text.trim_ascii().is_empty()) {
             // An empty manifest is allowed at start, but here it is more likely an unfinished write.
             self.candidate = None;
@@ -337,75 +403,6 @@ impl Reloader {
         }
     }
 
-    /// Deploys the candidate if everything that it names loads. It is checked as a whole and replaced as a whole.
-    async fn try_candidate(&mut self) {
-        let Some(candidate) = &self.candidate else { return };
-        let mut unfinished = BTreeSet::new();
-        for (name, integration) in &candidate.components {
-            if self.is_unfinished(integration).await {
-                let served = self.served.config.components.get(name);
-                if served.is_none_or(|served| served.component != integration.component) {
-                    // The candidate is tried again when the build has finished.
-                    return;
-                }
-                unfinished.insert(name);
-            }
-        }
-        let should_read = |integration: &config::Component| !unfinished.contains(&integration.name);
-        let plugins = match self.loader.reload_all(candidate, &self.served.plugins, should_read).await {
-            Ok(plugins) => plugins,
-            Err(problems) => return self.report_rejection(MANIFEST, problems),
-        };
-        let resources = match self.loader.load_resources(candidate, &self.served.resources).await {
-            Ok(resources) => resources,
-            Err(problems) => return self.report_rejection(MANIFEST, problems),
-        };
-        let number = self.gateway.deploy(self.loader.deployment(candidate, &plugins, &resources));
-        self.loader.metrics.reloads_accepted.increment(1);
-        for (name, loaded) in &plugins {
-            let before = self.served.plugins.get(name);
-            if before.is_none_or(|before| !Arc::ptr_eq(&before.plugin, &loaded.plugin)) {
-                info!(plugin = %name, version = %loaded.plugin.version(), "live");
-            }
-        }
-        info!(manifest = %display_path(&candidate.manifest), deployment = number, "live");
-        let config = self.candidate.take().expect("the candidate was just deployed");
-        self.served = DeploymentParts { config, plugins, resources };
-        self.reported.clear();
-        self.record_deployment(number);
-    }
-
-    // ---- deployments -------------------------------------------------------------------------
-
-    /// Records the parts of the latest deployment, and retires the plugins that are not served any more.
-    fn record_deployment(&mut self, number: u64) -> u64 {
-        self.history.insert(number, self.served.clone());
-        let oldest = self.gateway.records().first().map_or(number, |oldest| oldest.number);
-        self.history = self.history.split_off(&oldest);
-        let served: Vec<_> = self.served.plugins.values().map(|loaded| Arc::as_ptr(&loaded.plugin)).collect();
-        for loaded in self.history.values().flat_map(|parts| parts.plugins.values()) {
-            if served.contains(&Arc::as_ptr(&loaded.plugin)) {
-                loaded.plugin.reactivate();
-            } else {
-                loaded.plugin.retire();
-            }
-        }
-        number
-    }
-
-    /// Serves an older deployment again, until a file changes.
-    fn roll_back(&mut self, number: u64) -> Result<u64, DeploymentNotKept> {
-        let parts = self.history.get(&number).ok_or(DeploymentNotKept(number))?.clone();
-        let latest = self.gateway.restore(number)?;
-        self.served = parts;
-        self.candidate = None;
-        self.reported.clear();
-        self.record_deployment(latest);
-        self.loader.metrics.reloads_accepted.increment(1);
-        info!(deployment = latest, restores = number, "rolled back; live until a file changes");
-        Ok(latest)
-    }
-
     // ---- builds ------------------------------------------------------------------------------
 
     /// Queues the builds whose sources have changed, and the builds of the candidate that never ran here.
@@ -439,12 +436,12 @@ impl Reloader {
     }
 
     /// Reloads the components of a build that has succeeded, or excludes what a failed one has left in their files.
-    async fn handle_build_result(&mut self, build: &Build, result: anyhow::Result<()>) {
+    async fn handle_build_result(&mut self, build: &Build, error: Option<&anyhow::Error>) {
         let configs = std::iter::once(&self.served.config).chain(&self.candidate);
         let integrations = configs.flat_map(|config| config.components.values());
         let integrations = integrations.filter(|integration| integration.build.as_ref() == Some(&build.command));
         let components: BTreeSet<PathBuf> = integrations.map(|integration| integration.component.clone()).collect();
-        if let Err(error) = result {
+        if let Some(error) = error {
             error!("{error:#}; the old version keeps serving");
             for component in components {
                 let output = self.loader.file_hash(&component).await;
@@ -459,8 +456,17 @@ impl Reloader {
         }
         self.failed_outputs.retain(|component, _| !components.contains(component));
         // The watcher reports these files too, but later, and it does not report files that the build did not change.
-        self.reload_components(&components).await;
+        if self.candidate.as_ref().is_some_and(|config| names(config).any(|path| components.contains(path))) {
+            self.try_candidate().await;
+        }
+        self.reload_files(&components).await;
     }
+}
+
+/// The components, schemas and authorities that a manifest names.
+fn names(config: &Config) -> impl Iterator<Item = &PathBuf> {
+    let components = config.components.values().map(|integration| &integration.component);
+    components.chain(config.models.values().map(|model| &model.schema)).chain(config.ca_files.keys())
 }
 
 fn join_lines(problems: &[LoadError]) -> String {

@@ -9,7 +9,7 @@ use crate::config::{self, Config};
 use crate::gateway::access_log::{AccessLog, LogTarget, Sink};
 use crate::gateway::{Authorities, Jwt, Model, RequestModels, Transport};
 use crate::limits::{CA_FILE_BYTES_MAX, MODEL_BYTES_MAX};
-use crate::reload::{LoadError, Loader, display_path};
+use crate::reload::{LoadError, Loader, display_path, is_fault_of_file};
 
 /// The loaded resources of a manifest. A reload reuses what has not changed.
 #[derive(Clone, Default)]
@@ -102,7 +102,7 @@ impl Loader {
         let config::CaFile { section, line } = &config.ca_files[path];
         let problem = |content, why: &str| {
             let (manifest, file) = (display_path(&config.manifest), display_path(path));
-            LoadError { content, text: format!("{manifest}:{line}: [{section}] {file}: {why}") }
+            LoadError { content, text: format!("{manifest}:{line}: [{section}] {file}: {why}"), is_transient: false }
         };
         let bytes = self.reader.read(path, CA_FILE_BYTES_MAX).await.map_err(|error| match error.kind() {
             ErrorKind::NotFound => problem(None, "file not found; create it, or name another file"),
@@ -112,7 +112,10 @@ impl Loader {
                     "the file is larger than {CA_FILE_BYTES_MAX} bytes; keep only the authorities that you need in it"
                 ),
             ),
-            _ => problem(None, &format!("cannot read the file: {error}")),
+            _ => LoadError {
+                is_transient: !is_fault_of_file(&error),
+                ..problem(None, &format!("cannot read the file: {error}"))
+            },
         })?;
         let content = blake3::hash(&bytes);
         if let Some(before) = before.filter(|before| before.content == content) {
@@ -146,7 +149,11 @@ impl Loader {
         let config::Model { schema, line } = &config.models[name];
         let problem = |content, why: &str| {
             let (manifest, schema) = (display_path(&config.manifest), display_path(schema));
-            LoadError { content, text: format!("{manifest}:{line}: [models.{name}] {schema}: {why}") }
+            LoadError {
+                content,
+                text: format!("{manifest}:{line}: [models.{name}] {schema}: {why}"),
+                is_transient: false,
+            }
         };
         let bytes = self.reader.read(schema, MODEL_BYTES_MAX).await.map_err(|error| match error.kind() {
             ErrorKind::NotFound => problem(None, "file not found; create it, or name another file"),
@@ -156,7 +163,10 @@ impl Loader {
                     "the file is larger than {MODEL_BYTES_MAX} bytes, API Gateway's limit of a model; make it smaller"
                 ),
             ),
-            _ => problem(None, &format!("cannot read the file: {error}")),
+            _ => LoadError {
+                is_transient: !is_fault_of_file(&error),
+                ..problem(None, &format!("cannot read the file: {error}"))
+            },
         })?;
         let content = blake3::hash(&bytes);
         if let Some(before) = before.filter(|before| before.content == content) {
@@ -230,5 +240,5 @@ fn cannot_open(config: &Config, log: &config::AccessLog, error: &anyhow::Error) 
     let text = format!(
         "{manifest}:{line}: [access_log] {file}: cannot write to it: {error:#}; name a file that can be written"
     );
-    LoadError { content: None, text }
+    LoadError { content: None, text, is_transient: false }
 }

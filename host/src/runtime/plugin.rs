@@ -24,6 +24,7 @@ use crate::payload::Payload;
 use crate::printable::{printable, shortened};
 use crate::runtime::budget::RejectedGrowth;
 use crate::runtime::cpu::Metered;
+use crate::runtime::scarcity::{LacksResources, is_guest_scarcity};
 use crate::runtime::state::HostState;
 use crate::runtime::{Runtime, Trap, into_anyhow, slots_needed, trusted};
 use crate::world::World;
@@ -53,6 +54,9 @@ pub enum InvokeError {
     /// Too many events run at the same time.
     #[error("too many events run at once: waited {0:?} for a free slot")]
     Overloaded(Duration),
+    /// The component has not loaded, or its breaker is open.
+    #[error("the plugin is unavailable")]
+    Unavailable,
 }
 
 /// The result of one call into a guest, with its cost.
@@ -297,14 +301,23 @@ impl Plugin {
             request_id: RequestId::next(),
             request_time: now(),
         };
+        // Components start side by side. Without a slot of its own, one could find the pool full.
+        let _slots = self.runtime.loading_slots.acquire_many(self.slots).await?;
         let mut store = HostState::store(&self.runtime, Arc::clone(&self.scope), caller);
+        let mut lacks_resources = false;
         let starting = async {
             let started = self.pre.instantiate_async(&mut store).await;
-            started.map_err(|error| self.failure(&store, &error))
+            started.map_err(|error| {
+                lacks_resources = is_guest_scarcity(&error)
+                    || matches!(store.data().memory.rejected(), Some(RejectedGrowth::SharedBytes(_)));
+                self.failure(&store, &error)
+            })
         };
-        let instance = self.within_time_limits(Instant::now(), pin!(starting)).await.map_err(|error| {
+        let started = self.within_time_limits(Instant::now(), pin!(starting)).await;
+        let instance = started.map_err(|error| {
             let backtrace = error.backtrace().unwrap_or_default();
-            anyhow!("it does not start: {}{backtrace}", error.explain())
+            let text = format!("it does not start: {}{backtrace}", error.explain());
+            if lacks_resources { LacksResources(text).into() } else { anyhow!(text) }
         })?;
         let function = instance.get_func(&mut store, self.function).context("it does not have that function")?;
         let typed = match self.scope.world {

@@ -16,16 +16,19 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::gateway::{DeploymentRecord, Gateway, RollBack};
+use crate::gateway::{DeploymentRecord, Gateway, RollBack, UnavailablePlugin};
 use crate::server::{cannot_listen, response};
 
 /// The response of `GET /deployments`: the oldest deployment first; the last one is served.
 #[derive(Serialize, Deserialize)]
 pub struct Deployments {
     pub deployments: Vec<DeploymentRecord>,
+    /// The plugins that serve no events now.
+    #[serde(default)]
+    pub unavailable: Vec<UnavailablePlugin>,
 }
 
-/// The response of `POST /deployments/{number}/rollback`.
+/// The response of `POST /deployments/{number}/rollback` and `POST /deployments/{number}/plugins/{plugin}/rollback`.
 #[derive(Serialize, Deserialize)]
 pub struct RolledBack {
     /// The number of the new deployment, which serves the old version.
@@ -56,6 +59,7 @@ pub async fn serve_admin(
     let router = Router::new()
         .route("/deployments", get(list))
         .route("/deployments/{number}/rollback", post(roll_back))
+        .route("/deployments/{number}/plugins/{plugin}/rollback", post(roll_back_plugin))
         .fallback(|| async { response::message(StatusCode::NOT_FOUND, "Not Found") })
         .layer(middleware::from_fn_with_state(state.clone(), authenticate))
         .with_state(state);
@@ -80,12 +84,20 @@ async fn authenticate(State(state): State<AdminState>, request: Request, next: N
 }
 
 async fn list(State(state): State<AdminState>) -> Response {
-    json(&Deployments { deployments: state.gateway.records() })
+    json(&Deployments { deployments: state.gateway.records(), unavailable: state.gateway.unavailable() })
 }
 
 async fn roll_back(State(state): State<AdminState>, Path(number): Path<u64>) -> Response {
+    request_roll_back(&state, number, None).await
+}
+
+async fn roll_back_plugin(State(state): State<AdminState>, Path((number, plugin)): Path<(u64, String)>) -> Response {
+    request_roll_back(&state, number, Some(plugin)).await
+}
+
+async fn request_roll_back(state: &AdminState, number: u64, plugin: Option<String>) -> Response {
     let (reply, replied) = oneshot::channel();
-    let sent = state.roll_backs.send(RollBack { number, answer: reply }).await;
+    let sent = state.roll_backs.send(RollBack { number, plugin, answer: reply }).await;
     let result = match sent {
         Ok(()) => replied.await.ok(),
         Err(_) => None,

@@ -1,0 +1,94 @@
+//! The plugins that are unavailable now, and the `$disconnect` events that wait for them.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use metrics::Gauge;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::connections::Connection;
+use crate::event::Disconnect;
+use crate::gateway::Gateway;
+use crate::limits::WAITING_DISCONNECTS_MAX;
+
+/// A plugin that serves no events now, as the admin listener reports it to an operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnavailablePlugin {
+    /// The name of the integration or authorizer.
+    pub plugin: String,
+    pub reason: String,
+}
+
+pub struct Availability {
+    unavailable: Mutex<Vec<UnavailablePlugin>>,
+    /// How many plugins are unavailable.
+    gauge: Gauge,
+    /// Incremented by each deployment.
+    deployments: watch::Sender<u64>,
+    /// The connections whose `$disconnect` plugin is unavailable. Their rows stay in the store, so that the next start
+    /// runs their `$disconnect` if this process ends before the plugin loads.
+    waiting: Mutex<Vec<WaitingDisconnect>>,
+}
+
+/// A connection that has ended and whose `$disconnect` has not run yet.
+struct WaitingDisconnect {
+    connection: Arc<Connection>,
+    end: Disconnect,
+}
+
+impl Availability {
+    pub fn new(gauge: Gauge) -> Self {
+        let deployments = watch::Sender::new(0);
+        Self { unavailable: Mutex::default(), gauge, deployments, waiting: Mutex::default() }
+    }
+
+    /// Reports that another deployment is served.
+    pub fn deployed(&self) {
+        self.deployments.send_modify(|count| *count += 1);
+    }
+
+    /// Keeps a `$disconnect` until its plugin loads. If too many wait already, it stays in the store only, and the next
+    /// start runs it.
+    pub fn add_waiting(&self, connection: Arc<Connection>, end: Disconnect) {
+        let mut waiting = self.waiting();
+        if waiting.len() < WAITING_DISCONNECTS_MAX {
+            waiting.push(WaitingDisconnect { connection, end });
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<WaitingDisconnect>> {
+        self.waiting.lock().expect("no code panics while holding the waiting connections")
+    }
+
+    fn unavailable(&self) -> MutexGuard<'_, Vec<UnavailablePlugin>> {
+        self.unavailable.lock().expect("no code panics while holding the unavailable plugins")
+    }
+}
+
+impl Gateway {
+    /// Replaces the list of the plugins that are unavailable now.
+    pub fn set_unavailable(&self, plugins: Vec<UnavailablePlugin>) {
+        self.availability.gauge.set(plugins.len() as f64);
+        *self.availability.unavailable() = plugins;
+    }
+
+    /// The plugins that are unavailable now.
+    pub fn unavailable(&self) -> Vec<UnavailablePlugin> {
+        self.availability.unavailable().clone()
+    }
+
+    /// Runs the `$disconnect` events that wait for a plugin, after each deployment, until the future is dropped.
+    pub async fn run_waiting_disconnects(&self) {
+        let mut deployments = self.availability.deployments.subscribe();
+        // A deployment may have come between the first events that wait and this call.
+        deployments.mark_changed();
+        while deployments.changed().await.is_ok() {
+            let waiting = std::mem::take(&mut *self.availability.waiting());
+            for WaitingDisconnect { connection, end } in waiting {
+                // It waits again if its plugin has not loaded.
+                self.disconnect(&connection, end).await;
+            }
+        }
+    }
+}
