@@ -23,6 +23,7 @@ mod connect;
 mod deployments;
 mod dev;
 mod endings;
+mod harm;
 mod https;
 mod iam;
 mod import;
