@@ -246,6 +246,17 @@ mod tests {
     }
 
     #[test]
+    fn every_test_that_the_page_on_security_names_exists() {
+        let page = fs::read_to_string(root().join("SECURITY.md")).unwrap();
+        // Code spans are every second piece of a line.
+        let spans = page.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+        let tests: Vec<&str> = spans.filter(|span| span.contains("::")).collect();
+        assert!(tests.len() > 30, "only {} tests were found", tests.len());
+        let missing: Vec<_> = tests.iter().filter(|test| !exists(test)).collect();
+        assert!(missing.is_empty(), "there are no tests with these names: {missing:#?}");
+    }
+
+    #[test]
     fn every_measurement_names_an_attack() {
         for entry in fs::read_dir(root().join("host/tests/harm")).unwrap() {
             let source = fs::read_to_string(entry.unwrap().path()).unwrap();
