@@ -42,6 +42,11 @@ const CALM: Duration = Duration::from_secs(3);
 /// The bar of every attack: how much longer the slowest answer in a hundred may take during it.
 const DELAY_MAX: Duration = Duration::from_millis(5);
 
+/// The pause of a client that sends without end between two pieces of 64 KiB, where delays are measured: twenty such
+/// clients fill a line of a gigabit per second. Without a pause, the clients themselves would keep every processor of
+/// this machine busy.
+const MEASURED_FLOOD_PAUSE: Duration = Duration::from_millis(10);
+
 /// A message that the plugin of the bystanders answers.
 const BYSTANDER_MESSAGE: &str = r#"{"action":"bystander"}"#;
 
@@ -242,6 +247,9 @@ async fn flood(server: SocketAddr, start: &[u8], more: &[u8], bytes_max: usize) 
             bytes += next.len();
             assert!(bytes <= bytes_max, "the server has accepted more than {bytes_max} bytes");
             next = more;
+            if measures() {
+                tokio::time::sleep(MEASURED_FLOOD_PAUSE).await;
+            }
         }
         // The server closes; what it has sent before is still to be read.
         std::future::pending().await

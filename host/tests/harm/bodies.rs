@@ -22,7 +22,7 @@ async fn bodies_without_an_end_are_cut_off_and_kept_nowhere() {
     let letters = "a".repeat(64 * 1024);
     let chunk = format!("10000\r\n{letters}\r\n");
     let small_chunks = "1\r\na\r\n".repeat(10_000);
-    let trailers = format!("{chunked}0\r\n");
+    let (trailers, more_trailers) = (format!("{chunked}0\r\n"), "X-Many: 1\r\n".repeat(6_000));
     let mut accepted = 0;
     for (what, start, more) in [
         ("a body of a tebibyte", head(&post, "Content-Length: 1099511627776"), &*letters),
@@ -31,7 +31,7 @@ async fn bodies_without_an_end_are_cut_off_and_kept_nowhere() {
         ("chunks of one byte without an end", chunked.clone(), &small_chunks),
         ("a chunk extension without an end", format!("{chunked}1;"), &letters),
         ("a chunk of any length", format!("{chunked}fffffffffffffff\r\n"), &letters),
-        ("trailers without an end", trailers, "X-Many: 1\r\n"),
+        ("trailers without an end", trailers, &more_trailers),
         ("a body for an unknown connection", head("/dev/@connections/none", "Content-Length: 1099511627776"), &letters),
         ("a body for an unknown path", head("/nothing", "Transfer-Encoding: chunked"), &chunk),
     ] {
