@@ -30,6 +30,18 @@ const ATTACKS: &[Attack] = &[
         ],
     },
     Attack {
+        name: "slow clients of /metrics and admin",
+        tests: &["harm::heads::slow_clients_of_metrics_and_admin_end_at_their_timeout_and_take_few_files"],
+    },
+    Attack {
+        name: "responses that are not read",
+        tests: &[
+            "harm::heads::clients_that_read_no_response_lose_their_connections",
+            "slow_peers::a_peer_that_does_not_read_uses_no_more_memory_than_its_outbox",
+            "slow_peers::a_peer_that_reads_nothing_for_too_long_is_disconnected",
+        ],
+    },
+    Attack {
         name: "header bombs",
         tests: &[
             "harm::heads::heads_without_an_end_are_rejected_before_they_use_memory",

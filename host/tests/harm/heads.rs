@@ -1,5 +1,6 @@
-//! Request heads that arrive too slowly or never end.
+//! Request heads that arrive too slowly or never end, and responses that are not read.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harm::{Attack, assert_rejected, flood};
+use crate::harm::{Attack, assert_rejected, flood, measure, site};
 use crate::harness::{HOSTILE, HOSTILE_GRANTS, TEST_TIMEOUT, component};
 use crate::wire::UPGRADE;
 
@@ -89,4 +90,66 @@ async fn heads_without_an_end_are_rejected_before_they_use_memory() {
         assert_rejected(what, &join_all(floods).await);
     }
     attack.end(32).await;
+}
+
+/// Clients of `/metrics`, and of the admin listener. Each listener has at most 64 at the same time.
+const OPERATOR_CLIENTS: usize = 400;
+/// The files that both listeners may take, with some for the peers of the attack.
+const OPERATOR_FILES_MAX: usize = 2 * 64 + 32;
+
+#[tokio::test]
+async fn slow_clients_of_metrics_and_admin_end_at_their_timeout_and_take_few_files() {
+    let name = "slow clients of /metrics and admin";
+    let sections = "server = { metrics = \"127.0.0.1:0\" }\nadmin = { listen = \"127.0.0.1:0\" }";
+    let attack = Attack::start_in(name, &site(&component(HOSTILE), sections, HOSTILE_GRANTS)).await;
+    let server = &attack.server;
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for words in ["metrics on http://", "admin on http://"] {
+        let line = server.log.wait_for_line(&[words]).await;
+        let (_, rest) = line.split_once("http://").unwrap();
+        addresses.push(rest.split('/').next().unwrap().parse().unwrap());
+    }
+    let open_files = || fs::read_dir(format!("/proc/{}/fd", server.process.id())).unwrap().count();
+    let before = open_files();
+    // A few clients also send a whole request before.
+    let clients = addresses.iter().flat_map(|address| (0..20).map(|index| send_slowly(*address, index)));
+    join_all(clients).await;
+    // More than the listeners accept: the others are closed at once.
+    let many = addresses.iter().flat_map(|address| (0..OPERATOR_CLIENTS).map(|_| send_slowly(*address, 1)));
+    let mut most = 0;
+    let count = async {
+        loop {
+            most = open_files().max(most);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        _ = join_all(many) => {}
+        () = count => {}
+    }
+    let taken = most.saturating_sub(before);
+    measure(name, "open files: at most 160 more", &taken.to_string(), taken <= OPERATOR_FILES_MAX);
+    assert!(taken <= OPERATOR_FILES_MAX, "{taken} files were open in addition");
+    let health = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    assert_eq!(server.http_at(addresses[0], health).await.body, "ok\n");
+    attack.end(16).await;
+}
+
+/// Clients that send requests and read no response.
+const CLIENTS_THAT_DO_NOT_READ: usize = 100;
+
+#[tokio::test]
+async fn clients_that_read_no_response_lose_their_connections() {
+    let attack = Attack::start("responses that are not read", &component(HOSTILE), "", HOSTILE_GRANTS).await;
+    let address = attack.server.address;
+    join_all((0..CLIENTS_THAT_DO_NOT_READ).map(|_| send_without_reading(address))).await;
+    attack.end(32).await;
+}
+
+/// Sends requests until the server closes the connection.
+async fn send_without_reading(server: SocketAddr) {
+    let requests = "GET /dev/@connections/none HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1_000);
+    let mut stream = TcpStream::connect(server).await.unwrap();
+    let write = async { while stream.write_all(requests.as_bytes()).await.is_ok() {} };
+    tokio::time::timeout(2 * TEST_TIMEOUT, write).await.expect("the server waits for a client that does not read");
 }
