@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::components::{EMPTY_COMPONENT, hostile_version, large_hostile, replace_file, wait_for_version};
-use crate::harm::{Attack, hostile_site};
+use crate::harm::{Attack, MemoryPeak, hostile_site};
 use crate::harness::{Server, TEST_TIMEOUT};
 
 const MIB: usize = 1024 * 1024;
@@ -45,7 +45,8 @@ async fn assert_rejected(server: &Server, place: impl FnOnce(&Path), words: &str
 
 #[tokio::test]
 async fn a_component_of_100_mb_is_rejected_unread_and_one_of_64_mib_goes_live() {
-    let attack = start("100 MB dropped in").await;
+    let name = "100 MB dropped in";
+    let attack = start(name).await;
     let words = "100000000 bytes, more than the limit of 67108864";
     assert_rejected(
         &attack.server,
@@ -66,8 +67,11 @@ async fn a_component_of_100_mb_is_rejected_unread_and_one_of_64_mib_goes_live() 
         "67108865 bytes, more than the limit of 67108864",
     )
     .await;
+    let memory = MemoryPeak::start(&server);
     replace_file(&guest, padded(hostile_version(2), FILE_BYTES_MAX));
     wait_for_version(&mut server.connect("").await, 2, 1).await;
+    // The file is in memory once, and what is made of it.
+    memory.measure(name, "memory for 64 MiB", 192);
 }
 
 #[tokio::test]

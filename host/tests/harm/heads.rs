@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::harm::{Attack, assert_rejected, flood, measure, site};
-use crate::harness::{HOSTILE, HOSTILE_GRANTS, TEST_TIMEOUT, component};
-use crate::wire::UPGRADE;
+use crate::harness::{HOSTILE, HOSTILE_GRANTS, Server, TEST_TIMEOUT, component};
+use crate::wire::{UPGRADE, Wire};
 
 /// Clients that send a byte of their heads now and then.
 const SLOW_CLIENTS: usize = 1_000;
@@ -141,15 +141,15 @@ const CLIENTS_THAT_DO_NOT_READ: usize = 100;
 #[tokio::test]
 async fn clients_that_read_no_response_lose_their_connections() {
     let attack = Attack::start("responses that are not read", &component(HOSTILE), "", HOSTILE_GRANTS).await;
-    let address = attack.server.address;
-    join_all((0..CLIENTS_THAT_DO_NOT_READ).map(|_| send_without_reading(address))).await;
+    join_all((0..CLIENTS_THAT_DO_NOT_READ).map(|_| send_without_reading(&attack.server))).await;
     attack.end(32).await;
 }
 
 /// Sends requests until the server closes the connection.
-async fn send_without_reading(server: SocketAddr) {
+async fn send_without_reading(server: &Server) {
     let requests = "GET /dev/@connections/none HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1_000);
-    let mut stream = TcpStream::connect(server).await.unwrap();
+    // With a small buffer in the kernel, the server soon has to wait.
+    let mut stream = Wire::dial_with_small_buffer(server).await.stream;
     let write = async { while stream.write_all(requests.as_bytes()).await.is_ok() {} };
     tokio::time::timeout(2 * TEST_TIMEOUT, write).await.expect("the server waits for a client that does not read");
 }
