@@ -136,7 +136,7 @@ async fn slow_clients_of_metrics_and_admin_end_at_their_timeout_and_take_few_fil
 }
 
 /// Clients that send requests and read no response.
-const CLIENTS_THAT_DO_NOT_READ: usize = 100;
+const CLIENTS_THAT_DO_NOT_READ: usize = 30;
 
 #[tokio::test]
 async fn clients_that_read_no_response_lose_their_connections() {
