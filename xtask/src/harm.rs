@@ -121,6 +121,84 @@ const ATTACKS: &[Attack] = &[
             "reload::a_component_written_in_pieces_goes_live_when_it_is_complete",
         ],
     },
+    Attack {
+        name: "compile bombs and damaged components",
+        tests: &[
+            "worker::a_server_keeps_every_connection_whatever_a_component_does_to_the_compiler",
+            "worker::check_and_inspect_report_a_crash_of_the_compiler",
+            "worker::no_mutant_of_a_component_ends_the_process_that_loads_it",
+        ],
+    },
+    Attack {
+        name: "compilers that run wild",
+        tests: &[
+            "worker::the_child_has_limits_and_neither_files_nor_secrets_of_the_server",
+            "worker::a_child_that_is_killed_is_reported_and_the_old_version_keeps_serving",
+            "worker::a_child_that_takes_longer_than_its_timeout_is_ended",
+            "worker::a_server_that_is_killed_leaves_no_child_behind",
+        ],
+    },
+    Attack {
+        name: "planted files in the code cache",
+        tests: &[
+            "code_cache::planted_code_is_never_run_and_is_logged_once",
+            "code_cache::a_folder_that_takes_the_place_of_the_cache_of_a_running_server_is_not_used",
+            "code_cache::a_cache_of_another_user_or_behind_a_link_is_not_used_and_the_server_starts",
+            "code_cache::a_component_that_may_write_to_the_cache_does_not_load",
+        ],
+    },
+    Attack {
+        name: "plugins that do not load",
+        tests: &[
+            "quarantine::a_plugin_that_does_not_load_at_the_start_is_unavailable_and_all_others_serve",
+            "quarantine::an_authorizer_that_does_not_load_rejects_every_handshake",
+            "quarantine::a_plugin_that_takes_long_to_start_delays_no_other_reload_and_no_roll_back",
+        ],
+    },
+    Attack {
+        name: "versions that keep failing",
+        tests: &[
+            "rollback::a_version_that_keeps_failing_returns_to_the_last_one_that_worked",
+            "rollback::an_authorizer_never_returns",
+            "rollback::a_version_that_changed_together_with_the_manifest_does_not_return",
+        ],
+    },
+    Attack {
+        name: "revoked keys",
+        tests: &[
+            "access::a_removed_key_stays_invalid_after_every_next_change",
+            "access::keys_are_removed_and_added_whatever_else_in_the_manifest_is_wrong",
+            "access::the_removal_of_the_last_access_key_allows_no_unsigned_calls",
+        ],
+    },
+    Attack {
+        name: "half-written manifests",
+        tests: &[
+            "half_written::a_manifest_is_not_served_while_its_writer_holds_it_open",
+            "half_written::a_manifest_that_is_closed_after_each_part_is_not_served_before_the_last_one",
+            "half_written::keys_are_kept_while_the_manifest_is_written",
+        ],
+    },
+    Attack {
+        name: "rows of other stages and stores",
+        tests: &[
+            "stages::a_handler_cannot_reach_the_row_of_another_stages_connection",
+            "capabilities::plugins_with_different_stores_do_not_see_each_others_attributes",
+        ],
+    },
+    Attack {
+        name: "full buckets",
+        tests: &["capabilities::a_full_bucket_rejects_what_makes_it_larger_and_is_counted_and_logged"],
+    },
+    Attack {
+        name: "a log that is not read",
+        tests: &[
+            "log::a_log_that_is_not_read_costs_no_message_no_connection_and_no_stop",
+            "log::a_reader_of_the_log_that_has_gone_costs_nothing",
+            "log::a_plugin_may_log_a_mebibyte_in_any_second_and_the_log_counts_the_rest",
+            "log::failures_of_a_route_are_rate_limited_and_counted_and_other_routes_are_not_affected",
+        ],
+    },
 ];
 
 /// One line of the table.
