@@ -56,6 +56,10 @@ pub const REQUEST_HEADERS_MAX: usize = 128;
 pub const URL_BYTES_MAX: usize = 4096;
 /// How long a client may take to send its request head.
 pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may accept no bytes of an HTTP response; then its connection is closed.
+pub const RESPONSE_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections of `/metrics`, and of the admin listener. Further ones are closed at once.
+pub const OPERATOR_CONNECTIONS_MAX: usize = 64;
 /// How long a client may take to send the body of a management call.
 pub const REQUEST_BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes that are read and discarded of a rejected body, so that its client finishes sending and reads the response.

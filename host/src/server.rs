@@ -37,9 +37,11 @@ mod counting_stream;
 mod head;
 mod management;
 mod monitoring;
+mod operator_listener;
 mod pending_upgrade;
 mod response;
 mod upgrade;
+mod write_timeout;
 
 pub use admin::{Deployments, RolledBack, serve_admin};
 pub use monitoring::serve_metrics;

@@ -1,12 +1,13 @@
 //! Starts the real binary for one test: a temporary folder with a manifest, the process, and WebSocket clients (peers).
 
-use std::fs;
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use tempfile::TempDir;
@@ -37,6 +38,11 @@ pub fn component(name: &str) -> PathBuf {
 /// Returns the path of echo-rust as a core module for wasm32-unknown-unknown (the lean target).
 pub fn lean_echo() -> PathBuf {
     built_file("../plugins/target/wasm32-unknown-unknown/release/echo_rust.wasm")
+}
+
+/// The server that the tests start. `cargo xtask harm` sets the variable to the binary of a release.
+fn binary() -> OsString {
+    env::var_os("JACKFIELD_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_jackfield").into())
 }
 
 fn built_file(path: &str) -> PathBuf {
@@ -117,7 +123,7 @@ impl Site {
 
     /// Returns a command that runs the binary in this folder, with these arguments.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_jackfield"));
+        let mut command = Command::new(binary());
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
         command.current_dir(self.path()).args(arguments).env("XDG_CACHE_HOME", cache).env("NO_COLOR", "1");
         command.env_remove("RUST_LOG");
@@ -355,6 +361,11 @@ pub struct Peer {
 impl Peer {
     pub async fn send(&mut self, text: &str) {
         self.socket.send(Message::text(text)).await.unwrap();
+    }
+
+    /// As `send`, and returns why the message was not sent.
+    pub async fn try_send(&mut self, text: &str) -> Result<(), String> {
+        self.socket.send(Message::text(text)).await.map_err(|error| error.to_string())
     }
 
     /// Receives the next message, skipping pings and pongs. `None` means that the connection has ended.

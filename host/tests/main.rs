@@ -27,6 +27,7 @@ mod deployments;
 mod dev;
 mod endings;
 mod half_written;
+mod harm;
 mod https;
 mod iam;
 mod import;

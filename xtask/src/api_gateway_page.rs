@@ -79,7 +79,8 @@ fn has_test(source: &str, name: &str) -> bool {
         && !attributes().any(|line| line.starts_with("#[ignore"))
 }
 
-fn exists(test: &str) -> bool {
+/// Whether a test of the host with this name exists; `connect::NAME` is in `host/tests/connect.rs`.
+pub fn exists(test: &str) -> bool {
     let path: Vec<&str> = test.split("::").collect();
     let Some((name, modules)) = path.split_last().filter(|(_, modules)| !modules.is_empty()) else { return false };
     files(modules).iter().any(|file| fs::read_to_string(file).is_ok_and(|source| has_test(&source, name)))

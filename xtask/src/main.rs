@@ -9,6 +9,7 @@ use std::process::ExitCode;
 mod api_gateway_page;
 mod bench;
 mod guests;
+mod harm;
 mod run;
 mod setup;
 mod step;
@@ -24,6 +25,8 @@ usage: cargo xtask VERB
            the last line is `N passed, N failed`
   guests   build the plugins and the guests of the tests
   bench    measure jackfield and a plain server, and print one table [--only ECHO,.. --rounds N --quick]
+  harm     attack a server of the release profile, or of the dev profile with --dev, and print one table;
+           only the attacks with a WORD in their name [--dev] [WORD ..]
 ";
 
 fn main() -> ExitCode {
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         "test" => test::test(&arguments),
         "guests" => guests::build().map(|()| ExitCode::SUCCESS),
         "bench" => bench::bench(&arguments),
+        "harm" => harm::harm(&arguments),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::gateway::{DeploymentRecord, Gateway, RollBack, UnavailablePlugin};
-use crate::server::{cannot_listen, response};
+use crate::server::{cannot_listen, operator_listener, response};
 
 /// The response of `GET /deployments`: the oldest deployment first; the last one is served.
 #[derive(Serialize, Deserialize)]
@@ -63,12 +63,7 @@ pub async fn serve_admin(
         .fallback(|| async { response::message(StatusCode::NOT_FOUND, "Not Found") })
         .layer(middleware::from_fn_with_state(state.clone(), authenticate))
         .with_state(state);
-    tokio::spawn(async move {
-        let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
-        if let Err(error) = served {
-            warn!(%error, "the admin listener has stopped");
-        }
-    });
+    tokio::spawn(operator_listener::serve(listener, router, stop));
     Ok(address)
 }
 

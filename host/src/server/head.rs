@@ -15,13 +15,14 @@ use tokio::net::TcpStream;
 
 use crate::event::Field;
 use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEADERS_MAX};
+use crate::server::write_timeout::WriteTimeout;
 
 /// The bytes read so far; `None` once they were taken, or are more than a head may have.
 type Recording = Arc<Mutex<Option<Vec<u8>>>>;
 
 /// A TCP stream that records what is read from it until its head is taken.
 pub struct HeadRecorder {
-    stream: TcpStream,
+    stream: WriteTimeout,
     recording: Option<Recording>,
 }
 
@@ -35,12 +36,12 @@ pub struct Head(Option<Vec<u8>>);
 impl HeadRecorder {
     pub fn new(stream: TcpStream) -> (Self, HeadRecording) {
         let recording = Arc::new(Mutex::new(Some(Vec::new())));
-        let recorder = Self { stream, recording: Some(Arc::clone(&recording)) };
+        let recorder = Self { stream: WriteTimeout::new(stream), recording: Some(Arc::clone(&recording)) };
         (recorder, HeadRecording(recording))
     }
 
     pub fn into_inner(self) -> TcpStream {
-        self.stream
+        self.stream.into_inner()
     }
 }
 

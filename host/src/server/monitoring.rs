@@ -11,7 +11,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::server::cannot_listen;
+use crate::server::{cannot_listen, operator_listener};
 
 /// How often the samples of the histograms are merged; until then they take memory.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -38,9 +38,8 @@ pub async fn serve_metrics(
             }
         };
         tokio::select! {
-            served = axum::serve(listener, router).into_future() => served,
-            () = upkeep => Ok(()),
-            () = stop.cancelled() => Ok(()),
+            () = operator_listener::serve(listener, router, stop) => {}
+            () = upkeep => {}
         }
     });
     Ok(address)

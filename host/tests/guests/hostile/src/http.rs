@@ -1,4 +1,4 @@
-//! A GET over wasi:http.
+//! GET requests over wasi:http.
 
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{Fields, OutgoingRequest, Scheme};
@@ -6,12 +6,31 @@ use wasip2::http::types::{Fields, OutgoingRequest, Scheme};
 /// Returns the status and the body of `http://host:port/path`, or the error.
 pub fn fetch(url: &str) -> String {
     match try_fetch(url) {
-        Ok(text) => text,
+        Ok(answer) => format!("{} {}", answer.status, answer.body),
         Err(error) => format!("error: {error}"),
     }
 }
 
-fn try_fetch(url: &str) -> Result<String, String> {
+/// As `fetch`, and follows every redirect to an absolute URL.
+pub fn follow(url: &str) -> String {
+    let mut url = url.to_owned();
+    for redirects in 0..10 {
+        match try_fetch(&url) {
+            Ok(Answer { location: Some(location), .. }) => url = location,
+            Ok(answer) => return format!("after {redirects} redirects: {} {}", answer.status, answer.body),
+            Err(error) => return format!("after {redirects} redirects: error: {error}"),
+        }
+    }
+    "too many redirects".to_owned()
+}
+
+struct Answer {
+    status: u16,
+    location: Option<String>,
+    body: String,
+}
+
+fn try_fetch(url: &str) -> Result<Answer, String> {
     let (scheme, rest) = url.split_once("://").ok_or("no scheme")?;
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let request = OutgoingRequest::new(Fields::new());
@@ -22,11 +41,13 @@ fn try_fetch(url: &str) -> Result<String, String> {
     let future = outgoing_handler::handle(request, None).map_err(|error| format!("{error:?}"))?;
     future.subscribe().block();
     let response = future.get().ok_or("not ready")?.map_err(|()| "taken")?.map_err(|error| format!("{error:?}"))?;
+    let location = response.headers().get("location").into_iter().next();
+    let location = location.map(|value| String::from_utf8_lossy(&value).into_owned());
     let body = response.consume().map_err(|()| "no body")?;
     let stream = body.stream().map_err(|()| "no stream")?;
     let mut bytes = Vec::new();
     while let Ok(more) = stream.blocking_read(64 * 1024) {
         bytes.extend(more);
     }
-    Ok(format!("{} {}", response.status(), String::from_utf8_lossy(&bytes)))
+    Ok(Answer { status: response.status(), location, body: String::from_utf8_lossy(&bytes).into_owned() })
 }

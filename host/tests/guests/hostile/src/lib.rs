@@ -179,6 +179,7 @@ fn run_command(context: &RequestContext, command: &str) -> Result<Response> {
         "listen" => result_text(std::net::TcpListener::bind(rest).map(|_| "listening")),
         "udp" => result_text(std::net::UdpSocket::bind(rest).map(|_| "bound")),
         "fetch" => reply(http::fetch(rest)),
+        "follow" => reply(http::follow(rest)),
         "config" => result_text(config::get(rest).map(|value| value.unwrap_or_else(|| "none".to_owned()))),
         "row" => {
             let (name, value) = rest.split_once('=').unwrap_or((rest, ""));
