@@ -10,6 +10,7 @@ use anyhow::{Context as _, anyhow};
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, MANIFEST_NAME};
+use crate::limits::LOG_FLUSH_TIMEOUT;
 use crate::reload::display_path;
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::telemetry::{self, LogFormat};
@@ -70,14 +71,15 @@ enum Verb {
 
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    telemetry::start(cli.log_format);
-    match run(cli.verb) {
-        Ok(code) => code,
-        Err(error) => {
-            telemetry::report_error(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    // A server ends although nobody reads its log. The other verbs wait for their reader, as other programs do.
+    let flush_timeout = matches!(cli.verb, Verb::Serve(_) | Verb::Dev(_)).then_some(LOG_FLUSH_TIMEOUT);
+    let result = telemetry::start(cli.log_format).context("cannot start the log").and_then(|()| run(cli.verb));
+    let code = result.unwrap_or_else(|error| {
+        telemetry::report_error(&format!("{error:#}"));
+        ExitCode::FAILURE
+    });
+    telemetry::flush(flush_timeout);
+    code
 }
 
 fn run(verb: Verb) -> anyhow::Result<ExitCode> {

@@ -3,7 +3,7 @@
 //! Knows routes and plugins. Does not know sockets, files or how a guest is run.
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tracing::{Level, event, warn};
@@ -140,9 +140,9 @@ impl Gateway {
         self.history.lock().expect("no code panics while holding the history")
     }
 
-    /// Flushes and closes the access logs. Blocks for at most about a second per log.
-    pub fn close_access_logs(&self) {
-        self.history().deployments().for_each(|deployment| deployment.close_access_log());
+    /// Waits until the lines of all access logs are written, at most until `deadline`.
+    pub fn flush_access_logs(&self, deadline: Instant) {
+        self.history().deployments().for_each(|deployment| deployment.flush_access_log(deadline));
     }
 
     pub fn deployment(&self) -> Arc<Deployment> {

@@ -24,6 +24,7 @@ pub struct Metrics {
     pub reloads_accepted: Counter,
     pub reloads_refused: Counter,
     pub access_log_dropped: Counter,
+    pub log_dropped: Counter,
     no_route: Counter,
 }
 
@@ -54,6 +55,7 @@ impl Metrics {
             reloads_accepted: counter("jackfield_reloads_total", vec![Label::new("outcome", "accepted")]),
             reloads_refused: counter("jackfield_reloads_total", vec![Label::new("outcome", "refused")]),
             access_log_dropped: counter("jackfield_access_log_lines_dropped_total", vec![]),
+            log_dropped: counter("jackfield_log_lines_dropped_total", vec![]),
             no_route: counter(
                 "jackfield_events_total",
                 vec![Label::new("route", ""), Label::new("outcome", "no_route")],
@@ -262,6 +264,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("jackfield_throttled_total", "Upgrades, messages and management calls that a throttle refused"),
         ("jackfield_reloads_total", "Reloads of components and of the manifest by outcome"),
         ("jackfield_access_log_lines_dropped_total", "Lines of the access log that could not be written in time"),
+        ("jackfield_log_lines_dropped_total", "Lines of the log that could not be written in time"),
         ("ConnectCount", "Handshakes that came to the integration of $connect"),
         ("MessageCount", "Messages from and to the peers"),
         ("ClientError", "Handshakes and messages that were refused before any integration was asked"),

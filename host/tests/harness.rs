@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -154,10 +154,23 @@ impl Site {
     }
 
     fn launch_at(self, mut command: Command, listen: &str) -> Server {
-        command.args(["--listen", listen]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stderr(Stdio::piped());
+        self.launch_with(command, listen, |process, log| log.follow(process.stderr.take().unwrap()))
+    }
+
+    /// As `launch`, but nobody reads the log: the reading end of its pipe is returned.
+    pub fn launch_unread(self, mut command: Command) -> (Server, ChildStderr) {
+        command.stderr(Stdio::piped());
+        let mut server = self.launch_with(command, "127.0.0.1:0", |_, _| {});
+        let stderr = server.process.stderr.take().unwrap();
+        (server, stderr)
+    }
+
+    fn launch_with(self, mut command: Command, listen: &str, follow: impl FnOnce(&mut Child, &Log)) -> Server {
+        command.args(["--listen", listen]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let log = Log::default();
-        log.follow(process.stderr.take().unwrap());
+        follow(&mut process, &log);
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
@@ -182,7 +195,8 @@ impl Site {
 pub struct Log(Arc<Mutex<String>>);
 
 impl Log {
-    fn follow(&self, output: impl std::io::Read + Send + 'static) {
+    /// Reads the lines of a pipe on a thread.
+    pub fn follow(&self, output: impl std::io::Read + Send + 'static) {
         let log = self.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
