@@ -79,6 +79,8 @@ pub struct Gateway {
     handshake_log: RateLimitedLog,
     /// Log of messages that no handler received.
     message_log: RateLimitedLog,
+    /// Log of rows that the store cannot write or delete.
+    row_log: RateLimitedLog,
 }
 
 impl Gateway {
@@ -103,6 +105,7 @@ impl Gateway {
             throttle_rejections,
             handshake_log: RateLimitedLog::default(),
             message_log: RateLimitedLog::default(),
+            row_log: RateLimitedLog::default(),
         })
     }
 
@@ -177,7 +180,9 @@ impl Gateway {
 
     async fn delete_row(&self, id: ConnectionId) {
         if let Err(error) = self.backend.delete_row(id).await {
-            warn!(connection_id = %id, %error, "cannot delete the row of a connection that ended");
+            self.row_log.log(|suppressed| {
+                warn!(connection_id = %id, %error, suppressed, "cannot delete the row of a connection that ended");
+            });
         }
     }
 
@@ -192,7 +197,7 @@ impl Gateway {
         route.metrics.record(&invocation);
         route.metrics.cloudwatch.record(route.integration.call_target(), &invocation);
         if let Err(error) = &invocation.result {
-            log_failure(route, caller, error);
+            route.failure_log.log(|suppressed| log_failure(route, caller, error, suppressed));
         }
         IntegrationResult { result: invocation.result, latency: invocation.total }
     }
@@ -215,7 +220,8 @@ impl From<&IntegrationResult> for access_log::IntegrationOutcome {
 }
 
 /// Writes one log line for the operator of the handler: what failed, in which version, and for which request.
-fn log_failure(route: &Route, caller: &Caller, error: &InvokeError) {
+/// `suppressed` failures of the route before it have no line.
+fn log_failure(route: &Route, caller: &Caller, error: &InvokeError, suppressed: Option<u64>) {
     let integration = &route.integration;
     macro_rules! log_at {
         ($level:expr) => {
@@ -226,6 +232,7 @@ fn log_failure(route: &Route, caller: &Caller, error: &InvokeError) {
                 route = %route.key,
                 connection_id = %caller.connection.id,
                 request_id = %caller.request_id,
+                suppressed,
                 // The backtrace is the last field because it has several lines.
                 backtrace = error.backtrace().map(tracing::field::display),
                 "{}",

@@ -5,12 +5,12 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::harness::{
-    HOSTILE, HOSTILE_GRANTS, Log, Peer, Server, Site, component, eventually,
+    HOSTILE, HOSTILE_GRANTS, Log, Peer, Server, Site, TEST_AUTHORIZER, TEST_TIMEOUT, component, eventually,
 };
 use crate::metrics::Metrics;
 
@@ -335,6 +335,56 @@ async fn a_plugin_may_log_a_mebibyte_in_any_second_and_the_log_counts_the_rest()
         let bytes: usize = second.map(|(_, size)| size).sum();
         assert!(bytes <= PLUGIN_BYTES_PER_SECOND, "{bytes} bytes in a second");
     }
+}
+
+#[tokio::test]
+async fn failures_of_a_route_are_rate_limited_and_counted_and_other_routes_are_not_affected() {
+    let server = site("").serve();
+    let mut peer = server.connect("").await;
+    let mut failed = 0;
+    let lines = |route: &str| {
+        let text = server.log.text();
+        let lines = text.lines().filter(|line| line.contains("the handler failed") && line.contains(route));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    for _ in 0..40 {
+        peer.ask(&order(0, "fail")).await;
+        failed += 1;
+    }
+    // A burst of 20 lines, and then one each second.
+    let deadline = Instant::now() + TEST_TIMEOUT;
+    while !lines("route=a0").iter().any(|line| line.contains("suppressed=")) {
+        assert!(Instant::now() < deadline, "no line counts the suppressed ones: {:#?}", lines("route=a0"));
+        peer.ask(&order(0, "fail")).await;
+        failed += 1;
+    }
+    peer.ask(&order(1, "fail")).await;
+    server.log.wait_for_line(&["the handler failed", "route=a1"]).await;
+    let lines = lines("route=a0");
+    let suppressed: usize =
+        lines.iter().filter(|line| line.contains("suppressed=")).map(|line| number(line, "suppressed")).sum();
+    // Failures after the last line are counted by the next one.
+    assert!(lines.len() + suppressed <= failed && lines.len() >= 21 && suppressed > 0, "{failed}: {lines:#?}");
+    assert!(lines[..20].iter().all(|line| !line.contains("suppressed=")), "{lines:#?}");
+}
+
+#[tokio::test]
+async fn failures_of_an_authorizer_are_rate_limited_too() {
+    let component = component(TEST_AUTHORIZER);
+    let site = Site::new(&format!(
+        "[authorizers.broken]\ncomponent = {component:?}\ngrants = [\"connections\", \"connection-store\"]\n\
+         [integrations.ok]\ntype = \"mock\"\n\
+         [routes]\n\"$connect\" = {{ integration = \"ok\", authorizer = \"broken\" }}\n"
+    ));
+    let server = site.serve();
+    for _ in 0..30 {
+        assert_eq!(server.try_connect("?decide=fail", &[]).await.err(), Some(500));
+    }
+    eventually("a line counts the suppressed ones", async || {
+        server.try_connect("?decide=fail", &[]).await.err();
+        server.log.text().lines().any(|line| line.contains("the authorizer failed") && line.contains("suppressed="))
+    })
+    .await;
 }
 
 // ---- the longest line -----------------------------------------------------------------------
