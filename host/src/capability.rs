@@ -15,6 +15,7 @@ use crate::connections::{Connection, Connections};
 use crate::event::{EpochMillis, Field};
 use crate::id::{RequestId, StageId};
 use crate::limits::EventLimits;
+use crate::rate_limited_log::RateLimitedLog;
 use crate::world::World;
 
 mod connection_store;
@@ -29,7 +30,7 @@ mod log;
 pub use full_buckets::FullBuckets;
 pub use grants::{AllowedHost, FileGrant, Grants, Scheme};
 pub use imports::{check_imports, grant_lines, is_served};
-pub use log::{GuestLog, StdStream};
+pub use log::{GuestLog, LogRate, StdStream};
 
 /// The API and the stage of an event, as `current-connection` returns them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -61,6 +62,10 @@ pub struct PluginScope {
     pub limits: EventLimits,
     pub services: Services,
     pub egress: Arc<http::Egress>,
+    /// How many bytes the plugin has logged in the last second.
+    pub log_rate: Arc<LogRate>,
+    /// Log of granted folders that cannot be opened.
+    pub folder_log: RateLimitedLog,
     config: wasmtime_wasi_config::WasiConfigVariables,
 }
 
@@ -68,7 +73,9 @@ impl PluginScope {
     pub fn new(world: World, name: &str, grants: Grants, limits: EventLimits, services: Services) -> Self {
         let egress = Arc::new(http::Egress::new(name, world.section(name), grants.allowed_hosts.clone()));
         let config = grants.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        Self { world, name: name.into(), grants, limits, services, egress, config }
+        let name: Arc<str> = name.into();
+        let (log_rate, folder_log) = (LogRate::new(Arc::clone(&name)), RateLimitedLog::default());
+        Self { world, name, grants, limits, services, egress, log_rate, folder_log, config }
     }
 
     /// Returns the section of the manifest that declares the plugin.
@@ -124,7 +131,10 @@ impl Capabilities {
     /// Returns the log for the guest's lines of this event; creates it for the first line.
     pub fn log(&mut self) -> &Arc<GuestLog> {
         let Self { scope, caller, log, .. } = self;
-        log.get_or_insert_with(|| Arc::new(GuestLog::new(Arc::clone(&scope.name), caller, scope.limits.log_bytes)))
+        let PluginScope { name, log_rate, limits, .. } = &**scope;
+        log.get_or_insert_with(|| {
+            Arc::new(GuestLog::new(Arc::clone(name), Arc::clone(log_rate), caller, limits.log_bytes))
+        })
     }
 
     /// The connection store of this plugin in the stage of the event.

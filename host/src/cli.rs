@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use tracing::warn;
 
 use crate::config::{Config, MANIFEST_NAME};
+use crate::limits::LOG_FLUSH_TIMEOUT;
 use crate::reload::display_path;
 use crate::runtime::{CodeCacheOptions, Runtime, RuntimeOptions};
 use crate::telemetry::{self, LogFormat};
@@ -78,14 +79,15 @@ pub fn main() -> ExitCode {
     if let Verb::CompileComponent(verb) = cli.verb {
         return verb.run();
     }
-    telemetry::start(cli.log_format);
-    match run(cli.verb) {
-        Ok(code) => code,
-        Err(error) => {
-            telemetry::report_error(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    // A server ends although nobody reads its log. The other verbs wait for their reader, as other programs do.
+    let flush_timeout = matches!(cli.verb, Verb::Serve(_) | Verb::Dev(_)).then_some(LOG_FLUSH_TIMEOUT);
+    let result = telemetry::start(cli.log_format).context("cannot start the log").and_then(|()| run(cli.verb));
+    let code = result.unwrap_or_else(|error| {
+        telemetry::report_error(&format!("{error:#}"));
+        ExitCode::FAILURE
+    });
+    telemetry::flush(flush_timeout);
+    code
 }
 
 fn run(verb: Verb) -> anyhow::Result<ExitCode> {

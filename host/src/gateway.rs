@@ -3,7 +3,7 @@
 //! Knows routes and plugins. Does not know sockets, files or how a guest is run.
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tracing::{Level, event, warn};
@@ -83,6 +83,8 @@ pub struct Gateway {
     handshake_log: RateLimitedLog,
     /// Log of messages that no handler received.
     message_log: RateLimitedLog,
+    /// Log of rows that the store cannot write or delete.
+    row_log: RateLimitedLog,
 }
 
 impl Gateway {
@@ -109,6 +111,7 @@ impl Gateway {
             throttle_rejections,
             handshake_log: RateLimitedLog::default(),
             message_log: RateLimitedLog::default(),
+            row_log: RateLimitedLog::default(),
         })
     }
 
@@ -152,9 +155,9 @@ impl Gateway {
         self.history.lock().expect("no code panics while holding the history")
     }
 
-    /// Flushes and closes the access logs. Blocks for at most about a second per log.
-    pub fn close_access_logs(&self) {
-        self.history().deployments().for_each(|deployment| deployment.close_access_log());
+    /// Waits until the lines of all access logs are written, at most until `deadline`.
+    pub fn flush_access_logs(&self, deadline: Instant) {
+        self.history().deployments().for_each(|deployment| deployment.flush_access_log(deadline));
     }
 
     pub fn deployment(&self) -> Arc<Deployment> {
@@ -195,7 +198,9 @@ impl Gateway {
 
     async fn delete_row(&self, stage: StageId, id: ConnectionId) {
         if let Err(error) = self.backend.delete_row(stage, id).await {
-            warn!(connection_id = %id, %error, "cannot delete the row of a connection that ended");
+            self.row_log.log(|suppressed| {
+                warn!(connection_id = %id, %error, suppressed, "cannot delete the row of a connection that ended");
+            });
         }
     }
 
@@ -210,7 +215,7 @@ impl Gateway {
         route.metrics.record(&invocation);
         route.metrics.cloudwatch.record(route.integration.call_target(), &invocation);
         if let Err(error) = &invocation.result {
-            log_failure(route, caller, error);
+            route.failure_log.log(|suppressed| log_failure(route, caller, error, suppressed));
         }
         IntegrationResult { result: invocation.result, latency: invocation.total }
     }
@@ -233,7 +238,8 @@ impl From<&IntegrationResult> for access_log::IntegrationOutcome {
 }
 
 /// Writes one log line for the operator of the handler: what failed, in which version, and for which request.
-fn log_failure(route: &Route, caller: &Caller, error: &InvokeError) {
+/// `suppressed` failures of the route before it have no line.
+fn log_failure(route: &Route, caller: &Caller, error: &InvokeError, suppressed: Option<u64>) {
     let integration = &route.integration;
     macro_rules! log_at {
         ($level:expr) => {
@@ -244,6 +250,7 @@ fn log_failure(route: &Route, caller: &Caller, error: &InvokeError) {
                 route = %route.key,
                 connection_id = %caller.connection.id,
                 request_id = %caller.request_id,
+                suppressed,
                 // The backtrace is the last field because it has several lines.
                 backtrace = error.backtrace().map(tracing::field::display),
                 "{}",

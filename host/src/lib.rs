@@ -3,10 +3,13 @@
 //! A message passes through these layers: socket -> gateway -> runtime -> capability -> connections -> socket.
 //! A module imports only modules of its own layer or of lower layers; ARCHITECTURE.md describes them.
 
+// These macros wait for the reader of a full pipe, and panic if the reader has gone. Results of verbs are written by
+// `print_output`, everything else is logged.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro))]
+
 pub mod cli;
 pub mod config;
 pub mod import;
-pub mod telemetry;
 
 pub mod backend;
 pub mod capability;
@@ -24,7 +27,9 @@ pub mod id;
 pub mod limits;
 pub mod payload;
 pub mod printable;
+pub mod queued_writer;
 pub mod rate_limited_log;
 pub mod sigv4;
+pub mod telemetry;
 pub mod throttle;
 pub mod world;

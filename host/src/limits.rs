@@ -67,9 +67,10 @@ pub const DISCARDED_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Callers of `@connections` that have a throttle bucket each; all further callers share one.
 pub const MANAGEMENT_CALLERS_MAX: usize = 10_000;
-/// Burst of log lines per kind of peer error; after it, one line per `FAULT_INTERVAL`.
+/// Burst of log lines per kind of peer error, and of the failures of each route; after it, one line per
+/// `FAULT_INTERVAL`.
 pub const FAULT_LOG_BURST: u32 = 20;
-/// Time between two log lines of one kind of peer error, once `FAULT_LOG_BURST` is used up.
+/// Time between two log lines of one such kind, once `FAULT_LOG_BURST` is used up.
 pub const FAULT_INTERVAL: Duration = Duration::from_secs(1);
 
 // ---- API Gateway's figures -----------------------------------------------------------------
@@ -127,8 +128,13 @@ pub const EVENT_HOST_CALLS: usize = 10_000;
 /// Bytes that one event may log, stdout and stderr included. The rest is dropped, and the log says so.
 /// Manifest: `integrations.NAME.log_size`.
 pub const EVENT_LOG_BYTES: usize = 64 * 1024;
-/// Longest line of the log; a longer one is logged in pieces.
-pub const LOG_LINE_BYTES_MAX: usize = 8 * 1024;
+/// Longest text of one log line of a guest, with its escape sequences; a longer one is logged in pieces.
+pub const GUEST_LOG_LINE_BYTES_MAX: usize = 8 * 1024;
+/// Longest context of a line of `wasi:logging`; a longer one is cut.
+pub const GUEST_LOG_CONTEXT_BYTES_MAX: usize = 1024;
+/// Bytes that all events of one plugin may log in any second, with all fields of their lines. The rest is dropped, and
+/// the log says how much.
+pub const PLUGIN_LOG_BYTES_PER_SECOND: usize = 1024 * 1024;
 /// Bytes that a log line counts in addition to its own, because the host writes about as much around it.
 pub const LOG_LINE_OVERHEAD_BYTES: usize = 128;
 /// Bytes that one host call may copy out of a guest: several of the largest values. Twice the largest message applies
@@ -186,13 +192,24 @@ pub const AUTHORIZER_RESULT_BYTES_MAX: usize = 8 * 1024;
 /// Longest accepted API key; longer values are rejected. API Gateway's keys have 20 to 128 characters.
 pub const API_KEY_BYTES_MAX: usize = 1024;
 
+// ---- the log -------------------------------------------------------------------------------
+
+/// Longest line of the log, with all of its fields; a longer one is cut. A backtrace counts as one line.
+pub const LOG_LINE_BYTES_MAX: usize = 32 * 1024;
+/// Log lines that wait to be written to stderr. Further lines are dropped and counted.
+pub const LOG_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long the end of a server waits until the last log lines are written.
+pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the start of a server waits until its address is written to stdout.
+pub const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(1);
+
 // ---- the access log ------------------------------------------------------------------------
 
 /// API Gateway quota "Access-log template".
 pub const ACCESS_LOG_FORMAT_BYTES_MAX: usize = 3 * 1024;
 /// Longest value in an access log line; a longer one is cut.
 pub const ACCESS_LOG_VALUE_BYTES_MAX: usize = 1024;
-/// Access log lines that wait to be written; each counts 256 bytes more than it has. Further lines are dropped.
+/// Access log lines that wait to be written. Further lines are dropped and counted.
 pub const ACCESS_LOG_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 // ---- components ----------------------------------------------------------------------------

@@ -28,6 +28,7 @@ pub struct Metrics {
     pub breakers_opened: Counter,
     pub access_log_dropped: Counter,
     pub bucket_refusals: Counter,
+    pub log_dropped: Counter,
     no_route: Counter,
 }
 
@@ -59,6 +60,7 @@ impl Metrics {
             breakers_opened: counter("jackfield_breakers_opened_total", vec![]),
             access_log_dropped: counter("jackfield_access_log_lines_dropped_total", vec![]),
             bucket_refusals: counter("jackfield_bucket_refusals_total", vec![]),
+            log_dropped: counter("jackfield_log_lines_dropped_total", vec![]),
             no_route: counter(
                 "jackfield_events_total",
                 vec![Label::new("route", ""), Label::new("outcome", "no_route")],
@@ -274,6 +276,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("jackfield_versions_returned_total", "Versions of components that kept failing and went back by themselves"),
         ("jackfield_breakers_opened_total", "Versions of components that kept failing and had no older version"),
         ("jackfield_access_log_lines_dropped_total", "Lines of the access log that could not be written in time"),
+        ("jackfield_log_lines_dropped_total", "Lines of the log that could not be written in time"),
         ("ConnectCount", "Handshakes that came to the integration of $connect"),
         ("MessageCount", "Messages from and to the peers"),
         ("ClientError", "Handshakes and messages that were refused before any integration was asked"),

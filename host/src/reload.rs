@@ -19,6 +19,7 @@ use crate::gateway::{
 use crate::id::{ApiNumber, StageId};
 use crate::limits::{COMPONENT_BYTES_MAX, ConnectionLimits};
 use crate::metrics::Metrics;
+use crate::rate_limited_log::RateLimitedLog;
 use crate::runtime::{Artifact, Plugin, Runtime, is_scarcity};
 use crate::world::World;
 
@@ -285,8 +286,8 @@ impl Loader {
             config::AuthorizerType::Jwt(_) => AuthorizerKind::Jwt(Arc::clone(&resources.jwts[name])),
             config::AuthorizerType::Iam => AuthorizerKind::Iam,
         };
-        let metrics = self.metrics.authorizer(name);
-        Authorizer { name: name.into(), identity_sources: identity_sources.clone(), kind, metrics }
+        let (metrics, failure_log) = (self.metrics.authorizer(name), RateLimitedLog::default());
+        Authorizer { name: name.into(), identity_sources: identity_sources.clone(), kind, metrics, failure_log }
     }
 
     fn stage(
@@ -309,6 +310,7 @@ impl Loader {
             models: route.models.as_ref().map(|models| resources.request_models(models)),
             connect_auth: named.connect_auth(route),
             metrics: self.metrics.route(&config.api.id, name, key.as_str()),
+            failure_log: RateLimitedLog::default(),
         });
         Stage {
             api: Arc::new(api_info(config, name, stage_id)),

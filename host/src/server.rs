@@ -284,12 +284,14 @@ struct RequestOrigin {
     permit: ConnectionPermit,
 }
 
-async fn page(path: &Path) -> Response {
+async fn page(path: &Path, fault_log: &RateLimitedLog) -> Response {
     match tokio::fs::read(path).await {
         Ok(html) => ([(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")], html)
             .into_response(),
         Err(error) => {
-            warn!(path = %path.display(), %error, "cannot read the page ([server] page)");
+            fault_log.log(|suppressed| {
+                warn!(path = %path.display(), %error, suppressed, "cannot read the page ([server] page)");
+            });
             response::message(StatusCode::NOT_FOUND, "Not Found")
         }
     }
@@ -318,7 +320,7 @@ async fn dispatch(
     let source = peer.ip().to_canonical();
     let is_plain_get = is_get && !upgrade::asks_for_websocket(&request);
     if let (Some(path), true, true) = (&shared.page, parts.is_empty(), is_plain_get) {
-        return page(path).await;
+        return page(path, &shared.fault_log).await;
     }
     match deployment.resolve(&parts) {
         Some((stage, [])) if is_get => upgrade::upgrade(shared, Arc::clone(stage), origin, request).await,

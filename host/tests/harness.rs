@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{env, fs};
@@ -161,14 +161,27 @@ impl Site {
     }
 
     fn launch_at(self, mut command: Command, listen: &str) -> Server {
+        command.stderr(Stdio::piped());
+        self.launch_with(command, listen, |process, log| log.follow(process.stderr.take().unwrap()))
+    }
+
+    /// Does the same as `launch`, but nobody reads the log: the reading end of its pipe is returned.
+    pub fn launch_unread(self, mut command: Command) -> (Server, ChildStderr) {
+        command.stderr(Stdio::piped());
+        let mut server = self.launch_with(command, "127.0.0.1:0", |_, _| {});
+        let stderr = server.process.stderr.take().unwrap();
+        (server, stderr)
+    }
+
+    fn launch_with(self, mut command: Command, listen: &str, follow: impl FnOnce(&mut Child, &Log)) -> Server {
         if !command.get_args().any(|argument| argument == "--start-wait") {
             // A busy machine may take long to compile several components.
             command.args(["--start-wait", "5m"]);
         }
-        command.args(["--listen", listen]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(["--listen", listen]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let log = Log::default();
-        log.follow(process.stderr.take().unwrap());
+        follow(&mut process, &log);
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
@@ -193,7 +206,8 @@ impl Site {
 pub struct Log(Arc<Mutex<String>>);
 
 impl Log {
-    fn follow(&self, output: impl std::io::Read + Send + 'static) {
+    /// Reads the lines of a pipe on a thread.
+    pub fn follow(&self, output: impl std::io::Read + Send + 'static) {
         let log = self.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {

@@ -37,6 +37,7 @@ mod lambda;
 mod lambda_runtime;
 mod limits;
 mod loading;
+mod log;
 mod management;
 mod messages;
 mod metrics;

@@ -1,19 +1,29 @@
 //! Writes a guest's output to the host's log, line by line: `wasi:logging`, stdout and stderr.
 //!
 //! Each line has fields for the plugin, the route, the connection and the request. Control characters are escaped, so
-//! that no guest can forge a line of the host. The number of bytes per event is limited.
+//! that no guest can forge a line of the host. The number of bytes is limited per event, and per plugin and second.
 
 use std::sync::{Arc, Mutex, MutexGuard};
+
+use tracing::enabled;
 
 use crate::bindings::wasi::logging::logging::{Host, Level};
 use crate::capability::{Caller, Capabilities};
 use crate::id::{ConnectionId, RequestId};
-use crate::limits::{LOG_LINE_BYTES_MAX, LOG_LINE_OVERHEAD_BYTES};
-use crate::printable::printable;
+use crate::limits::{GUEST_LOG_CONTEXT_BYTES_MAX, GUEST_LOG_LINE_BYTES_MAX, LOG_LINE_OVERHEAD_BYTES};
+use crate::printable::{is_printable, printable, shortened};
+
+mod rate;
+
+pub use rate::LogRate;
+
+/// Bytes that a line of JSON has in addition to the values of its fields: their names, its time and its level.
+const JSON_OVERHEAD_BYTES: usize = 208;
 
 /// Writes the lines of one event. A kept instance has one `GuestLog` for all of its events, one after the other.
 pub struct GuestLog {
     plugin: Arc<str>,
+    rate: Arc<LogRate>,
     bytes_max: usize,
     event: Mutex<LoggedEvent>,
 }
@@ -45,8 +55,9 @@ impl StdStream {
 }
 
 impl GuestLog {
-    pub fn new(plugin: Arc<str>, caller: &Caller, bytes_max: usize) -> Self {
-        Self { plugin, bytes_max, event: Mutex::new(LoggedEvent::new(caller, bytes_max)) }
+    /// `rate` is that of the plugin, which all of its events share.
+    pub fn new(plugin: Arc<str>, rate: Arc<LogRate>, caller: &Caller, bytes_max: usize) -> Self {
+        Self { plugin, rate, bytes_max, event: Mutex::new(LoggedEvent::new(caller, bytes_max)) }
     }
 
     /// Ends the lines of the current event; further output belongs to the next event.
@@ -68,7 +79,7 @@ impl GuestLog {
             bytes = &bytes[end + 1..];
         }
         event.unfinished[stream as usize].extend_from_slice(bytes);
-        if event.unfinished[stream as usize].len() > LOG_LINE_BYTES_MAX {
+        if event.unfinished[stream as usize].len() > GUEST_LOG_LINE_BYTES_MAX {
             self.end_line(&mut event, stream);
         }
     }
@@ -90,20 +101,27 @@ impl GuestLog {
         self.log_line(event, stream.level(), "", &String::from_utf8_lossy(&line));
     }
 
-    /// Logs a line, or as much of it as the limit of the event allows.
-    fn log_line(&self, event: &mut LoggedEvent, level: Level, context: &str, line: &str) {
-        if line.is_empty() || event.truncated {
-            return;
+    /// Logs a line, in pieces if it is too long for one line of the log.
+    fn log_line(&self, event: &mut LoggedEvent, level: Level, context: &str, mut line: &str) {
+        while !line.is_empty() && !event.truncated {
+            let piece;
+            (piece, line) = split_piece(line);
+            self.log_piece(event, level, context, piece);
         }
+    }
+
+    /// Logs a piece of a line, or as much of it as the limit of the event allows.
+    fn log_piece(&self, event: &mut LoggedEvent, level: Level, context: &str, piece: &str) {
         let allowed = event.bytes_left.checked_sub(LOG_LINE_OVERHEAD_BYTES + context.len()).map(|left| {
-            let allowed = &line[..line.floor_char_boundary(left)];
+            let allowed = &piece[..piece.floor_char_boundary(left)];
             event.bytes_left = left - allowed.len();
             allowed
         });
         if let Some(allowed) = allowed {
-            self.emit(event, level, &printable(context), &printable(allowed));
+            let context = printable(context);
+            self.emit(event, level, &shortened(&context, GUEST_LOG_CONTEXT_BYTES_MAX), &printable(allowed));
         }
-        if allowed != Some(line) {
+        if allowed != Some(piece) {
             event.truncated = true;
             let max = self.bytes_max;
             let notice = format!("the log of this event is cut at {max} bytes (log_size in the manifest)");
@@ -111,27 +129,38 @@ impl GuestLog {
         }
     }
 
+    /// Writes a line, unless it is filtered out or exceeds the rate of the plugin.
     fn emit(&self, event: &LoggedEvent, level: Level, context: &str, line: &str) {
         macro_rules! log {
             ($level:ident) => {
-                tracing::$level!(
-                    target: "guest",
-                    plugin = %self.plugin,
-                    route = %event.route_key,
-                    connection_id = %event.connection_id,
-                    request_id = %event.request_id,
-                    context = (!context.is_empty()).then_some(context),
-                    "{line}"
-                )
+                if enabled!(target: "guest", tracing::Level::$level) && self.rate.admit(self.bytes(event, context, line)) {
+                    tracing::event!(
+                        target: "guest",
+                        tracing::Level::$level,
+                        plugin = %self.plugin,
+                        route = %event.route_key,
+                        connection_id = %event.connection_id,
+                        request_id = %event.request_id,
+                        context = (!context.is_empty()).then_some(context),
+                        "{line}"
+                    )
+                }
             };
         }
         match level {
-            Level::Trace => log!(trace),
-            Level::Debug => log!(debug),
-            Level::Info => log!(info),
-            Level::Warn => log!(warn),
-            Level::Error | Level::Critical => log!(error),
+            Level::Trace => log!(TRACE),
+            Level::Debug => log!(DEBUG),
+            Level::Info => log!(INFO),
+            Level::Warn => log!(WARN),
+            Level::Error | Level::Critical => log!(ERROR),
         }
+    }
+
+    /// The bytes of a line in the JSON format, the longer one of both.
+    fn bytes(&self, event: &LoggedEvent, context: &str, line: &str) -> usize {
+        let values = [&*self.plugin, &*event.route_key, event.connection_id.as_str(), event.request_id.as_str()];
+        let values = values.iter().chain([&context, &line]).map(|value| json_length(value));
+        JSON_OVERHEAD_BYTES + values.sum::<usize>()
     }
 
     fn lock(&self) -> MutexGuard<'_, LoggedEvent> {
@@ -161,9 +190,72 @@ impl LoggedEvent {
     }
 }
 
+/// Splits off the start of a line that fits into one line of the log with its escape sequences.
+fn split_piece(line: &str) -> (&str, &str) {
+    /// The escape sequences of a control character have this many times its bytes.
+    const LONGEST_ESCAPE: usize = 7;
+    if line.len() * LONGEST_ESCAPE <= GUEST_LOG_LINE_BYTES_MAX {
+        return (line, "");
+    }
+    let mut length = 0;
+    let end = line.char_indices().find(|(_, character)| {
+        length += escaped_length(*character);
+        length > GUEST_LOG_LINE_BYTES_MAX
+    });
+    line.split_at(end.map_or(line.len(), |(end, _)| end))
+}
+
+/// Bytes of a character in the JSON format, after `printable` has escaped it.
+fn escaped_length(character: char) -> usize {
+    match character {
+        '"' | '\\' => 2,
+        _ if is_printable(character) => character.len_utf8(),
+        // The backslash of the escape sequence is escaped again.
+        _ => character.escape_default().len() + 1,
+    }
+}
+
+/// Bytes of a printable text in the JSON format.
+fn json_length(text: &str) -> usize {
+    text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count()
+}
+
 impl Host for Capabilities {
     fn log(&mut self, level: Level, context: String, message: String) -> wasmtime::Result<()> {
         Capabilities::log(self).log(level, &context, &message);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_is_split_between_characters_so_that_each_piece_fits_with_its_escape_sequences() {
+        for text in ["x", "ü", "\"", "\\", "\u{1b}", "\t", "\u{85}", "\u{202e}", "\u{1f600}", "x\u{1b}\"ü"] {
+            let escaped = |text: &str| json_length(&printable(text));
+            assert_eq!(escaped(text), text.chars().map(escaped_length).sum::<usize>(), "{text:?}");
+            let fits = GUEST_LOG_LINE_BYTES_MAX / escaped(text);
+            let line = text.repeat(fits);
+            assert_eq!(split_piece(&line), (&*line, ""), "{text:?}");
+            let mut rest = &*text.repeat(3 * fits + 1);
+            let mut pieces = Vec::new();
+            while !rest.is_empty() {
+                let (piece, left) = split_piece(rest);
+                assert!(escaped(piece) <= GUEST_LOG_LINE_BYTES_MAX && !piece.is_empty(), "{text:?}");
+                pieces.push(piece);
+                rest = left;
+            }
+            assert_eq!(pieces.concat(), text.repeat(3 * fits + 1));
+            assert!((3..=4).contains(&pieces.len()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_shortest_way_to_split_admits_no_longer_line() {
+        let longest =
+            ('\0'..=char::MAX).map(|character| escaped_length(character).div_ceil(character.len_utf8())).max();
+        assert_eq!(longest, Some(7));
     }
 }

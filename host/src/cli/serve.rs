@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -21,13 +21,14 @@ use crate::cli::{
 use crate::config;
 use crate::connections::Connections;
 use crate::gateway::{Gateway, Transport};
-use crate::limits::START_WAIT_MAX;
+use crate::limits::{ANNOUNCE_TIMEOUT, LOG_FLUSH_TIMEOUT, START_WAIT_MAX};
 use crate::metrics::Metrics;
 use crate::reload::{
     AccessFollower, Build, BuildQueue, DeploymentParts, LoadError, Loader, Reloader, ReloaderOptions, Resources,
     ServeMode, StartOptions, StartedPlugins, WatchMode, WatchedFiles, wait_for_manifest,
 };
 use crate::server::{Server, ServerOptions, serve_admin, serve_metrics};
+use crate::telemetry;
 
 /// Accepted intervals of `--poll`: reading all files has a cost, and changes should be noticed soon.
 const POLL_INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60 * 60);
@@ -133,6 +134,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         Some(_) => Metrics::recording()?,
         None => Metrics::disabled(),
     };
+    telemetry::count_dropped(metrics.log_dropped.clone());
     let config::Backend::Sled(sled) = &config.backend;
     let backend = Backend::open_sled(sled).context("[backend] url")?;
     let connections = Connections::new(metrics.posts.clone(), metrics.outbox_refusals.clone());
@@ -205,7 +207,9 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         }
     });
 
-    announce(&server, &config)?;
+    // The log lines of the start come before the address, as on a terminal.
+    tokio::task::block_in_place(|| telemetry::flush(Some(LOG_FLUSH_TIMEOUT)));
+    announce(&server, &config).await?;
     let following = access.follow(Arc::clone(&gateway), stop.clone());
     tasks.spawn(async move {
         if let Err(error) = following.await {
@@ -235,17 +239,32 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     tasks.wait().await;
     backend.flush().await.context("the last flush failed")?;
     // All `$disconnect` handlers have run, so all their lines were queued.
-    tokio::task::block_in_place(|| gateway.close_access_logs());
+    tokio::task::block_in_place(|| gateway.flush_access_logs(Instant::now() + LOG_FLUSH_TIMEOUT));
     info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the addresses on stdout, in lines that programs can parse: connections are accepted from now on.
-fn announce(server: &Server, config: &config::Config) -> anyhow::Result<()> {
+/// Prints the addresses on stdout, in lines that programs can parse: connections are accepted from now on. A thread of
+/// its own prints them, because the pipe of a stdout that is not read may be full.
+///
+/// # Errors
+/// If stdout cannot be written.
+async fn announce(server: &Server, config: &config::Config) -> anyhow::Result<()> {
     let address = server.address();
     let stages: String = config.stages.keys().map(|stage| format!("listening on ws://{address}/{stage}\n")).collect();
     let page = config.server.page.iter().map(|_| format!("page on http://{address}/\n"));
-    print_output(&format!("{stages}{}", page.collect::<String>()))
+    let lines = format!("{stages}{}", page.collect::<String>());
+    let (sender, printed) = oneshot::channel();
+    // If `announce` has stopped waiting, nobody receives the result.
+    let print = move || drop(sender.send(print_output(&lines)));
+    std::thread::Builder::new().name("announce".to_owned()).spawn(print).context("cannot start a thread")?;
+    match tokio::time::timeout(ANNOUNCE_TIMEOUT, printed).await {
+        Ok(result) => result.context("the thread that prints the address has ended")?,
+        Err(_) => {
+            warn!("stdout is not read, so the address is not printed yet: listening on {address}");
+            Ok(())
+        }
+    }
 }
 
 /// Listens for signals: SIGTERM and ctrl-c stop the server, a second one immediately; SIGHUP requests a reload.
@@ -268,6 +287,7 @@ fn signals(stop: CancellationToken) -> anyhow::Result<mpsc::Receiver<()>> {
             }
             if stop.is_cancelled() {
                 warn!("stopped immediately: running handlers were aborted");
+                telemetry::flush(Some(LOG_FLUSH_TIMEOUT));
                 std::process::exit(1);
             }
             stop.cancel();

@@ -17,6 +17,7 @@ use crate::gateway::{AuthorizerEventJson, Users};
 use crate::limits::AUTHORIZER_RESULT_BYTES_MAX;
 use crate::metrics::AuthorizerMetrics;
 use crate::printable::{printable, shortened};
+use crate::rate_limited_log::RateLimitedLog;
 use crate::runtime::{InvokeError, Plugin};
 use crate::sigv4;
 
@@ -38,6 +39,8 @@ pub struct Authorizer {
     pub identity_sources: Vec<IdentitySource>,
     pub kind: AuthorizerKind,
     pub metrics: AuthorizerMetrics,
+    /// Log of the handshakes for which it failed.
+    pub failure_log: RateLimitedLog,
 }
 
 /// A part of an upgrade request that identifies its peer, such as a header.

@@ -127,7 +127,7 @@ impl Gateway {
         let decision = match decision {
             Ok(subprotocol) => match self.backend.admit_row(presence.stage, id).await {
                 Ok(()) => Ok(subprotocol),
-                Err(error) => Err(row_not_written(id, &error)),
+                Err(error) => Err(self.row_not_written(id, &error)),
             },
             Err(refusal) => Err(refusal),
         };
@@ -153,7 +153,14 @@ impl Gateway {
             peer: connection.peer.clone(),
             attributes: Vec::new(),
         };
-        self.backend.insert_row(row).await.map_err(|error| row_not_written(connection.id, &error))
+        self.backend.insert_row(row).await.map_err(|error| self.row_not_written(connection.id, &error))
+    }
+
+    fn row_not_written(&self, id: ConnectionId, error: &crate::backend::BackendError) -> Refusal {
+        self.row_log.log(|suppressed| {
+            warn!(connection_id = %id, %error, suppressed, "rejected handshake: cannot write the row of the connection");
+        });
+        Refusal { status: 500 }
     }
 
     /// Runs the handler of `$connect`; returns the subprotocol that it selected.
@@ -174,11 +181,6 @@ impl Gateway {
             Err(_) => Err(Refusal { status: 502 }),
         }
     }
-}
-
-fn row_not_written(id: ConnectionId, error: &crate::backend::BackendError) -> Refusal {
-    warn!(connection_id = %id, %error, "rejected handshake: cannot write the row of the connection");
-    Refusal { status: 500 }
 }
 
 /// Returns the value of the only header of a `$connect` response that is copied into the 101 response.

@@ -86,8 +86,8 @@ impl Gateway {
         }
     }
 
-    /// Logs why a handshake is rejected. Failures of the authorizer itself are always logged; rejections that a peer
-    /// can cause are rate limited, so that no peer can fill the log.
+    /// Logs why a handshake is rejected. Failures of an authorizer have a rate limit of their own, so that rejections
+    /// that peers cause do not hide them.
     pub(super) fn log_rejected_handshake(
         &self,
         checks: &ConnectAuth,
@@ -96,16 +96,16 @@ impl Gateway {
     ) {
         let caller = request.caller;
         let (request_id, source_ip) = (caller.request_id, &*caller.connection.peer.source_ip);
-        let authorizer = checks.authorizer.as_ref().map(|authorizer| &*authorizer.name);
         let status = rejection.status();
-        if let AuthorizationError::Failed(error) = rejection {
-            let backtrace = error.backtrace().map(tracing::field::display);
-            warn!(authorizer, status, source_ip, %request_id, backtrace, "rejected handshake: {rejection}");
-        } else {
-            self.handshake_log.log(|suppressed| {
-                warn!(authorizer, status, source_ip, %request_id, suppressed, "rejected handshake: {rejection}");
-            });
-        }
+        let (backtrace, log) = match (rejection, &checks.authorizer) {
+            (AuthorizationError::Failed(error), Some(authorizer)) => (error.backtrace(), &authorizer.failure_log),
+            _ => (None, &self.handshake_log),
+        };
+        let authorizer = checks.authorizer.as_ref().map(|authorizer| &*authorizer.name);
+        let backtrace = backtrace.map(tracing::field::display);
+        log.log(|suppressed| {
+            warn!(authorizer, status, source_ip, %request_id, suppressed, backtrace, "rejected handshake: {rejection}");
+        });
     }
 }
 

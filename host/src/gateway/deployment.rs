@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::capability::{ApiInfo, Caller};
 use crate::connections::Connection;
@@ -90,8 +91,8 @@ impl Deployment {
         names.chain(self.base_paths.iter().map(|(base, _)| format!("/{}", base.join("/"))))
     }
 
-    pub fn close_access_log(&self) {
-        self.stages.values().filter_map(|stage| stage.access_log.as_ref()).for_each(|log| log.sink.close());
+    pub fn flush_access_log(&self, deadline: Instant) {
+        self.stages.values().filter_map(|stage| stage.access_log.as_ref()).for_each(|log| log.sink.flush(deadline));
     }
 
     /// Finds the stage whose base path or name is at the start of a path; returns it with the remaining segments.

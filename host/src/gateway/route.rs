@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::gateway::{ConnectAuth, Integration, RequestModels, RouteKey, RouteSelectionExpression};
 use crate::metrics::RouteMetrics;
 use crate::payload::Payload;
+use crate::rate_limited_log::RateLimitedLog;
 use crate::throttle::Throttle;
 
 /// Which earlier messages a message waits for.
@@ -32,6 +33,8 @@ pub struct Route {
     /// The authorization of a new connection. Only `$connect` has one.
     pub connect_auth: Option<ConnectAuth>,
     pub metrics: RouteMetrics,
+    /// Log of the events whose integration failed.
+    pub failure_log: RateLimitedLog,
 }
 
 /// All routes of an API. It is immutable: a reload creates a new table.

@@ -16,7 +16,9 @@ use tokio::process::{Child, Command};
 use tracing::info;
 
 use crate::config::Config;
+use crate::limits::LOG_FLUSH_TIMEOUT;
 use crate::reload::watch;
+use crate::telemetry;
 
 /// One build command and the integrations that it is for: a command that several integrations share runs once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,6 +158,8 @@ async fn hash_sources(build: &Build) -> anyhow::Result<blake3::Hash> {
 async fn run(folder: PathBuf, build: Build) -> anyhow::Result<()> {
     let (command, names) = (&build.command, build.target_sections());
     info!("building {names}: {command}");
+    // The command writes to stderr itself, so the lines before it must have been written.
+    telemetry::flush(Some(LOG_FLUSH_TIMEOUT));
     let started = Instant::now();
     let child = Command::new("sh")
         .args(["-c", command])

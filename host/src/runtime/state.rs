@@ -85,7 +85,10 @@ fn wasi_context(capabilities: &mut Capabilities) -> WasiCtx {
         let permissions = if file.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
         // Loading the plugin checked that the folder exists. If it was deleted since, the guest does not see it.
         if let Err(error) = builder.preopened_dir(&file.host, &file.guest, permissions) {
-            warn!(plugin = %capabilities.scope.name, folder = %file.host.display(), "cannot open folder: {error}");
+            let (plugin, folder) = (&capabilities.scope.name, file.host.display());
+            capabilities.scope.folder_log.log(|suppressed| {
+                warn!(%plugin, %folder, suppressed, "cannot open folder: {error}");
+            });
         }
     }
     if !grants.sockets.is_empty() {

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::gateway::{DeploymentRecord, Gateway, RollBack, UnavailablePlugin};
+use crate::rate_limited_log::RateLimitedLog;
 use crate::server::{cannot_listen, operator_listener, response};
 
 /// The response of `GET /deployments`: the oldest deployment first; the last one is served.
@@ -41,6 +42,8 @@ struct AdminState {
     roll_backs: mpsc::Sender<RollBack>,
     /// The hash of the token, because comparing hashes takes the same time for every wrong token.
     token_hash: blake3::Hash,
+    /// Log of requests without the token.
+    rejection_log: Arc<RateLimitedLog>,
 }
 
 /// Binds the address and serves it in a task of its own until `stop` is cancelled. Requests without the token are
@@ -55,7 +58,8 @@ pub async fn serve_admin(
     let listener =
         TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error, "listen in [admin]"))?;
     let address = listener.local_addr().context("cannot read the address just bound")?;
-    let state = AdminState { gateway, roll_backs, token_hash: blake3::hash(token.as_bytes()) };
+    let (token_hash, rejection_log) = (blake3::hash(token.as_bytes()), Arc::default());
+    let state = AdminState { gateway, roll_backs, token_hash, rejection_log };
     let router = Router::new()
         .route("/deployments", get(list))
         .route("/deployments/{number}/rollback", post(roll_back))
@@ -72,7 +76,9 @@ async fn authenticate(State(state): State<AdminState>, request: Request, next: N
         request.headers().get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     // Comparing hashes takes the same time wherever they differ.
     if given.is_none_or(|given| blake3::hash(given) != state.token_hash) {
-        warn!("rejected admin request: the token is missing or wrong");
+        state.rejection_log.log(|suppressed| {
+            warn!(suppressed, "rejected admin request: the token is missing or wrong");
+        });
         return response::message(StatusCode::UNAUTHORIZED, "Unauthorized");
     }
     next.run(request).await

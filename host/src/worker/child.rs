@@ -1,7 +1,7 @@
 //! The child process: limits itself, then reads the bytes of one component and writes its code.
 
 use std::fs;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
@@ -27,7 +27,8 @@ pub fn run(cpu_seconds: u64, memory_bytes: u64) -> ExitCode {
     match limit_process(cpu_seconds, memory_bytes).and_then(|()| reply()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error:#}");
+            // If the parent has gone, nothing reads the error.
+            let _ = writeln!(io::stderr(), "{error:#}");
             ExitCode::FAILURE
         }
     }

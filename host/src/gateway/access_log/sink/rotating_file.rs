@@ -1,40 +1,66 @@
 //! A log file that rotates: a new file for each hour or day (UTC), of which the newest are kept.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use tracing::warn;
-use tracing_appender::rolling::{RollingFileAppender, Rotation};
 
 use super::Rotate;
 
 /// A file whose name ends with its day or hour (UTC), and its older files, which are removed.
 pub struct RotatingFile {
-    file: RollingFileAppender,
+    file: File,
+    /// The path without the date.
     path: PathBuf,
+    rotate: Rotate,
     keep: usize,
-    /// The hour, counted from 1970, in which old files were last removed; `None` if the file does not rotate.
-    cleaned: Option<u64>,
+    /// The hour, counted from 1970, in which the date was last checked. 0 before the first write.
+    hour: u64,
+    /// The path of the current file.
+    current: PathBuf,
 }
 
 impl RotatingFile {
+    /// # Errors
+    /// If the file cannot be opened. A folder that does not exist is created.
     pub fn open(path: &Path, rotate: Rotate, keep: usize) -> anyhow::Result<Self> {
-        let name = path.file_name().and_then(|name| name.to_str()).context("its name is not valid UTF-8")?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let rotation = match rotate {
-            Rotate::Hourly => Rotation::HOURLY,
-            Rotate::Daily => Rotation::DAILY,
-            Rotate::Never => Rotation::NEVER,
+        path.file_name().and_then(|name| name.to_str()).context("its name is not valid UTF-8")?;
+        let current = dated(path, rotate, SystemTime::now());
+        let file = match open_to_append(&current) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+                open_to_append(&current)?
+            }
+            opened => opened?,
         };
-        // The crate's own `max_log_files` is not used, because it treats every file whose name starts with `name` as a
-        // file of this log and would remove other files.
-        let file = RollingFileAppender::builder().rotation(rotation).filename_prefix(name).build(folder)?;
-        let cleaned = (rotate != Rotate::Never).then_some(0);
-        Ok(Self { file, path: path.to_owned(), keep, cleaned })
+        Ok(Self { file, path: path.to_owned(), rotate, keep, hour: 0, current })
+    }
+
+    /// Opens the next file if the hour or the day has changed, and removes old files.
+    fn rotate(&mut self, now: SystemTime) {
+        let hour = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 3600;
+        if self.rotate == Rotate::Never || self.hour == hour {
+            return;
+        }
+        self.hour = hour;
+        let next = dated(&self.path, self.rotate, now);
+        if next != self.current {
+            match open_to_append(&next) {
+                Ok(file) => (self.file, self.current) = (file, next),
+                Err(error) => {
+                    warn!(
+                        path = %next.display(), %error,
+                        "cannot open the next file of the access log, so the previous one is used for another hour"
+                    );
+                }
+            }
+        }
+        self.remove_old();
     }
 
     fn remove_old(&self) {
@@ -52,19 +78,31 @@ impl RotatingFile {
 
 impl Write for RotatingFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        // Old files are removed after the write, when the new file exists and is counted.
-        let hour = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 3600;
-        if self.cleaned.is_some_and(|cleaned| cleaned != hour) {
-            self.cleaned = Some(hour);
-            self.remove_old();
-        }
-        Ok(written)
+        self.rotate(SystemTime::now());
+        self.file.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
+}
+
+fn open_to_append(path: &Path) -> io::Result<File> {
+    File::options().append(true).create(true).open(path)
+}
+
+/// Returns the path of the file for a time: with the day or the hour, in UTC, at its end.
+fn dated(path: &Path, rotate: Rotate, now: SystemTime) -> PathBuf {
+    let time = humantime::format_rfc3339_seconds(now).to_string();
+    let date = match rotate {
+        Rotate::Never => return path.to_owned(),
+        Rotate::Daily => Cow::Borrowed(&time[.."0000-00-00".len()]),
+        Rotate::Hourly => Cow::Owned(time[.."0000-00-00-00".len()].replace('T', "-")),
+    };
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(&*date);
+    name.into()
 }
 
 /// Returns the files of the log at `path` except the newest `keep`. A file belongs to the log only if its name is that
@@ -98,7 +136,42 @@ fn is_date(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn a_new_file_is_opened_when_the_hour_or_the_day_changes_and_not_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        // 2026-11-22T22:59:59Z
+        let time = UNIX_EPOCH + Duration::from_secs(1_795_388_399);
+        let later = |seconds| time + Duration::from_secs(seconds);
+        let name = |rotate, now| dated(&path, rotate, now).file_name().unwrap().to_str().unwrap().to_owned();
+        assert_eq!(name(Rotate::Never, time), "access.log");
+        assert_eq!(
+            [0, 1, 3601].map(|seconds| name(Rotate::Hourly, later(seconds))),
+            ["access.log.2026-11-22-22", "access.log.2026-11-22-23", "access.log.2026-11-23-00"]
+        );
+        assert_eq!(
+            [0, 1, 3601].map(|seconds| name(Rotate::Daily, later(seconds))),
+            ["access.log.2026-11-22", "access.log.2026-11-22", "access.log.2026-11-23"]
+        );
+
+        let mut log = RotatingFile::open(&path, Rotate::Daily, 9).unwrap();
+        for seconds in [0, 1, 3601] {
+            log.rotate(later(seconds));
+            writeln!(log.file, "{seconds}").unwrap();
+        }
+        let read = |date: &str| fs::read_to_string(folder.path().join(format!("access.log.{date}"))).unwrap();
+        assert_eq!([read("2026-11-22"), read("2026-11-23")], ["0\n1\n", "3601\n"]);
+
+        // If the next file cannot be opened, the lines stay in the previous one.
+        fs::create_dir(folder.path().join("access.log.2026-11-24")).unwrap();
+        log.rotate(later(25 * 3600));
+        writeln!(log.file, "next day").unwrap();
+        assert_eq!(read("2026-11-23"), "3601\nnext day\n");
+    }
 
     #[test]
     fn only_files_of_the_log_itself_are_removed() {
