@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use governor::{DefaultDirectRateLimiter, Quota};
 
@@ -34,6 +35,25 @@ impl RateLimitedLog {
     }
 }
 
+/// Counts events that are logged together, in at most one line per interval.
+#[derive(Clone, Copy, Default)]
+pub struct UnloggedCount {
+    count: u64,
+    logged_at: Option<Instant>,
+}
+
+impl UnloggedCount {
+    /// Adds one event. Returns the number of events since the last line if it is time for the next one.
+    pub fn add(&mut self, now: Instant, interval: Duration) -> Option<u64> {
+        self.count += 1;
+        if self.logged_at.is_some_and(|at| now.duration_since(at) < interval) {
+            return None;
+        }
+        self.logged_at = Some(now);
+        Some(std::mem::take(&mut self.count))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,5 +69,17 @@ mod tests {
         std::thread::sleep(FAULT_INTERVAL);
         log.log(|suppressed| written.push(suppressed));
         assert_eq!(written.last(), Some(&Some(3)));
+    }
+
+    #[test]
+    fn the_first_event_is_logged_at_once_and_later_ones_together_after_the_interval() {
+        let mut unlogged = UnloggedCount::default();
+        let interval = Duration::from_secs(10);
+        let start = Instant::now();
+        assert_eq!(unlogged.add(start, interval), Some(1));
+        let almost = start + interval - Duration::from_nanos(1);
+        assert_eq!(unlogged.add(almost, interval), None);
+        assert_eq!(unlogged.add(almost, interval), None);
+        assert_eq!(unlogged.add(start + interval, interval), Some(3));
     }
 }

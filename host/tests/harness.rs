@@ -102,6 +102,24 @@ impl Site {
         Self::new(&manifest(&component(HOSTILE), sections, HOSTILE_GRANTS))
     }
 
+    /// The hostile guest behind an authorizer, `login`, whose component is the file `login.wasm` of the folder.
+    pub fn hostile_behind_authorizer() -> Self {
+        Self::new(&format!(
+            r#"
+[authorizers.login]
+component = "login.wasm"
+grants = ["connections", "connection-store"]
+[integrations.guest]
+component = {:?}
+{HOSTILE_GRANTS}
+[routes]
+"$connect" = {{ integration = "guest", authorizer = "login" }}
+"$default" = {{ integration = "guest", route_response = true }}
+"#,
+            component(HOSTILE)
+        ))
+    }
+
     /// Returns a manifest with the hostile guest as two integrations, for the given routes: `guest`, and `hasty`, whose
     /// timeout is 500 ms.
     pub fn hostile_routes(sections: &str, routes: &str) -> Self {

@@ -2,16 +2,16 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use tokio::net::TcpStream;
 
 use crate::components::{hostile_version, replace_file, wait_for_version};
 use crate::deployments::{ADMIN, deployments};
-use crate::harness::{HOSTILE_GRANTS, Peer, Server, Site, TEST_AUTHORIZER, component, eventually};
+use crate::harness::{HOSTILE_GRANTS, Peer, Server, Site, TEST_AUTHORIZER, children, component, eventually};
 use crate::metrics::Metrics;
-use crate::wat;
+use crate::{bombs, harm, wat};
 
 /// The hostile guest in version 1 as `guest`, and `other.wasm` as `other`, behind the route `other` of all stages and
 /// `$connect` of the stage `second`.
@@ -114,20 +114,7 @@ async fn if_no_plugin_loads_the_server_does_not_start_and_reports_every_problem(
 
 #[tokio::test]
 async fn an_authorizer_that_does_not_load_rejects_every_handshake() {
-    let site = Site::new(&format!(
-        r#"
-[authorizers.login]
-component = "login.wasm"
-grants = ["connections", "connection-store"]
-[integrations.guest]
-component = {:?}
-{HOSTILE_GRANTS}
-[routes]
-"$connect" = {{ integration = "guest", authorizer = "login" }}
-"$default" = {{ integration = "guest", route_response = true }}
-"#,
-        component(crate::harness::HOSTILE)
-    ));
+    let site = Site::hostile_behind_authorizer();
     fs::write(site.path().join("login.wasm"), "broken").unwrap();
     let server = site.serve();
     server.log.wait_for_line(&["ERROR", "[authorizers.login] login.wasm: it is not WebAssembly"]).await;
@@ -227,6 +214,27 @@ async fn a_plugin_that_takes_long_to_start_delays_no_other_reload_and_no_roll_ba
     let live: Vec<_> =
         server.log.text().lines().filter(|line| line.contains("plugin=other")).map(str::to_owned).collect();
     assert!(live.iter().filter(|line| line.contains("live")).count() == 1, "{live:?}");
+}
+
+#[tokio::test]
+async fn a_component_that_takes_long_to_compile_delays_no_roll_back() {
+    const ROLL_BACK_MAX: Duration = Duration::from_secs(1);
+    let server = site(ADMIN, &hostile_version(7)).serve();
+    let mut peer = server.connect("").await;
+    replace_file(&server.site.path().join("guest.wasm"), hostile_version(2));
+    wait_for_version(&mut peer, 2, 1).await;
+    replace_file(&server.site.path().join("other.wasm"), bombs::many_locals());
+    let compilers = || children(server.process.id());
+    eventually("the component is compiled", async || compilers().len() == 1).await;
+    let compiling = compilers();
+    let began = Instant::now();
+    let (code, stdout, stderr) = deployments(&server, &["--rollback", "1", "--plugin", "guest"]).await;
+    assert_eq!((code, &*stdout), (0, "rolled guest back to 1; it is served as deployment 3\n"), "{stderr}");
+    assert_eq!(peer.ask("version").await, "00000001");
+    let what = "time of a roll-back while a component is compiled";
+    harm::measure_time("plugins that do not load", what, began.elapsed(), ROLL_BACK_MAX);
+    assert_eq!(compilers(), compiling, "the component is no longer compiled");
+    assert_eq!(peer.ask(OTHER).await, "00000007");
 }
 
 #[tokio::test]

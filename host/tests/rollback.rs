@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use crate::components::{ask_until, hostile_version, replace_file, wait_for_version};
 use crate::deployments::{ADMIN, deployments};
-use crate::harness::{HOSTILE, HOSTILE_GRANTS, Peer, Server, Site, TEST_AUTHORIZER, component, eventually, manifest};
+use crate::harness::{HOSTILE_GRANTS, Peer, Server, Site, TEST_AUTHORIZER, component, eventually, manifest};
 use crate::metrics::Metrics;
 
 const METRICS: &str = "[server]\nmetrics = \"127.0.0.1:0\"\n";
@@ -148,20 +148,7 @@ async fn a_version_that_changed_together_with_the_manifest_does_not_return() {
 
 #[tokio::test]
 async fn an_authorizer_never_returns() {
-    let site = Site::new(&format!(
-        r#"
-[authorizers.login]
-component = "login.wasm"
-grants = ["connections", "connection-store"]
-[integrations.guest]
-component = {:?}
-{HOSTILE_GRANTS}
-[routes]
-"$connect" = {{ integration = "guest", authorizer = "login" }}
-"$default" = {{ integration = "guest", route_response = true }}
-"#,
-        component(HOSTILE)
-    ));
+    let site = Site::hostile_behind_authorizer();
     let path = site.path().join("login.wasm");
     let mut bytes = fs::read(component(TEST_AUTHORIZER)).unwrap();
     replace_file(&path, &bytes);

@@ -8,18 +8,12 @@ use metrics::Counter;
 use tracing::warn;
 
 use crate::limits::BUCKET_FULL_LOG_INTERVAL;
+use crate::rate_limited_log::UnloggedCount;
 
 pub struct FullBuckets {
     refusals: Counter,
     /// By the name of the bucket. Only buckets of manifests are here, so their number is limited.
-    unlogged: Mutex<HashMap<String, Unlogged>>,
-}
-
-/// The rejected writes of one bucket since its last log line.
-#[derive(Default)]
-struct Unlogged {
-    count: u64,
-    logged_at: Option<Instant>,
+    unlogged: Mutex<HashMap<String, UnloggedCount>>,
 }
 
 impl FullBuckets {
@@ -44,12 +38,7 @@ impl FullBuckets {
             Some(unlogged) => unlogged,
             None => unlogged.entry(bucket.to_owned()).or_default(),
         };
-        unlogged.count += 1;
-        if unlogged.logged_at.is_some_and(|at| now.duration_since(at) < BUCKET_FULL_LOG_INTERVAL) {
-            return None;
-        }
-        unlogged.logged_at = Some(now);
-        Some(std::mem::take(&mut unlogged.count))
+        unlogged.add(now, BUCKET_FULL_LOG_INTERVAL)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::connections::{Connection, Peer};
 use crate::gateway::Route;
 use crate::limits::THROTTLE_LOG_INTERVAL;
 use crate::metrics::Metrics;
+use crate::rate_limited_log::UnloggedCount;
 use crate::throttle::{KeyedThrottle, Rate, Throttle, network};
 
 /// The throttles of a stage; `None`: no limit. Routes have their own throttles.
@@ -101,14 +102,7 @@ impl Limit {
 /// Counts the rejections of each throttle, for the metrics and the log.
 pub struct ThrottleRejections {
     counters: [Counter; Limit::ALL.len()],
-    unlogged: Mutex<[Unlogged; Limit::ALL.len()]>,
-}
-
-/// The rejections of one throttle since its last log line.
-#[derive(Clone, Copy, Default)]
-struct Unlogged {
-    count: u64,
-    logged_at: Option<Instant>,
+    unlogged: Mutex<[UnloggedCount; Limit::ALL.len()]>,
 }
 
 impl ThrottleRejections {
@@ -122,7 +116,7 @@ impl ThrottleRejections {
         self.counters[limit as usize].increment(1);
         let count = {
             let mut unlogged = self.unlogged.lock().unwrap_or_else(PoisonError::into_inner);
-            unlogged[limit as usize].add(Instant::now())
+            unlogged[limit as usize].add(Instant::now(), THROTTLE_LOG_INTERVAL)
         };
         if let Some(count) = count {
             let (limit, source_ip) = (limit.name(), peer.map(|peer| &*peer.source_ip));
@@ -131,22 +125,8 @@ impl ThrottleRejections {
     }
 }
 
-impl Unlogged {
-    /// Adds one rejection. Returns their number if it is time to log them.
-    fn add(&mut self, now: Instant) -> Option<u64> {
-        self.count += 1;
-        if self.logged_at.is_some_and(|at| now.duration_since(at) < THROTTLE_LOG_INTERVAL) {
-            return None;
-        }
-        self.logged_at = Some(now);
-        Some(std::mem::take(&mut self.count))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -154,16 +134,5 @@ mod tests {
         for (index, limit) in Limit::ALL.into_iter().enumerate() {
             assert_eq!(limit as usize, index);
         }
-    }
-
-    #[test]
-    fn the_first_rejection_is_logged_at_once_and_later_ones_together_after_the_interval() {
-        let mut unlogged = Unlogged::default();
-        let start = Instant::now();
-        assert_eq!(unlogged.add(start), Some(1));
-        let almost = start + THROTTLE_LOG_INTERVAL - Duration::from_nanos(1);
-        assert_eq!(unlogged.add(almost), None);
-        assert_eq!(unlogged.add(almost), None);
-        assert_eq!(unlogged.add(start + THROTTLE_LOG_INTERVAL), Some(3));
     }
 }

@@ -21,12 +21,10 @@ use crate::runtime::trusted;
 mod folder;
 #[cfg(test)]
 mod tests;
-mod verified;
-
-pub use verified::{CodeSource, VerifiedCode};
+pub mod verified;
 
 use folder::{CacheFolder, Entry, OpenError};
-use verified::HASH_BYTES;
+use verified::{HASH_BYTES, VerifiedCode};
 
 /// Length of the first part of a file's name: the hash of the content, in hexadecimal digits.
 const CONTENT_LENGTH: usize = 64;

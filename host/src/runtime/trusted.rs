@@ -7,7 +7,7 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, Func, TypedFunc};
 
 use crate::bindings::jackfield::gateway::types::{Event, RequestContext, Response};
-use crate::runtime::cache::{CodeSource, VerifiedCode};
+use crate::runtime::cache::verified::{CodeSource, VerifiedCode};
 
 /// The typed function `jackfield:gateway/handler.handle`.
 pub type HandlerFunc<'a> = TypedFunc<(RequestContext<'a>, Event<'a>), (Result<Response, String>,)>;

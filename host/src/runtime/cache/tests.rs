@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
+use super::verified::CodeSource;
 use super::*;
 use crate::limits::CODE_CACHE_BYTES_MAX;
 

@@ -4,10 +4,12 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use rustix::fs::OFlags;
 use tracing::warn;
 
 use super::Rotate;
@@ -31,10 +33,10 @@ impl RotatingFile {
     pub fn open(path: &Path, rotate: Rotate, keep: usize) -> anyhow::Result<Self> {
         path.file_name().and_then(|name| name.to_str()).context("its name is not valid UTF-8")?;
         let current = dated(path, rotate, SystemTime::now());
-        let file = match open_to_append(&current) {
+        let file = match open_to_append(&current, rotate) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-                open_to_append(&current)?
+                open_to_append(&current, rotate)?
             }
             opened => opened?,
         };
@@ -50,7 +52,7 @@ impl RotatingFile {
         self.hour = hour;
         let next = dated(&self.path, self.rotate, now);
         if next != self.current {
-            match open_to_append(&next) {
+            match open_to_append(&next, self.rotate) {
                 Ok(file) => (self.file, self.current) = (file, next),
                 Err(error) => {
                     warn!(
@@ -87,8 +89,18 @@ impl Write for RotatingFile {
     }
 }
 
-fn open_to_append(path: &Path) -> io::Result<File> {
-    File::options().append(true).create(true).open(path)
+/// Opens a file of the log, or creates it.
+///
+/// The names of rotated files are predictable, so in a folder that others may write, a user could place a link under
+/// tomorrow's name and have the server append to another file. Therefore links are followed only under the name that
+/// the manifest contains, without a date: its operator has chosen it, and it may be `/dev/stdout`.
+fn open_to_append(path: &Path, rotate: Rotate) -> io::Result<File> {
+    let mut options = File::options();
+    options.append(true).create(true);
+    if rotate != Rotate::Never {
+        options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    }
+    options.open(path)
 }
 
 /// Returns the path of the file for a time: with the day or the hour, in UTC, at its end.
@@ -171,6 +183,27 @@ mod tests {
         log.rotate(later(25 * 3600));
         writeln!(log.file, "next day").unwrap();
         assert_eq!(read("2026-11-23"), "3601\nnext day\n");
+    }
+
+    /// Seen in a review: whoever can create names in the folder could have the server append to any of its files.
+    #[test]
+    fn a_link_under_the_name_of_a_rotated_file_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let other = folder.path().join("other");
+        fs::write(&other, "").unwrap();
+        let link = |name: &Path| std::os::unix::fs::symlink(&other, name).unwrap();
+        link(&dated(&path, Rotate::Daily, SystemTime::now()));
+        // The test may run at midnight.
+        link(&dated(&path, Rotate::Daily, SystemTime::now() + Duration::from_secs(24 * 3600)));
+        let error = RotatingFile::open(&path, Rotate::Daily, 9).err().unwrap().downcast::<io::Error>().unwrap();
+        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::LOOP.raw_os_error()));
+
+        // The operator has chosen the name without a date.
+        link(&path);
+        let mut log = RotatingFile::open(&path, Rotate::Never, 9).unwrap();
+        writeln!(log, "line").unwrap();
+        assert_eq!(fs::read_to_string(&other).unwrap(), "line\n");
     }
 
     #[test]
