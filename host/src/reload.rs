@@ -131,8 +131,28 @@ impl Loader {
             if let Some(artifact) = slot.upgrade() {
                 break (content, artifact);
             }
-            let compiled = self.compile(integration, bytes).await;
-            let artifact = Arc::new(compiled.map_err(|error| load_error(config, integration, content, &error))?);
+            let failed = |error| load_error(config, integration, content, &error);
+            let artifact = match self.runtime.load_cached(content).await.map_err(failed)? {
+                Some(artifact) => artifact,
+                None => {
+                    // While this component waits for a compiler, others whose code is cached are loaded: it gives its
+                    // permit back, and holds no content. The file is read again.
+                    let (bytes, _compiler) = match self.artifacts.try_acquire_compiler() {
+                        Some(compiler) => (bytes, compiler),
+                        None => {
+                            drop((permit, bytes));
+                            let compiler = self.artifacts.acquire_compiler().await;
+                            let (read, bytes) = self.read_component(config, integration).await?;
+                            if read != content {
+                                continue;
+                            }
+                            (bytes, compiler)
+                        }
+                    };
+                    self.compile(integration, bytes).await.map_err(failed)?
+                }
+            };
+            let artifact = Arc::new(artifact);
             *slot = Arc::downgrade(&artifact);
             break (content, artifact);
         };

@@ -10,9 +10,13 @@ use tokio::net::TcpStream;
 use crate::api_keys::hash;
 use crate::components::{hostile_version, replace_file, wait_for_version};
 use crate::deployments::deployments;
+use crate::harm;
 use crate::harness::{HOSTILE_GRANTS, Peer, Server, Site, eventually};
 use crate::iam::handshake;
 use crate::signer::{Request, SECRET, Signer};
+
+/// The bar for the time until a removed key is refused.
+const REVOCATION_MAX: Duration = Duration::from_secs(1);
 
 /// The owner of one API key and of one access key.
 #[derive(Clone, Copy)]
@@ -98,11 +102,13 @@ impl Scene {
         assert_eq!(self.admitted(owner).await, [is_admitted; 3], "{} {when}", owner.access_key);
     }
 
-    async fn wait_until_admitted(&self, owner: Owner, is_admitted: bool, when: &str) {
+    /// Returns how long it took.
+    async fn wait_until_admitted(&self, owner: Owner, is_admitted: bool, when: &str) -> Duration {
         let start = Instant::now();
         let what = format!("{} is admitted: {is_admitted}, {when}", owner.access_key);
         eventually(&what, async || self.admitted(owner).await == [is_admitted; 3]).await;
         println!("after {:?}: {what}", start.elapsed());
+        start.elapsed()
     }
 
     async fn roll_back(&self, number: &str) {
@@ -122,7 +128,8 @@ async fn a_removed_key_stays_invalid_after_every_next_change() {
     let mut scene = Scene::start(site(&[KEPT, REMOVED])).await;
     scene.assert_admitted(REMOVED, true, "at first").await;
     scene.save(&[KEPT], "");
-    scene.wait_until_admitted(REMOVED, false, "after it was removed").await;
+    let took = scene.wait_until_admitted(REMOVED, false, "after it was removed").await;
+    harm::measure_time("revoked keys", "time until a removed key is refused", took, REVOCATION_MAX);
     scene.server.log.wait_for_line(&["live", "deployment=2"]).await;
 
     scene.roll_back("1").await;
@@ -149,6 +156,7 @@ async fn a_removed_key_stays_invalid_after_every_next_change() {
 #[tokio::test]
 async fn keys_are_removed_and_added_whatever_else_in_the_manifest_is_wrong() {
     let mut scene = Scene::start(site(&[KEPT, REMOVED])).await;
+    let mut longest = Duration::ZERO;
     for (wrong, problem) in [
         ("unknown_key = 1\n", "unknown_key"),
         ("[integrations.missing]\ncomponent = \"missing.wasm\"\n", "missing.wasm: file not found"),
@@ -159,15 +167,17 @@ async fn keys_are_removed_and_added_whatever_else_in_the_manifest_is_wrong() {
         ("throttle = 5\n", "throttle: found 5"),
     ] {
         scene.save(&[KEPT], wrong);
-        scene.wait_until_admitted(REMOVED, false, wrong).await;
+        longest = longest.max(scene.wait_until_admitted(REMOVED, false, wrong).await);
         scene.assert_admitted(KEPT, true, wrong).await;
         scene.save(&[KEPT, REMOVED, ADDED], wrong);
         scene.wait_until_admitted(ADDED, true, wrong).await;
         scene.assert_admitted(REMOVED, true, "after it was added again").await;
         scene.save(&[KEPT, REMOVED], wrong);
-        scene.wait_until_admitted(ADDED, false, wrong).await;
+        longest = longest.max(scene.wait_until_admitted(ADDED, false, wrong).await);
         scene.server.log.wait_for_line(&[problem, "the old version keeps serving"]).await;
     }
+    let what = "time until a removed key is refused, if the manifest has another problem";
+    harm::measure_time("revoked keys", what, longest, REVOCATION_MAX);
 
     // A rollback works too, and changes nothing about the keys.
     scene.save(&[KEPT], "unknown_key = 1\n");

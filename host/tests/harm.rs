@@ -69,8 +69,8 @@ pub fn measure(attack: &str, bar: &str, seen: &str, holds: bool) {
 
 /// As `measure`, for a time that has an upper bound.
 pub fn measure_time(attack: &str, what: &str, seen: Duration, at_most: Duration) {
-    let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
-    measure(attack, &format!("{what}: at most {}", seconds(at_most)), &seconds(seen), seen <= at_most);
+    let bar = format!("{what}: at most {:.1} s", at_most.as_secs_f64());
+    measure(attack, &bar, &format!("{:.2} s", seen.as_secs_f64()), seen <= at_most);
 }
 
 /// A server with two plugins. The hostile guest `guest` is or makes the attack; the plugin `bystander` has peers that
@@ -92,7 +92,11 @@ impl Attack {
 
     /// As `start`, with a site that the caller has prepared with `site`.
     pub async fn start_in(name: &'static str, site: &Site) -> Self {
-        let server = site.clone().serve();
+        Self::start_on(name, site.clone().serve()).await
+    }
+
+    /// As `start`, with a server that the caller has started. Its route `bystander` returns each message.
+    pub async fn start_on(name: &'static str, server: Server) -> Self {
         let bystanders = Bystanders::start(server.address);
         eventually("every bystander has an answer", async || bystanders.ready.load(Ordering::SeqCst) == BYSTANDERS)
             .await;

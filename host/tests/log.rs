@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::harm;
 use crate::harness::{
-    HOSTILE, HOSTILE_GRANTS, Log, Peer, Server, Site, TEST_AUTHORIZER, TEST_TIMEOUT, component, eventually,
+    ECHO, HOSTILE, HOSTILE_GRANTS, Log, Peer, Server, Site, TEST_AUTHORIZER, TEST_TIMEOUT, component, eventually,
 };
 use crate::metrics::Metrics;
 
@@ -20,11 +21,13 @@ const LINE_BYTES_MAX: usize = 32 * 1024;
 const PLUGIN_BYTES_PER_SECOND: usize = 1024 * 1024;
 /// Plugins that log at once: together they log more in a second than the queue of the log and a pipe hold.
 const PLUGINS: usize = 6;
+/// Messages to a server whose log is full.
+const MESSAGES: usize = 1000;
 
 /// A manifest in which several plugins may log as much as they want: `guest0` with the route `a0`, and so on. All routes
-/// of `guest0` have a route response.
+/// of `guest0` have a route response. The route `bystander` is for `harm::Attack`.
 fn site(sections: &str) -> Site {
-    let component = component(HOSTILE);
+    let (component, bystander) = (component(HOSTILE), component(ECHO));
     let plugin = |index| {
         format!(
             "[integrations.guest{index}]\ncomponent = {component:?}\nlog_size = \"16MiB\"\ncpu_time = \"20s\"\n\
@@ -35,7 +38,9 @@ fn site(sections: &str) -> Site {
     let plugins: String = (0..PLUGINS).map(plugin).collect();
     let routes: String = (0..PLUGINS).map(route).collect();
     Site::new(&format!(
-        "{sections}\n{plugins}[routes]\n{routes}\"$default\" = {{ integration = \"guest0\", route_response = true }}\n"
+        "{sections}\n{plugins}[integrations.bystander]\ncomponent = {bystander:?}\n\
+         [routes]\n{routes}bystander = {{ integration = \"bystander\", route_response = true }}\n\
+         \"$default\" = {{ integration = \"guest0\", route_response = true }}\n"
     ))
 }
 
@@ -74,14 +79,25 @@ fn number(line: &str, name: &str) -> usize {
 // Seen: `2>&1 | sleep 1000` stopped the server, because every thread wrote to stderr itself and waited for the reader.
 #[tokio::test]
 async fn a_log_that_is_not_read_costs_no_message_no_connection_and_no_stop() {
+    let name = "a log that is not read";
     for format in ["text", "json"] {
         let site = site("");
         let command = site.command(&["serve", "--log-format", format]);
         let (server, _stderr) = site.launch_unread(command);
         let mut peer = server.connect("").await;
+        let attack = harm::Attack::start_on(name, server).await;
         flood(&mut peer).await;
-        assert_serves(&server, &mut peer).await;
-        assert_stops(server).await;
+        // The log is full, and the handler of each of these messages logs another line.
+        let mut answered = 0;
+        for number in 0..MESSAGES {
+            let plugin = number % PLUGINS;
+            answered += usize::from(peer.ask(&order(plugin, "print more")).await == "printed");
+        }
+        let bar = format!("messages answered, with {format}: {MESSAGES}");
+        harm::measure(name, &bar, &answered.to_string(), answered == MESSAGES);
+        assert_eq!(answered, MESSAGES);
+        assert_serves(&attack.server, &mut peer).await;
+        assert_stops(attack.end(64).await).await;
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tokio::net::TcpStream;
 
-use crate::components::{hostile_version, replace_file, wait_for_version};
+use crate::components::{ask_until, hostile_version, replace_file, wait_for_version};
 use crate::deployments::{ADMIN, deployments};
 use crate::harness::{HOSTILE_GRANTS, Peer, Server, Site, TEST_AUTHORIZER, children, component, eventually};
 use crate::metrics::Metrics;
@@ -235,6 +235,32 @@ async fn a_component_that_takes_long_to_compile_delays_no_roll_back() {
     harm::measure_time("plugins that do not load", what, began.elapsed(), ROLL_BACK_MAX);
     assert_eq!(compilers(), compiling, "the component is no longer compiled");
     assert_eq!(peer.ask(OTHER).await, "00000007");
+}
+
+/// Found in a review: eight components that waited for a compiler kept one from loading whose code was cached.
+#[tokio::test]
+async fn components_that_wait_for_a_compiler_delay_no_component_whose_code_is_cached() {
+    let slow = |number| format!("[integrations.a{number}]\ncomponent = \"a{number}.wasm\"\n");
+    let slow: String = (0..10).map(slow).collect();
+    let guest = format!("[integrations.guest]\ncomponent = \"guest.wasm\"\n{HOSTILE_GRANTS}");
+    let route = "[routes]\n\"$default\" = { integration = \"guest\", route_response = true }";
+    let site = Site::new(&format!("{guest}\n{route}"));
+    replace_file(&site.path().join("guest.wasm"), hostile_version(1));
+    let (code, _, stderr) = site.run(&["check"]);
+    assert_eq!(code, 0, "{stderr}");
+
+    replace_file(&site.manifest(), format!("{slow}{guest}\n{route}"));
+    for number in 0..10 {
+        // A custom section makes each of them another component.
+        let bytes = [bombs::many_locals(), vec![0, 3, 1, b'n', number]].concat();
+        replace_file(&site.path().join(format!("a{number}.wasm")), bytes);
+    }
+    let mut command = site.command(&["serve"]);
+    command.args(["--start-wait", "100ms"]);
+    let server = site.launch(command);
+    let mut peer = server.connect("").await;
+    ask_until(&mut peer, "version", "00000001").await;
+    assert_eq!(children(server.process.id()).len(), 2, "no other component is compiled any more");
 }
 
 #[tokio::test]

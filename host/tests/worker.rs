@@ -11,11 +11,14 @@ use jackfield::worker::{VERB, Worker, WorkerOptions};
 
 use crate::bombs::{self, Ending};
 use crate::components::{hostile_version, replace_file, wait_for_version};
+use crate::harm;
 use crate::harness::{ECHO, HOSTILE_GRANTS, Log, Server, Site, children, component, eventually, lean_echo, manifest};
 use crate::wat;
 
 /// How long a test waits for a process of low priority on a busy machine.
 const CHILD_TIMEOUT: Duration = Duration::from_secs(300);
+/// The bar for the time until the log says that a child was killed.
+const REPORT_MAX: Duration = Duration::from_secs(1);
 
 /// A manifest whose only component is `guest.wasm`, which is at first a version of the hostile guest.
 fn site(sections: &str) -> Site {
@@ -45,14 +48,18 @@ async fn wait_for_new_line(log: &Log, words: &[&str], known: &[String]) -> Strin
 #[tokio::test]
 async fn a_server_keeps_every_connection_whatever_a_component_does_to_the_compiler() {
     // The limits are small only so that the test is short.
-    let server = site("[compiler]\ncpu_time = \"1s\"\nmemory = \"256MiB\"").serve();
+    let compiler = "[compiler]\ncpu_time = \"1s\"\nmemory = \"256MiB\"";
+    let site = harm::site("guest.wasm".as_ref(), compiler, HOSTILE_GRANTS);
+    fs::write(site.path().join("guest.wasm"), hostile_version(1)).unwrap();
+    let attack = harm::Attack::start_in("compile bombs and damaged components", &site).await;
+    let server = &attack.server;
     let mut peers = Vec::new();
     for _ in 0..5 {
         peers.push(server.connect("").await);
     }
     let mut lines = Vec::new();
     for (name, bytes, ending) in bombs::bombs() {
-        replace_guest(&server, &bytes);
+        replace_guest(server, &bytes);
         let line = wait_for_new_line(&server.log, &["ERROR", "keeps serving"], &lines).await;
         let is_expected = match ending {
             Ending::Crash => line.contains("the compiler crashed") && line.contains("overflowed its stack"),
@@ -66,8 +73,9 @@ async fn a_server_keeps_every_connection_whatever_a_component_does_to_the_compil
             assert_eq!(peer.ask("version").await, "00000001", "{name}");
         }
     }
-    replace_guest(&server, &hostile_version(2));
+    replace_guest(server, &hostile_version(2));
     wait_for_version(&mut peers[0], 2, 1).await;
+    let server = attack.end(256).await;
     let errors = server.log.text().lines().filter(|line| line.contains("ERROR")).count();
     assert_eq!(errors, lines.len(), "one line for each");
     assert_eq!(children(server.process.id()), [0; 0]);
@@ -152,8 +160,11 @@ async fn a_child_that_is_killed_is_reported_and_the_old_version_keeps_serving() 
     let server = site("").serve();
     let mut peer = server.connect("").await;
     let id = compiling_child(&server).await;
+    let killed = Instant::now();
     assert!(Command::new("kill").args(["-s", "KILL", &id.to_string()]).status().unwrap().success());
     server.log.wait_for_line(&["ERROR", "guest.wasm: the system killed the compiler", "keeps serving"]).await;
+    let what = "time until the log says that a child was killed";
+    harm::measure_time("compilers that run wild", what, killed.elapsed(), REPORT_MAX);
     assert_eq!(peer.ask("version").await, "00000001");
 }
 

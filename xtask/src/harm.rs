@@ -153,7 +153,12 @@ const ATTACKS: &[Attack] = &[
             "quarantine::a_plugin_that_does_not_load_at_the_start_is_unavailable_and_all_others_serve",
             "quarantine::an_authorizer_that_does_not_load_rejects_every_handshake",
             "quarantine::a_plugin_that_takes_long_to_start_delays_no_other_reload_and_no_roll_back",
+            "quarantine::a_component_that_takes_long_to_compile_delays_no_roll_back",
         ],
+    },
+    Attack {
+        name: "a thousand integrations",
+        tests: &["code_cache::a_manifest_with_a_thousand_components_restarts_from_the_cache"],
     },
     Attack {
         name: "versions that keep failing",
@@ -168,6 +173,7 @@ const ATTACKS: &[Attack] = &[
         tests: &[
             "access::a_removed_key_stays_invalid_after_every_next_change",
             "access::keys_are_removed_and_added_whatever_else_in_the_manifest_is_wrong",
+            "access::a_key_that_is_removed_while_the_body_of_its_call_arrives_is_rejected",
             "access::the_removal_of_the_last_access_key_allows_no_unsigned_calls",
         ],
     },
@@ -195,6 +201,8 @@ const ATTACKS: &[Attack] = &[
         tests: &[
             "log::a_log_that_is_not_read_costs_no_message_no_connection_and_no_stop",
             "log::a_reader_of_the_log_that_has_gone_costs_nothing",
+            "log::a_second_signal_ends_the_server_although_its_log_is_not_read",
+            "log::a_stdout_that_is_not_read_delays_neither_the_start_nor_an_event_nor_the_stop",
             "log::a_plugin_may_log_a_mebibyte_in_any_second_and_the_log_counts_the_rest",
             "log::failures_of_a_route_are_rate_limited_and_counted_and_other_routes_are_not_affected",
         ],
@@ -350,13 +358,39 @@ mod tests {
     fn every_measurement_names_an_attack() {
         for entry in fs::read_dir(root().join("host/tests/harm")).unwrap() {
             let source = fs::read_to_string(entry.unwrap().path()).unwrap();
-            let starts = source.match_indices("start(\"").map(|(at, start)| &source[at + start.len()..]);
-            let names = source.match_indices("let name = \"").map(|(at, start)| &source[at + start.len()..]);
-            for text in starts.chain(names) {
-                let name = text.split('"').next().unwrap();
-                assert!(ATTACKS.iter().any(|attack| attack.name == name), "there is no attack {name:?}");
+            assert_attacks(texts_after(&source, "start("));
+            assert_attacks(texts_after(&source, "let name = "));
+        }
+        // In other files, a measurement begins with the name of the module.
+        let mut found = 0;
+        for entry in fs::read_dir(root().join("host/tests")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "rs") {
+                continue;
+            }
+            let source = fs::read_to_string(path).unwrap();
+            for start in ["harm::measure(", "harm::measure_time(", "harm::Attack::start_in("] {
+                found += assert_attacks(texts_after(&source, start));
+            }
+            if source.contains("use crate::harm") {
+                assert_attacks(texts_after(&source, "let name = "));
             }
         }
+        assert!(found >= 6, "only {found} measurements were found");
+    }
+
+    /// The string literals that follow `start` directly, or on the next line.
+    fn texts_after<'a>(source: &'a str, start: &str) -> Vec<&'a str> {
+        let rests = source.split(start).skip(1).map(str::trim_start);
+        rests.filter_map(|rest| rest.strip_prefix('"')?.split('"').next()).collect()
+    }
+
+    /// Checks that each name is the name of an attack. Returns how many there are.
+    fn assert_attacks(names: Vec<&str>) -> usize {
+        for name in &names {
+            assert!(ATTACKS.iter().any(|attack| attack.name == *name), "there is no attack {name:?}");
+        }
+        names.len()
     }
 
     #[test]

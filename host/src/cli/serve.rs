@@ -1,12 +1,14 @@
 //! `serve` and `dev`: run the server, from loading the manifest to the last `$disconnect`.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +27,7 @@ use crate::limits::{ANNOUNCE_TIMEOUT, LOG_FLUSH_TIMEOUT, START_WAIT_MAX};
 use crate::metrics::Metrics;
 use crate::reload::{
     AccessFollower, Build, BuildQueue, DeploymentParts, LoadError, Loader, Reloader, ReloaderOptions, Resources,
-    ServeMode, StartOptions, StartedPlugins, WatchMode, WatchedFiles, wait_for_manifest,
+    ServeMode, StartOptions, StartedPlugins, WatchMode, WatchedFiles, display_path, wait_for_manifest,
 };
 use crate::server::{Server, ServerOptions, serve_admin, serve_metrics};
 use crate::telemetry;
@@ -112,6 +114,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     let stop = CancellationToken::new();
     let reload_requests = signals(stop.clone())?;
     wait_for_manifest(&manifest.manifest).await;
+    reject_empty(&manifest.manifest)?;
     let config = load_manifest(&manifest.manifest)?;
     let warnings = config.warnings.iter().map(ToString::to_string).chain(missing_page_warning(&config));
     warnings.for_each(|warning| warn!("{warning}"));
@@ -242,6 +245,17 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     tokio::task::block_in_place(|| gateway.flush_access_logs(Instant::now() + LOG_FLUSH_TIMEOUT));
     info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Rejects an empty manifest. Every key has a default, so it would be an API without routes and authorizers, but it is
+/// more likely a file that another program is about to write.
+///
+/// A file that cannot be read is reported by its load.
+fn reject_empty(path: &Path) -> anyhow::Result<()> {
+    let is_empty = fs::read(path).is_ok_and(|text| text.trim_ascii().is_empty());
+    let path = display_path(path);
+    ensure!(!is_empty, "{path}: found nothing, expected a manifest; create a project with jackfield new rust NAME");
+    Ok(())
 }
 
 /// Prints the addresses on stdout, in lines that programs can parse: connections are accepted from now on. A thread of

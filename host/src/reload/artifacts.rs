@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, SemaphorePermit};
 
-use crate::limits::LOADS_MAX;
+use crate::limits::{COMPILERS_MAX, LOADS_MAX};
 use crate::runtime::Artifact;
 
 pub struct Artifacts {
     by_content: Mutex<HashMap<blake3::Hash, ArtifactSlot>>,
     loads: Semaphore,
+    compilers: Semaphore,
 }
 
 /// The compiled component of one content, if a plugin still uses it. Locked while it is compiled.
@@ -18,7 +19,11 @@ pub type ArtifactSlot = Arc<AsyncMutex<Weak<Artifact>>>;
 
 impl Default for Artifacts {
     fn default() -> Self {
-        Self { by_content: Mutex::default(), loads: Semaphore::new(LOADS_MAX) }
+        Self {
+            by_content: Mutex::default(),
+            loads: Semaphore::new(LOADS_MAX),
+            compilers: Semaphore::new(COMPILERS_MAX),
+        }
     }
 }
 
@@ -26,6 +31,16 @@ impl Artifacts {
     /// Waits until a component may be read and compiled.
     pub async fn acquire_load(&self) -> SemaphorePermit<'_> {
         self.loads.acquire().await.expect("the semaphore is never closed")
+    }
+
+    /// Returns a permit to compile if one is free.
+    pub fn try_acquire_compiler(&self) -> Option<SemaphorePermit<'_>> {
+        self.compilers.try_acquire().ok()
+    }
+
+    /// Waits until a component may be compiled. The caller must hold no content of a file, because many may wait.
+    pub async fn acquire_compiler(&self) -> SemaphorePermit<'_> {
+        self.compilers.acquire().await.expect("the semaphore is never closed")
     }
 
     /// Returns the slot of a content. Drops the slots that are not used any more.

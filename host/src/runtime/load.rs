@@ -36,26 +36,27 @@ impl Runtime {
     /// # Cancel safety
     /// Dropping the future kills the child process.
     pub async fn compile(self: &Arc<Self>, plugin: &str, bytes: Vec<u8>) -> anyhow::Result<Artifact> {
-        let (content, bytes, cached) = self
-            .blocking(move |runtime| {
-                let content = blake3::hash(&bytes);
-                let cached = runtime.cached(&content);
-                (content, bytes, cached)
-            })
-            .await?;
-        let (component, compiled_in) = match cached {
-            Some(component) => (component, None),
-            None => {
-                let Compiled { code, took } = self.worker.compile(plugin, &bytes).await?;
-                drop(bytes);
-                let component = self.blocking(move |runtime| runtime.load_code(&content, &code)).await??;
-                (component, Some(took))
-            }
-        };
+        let (content, bytes) = self.blocking(move |_| (blake3::hash(&bytes), bytes)).await?;
+        if let Some(artifact) = self.load_cached(content).await? {
+            return Ok(artifact);
+        }
+        let Compiled { code, took } = self.worker.compile(plugin, &bytes).await?;
+        drop(bytes);
+        let component = self.blocking(move |runtime| runtime.load_code(&content, &code)).await??;
+        Ok(self.artifact(component, content, Some(took)))
+    }
+
+    /// Loads the code of a component from the cache. Needs no child process.
+    pub async fn load_cached(self: &Arc<Self>, content: blake3::Hash) -> anyhow::Result<Option<Artifact>> {
+        let component = self.blocking(move |runtime| runtime.cached(&content)).await?;
+        Ok(component.map(|component| self.artifact(component, content, None)))
+    }
+
+    fn artifact(&self, component: Component, content: blake3::Hash, compiled_in: Option<Duration>) -> Artifact {
         let ty = component.component_type();
         let imports = ty.imports(&self.engine).map(|(name, _)| name.to_owned()).collect();
         let exports = ty.exports(&self.engine).map(|(name, _)| name.to_owned()).collect();
-        Ok(Artifact { component, content, imports, exports, compiled_in })
+        Artifact { component, content, imports, exports, compiled_in }
     }
 
     /// Runs `work` on a thread that serves no connection: hashing and mapping a large component takes too long.
