@@ -122,6 +122,10 @@ impl Attack {
 
         let answers = results.into_iter().flatten().flatten().filter(|answer| answer.sent + CALM >= began);
         let (calm, attacked): (Vec<Answer>, Vec<Answer>) = answers.partition(|answer| answer.sent < began);
+        if attacked.is_empty() {
+            // An attack that one message carries out may end before the next message of a bystander.
+            return server;
+        }
         let (calm, attacked) = (p99_ms(calm), p99_ms(attacked));
         let seen = format!("{calm:.1} ms, then {attacked:.1} ms ({:.1} times)", attacked / calm);
         let bar = format!("p99 of others: at most {} ms more", DELAY_MAX.as_millis());
