@@ -110,11 +110,6 @@ impl Attack {
     /// Ends the attack: checks that no bystander has lost its connection or an answer, and that the server accepts and
     /// answers another peer. Measures how long answers took, and how much memory was used in addition.
     pub async fn end(self, memory_mib_max: usize) -> Server {
-        self.end_within(memory_mib_max, DELAY_MAX).await
-    }
-
-    /// Does the same with another bar for the delay of the bystanders.
-    pub async fn end_within(self, memory_mib_max: usize, delay_max: Duration) -> Server {
         let Self { name, mut server, bystanders, began, memory } = self;
         assert_eq!(server.process.try_wait().unwrap(), None, "the server has ended");
         memory.measure(name, "memory", memory_mib_max);
@@ -133,8 +128,8 @@ impl Attack {
         }
         let (calm, attacked) = (p99_ms(calm), p99_ms(attacked));
         let seen = format!("{calm:.1} ms, then {attacked:.1} ms ({:.1} times)", attacked / calm);
-        let bar = format!("p99 of others: at most {} ms more", delay_max.as_millis());
-        measure(name, &bar, &seen, attacked - calm <= delay_max.as_secs_f64() * 1e3);
+        let bar = format!("p99 of others: at most {} ms more", DELAY_MAX.as_millis());
+        measure(name, &bar, &seen, attacked - calm <= DELAY_MAX.as_secs_f64() * 1e3);
         server
     }
 }
