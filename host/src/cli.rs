@@ -79,7 +79,7 @@ pub fn main() -> ExitCode {
     if let Verb::CompileComponent(verb) = cli.verb {
         return verb.run();
     }
-    // A server ends although nobody reads its log. The other verbs wait for their reader, as other programs do.
+    // A server ends although no program reads its log. The other verbs wait for their reader, as other programs do.
     let flush_timeout = matches!(cli.verb, Verb::Serve(_) | Verb::Dev(_)).then_some(LOG_FLUSH_TIMEOUT);
     let result = telemetry::start(cli.log_format).context("cannot start the log").and_then(|()| run(cli.verb));
     let code = result.unwrap_or_else(|error| {

@@ -259,7 +259,7 @@ mod tests {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // The child reports on stdout while nobody reads its stderr.
+        // The child reports on stdout while its stderr is not read.
         let mut stdout = child.stdout.take().unwrap();
         let mut text = Vec::new();
         let started = Instant::now();

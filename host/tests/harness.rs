@@ -183,7 +183,7 @@ component = {:?}
         self.launch_with(command, listen, |process, log| log.follow(process.stderr.take().unwrap()))
     }
 
-    /// Does the same as `launch`, but nobody reads the log: the reading end of its pipe is returned.
+    /// Does the same as `launch`, but the log is not read: the reading end of its pipe is returned.
     pub fn launch_unread(self, mut command: Command) -> (Server, ChildStderr) {
         command.stderr(Stdio::piped());
         let mut server = self.launch_with(command, "127.0.0.1:0", |_, _| {});

@@ -76,7 +76,7 @@ enum TokenFileError {
 }
 
 /// Reads a token that a server has written. The content of any other file is not returned: it would be sent to the
-/// address of the admin listener, so whoever can place a link here would learn what this user can read.
+/// address of the admin listener, so a user who can place a link here would learn what this user can read.
 fn read_file(path: &Path) -> Result<String, TokenFileError> {
     // Without NONBLOCK a FIFO would block until another process writes to it.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;

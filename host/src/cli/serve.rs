@@ -269,7 +269,7 @@ async fn announce(server: &Server, config: &config::Config) -> anyhow::Result<()
     let page = config.server.page.iter().map(|_| format!("page on http://{address}/\n"));
     let lines = format!("{stages}{}", page.collect::<String>());
     let (sender, printed) = oneshot::channel();
-    // If `announce` has stopped waiting, nobody receives the result.
+    // If `announce` has stopped waiting, no task receives the result.
     let print = move || drop(sender.send(print_output(&lines)));
     std::thread::Builder::new().name("announce".to_owned()).spawn(print).context("cannot start a thread")?;
     match tokio::time::timeout(ANNOUNCE_TIMEOUT, printed).await {

@@ -40,6 +40,22 @@ pub struct CaTransport {
     transport: Transport,
 }
 
+/// A file that a section of the manifest names.
+struct ResourceFile<'a> {
+    config: &'a Config,
+    section: &'a str,
+    line: u32,
+    path: &'a Path,
+}
+
+impl ResourceFile<'_> {
+    fn problem(&self, content: Option<blake3::Hash>, why: &str) -> LoadError {
+        let Self { config, section, line, path } = self;
+        let (manifest, file) = (display_path(&config.manifest), display_path(path));
+        LoadError { content, text: format!("{manifest}:{line}: [{section}] {file}: {why}"), is_transient: false }
+    }
+}
+
 impl Loader {
     /// Loads and opens all resources. Reuses from `before` what has not changed.
     ///
@@ -100,28 +116,14 @@ impl Loader {
         before: Option<&CaTransport>,
     ) -> Result<CaTransport, LoadError> {
         let config::CaFile { section, line } = &config.ca_files[path];
-        let problem = |content, why: &str| {
-            let (manifest, file) = (display_path(&config.manifest), display_path(path));
-            LoadError { content, text: format!("{manifest}:{line}: [{section}] {file}: {why}"), is_transient: false }
-        };
-        let bytes = self.reader.read(path, CA_FILE_BYTES_MAX).await.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => problem(None, "file not found; create it, or name another file"),
-            ErrorKind::FileTooLarge => problem(
-                None,
-                &format!(
-                    "the file is larger than {CA_FILE_BYTES_MAX} bytes; keep only the authorities that you need in it"
-                ),
-            ),
-            _ => LoadError {
-                is_transient: !is_fault_of_file(&error),
-                ..problem(None, &format!("cannot read the file: {error}"))
-            },
-        })?;
+        let file = ResourceFile { config, section, line: *line, path };
+        let too_large = "; keep only the authorities that you need in it";
+        let bytes = self.read_resource(&file, CA_FILE_BYTES_MAX, too_large).await?;
         let content = blake3::hash(&bytes);
         if let Some(before) = before.filter(|before| before.content == content) {
             return Ok(before.clone());
         }
-        let authorities = Authorities::parse(&bytes).map_err(|why| problem(Some(content), &why))?;
+        let authorities = Authorities::parse(&bytes).map_err(|why| file.problem(Some(content), &why))?;
         Ok(CaTransport { content, transport: self.transport.with_authorities(&authorities) })
     }
 
@@ -147,27 +149,9 @@ impl Loader {
         before: Option<&LoadedModel>,
     ) -> Result<LoadedModel, LoadError> {
         let config::Model { schema, line } = &config.models[name];
-        let problem = |content, why: &str| {
-            let (manifest, schema) = (display_path(&config.manifest), display_path(schema));
-            LoadError {
-                content,
-                text: format!("{manifest}:{line}: [models.{name}] {schema}: {why}"),
-                is_transient: false,
-            }
-        };
-        let bytes = self.reader.read(schema, MODEL_BYTES_MAX).await.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => problem(None, "file not found; create it, or name another file"),
-            ErrorKind::FileTooLarge => problem(
-                None,
-                &format!(
-                    "the file is larger than {MODEL_BYTES_MAX} bytes, API Gateway's limit of a model; make it smaller"
-                ),
-            ),
-            _ => LoadError {
-                is_transient: !is_fault_of_file(&error),
-                ..problem(None, &format!("cannot read the file: {error}"))
-            },
-        })?;
+        let file = ResourceFile { config, section: &format!("models.{name}"), line: *line, path: schema };
+        let too_large = ", API Gateway's limit of a model; make it smaller";
+        let bytes = self.read_resource(&file, MODEL_BYTES_MAX, too_large).await?;
         let content = blake3::hash(&bytes);
         if let Some(before) = before.filter(|before| before.content == content) {
             return Ok(before.clone());
@@ -175,8 +159,25 @@ impl Loader {
         let owned = name.to_owned();
         let compiled = tokio::task::spawn_blocking(move || Model::compile(&owned, &bytes)).await;
         let compiled = compiled.unwrap_or_else(|_| Err("the schema compiler panicked".to_owned()));
-        let model = compiled.map_err(|why| problem(Some(content), &why))?;
+        let model = compiled.map_err(|why| file.problem(Some(content), &why))?;
         Ok(LoadedModel { content, model: Arc::new(model) })
+    }
+
+    /// Reads a file once it is stable. `too_large` ends the error of a file above the limit.
+    async fn read_resource(
+        &self,
+        file: &ResourceFile<'_>,
+        bytes_max: u64,
+        too_large: &str,
+    ) -> Result<Vec<u8>, LoadError> {
+        self.reader.read(file.path, bytes_max).await.map_err(|error| {
+            let why = match error.kind() {
+                ErrorKind::NotFound => "file not found; create it, or name another file".to_owned(),
+                ErrorKind::FileTooLarge => format!("the file is larger than {bytes_max} bytes{too_large}"),
+                _ => format!("cannot read the file: {error}"),
+            };
+            LoadError { is_transient: !is_fault_of_file(&error), ..file.problem(None, &why) }
+        })
     }
 
     fn open_access_log(

@@ -42,8 +42,8 @@ const FALLBACK_SCAN_INTERVAL: Duration = Duration::from_millis(500);
 /// After a scan, the watcher waits at least this many times the duration of the scan, so that scans of large folders
 /// take at most about a twentieth of the time.
 const SCAN_TIME_FACTOR: u32 = 20;
-/// How long a file must stay unchanged if no event tells when its writer closes it, or if what was written until now is
-/// probably only a part. Writers that pause while they write, such as editors and scripts, pause for less.
+/// How long a file must stay unchanged if no event reports that its writer closes it, or if what was written until now
+/// is probably only a part. Writers that pause while they write, such as editors and scripts, pause for less.
 pub const PARTIAL_WRITE_QUIET: Duration = Duration::from_secs(1);
 /// A file whose writer does not close it is reported and read after this time all the same.
 const HELD_OPEN_MAX: Duration = Duration::from_secs(10);

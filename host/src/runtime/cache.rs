@@ -1,6 +1,6 @@
 //! Compiled components on disk, keyed by content and engine, so that a restart compiles nothing.
 //!
-//! The files are native code that this process runs. A file is used only if nobody but this user can have written it:
+//! The files are native code that this process runs. A file is used only if no other user can have written it:
 //! the folder is opened once, and each file of it is opened once, checked, hashed and mapped from that same handle.
 
 use std::collections::HashSet;
@@ -37,7 +37,7 @@ const BLOCK_BYTES: u64 = 4096;
 /// A full cache is emptied by this fraction more than necessary, and the files of other servers are counted again when
 /// this fraction was stored, so that not every file that is stored reads the whole folder.
 const SLACK: u64 = 16;
-/// An unfinished file that nobody has locked is removed at this age. A younger one may be about to be locked.
+/// An unfinished file that no process has locked is removed at this age. A younger one may be about to be locked.
 const UNFINISHED_AGE: Duration = Duration::from_secs(60);
 /// Names whose rejection was logged; at more, the list is emptied.
 const REJECTED_NAMES_MAX: usize = 1024;
@@ -182,8 +182,8 @@ impl CodeCache {
         Ok(())
     }
 
-    /// Counts the files of the cache, whoever stored them, removes unfinished files of processes that have ended, and
-    /// if there are more bytes than `bytes_max`, removes the least recently used files.
+    /// Counts the files of the cache, also those of other servers, removes unfinished files of processes that have
+    /// ended, and if there are more bytes than `bytes_max`, removes the least recently used files.
     fn count_and_evict(&self, usage: &mut Usage) -> std::io::Result<()> {
         let mut files = self.folder.entries(is_cache_file)?;
         files.retain(|file| !file.is_folder && !self.remove_if_abandoned(file));

@@ -35,9 +35,9 @@ struct PendingReport {
 /// What has found a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChangeSource {
-    /// Another event tells when the writer closes the file.
+    /// Another event reports that the writer closes the file.
     Event,
-    /// Nothing tells when the writer closes the file.
+    /// Nothing reports that the writer closes the file.
     Scan,
 }
 

@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(read("2026-11-23"), "3601\nnext day\n");
     }
 
-    /// Seen in a review: whoever can create names in the folder could have the server append to any of its files.
+    /// Seen in a review: a user who can create names in the folder could have the server append to any of its files.
     #[test]
     fn a_link_under_the_name_of_a_rotated_file_is_not_followed() {
         let folder = tempfile::tempdir().unwrap();
