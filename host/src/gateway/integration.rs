@@ -34,6 +34,8 @@ pub use template::{Kind as TemplateKind, Template};
 pub use unavailable::Unavailable;
 pub use url::UrlTemplate;
 
+use probation::Admission;
+
 /// What serves a route. An enum, so that the compiler finds every `match` that a new kind has to change.
 #[derive(Clone)]
 pub enum Integration {
@@ -49,15 +51,20 @@ pub enum Integration {
 
 impl Integration {
     pub async fn invoke(&self, caller: &Caller, event: &Event) -> Invocation {
-        match self {
-            Self::Component(plugin) => plugin.invoke(caller, event).await,
-            Self::OnProbation(probation) => probation.invoke(caller, event).await,
+        let (plugin, probation) = match self {
+            Self::Component(plugin) => (plugin, None),
+            Self::OnProbation(probation) => (probation.plugin(), Some(probation)),
             // Boxed because these futures are large, and an event of a component would otherwise carry their size.
-            Self::Http(http) => without_sandbox(Box::pin(http.invoke(caller, event))).await,
-            Self::Lambda(lambda) => without_sandbox(Box::pin(lambda.invoke(caller, event))).await,
-            Self::Mock(mock) => without_sandbox(async { mock.invoke(caller, event) }).await,
-            Self::Unavailable(_) => without_sandbox(async { Err(InvokeError::Unavailable) }).await,
-        }
+            Self::Http(http) => return without_sandbox(Box::pin(http.invoke(caller, event))).await,
+            Self::Lambda(lambda) => return without_sandbox(Box::pin(lambda.invoke(caller, event))).await,
+            Self::Mock(mock) => return without_sandbox(async { mock.invoke(caller, event) }).await,
+            Self::Unavailable(_) => return unavailable(),
+        };
+        let admission = probation.map_or(Some(Admission::Uncounted), |probation| probation.admit(event));
+        let Some(admission) = admission else { return unavailable() };
+        let invocation = plugin.invoke(caller, event).await;
+        admission.count(caller, &invocation);
+        invocation
     }
 
     /// Returns what an invocation calls, as the metrics distinguish it.
@@ -96,4 +103,10 @@ async fn without_sandbox(response: impl Future<Output = Result<Response, InvokeE
     let started = Instant::now();
     let result = response.await;
     Invocation { result, instantiate: Duration::ZERO, total: started.elapsed(), memory_bytes: 0 }
+}
+
+/// Returns the result of an event for which no handler may run.
+fn unavailable() -> Invocation {
+    let (instantiate, total) = (Duration::ZERO, Duration::ZERO);
+    Invocation { result: Err(InvokeError::Unavailable), instantiate, total, memory_bytes: 0 }
 }

@@ -119,27 +119,15 @@ impl Probation {
         counts.breaker.wait
     }
 
-    /// Runs the handler for one event, and counts its result.
-    ///
-    /// # Cancel safety
-    /// As for `Plugin::invoke`. An event that is dropped is not counted.
-    pub async fn invoke(&self, caller: &Caller, event: &Event) -> Invocation {
-        let state = self.state();
-        if state == OVER || state == FAILING {
-            return self.plugin.invoke(caller, event).await;
+    /// Whether the handler runs for an event, and what its result is counted for. `None`: the open breaker answers it.
+    pub fn admit(&self, event: &Event) -> Option<Admission<'_>> {
+        match self.state() {
+            COUNTING => Some(Admission::Counted(self)),
+            // A connection has only one `$disconnect`, so it is never answered by the breaker.
+            OPEN if matches!(event, Event::Disconnect(_)) => Some(Admission::Uncounted),
+            OPEN => self.try_event().map(Admission::Trial),
+            _ => Some(Admission::Uncounted),
         }
-        // A connection has only one `$disconnect`, so it is never answered by the breaker.
-        if state == OPEN && !matches!(event, Event::Disconnect(_)) {
-            let Some(trial) = self.try_event() else { return unavailable() };
-            let invocation = self.plugin.invoke(caller, event).await;
-            trial.finish(is_failure(&invocation.result));
-            return invocation;
-        }
-        let invocation = self.plugin.invoke(caller, event).await;
-        if let Some(failed) = is_failure(&invocation.result) {
-            self.count(caller.connection.id, failed);
-        }
-        invocation
     }
 
     fn state(&self) -> u8 {
@@ -197,8 +185,29 @@ impl Counts {
     }
 }
 
+/// What the result of an event is counted for. An event whose future is dropped is not counted.
+pub enum Admission<'p> {
+    Uncounted,
+    Counted(&'p Probation),
+    Trial(Trial<'p>),
+}
+
+impl Admission<'_> {
+    pub fn count(self, caller: &Caller, invocation: &Invocation) {
+        match self {
+            Self::Uncounted => {}
+            Self::Counted(probation) => {
+                if let Some(failed) = is_failure(&invocation.result) {
+                    probation.count(caller.connection.id, failed);
+                }
+            }
+            Self::Trial(trial) => trial.finish(is_failure(&invocation.result)),
+        }
+    }
+}
+
 /// An event that an open breaker lets through. If it is dropped, the next event is let through.
-struct Trial<'p>(&'p Probation);
+pub struct Trial<'p>(&'p Probation);
 
 impl Trial<'_> {
     fn finish(self, failed: Option<bool>) {
@@ -244,11 +253,6 @@ fn is_failure<T>(result: &Result<T, InvokeError>) -> Option<bool> {
             | InvokeError::Trapped(_),
         ) => Some(true),
     }
-}
-
-fn unavailable() -> Invocation {
-    let (instantiate, total) = (Duration::ZERO, Duration::ZERO);
-    Invocation { result: Err(InvokeError::Unavailable), instantiate, total, memory_bytes: 0 }
 }
 
 #[cfg(test)]
