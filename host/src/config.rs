@@ -153,7 +153,7 @@ impl Config {
 
     /// Reads the manifest at `path`, and returns its usable parts together with its errors.
     pub fn check(path: &Path) -> CheckedManifest {
-        match read_text(path) {
+        match text_of(read(path), path) {
             Ok(text) => Self::check_text(&text, path),
             Err(error) => CheckedManifest::unusable(vec![error]),
         }
@@ -331,14 +331,14 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// Reads the manifest at `path`.
-fn read_text(path: &Path) -> Result<String, ConfigError> {
-    let read = || {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > MANIFEST_BYTES_MAX { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
-    };
-    text_of(read(), path)
+/// Reads the manifest at `path`, which may be a pipe.
+///
+/// # Errors
+/// `FileTooLarge` above `MANIFEST_BYTES_MAX`, and every error of a read.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MANIFEST_BYTES_MAX { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
 /// Returns the text that was read from the manifest at `path`.

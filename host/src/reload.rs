@@ -39,12 +39,12 @@ use artifacts::Artifacts;
 
 pub use access::AccessFollower;
 pub use build::{Build, BuildQueue};
-pub use files::{ServeMode, WatchedFiles, wait_for_manifest};
+pub use files::{ServeMode, WatchedFiles};
 pub use reloader::{DeploymentParts, Reloader, ReloaderOptions};
 pub use resources::Resources;
 pub use start::{StartOptions, StartedPlugins};
 pub use throttles::ThrottleRegistries;
-pub use watch::{FileReader, WatchMode};
+pub use watch::{FileReader, WatchMode, read_unwatched};
 
 /// Loads plugins and deployments from a manifest and the files that it names.
 #[derive(Clone)]

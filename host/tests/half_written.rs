@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::components::{hostile_version, replace_file};
-use crate::harness::{HOSTILE_GRANTS, Peer, Server, Site, TEST_AUTHORIZER, component, eventually};
+use crate::harness::{HOSTILE_GRANTS, Peer, Server, Site, TEST_AUTHORIZER, component, eventually, make_old};
 
 /// How long a writer pauses between two writes.
 const PAUSE: Duration = Duration::from_millis(400);
@@ -73,7 +73,10 @@ struct Scene {
 
 impl Scene {
     async fn start(arguments: &[&str]) -> Self {
-        let server = site().start(arguments);
+        Self::with(site().start(arguments)).await
+    }
+
+    async fn with(server: Server) -> Self {
         let peer = server.connect("?decide=allow&who=alice").await;
         Self { server, peer }
     }
@@ -193,22 +196,148 @@ async fn a_component_that_is_held_open_is_not_read_even_if_the_manifest_changes(
     assert!(!scene.server.log.text().contains("truncated or damaged"));
 }
 
-#[tokio::test]
-async fn a_manifest_that_is_being_written_is_no_problem_at_the_start() {
+/// Starts a server while a thread writes the manifest in two parts: the first before the server starts, the second after
+/// the pause. Returns the server with what was seen, and the pause.
+async fn start_while_the_manifest_is_written(arguments: &[&str], style: Style, pause: Duration) -> (String, Duration) {
     let site = site();
-    let text = fs::read_to_string(site.manifest()).unwrap();
-    let mut writer = Writer::truncate(&site.manifest(), Style::HeldOpen);
+    let text = manifest("blue");
+    let mut writer = Writer::truncate(&site.manifest(), style);
+    // The first half is a valid manifest that lets everybody in.
+    let (first, rest) = text.split_at(text.find("\"$connect\"").unwrap());
+    writer.write(first.as_bytes());
+    let rest = rest.to_owned();
+    let start = Instant::now();
     let writing = std::thread::spawn(move || {
-        std::thread::sleep(PAUSE);
-        writer.write(text.as_bytes());
+        std::thread::sleep(pause);
+        writer.write(rest.as_bytes());
+        start.elapsed()
+    });
+    let mut scene = Scene::with(site.start(arguments)).await;
+    let mut seen = String::new();
+    while !writing.is_finished() {
+        seen += &scene.seen().await;
+    }
+    for _ in 0..10 {
+        seen += &scene.seen().await;
+    }
+    assert_eq!(scene.peer.ask("variable colour").await, "blue");
+    (seen, writing.join().unwrap())
+}
+
+/// Asserts that a server which starts while its manifest is written serves no part of it. Tries again if the writer
+/// pauses for longer than `pause_max`, as on a busy machine.
+async fn assert_no_part_is_served_at_the_start(style: Style, pause: Duration, pause_max: Duration) {
+    for arguments in [&["serve"][..], &["serve", "--poll", "1h"]] {
+        let mut is_busy = true;
+        for _ in 0..5 {
+            let (seen, longest_pause) = start_while_the_manifest_is_written(arguments, style, pause).await;
+            is_busy = longest_pause >= pause_max;
+            if !is_busy {
+                assert_eq!(seen, "", "{style:?} {arguments:?}");
+                break;
+            }
+        }
+        assert!(!is_busy, "the machine is too busy for this test");
+    }
+}
+
+// Seen: a server that was started while its manifest was written read the half, and admitted everybody.
+#[tokio::test]
+async fn a_server_that_starts_waits_until_the_writer_of_its_manifest_has_closed_it() {
+    assert_no_part_is_served_at_the_start(Style::HeldOpen, 4 * PAUSE, 20 * PAUSE).await;
+}
+
+#[tokio::test]
+async fn a_server_that_starts_between_two_parts_of_its_manifest_waits_for_the_second_one() {
+    assert_no_part_is_served_at_the_start(Style::Closed, PAUSE, 2 * PAUSE).await;
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_truncated_when_the_server_starts_is_no_problem() {
+    for style in [Style::HeldOpen, Style::Closed] {
+        let site = site();
+        let text = fs::read_to_string(site.manifest()).unwrap();
+        let mut writer = Writer::truncate(&site.manifest(), style);
+        let writing = std::thread::spawn(move || {
+            std::thread::sleep(PAUSE);
+            writer.write(text.as_bytes());
+        });
+        let mut scene = Scene::with(site.serve()).await;
+        writing.join().unwrap();
+        assert_eq!(scene.seen().await, "");
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_held_open_for_good_delays_the_start_by_ten_seconds_and_only_after_a_change() {
+    let site = site();
+    let mut writer = Writer::truncate(&site.manifest(), Style::HeldOpen);
+    writer.write(manifest("blue").as_bytes());
+    let start = Instant::now();
+    let mut scene = Scene::with(site.clone().serve()).await;
+    assert!(start.elapsed() >= Duration::from_secs(9), "{:?}", start.elapsed());
+    scene.server.log.wait_for_line(&["INFO", "waiting until the program that writes it has closed it"]).await;
+    scene.server.log.wait_for_line(&["WARN", "jackfield.toml: still being written after 10s"]).await;
+    assert_eq!(scene.seen().await, "");
+    drop(scene);
+
+    make_old(&site.manifest());
+    let server = site.serve();
+    let log = server.log.clone();
+    assert_eq!(Scene::with(server).await.seen().await, "");
+    assert!(!log.text().contains("waiting until the program"), "{}", log.text());
+    drop(writer);
+}
+
+#[tokio::test]
+async fn a_manifest_that_changes_again_and_again_is_read_after_ten_seconds() {
+    let site = site();
+    let text = manifest("blue");
+    let mut writer = Writer::truncate(&site.manifest(), Style::HeldOpen);
+    writer.write(text.as_bytes());
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let writing = std::thread::spawn(move || {
+        while stopped.recv_timeout(PAUSE / 2).is_err() {
+            writer.write(b"# another line\n");
+        }
     });
     let server = site.serve();
+    server.log.wait_for_line(&["WARN", "jackfield.toml: still being written after 10s: it is read all the same"]).await;
+    stop.send(()).unwrap();
     writing.join().unwrap();
-    eventually("the manifest is served", async || {
-        server.try_connect("?decide=allow&who=alice", &[]).await.is_ok()
-            && server.try_connect("?decide=deny&who=mallory", &[]).await.err() == Some(403)
-    })
-    .await;
+    assert_eq!(Scene::with(server).await.seen().await, "");
+}
+
+/// A schema that only objects with a text match.
+const SCHEMA: &str = r#"{"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}}}"#;
+
+#[tokio::test]
+async fn components_and_schemas_that_are_being_written_are_complete_when_a_server_starts_or_a_manifest_names_them() {
+    let with_model = |name: &str| format!("{}[models.{name}]\nschema = \"{name}.json\"\n", manifest("blue"));
+    // Writes the first half of a file, and the rest after a pause.
+    let write_slowly = |path: &Path, content: Vec<u8>| {
+        let mut writer = Writer::truncate(path, Style::HeldOpen);
+        writer.write(&content[..content.len() / 2]);
+        std::thread::spawn(move || {
+            std::thread::sleep(4 * PAUSE);
+            writer.write(&content[content.len() / 2..]);
+        })
+    };
+    let site = Site::new(&with_model("first"));
+    let writing = [
+        write_slowly(&site.path().join("guest.wasm"), hostile_version(1)),
+        write_slowly(&site.path().join("first.json"), SCHEMA.into()),
+    ];
+    let mut scene = Scene::with(site.serve()).await;
+    writing.into_iter().for_each(|writing| writing.join().unwrap());
+    assert_eq!(scene.peer.ask("version").await, "00000001");
+
+    let writing = write_slowly(&scene.server.site.path().join("second.json"), SCHEMA.into());
+    fs::write(scene.server.site.manifest(), with_model("second").replace("blue", "green")).unwrap();
+    eventually("the manifest is served", async || scene.server.log.text().contains("deployment=2")).await;
+    writing.join().unwrap();
+    assert_eq!(scene.peer.ask("variable colour").await, "green");
+    assert!(!scene.server.log.text().contains("ERROR"), "{}", scene.server.log.text());
 }
 
 #[test]

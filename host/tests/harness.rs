@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use std::{env, fs};
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -88,6 +88,7 @@ impl Site {
     pub fn new(manifest: &str) -> Self {
         let site = Self { folder: Arc::new(tempfile::tempdir().unwrap()) };
         fs::write(site.manifest(), manifest).unwrap();
+        make_old(&site.manifest());
         site
     }
 
@@ -461,6 +462,12 @@ pub fn children(parent: u32) -> Vec<u32> {
         stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.split(' ').nth(1) == Some(&parent))
     };
     processes.filter(is_child).collect()
+}
+
+/// Makes the last change of a file old. A server that starts does not wait whether its writer continues.
+pub fn make_old(path: &Path) {
+    let modified = SystemTime::now() - Duration::from_secs(60);
+    fs::File::options().append(true).open(path).unwrap().set_modified(modified).unwrap();
 }
 
 /// Waits until `check` returns `true`. `what` names the condition in the panic message.

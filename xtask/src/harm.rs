@@ -183,6 +183,8 @@ const ATTACKS: &[Attack] = &[
             "half_written::a_manifest_is_not_served_while_its_writer_holds_it_open",
             "half_written::a_manifest_that_is_closed_after_each_part_is_not_served_before_the_last_one",
             "half_written::keys_are_kept_while_the_manifest_is_written",
+            "half_written::a_server_that_starts_waits_until_the_writer_of_its_manifest_has_closed_it",
+            "half_written::a_server_that_starts_between_two_parts_of_its_manifest_waits_for_the_second_one",
         ],
     },
     Attack {

@@ -1,6 +1,5 @@
 //! `serve` and `dev`: run the server, from loading the manifest to the last `$disconnect`.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -17,17 +16,15 @@ use tracing::{error, info, warn};
 
 use crate::backend::Backend;
 use crate::capability::{FullBuckets, Services};
-use crate::cli::{
-    ManifestArg, admin, combine_problems, load_manifest, missing_page_warning, new_runtime, open_files, print_output,
-};
-use crate::config;
+use crate::cli::{ManifestArg, admin, combine_problems, missing_page_warning, new_runtime, open_files, print_output};
+use crate::config::{self, Config, MANIFEST_BYTES_MAX};
 use crate::connections::Connections;
 use crate::gateway::{Gateway, Transport};
 use crate::limits::{ANNOUNCE_TIMEOUT, LOG_FLUSH_TIMEOUT, START_WAIT_MAX};
 use crate::metrics::Metrics;
 use crate::reload::{
     AccessFollower, Build, BuildQueue, DeploymentParts, LoadError, Loader, Reloader, ReloaderOptions, Resources,
-    ServeMode, StartOptions, StartedPlugins, WatchMode, WatchedFiles, display_path, wait_for_manifest,
+    ServeMode, StartOptions, StartedPlugins, WatchMode, WatchedFiles, display_path, read_unwatched,
 };
 use crate::server::{Server, ServerOptions, serve_admin, serve_metrics};
 use crate::telemetry;
@@ -113,9 +110,8 @@ impl Dev {
 async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMode) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
     let reload_requests = signals(stop.clone())?;
-    wait_for_manifest(&manifest.manifest).await;
-    reject_empty(&manifest.manifest)?;
-    let config = load_manifest(&manifest.manifest)?;
+    let loading = stop.run_until_cancelled(load_manifest(&manifest.manifest)).await;
+    let Some(config) = loading.transpose()? else { return Ok(ExitCode::SUCCESS) };
     let warnings = config.warnings.iter().map(ToString::to_string).chain(missing_page_warning(&config));
     warnings.for_each(|warning| warn!("{warning}"));
     // Watch the files before they are read, so that no change is missed.
@@ -247,15 +243,23 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     Ok(ExitCode::SUCCESS)
 }
 
-/// Rejects an empty manifest. Every key has a default, so it would be an API without routes and authorizers, but it is
-/// more likely a file that another program is about to write.
+/// Reads the manifest once the program that writes it has closed it.
 ///
-/// A file that cannot be read is reported by its load.
-fn reject_empty(path: &Path) -> anyhow::Result<()> {
-    let is_empty = fs::read(path).is_ok_and(|text| text.trim_ascii().is_empty());
-    let path = display_path(path);
-    ensure!(!is_empty, "{path}: found nothing, expected a manifest; create a project with jackfield new rust NAME");
-    Ok(())
+/// # Errors
+/// All problems of the manifest. An empty one is rejected: every key has a default, so it would be an API without routes
+/// and authorizers, but it is more likely a file that another program is about to write.
+async fn load_manifest(path: &Path) -> anyhow::Result<Config> {
+    let read = if path.is_file() {
+        read_unwatched(path, MANIFEST_BYTES_MAX).await
+    } else {
+        // A pipe is complete at its end, and what is no file has an error of its own.
+        config::read(path)
+    };
+    let is_empty = read.as_deref().is_ok_and(|text| text.trim_ascii().is_empty());
+    let name = display_path(path);
+    ensure!(!is_empty, "{name}: found nothing, expected a manifest; create a project with jackfield new rust NAME");
+    Config::parse_read(read, path)
+        .map_err(|problems| combine_problems("the manifest has", problems.iter().map(ToString::to_string)))
 }
 
 /// Prints the addresses on stdout, in lines that programs can parse: connections are accepted from now on. A thread of

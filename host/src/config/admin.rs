@@ -7,7 +7,7 @@ use toml::de::DeTable;
 
 use super::problem::Problems;
 use super::section::Section;
-use super::{Backend, ConfigError, backend, read_text, value};
+use super::{Backend, ConfigError, backend, text_of, value};
 use crate::backend::SledOptions;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl AdminClient {
     /// # Errors
     /// If the file cannot be read.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = read_text(path)?;
+        let text = text_of(super::read(path), path)?;
         let problems = Problems::new(path, &text);
         let (table, _) = DeTable::parse_recoverable(&text);
         let mut root = Section::root(&problems, table.get_ref());

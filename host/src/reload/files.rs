@@ -1,8 +1,6 @@
 //! The files that decide what is served, and the reports of their changes.
 
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -13,12 +11,6 @@ use crate::reload::watch::{FileReader, WatchMode, WatchTarget, Watcher, WatcherO
 
 /// Reports of the watcher that may wait to be handled. The watcher merges further changes into later reports.
 const REPORTS_MAX: usize = 8;
-/// How long the start waits for the content of a manifest that was truncated: programs that write a file truncate it
-/// first, and may take their time on a busy machine.
-const EMPTY_MANIFEST_WAIT: Duration = Duration::from_secs(3);
-/// How often the server checks at its start whether an empty manifest has been written.
-const EMPTY_CHECK_INTERVAL: Duration = Duration::from_millis(20);
-
 /// What a server does with the sources of its components.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServeMode {
@@ -80,22 +72,6 @@ impl WatchedFiles {
     pub async fn changed(&mut self) -> Option<Vec<WatchTarget>> {
         self.changes.recv().await
     }
-}
-
-/// Waits until a manifest that was truncated just now is not empty any more. The caller rejects one that stays empty.
-pub async fn wait_for_manifest(path: &Path) {
-    let was_truncated_now = || {
-        let metadata = path.metadata().ok().filter(|metadata| metadata.is_file() && metadata.len() == 0);
-        let age = metadata.and_then(|metadata| metadata.modified().ok()?.elapsed().ok());
-        age.is_some_and(|age| age < EMPTY_MANIFEST_WAIT)
-    };
-    let waiting = async {
-        while was_truncated_now() {
-            tokio::time::sleep(EMPTY_CHECK_INTERVAL).await;
-        }
-    };
-    // A program may truncate the file again and again.
-    let _ = tokio::time::timeout(2 * EMPTY_MANIFEST_WAIT, waiting).await;
 }
 
 /// Returns the manifest, every component, every model and every file of authorities, and for `dev` the sources.

@@ -348,7 +348,7 @@ impl Reloader {
     async fn read_manifest(&mut self) {
         let (path, manifest) = (&self.served.config.manifest, display_path(&self.served.config.manifest));
         // This read waits until the file is stable. The hash identifies the version of the file.
-        let read = self.loader.reader.read(path, MANIFEST_BYTES_MAX).await;
+        let read = self.loader.reader.read_text(path, MANIFEST_BYTES_MAX).await;
         let content = read.as_deref().ok().map(blake3::hash);
         let problem = |text| vec![LoadError { content, text, is_transient: false }];
         if read.as_deref().is_ok_and(|text| text.trim_ascii().is_empty()) {

@@ -170,7 +170,7 @@ impl Loader {
         bytes_max: u64,
         too_large: &str,
     ) -> Result<Vec<u8>, LoadError> {
-        self.reader.read(file.path, bytes_max).await.map_err(|error| {
+        self.reader.read_text(file.path, bytes_max).await.map_err(|error| {
             let why = match error.kind() {
                 ErrorKind::NotFound => "file not found; create it, or name another file".to_owned(),
                 ErrorKind::FileTooLarge => format!("the file is larger than {bytes_max} bytes{too_large}"),

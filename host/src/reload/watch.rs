@@ -12,6 +12,8 @@
 //! API without routes. inotify reports the close. Where nothing does, the file must stay unchanged for longer.
 
 mod content;
+mod file_writers;
+mod first_read;
 mod inbox;
 mod open_writes;
 mod pending;
@@ -29,9 +31,9 @@ use notify::Watcher as _;
 use tokio::sync::mpsc;
 
 pub use content::hash_content;
-use inbox::Inbox;
+use inbox::{Inbox, REPORTS_CLOSE};
 use open_writes::OpenWrites;
-pub use stable_read::FileReader;
+pub use stable_read::{FileReader, read_unwatched};
 use watcher::{WatchedFileStates, WatcherThread};
 
 /// How often everything is scanned while notify works. The scan finds changes without an event, such as the move of a
@@ -45,6 +47,9 @@ const SCAN_TIME_FACTOR: u32 = 20;
 /// How long a file must stay unchanged if no event reports that its writer closes it, or if what was written until now
 /// is probably only a part. Writers that pause while they write, such as editors and scripts, pause for less.
 pub const PARTIAL_WRITE_QUIET: Duration = Duration::from_secs(1);
+/// How long the first read waits for the content of a text that is empty: programs that write a file truncate it first,
+/// and may take their time on a busy machine.
+const EMPTY_FILE_QUIET: Duration = Duration::from_secs(3);
 /// A file whose writer does not close it is reported and read after this time all the same.
 const HELD_OPEN_MAX: Duration = Duration::from_secs(10);
 /// A target that keeps changing is reported after this time all the same, and again each time it has passed.

@@ -7,7 +7,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{open_writes::OpenWrites, plan::FileId};
+use super::{
+    HELD_OPEN_MAX,
+    first_read::{Content, read_first},
+    open_writes::OpenWrites,
+    plan::FileId,
+};
 
 /// A file whose last change is older than this counts as stable without a second check.
 const STABLE_AGE: Duration = Duration::from_millis(50);
@@ -31,22 +36,48 @@ impl FileReader {
     /// Returns the content of a file once it is stable: no writer holds it open, and its last change is old enough or
     /// two checks found the same state. A file that is held open for longer than `HELD_OPEN_MAX` is read all the same.
     ///
+    /// The first read of a watched file looks for a writer that began before the file was watched, and waits for it.
+    ///
     /// # Errors
     /// `FileTooLarge` above `bytes_max`, `TimedOut` if the file is still being written after a second, and every error
     /// of a read, such as `NotFound`. The message names the path.
     /// # Cancel safety
     /// Dropping the future loses nothing.
     pub async fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+        self.read_content(path, bytes_max, Content::Binary).await
+    }
+
+    /// Does the same as `read` with a file of which a part can be valid too. The first read waits until it has not
+    /// changed for a second.
+    ///
+    /// # Errors
+    /// As `read`.
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn read_text(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+        self.read_content(path, bytes_max, Content::Text).await
+    }
+
+    async fn read_content(&self, path: &Path, bytes_max: u64, content: Content) -> io::Result<Vec<u8>> {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let is_first = self.open_writes.is_unchecked(path);
+        if is_first {
+            let read = read_first(&self.open_writes, path, bytes_max, content).await.map_err(named)?;
+            self.open_writes.set_unchecked(path, false);
+            if let Some(bytes) = read {
+                return Ok(bytes);
+            }
+        }
+        // After the first read has waited, it does not wait again.
+        let is_held = || !is_first && self.open_writes.contains(path);
         let mut before = None;
         for _ in 0..CHECKS_MAX {
-            if !self.open_writes.contains(path) {
+            if !is_held() {
                 let owned = path.to_owned();
                 let check = tokio::task::spawn_blocking(move || check(&owned, before, bytes_max)).await?;
-                let check =
-                    check.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-                match check {
+                match check.map_err(named)? {
                     // A writer may have begun meanwhile.
-                    Check::Stable(bytes) if !self.open_writes.contains(path) => return Ok(bytes),
+                    Check::Stable(bytes) if !is_held() => return Ok(bytes),
                     Check::Stable(_) => before = None,
                     Check::Changing(state) => before = Some(state),
                 }
@@ -57,21 +88,34 @@ impl FileReader {
     }
 }
 
+/// Reads the manifest at the start of a server, when no file is watched yet: waits as a first read does.
+///
+/// # Errors
+/// As `FileReader::read`.
+/// # Cancel safety
+/// Dropping the future loses nothing.
+pub async fn read_unwatched(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let open_writes = OpenWrites::new(HELD_OPEN_MAX);
+    open_writes.set_unchecked(path, true);
+    FileReader::new(open_writes).read_text(path, bytes_max).await
+}
+
 /// The result of one check.
-enum Check {
+pub(super) enum Check {
     Stable(Vec<u8>),
     Changing(FileState),
 }
 
-#[derive(Clone, Copy, PartialEq)]
-struct FileState {
-    modified: SystemTime,
-    len: u64,
-    id: FileId,
+/// Properties of a file that show whether it has changed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct FileState {
+    pub(super) modified: SystemTime,
+    pub(super) len: u64,
+    pub(super) id: FileId,
 }
 
 impl FileState {
-    fn from_metadata(metadata: &Metadata) -> io::Result<FileState> {
+    pub(super) fn from_metadata(metadata: &Metadata) -> io::Result<FileState> {
         Ok(FileState { modified: metadata.modified()?, len: metadata.len(), id: FileId::from_metadata(metadata) })
     }
 
@@ -82,7 +126,7 @@ impl FileState {
     }
 }
 
-fn check(path: &Path, before: Option<FileState>, bytes_max: u64) -> io::Result<Check> {
+pub(super) fn check(path: &Path, before: Option<FileState>, bytes_max: u64) -> io::Result<Check> {
     let metadata = fs::metadata(path)?;
     // This is checked before the file is opened, because opening a pipe waits for a writer.
     if !metadata.is_file() {

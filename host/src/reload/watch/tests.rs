@@ -205,6 +205,7 @@ fn a_file_is_reported_when_its_writer_has_closed_it_however_long_that_takes() {
     let folder = Folder::new();
     let file = folder.write("jackfield.toml", "a manifest");
     let mut scene = Scene::watch([WatchTarget::File(file.clone())]);
+    assert_eq!(scene.read(&file).unwrap(), b"a manifest");
     let mut writer = SlowWriter::truncate(&file);
     scene.expect_silence();
     writer.write("the first half");

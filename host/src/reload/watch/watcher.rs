@@ -116,6 +116,7 @@ impl WatcherThread {
             let is_kept = targets.contains(target);
             if let (false, WatchTarget::File(path)) = (is_kept, target) {
                 self.files.open_writes.record(path, None);
+                self.files.open_writes.set_unchecked(path, false);
             }
             is_kept
         });
@@ -125,6 +126,7 @@ impl WatcherThread {
             let partially_valid = self.files.partially_valid.as_deref();
             let is_partially_valid = matches!(target, WatchTarget::File(path) if Some(&**path) == partially_valid);
             self.targets.insert(target.clone(), WatchedTarget::new(is_partially_valid));
+            self.files.set_unchecked(target, true);
         }
         self.scan(&new);
         // What a target is when it is first watched is no change.
@@ -156,6 +158,9 @@ impl WatcherThread {
                     if let (WatchTarget::File(_), Some(writer)) = (target, events.writer) {
                         watched.set_writer(writer, events.at);
                         self.files.record(target, watched);
+                        if writer == Writer::Closed {
+                            self.files.set_unchecked(target, false);
+                        }
                     }
                     let another_event_follows =
                         REPORTS_CLOSE || events.renamed || matches!(target, WatchTarget::Folder(_));
@@ -355,6 +360,8 @@ impl WatcherThread {
         if due.is_empty() {
             return;
         }
+        // The watcher has waited for their writers, so readers need not look for them.
+        due.iter().for_each(|target| self.files.set_unchecked(target, false));
         match self.changes.try_send(due.iter().cloned().collect()) {
             Ok(()) => {
                 due.iter().for_each(|target| self.set_reported(target));
@@ -382,6 +389,13 @@ impl WatchedFileStates {
     fn record(&self, target: &WatchTarget, watched: &WatchedTarget) {
         if let WatchTarget::File(path) = target {
             self.open_writes.record(path, watched.open_since());
+        }
+    }
+
+    /// Records whether a writer may hold the file open that began before the file was watched.
+    fn set_unchecked(&self, target: &WatchTarget, is_unchecked: bool) {
+        if let WatchTarget::File(path) = target {
+            self.open_writes.set_unchecked(path, is_unchecked);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use jackfield_bench::process;
@@ -94,6 +94,9 @@ impl Subject {
             Some(handler) => {
                 let path = folder.join("jackfield.toml");
                 std::fs::write(&path, manifest(handler, on_connect)).context("cannot write the manifest")?;
+                // A server that starts waits until a manifest that was changed just now has been quiet for a second.
+                let modified = SystemTime::now() - Duration::from_secs(60);
+                File::options().append(true).open(&path)?.set_modified(modified)?;
                 remove_folder(&folder.join("data"))?;
                 // The folder of the access log.
                 remove_folder(&folder.join("logs"))?;
