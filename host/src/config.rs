@@ -46,7 +46,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use access::AccessConfig;
+pub use access::{AccessConfig, AccessPart};
 pub use access_log::AccessLog;
 pub use admin::{Admin, AdminClient};
 pub use api::Api;

@@ -1,7 +1,8 @@
 //! Who is admitted follows the manifest on the disk: API keys, access keys of `@connections`, and users who sign their
 //! handshakes, after every way in which the manifest can change.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -73,7 +74,14 @@ struct Scene {
 
 impl Scene {
     async fn start(site: Site) -> Self {
-        let server = site.serve();
+        Self::start_with(site, &["serve"]).await
+    }
+
+    async fn start_with(site: Site, arguments: &[&str]) -> Self {
+        Self::with(site.start(arguments)).await
+    }
+
+    async fn with(server: Server) -> Self {
         let mut peer = server.try_connect_to("/open", &[]).await.unwrap();
         let path = format!("/open/@connections/{}", peer.id().await.replace('=', "%3D"));
         Self { server, peer, path }
@@ -208,6 +216,94 @@ async fn keys_stay_while_the_manifest_is_not_toml_or_empty_and_the_log_says_so_o
     scene.wait_until_admitted(REMOVED, false, "after the manifest was corrected").await;
     scene.assert_admitted(KEPT, true, "always").await;
     scene.server.log.wait_for_line(&["the keys of the manifest can be read again"]).await;
+}
+
+// Seen: with `--poll`, a removed key was valid for the interval and a second.
+#[tokio::test]
+async fn a_removed_key_is_rejected_at_once_whatever_the_interval_of_polling_is() {
+    let scene = Scene::start_with(site(&[KEPT, REMOVED]), &["serve", "--poll", "1h"]).await;
+    scene.save(&[KEPT], "");
+    let took = scene.wait_until_admitted(REMOVED, false, "after it was removed").await;
+    harm::measure_time("revoked keys", "time until a removed key is refused, with --poll 1h", took, REVOCATION_MAX);
+    scene.save(&[KEPT, ADDED], "");
+    scene.wait_until_admitted(ADDED, true, "after it was added").await;
+    scene.assert_admitted(REMOVED, false, "after another key was added").await;
+    scene.assert_admitted(KEPT, true, "always").await;
+}
+
+// Seen: a removed key was valid for 10 s while the program that had removed it held the file open.
+#[tokio::test]
+async fn a_key_that_is_removed_by_a_writer_that_holds_the_manifest_open_is_rejected_before_it_is_closed() {
+    for arguments in [&["serve"][..], &["serve", "--poll", "1h"]] {
+        let scene = Scene::start_with(site(&[KEPT, REMOVED]), arguments).await;
+        let start = Instant::now();
+        let mut writer = File::create(scene.server.site.manifest()).unwrap();
+        writer.write_all(manifest(&[KEPT, ADDED], "").as_bytes()).unwrap();
+        let took = scene.wait_until_admitted(REMOVED, false, "while the manifest is held open").await;
+        let what = "time until a removed key is refused, if the manifest is held open";
+        harm::measure_time("revoked keys", what, took, REVOCATION_MAX);
+        scene.assert_admitted(KEPT, true, "while the manifest is held open").await;
+        if arguments.len() == 1 && start.elapsed() < Duration::from_secs(8) {
+            scene.assert_admitted(ADDED, false, "while the manifest is held open").await;
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "the manifest was read because it was open for too long");
+        drop(writer);
+        scene.wait_until_admitted(ADDED, true, "after the manifest was closed").await;
+        scene.assert_admitted(REMOVED, false, "after the manifest was closed").await;
+    }
+}
+
+#[tokio::test]
+async fn a_slow_editor_rejects_no_key_that_stays() {
+    const PAUSE: Duration = Duration::from_millis(400);
+    let text = manifest(&[KEPT, REMOVED], "[api]\nid = \"another\"\n");
+    let keys = text.find("[api_keys").unwrap();
+    for arguments in [&["serve"][..], &["serve", "--poll", "50ms"]] {
+        // The editor pauses when the file is empty, or before the keys. On a busy machine it may pause for too long.
+        'cut: for cut in [0, keys] {
+            for _ in 0..5 {
+                let scene = Scene::start_with(site(&[KEPT, REMOVED]), arguments).await;
+                let (path, text) = (scene.server.site.manifest(), text.clone());
+                let editing = std::thread::spawn(move || {
+                    let start = Instant::now();
+                    let mut editor = File::create(path).unwrap();
+                    editor.write_all(&text.as_bytes()[..cut]).unwrap();
+                    std::thread::sleep(PAUSE);
+                    editor.write_all(&text.as_bytes()[cut..]).unwrap();
+                    start.elapsed()
+                });
+                let mut admitted = true;
+                while !editing.is_finished() || !scene.server.log.text().contains("deployment=2") {
+                    admitted &= scene.admitted(KEPT).await == [true; 3] && scene.admitted(REMOVED).await == [true; 3];
+                }
+                if editing.join().unwrap() < PAUSE + Duration::from_millis(100) {
+                    assert!(admitted, "a key was rejected, {arguments:?}, {cut}");
+                    let log = scene.server.log.text();
+                    assert!(!log.contains("applied the access settings"), "{log}");
+                    continue 'cut;
+                }
+            }
+            panic!("the machine is too busy for this test");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_removed_while_the_server_starts_is_rejected_from_the_first_request_on() {
+    let build = "component = \"guest.wasm\"\nbuild = \"touch started; until test -e go; do sleep 0.05; done\"\n";
+    let text = |owners: &[Owner]| manifest(owners, "").replace("component = \"guest.wasm\"\n", build);
+    let site = Site::new(&text(&[KEPT, REMOVED]));
+    replace_file(&site.path().join("guest.wasm"), hostile_version(1));
+    let starting = std::thread::spawn({
+        let site = site.clone();
+        move || site.start(&["dev"])
+    });
+    eventually("the build runs", async || site.path().join("started").exists()).await;
+    fs::write(site.manifest(), text(&[KEPT])).unwrap();
+    fs::write(site.path().join("go"), "").unwrap();
+    let scene = Scene::with(starting.join().unwrap()).await;
+    scene.assert_admitted(REMOVED, false, "at the first request").await;
+    scene.assert_admitted(KEPT, true, "at the first request").await;
 }
 
 #[tokio::test]

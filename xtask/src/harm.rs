@@ -175,6 +175,8 @@ const ATTACKS: &[Attack] = &[
             "access::keys_are_removed_and_added_whatever_else_in_the_manifest_is_wrong",
             "access::a_key_that_is_removed_while_the_body_of_its_call_arrives_is_rejected",
             "access::the_removal_of_the_last_access_key_allows_no_unsigned_calls",
+            "access::a_removed_key_is_rejected_at_once_whatever_the_interval_of_polling_is",
+            "access::a_key_that_is_removed_by_a_writer_that_holds_the_manifest_open_is_rejected_before_it_is_closed",
         ],
     },
     Attack {

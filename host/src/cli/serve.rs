@@ -118,7 +118,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     let mode = options.poll.map_or(WatchMode::Notify, WatchMode::Poll);
     let files = WatchedFiles::watch(mode, &config, serve_mode)?;
     let throttles = Arc::default();
-    let access = AccessFollower::watch(mode, &config, Arc::clone(&throttles))?;
+    let mut access = AccessFollower::watch(mode, &config, Arc::clone(&throttles))?;
     let mut builds = (serve_mode == ServeMode::Dev).then(|| BuildQueue::new(&config.folder));
     if let Some(builds) = &mut builds {
         if Build::all(&config).is_empty() {
@@ -166,6 +166,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     let resources = loader.load_resources(&config, &Resources::default()).await;
     let resources =
         resources.map_err(|problems| combine_problems("there are", problems.iter().map(LoadError::to_string)))?;
+    access.restrict().await;
     let deployment = loader.deployment(&config, &plugins, &resources);
     let gateway = Gateway::new(connections, backend.clone(), deployment, access.access(), Arc::clone(&metrics));
 

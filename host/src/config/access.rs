@@ -22,6 +22,17 @@ pub struct AccessConfig {
     pub api_keys: BTreeMap<String, ApiKey>,
 }
 
+/// A part of the access settings that can be restricted on its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AccessPart {
+    /// The access key with this id.
+    AccessKey(String),
+    /// The API key with this name.
+    ApiKey(String),
+    /// What is no key.
+    Management,
+}
+
 impl From<&Config> for AccessConfig {
     fn from(config: &Config) -> Self {
         Self {
@@ -95,6 +106,58 @@ impl AccessConfig {
             api_keys: self.api_keys.iter().filter_map(api_key).collect(),
         }
     }
+}
+
+impl AccessConfig {
+    /// Returns the parts of these settings that `restricted` does not have, or has with other settings.
+    pub fn different_parts(&self, restricted: &Self) -> BTreeSet<AccessPart> {
+        let access_keys = different_keys(&self.management.access_keys, &restricted.management.access_keys);
+        let api_keys = different_keys(&self.api_keys, &restricted.api_keys);
+        let parts = access_keys.map(AccessPart::AccessKey).chain(api_keys.map(AccessPart::ApiKey));
+        let mut parts: BTreeSet<AccessPart> = parts.collect();
+        let settings = |access: &Self| {
+            let Management { signatures, throttle, has_access_keys, access_keys: _ } = access.management;
+            (signatures, throttle, has_access_keys, access.api_key_source)
+        };
+        if settings(self) != settings(restricted) {
+            parts.insert(AccessPart::Management);
+        }
+        parts
+    }
+
+    /// Returns these settings with some parts as they are in `restricted`.
+    pub fn with_parts<'a>(&self, restricted: &Self, parts: impl Iterator<Item = &'a AccessPart>) -> Self {
+        let mut settings = self.clone();
+        let (management, source) = (&mut settings.management, &restricted.management);
+        for part in parts {
+            match part {
+                AccessPart::AccessKey(id) => replace(&mut management.access_keys, &source.access_keys, id),
+                AccessPart::ApiKey(name) => replace(&mut settings.api_keys, &restricted.api_keys, name),
+                AccessPart::Management => {
+                    let access_keys = std::mem::take(&mut management.access_keys);
+                    *management = Management { access_keys, ..source.clone() };
+                    settings.api_key_source = restricted.api_key_source;
+                }
+            }
+        }
+        settings
+    }
+}
+
+/// Returns the names of the keys that `others` does not have, or has with other settings.
+fn different_keys<K: PartialEq>(
+    keys: &BTreeMap<String, K>,
+    others: &BTreeMap<String, K>,
+) -> impl Iterator<Item = String> {
+    keys.iter().filter(|(name, key)| others.get(*name) != Some(key)).map(|(name, _)| name.clone())
+}
+
+/// Sets the key to what it is in `source`, or removes it.
+fn replace<K: Clone>(keys: &mut BTreeMap<String, K>, source: &BTreeMap<String, K>, name: &str) {
+    match source.get(name) {
+        Some(key) => keys.insert(name.to_owned(), key.clone()),
+        None => keys.remove(name),
+    };
 }
 
 /// Returns the stages that are in both; `None`: all stages.
@@ -217,6 +280,20 @@ mod tests {
         let other_secret = parse(&both.replace("0123", "4567"));
         assert_eq!(names(&now.restricted_by(&other_secret)), ["team"]);
         assert_eq!(names(&parse(API_KEY).restricted_by(&now)), ["team"], "no key is added");
+        let parts = now.different_parts(&restricted);
+        let access_keys = ["AKID", "OTHER"].map(|id| AccessPart::AccessKey(id.into()));
+        assert_eq!(parts, BTreeSet::from(access_keys), "one has another right without `actions`, one is missing");
+        let removed = now.restricted_by(&parse(&format!("{other}{API_KEY}stages = []\n")));
+        let parts = now.different_parts(&removed);
+        assert_eq!(parts, BTreeSet::from([AccessPart::AccessKey("AKID".into()), AccessPart::ApiKey("team".into())]));
+        assert_eq!(now.with_parts(&removed, parts.iter()), removed);
+        assert_eq!(names(&now.with_parts(&removed, parts.iter().take(1))), ["OTHER", "team"]);
+        assert_eq!(now.with_parts(&removed, [].iter()), now);
+        let signed = parse(&both.replace(KEY, &format!("[management]\nsignatures = \"required\"\n{KEY}")));
+        let restricted = now.restricted_by(&signed);
+        assert_eq!(now.different_parts(&restricted), BTreeSet::from([AccessPart::Management]));
+        assert_eq!(now.with_parts(&restricted, [AccessPart::Management].iter()), restricted);
+
         let signatures = |one: &str, other: &str| {
             let parse = |signatures| parse(&format!("[management]\nsignatures = {signatures:?}"));
             parse(one).restricted_by(&parse(other)).management.signatures

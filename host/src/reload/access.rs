@@ -2,24 +2,35 @@
 //!
 //! A task of its own reads only this part of the manifest, so that a removed key is rejected at once, whatever the
 //! components do and whatever else in the manifest is wrong. Knows nothing of deployments.
+//!
+//! The watcher reports a manifest that is complete, and its settings are applied as a whole. Meanwhile, the task itself
+//! checks at short intervals what the manifest contains at that moment: a key that is missing for long enough is
+//! rejected although the file is held open, or no event has reported a change.
+
+mod absences;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::{self, AccessConfig, Config, MANIFEST_BYTES_MAX};
 use crate::gateway::{Access, ApiKey, ApiKeys, Gateway, Management, Signatures, Users};
-use crate::limits::ACCESS_DEBOUNCE;
-use crate::reload::watch::{FileReader, PARTIAL_WRITE_QUIET, WatchMode, WatchTarget, Watcher, WatcherOptions};
+use crate::limits::{ACCESS_CHECK_INTERVAL, ACCESS_DEBOUNCE};
+use crate::reload::watch::{
+    FileReader, FileState, PARTIAL_WRITE_QUIET, WatchMode, WatchTarget, Watcher, WatcherOptions, read_now,
+};
 use crate::reload::{ThrottleRegistries, display_path};
+
+use absences::Absences;
 
 /// Follows the manifest of a running server, and applies its access settings.
 pub struct AccessFollower {
@@ -36,11 +47,18 @@ pub struct AccessFollower {
     awaited: Option<(Instant, NewSettings)>,
     /// The problem that was logged. The same problem is logged only once.
     reported: Option<String>,
+    /// What the manifest does not admit at the moment, although it may be only a part.
+    absences: Absences,
+    /// The state of the file that was checked last.
+    checked: Option<FileState>,
     reader: FileReader,
     changes: mpsc::Receiver<Vec<WatchTarget>>,
     /// Watches until it is dropped.
     _watcher: Watcher,
 }
+
+/// A read of the manifest, which waits for its writer.
+type ManifestRead = Pin<Box<dyn Future<Output = io::Result<Vec<u8>>> + Send>>;
 
 struct NewSettings {
     settings: AccessConfig,
@@ -55,6 +73,10 @@ impl AccessFollower {
     /// If nothing can be watched at all.
     pub fn watch(mode: WatchMode, config: &Config, throttles: Arc<ThrottleRegistries>) -> anyhow::Result<Self> {
         let (report, changes) = mpsc::channel(1);
+        let mode = match mode {
+            WatchMode::Notify => WatchMode::Notify,
+            WatchMode::Poll(interval) => WatchMode::Poll(interval.min(ACCESS_CHECK_INTERVAL)),
+        };
         // A restriction is applied even if the manifest is only a part, and the rest waits here, not in the watcher.
         let options = WatcherOptions { mode, debounce: ACCESS_DEBOUNCE, partially_valid: None };
         let mut watcher = Watcher::start(options, report)?;
@@ -68,10 +90,20 @@ impl AccessFollower {
             applied,
             awaited: None,
             reported: None,
+            absences: Absences::default(),
+            checked: None,
             reader: watcher.reader(),
             changes,
             _watcher: watcher,
         })
+    }
+
+    /// Rejects what the manifest does not admit at this moment. The server calls this before it serves, because keys may
+    /// have been removed while components were loaded or built. What is added meanwhile is applied later.
+    pub async fn restrict(&mut self) {
+        if let Some(found) = self.read_now(None).await {
+            self.applied = self.applied.restricted_by(&found);
+        }
     }
 
     /// Returns the access settings that are in use.
@@ -84,8 +116,15 @@ impl AccessFollower {
     /// # Errors
     /// If the file watcher has stopped.
     pub async fn follow(mut self, gateway: Arc<Gateway>, stop: CancellationToken) -> anyhow::Result<()> {
+        // A network drive that does not answer must not delay the stop.
+        stop.run_until_cancelled(self.run(&gateway)).await.unwrap_or(Ok(()))
+    }
+
+    async fn run(&mut self, gateway: &Gateway) -> anyhow::Result<()> {
         // The manifest may have changed between its first read and the call of `watch`.
-        self.read(&gateway).await;
+        let mut reading = Some(self.start_read());
+        let mut checks = tokio::time::interval(ACCESS_CHECK_INTERVAL);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let awaited = async {
                 match &self.awaited {
@@ -93,30 +132,67 @@ impl AccessFollower {
                     None => pending().await,
                 }
             };
+            let read = async {
+                match &mut reading {
+                    Some(reading) => reading.await,
+                    None => pending().await,
+                }
+            };
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
                 changed = self.changes.recv() => {
                     changed.context("the file watcher has stopped")?;
-                    self.read(&gateway).await;
+                    self.awaited = None;
+                    reading = Some(self.start_read());
+                }
+                read = read => {
+                    reading = None;
+                    self.handle_read(gateway, read);
                 }
                 () = awaited => {
                     if let Some((_, new)) = self.awaited.take() {
-                        self.apply_all(&gateway, new);
+                        self.apply_all(gateway, new);
                     }
                 }
+                _ = checks.tick() => self.check(gateway).await,
             }
         }
     }
 
-    /// Reads the manifest and applies what it says about access.
-    async fn read(&mut self, gateway: &Gateway) {
-        self.awaited = None;
+    /// Starts to read the manifest once it is complete. This may take time, and removed keys do not wait for it.
+    fn start_read(&self) -> ManifestRead {
+        let (reader, manifest) = (self.reader.clone(), self.manifest.clone());
+        Box::pin(async move { reader.read_text(&manifest, MANIFEST_BYTES_MAX).await })
+    }
+
+    /// Rejects what the manifest has not admitted for a while, whether it is complete or not.
+    async fn check(&mut self, gateway: &Gateway) {
+        // If nothing has changed, the file is read again only to find out whether a key is still missing.
+        let known = self.checked.filter(|_| self.absences.is_empty());
+        if let Some(found) = self.read_now(known).await {
+            let restricted = self.absences.record(&self.applied, &found, Instant::now());
+            self.apply(gateway, restricted);
+        }
+    }
+
+    /// Returns the access settings in the manifest at this moment, whether it is complete or not. Returns `None` if the
+    /// file still has the state `known`, or if it says nothing: if it is empty, because a writer has truncated it, or if
+    /// it is not TOML, because it is cut off in the middle of a line.
+    async fn read_now(&mut self, known: Option<FileState>) -> Option<AccessConfig> {
+        let (state, bytes) = read_now(&self.manifest, MANIFEST_BYTES_MAX, known).await.ok()??;
+        self.checked = Some(state);
+        let text = String::from_utf8(bytes).ok().filter(|text| !text.trim_ascii().is_empty())?;
+        AccessConfig::parse(&text, display_path(&self.manifest).as_ref(), &self.applied).ok()
+    }
+
+    /// Applies what a manifest that is complete says about access.
+    fn handle_read(&mut self, gateway: &Gateway, read: io::Result<Vec<u8>>) {
         let manifest = display_path(&self.manifest);
-        let read = self.reader.read(&self.manifest, MANIFEST_BYTES_MAX).await;
         if read.as_ref().is_err_and(|error| error.kind() == ErrorKind::TimedOut) {
             // It is still being written, and is reported again when it is complete.
             return;
         }
+        self.absences.clear();
+        self.checked = None;
         let text = match config::text_of(read, manifest.as_ref()) {
             Ok(text) => text,
             Err(error) => return self.report_rejection(error.problem),

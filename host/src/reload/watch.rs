@@ -33,7 +33,7 @@ use tokio::sync::mpsc;
 pub use content::hash_content;
 use inbox::{Inbox, REPORTS_CLOSE};
 use open_writes::OpenWrites;
-pub use stable_read::{FileReader, read_unwatched};
+pub use stable_read::{FileReader, FileState, read_now, read_unwatched};
 use watcher::{WatchedFileStates, WatcherThread};
 
 /// How often everything is scanned while notify works. The scan finds changes without an event, such as the move of a

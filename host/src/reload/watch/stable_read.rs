@@ -100,6 +100,32 @@ pub async fn read_unwatched(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> 
     FileReader::new(open_writes).read_text(path, bytes_max).await
 }
 
+/// Reads what a file contains at this moment, whoever writes it. Returns `None` if it still has the state `known`.
+///
+/// # Errors
+/// `FileTooLarge` above `bytes_max`, and every error of a read.
+/// # Cancel safety
+/// Dropping the future loses nothing.
+pub async fn read_now(
+    path: &Path,
+    bytes_max: u64,
+    known: Option<FileState>,
+) -> io::Result<Option<(FileState, Vec<u8>)>> {
+    let path = path.to_owned();
+    let read = move || {
+        let state = FileState::from_metadata(&fs::metadata(&path)?)?;
+        if known == Some(state) {
+            return Ok(None);
+        }
+        // It is regarded as old, so that one check is enough.
+        match check(&path, Some(state), bytes_max)? {
+            Check::Stable(bytes) => Ok(Some((state, bytes))),
+            Check::Changing(_) => Err(io::Error::new(ErrorKind::Interrupted, "it has changed meanwhile")),
+        }
+    };
+    tokio::task::spawn_blocking(read).await?
+}
+
 /// The result of one check.
 pub(super) enum Check {
     Stable(Vec<u8>),
@@ -108,7 +134,7 @@ pub(super) enum Check {
 
 /// Properties of a file that show whether it has changed.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct FileState {
+pub struct FileState {
     pub(super) modified: SystemTime,
     pub(super) len: u64,
     pub(super) id: FileId,
