@@ -149,8 +149,11 @@ pub const FIBER_STACK_BYTES: usize = 1024 * 1024;
 
 // ---- all events ----------------------------------------------------------------------------
 
-/// How often the epoch of the engine ticks: the resolution of CPU budgets.
-pub const EPOCH_INTERVAL: Duration = Duration::from_millis(10);
+/// How often the epoch of the engine ticks: the resolution of CPU budgets, and about the length of a turn.
+pub const EPOCH_INTERVAL: Duration = Duration::from_millis(1);
+/// CPU time after which an event is long and takes turns with all other long ones. Most handlers use less than a tenth
+/// of it.
+pub const LONG_EVENT_CPU_TIME: Duration = Duration::from_micros(500);
 /// Events that run concurrently, each in a slot of the instance pool.
 pub const CONCURRENT_EVENTS_MAX: usize = 256;
 /// Memories of one pool slot; a guest that has more takes several slots.

@@ -51,6 +51,7 @@ mod reuse;
 mod rollback;
 mod routes;
 mod sdks;
+mod shares;
 mod signatures;
 mod slow_peers;
 mod stages;

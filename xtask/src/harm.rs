@@ -122,6 +122,24 @@ const ATTACKS: &[Attack] = &[
         ],
     },
     Attack {
+        name: "250 spinning events",
+        tests: &[
+            "harm::shares::others_are_served_while_250_events_of_one_plugin_compute_without_end",
+            "shares::a_plugin_with_two_events_does_as_much_work_as_one_with_250",
+            "shares::a_plugin_that_is_alone_uses_every_processor",
+            "shares::events_that_time_out_or_fail_while_they_wait_for_a_turn_leave_the_turns_to_others",
+        ],
+    },
+    Attack {
+        name: "events of 9 ms",
+        tests: &["harm::shares::others_are_served_while_128_peers_send_messages_whose_handler_computes_for_9_ms"],
+    },
+    Attack {
+        name: "events of 0.9 ms",
+        tests: &["harm::shares::\
+             others_are_served_while_128_peers_send_messages_whose_handler_computes_for_just_less_than_an_epoch"],
+    },
+    Attack {
         name: "compile bombs and damaged components",
         tests: &[
             "worker::a_server_keeps_every_connection_whatever_a_component_does_to_the_compiler",

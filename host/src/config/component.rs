@@ -10,13 +10,13 @@ use super::grants::grants;
 use super::section::Section;
 use super::value::{self, InvalidValue, KIB, MIB};
 use crate::capability::Grants;
-use crate::limits::{self, EventLimits};
+use crate::limits::EventLimits;
 use crate::world::World;
 
 /// API Gateway allows 50 ms to 29 s; here a slow handler may take as long as a Lambda function.
 const EVENT_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(15 * 60);
-/// From one epoch to the longest event.
-const EVENT_CPU_TIMES: RangeInclusive<Duration> = limits::EPOCH_INTERVAL..=Duration::from_secs(15 * 60);
+/// From several epochs, at which CPU time is checked, to the longest event.
+const EVENT_CPU_TIMES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(15 * 60);
 /// From one page of WebAssembly to everything that 32 bits can address.
 const EVENT_MEMORIES: RangeInclusive<usize> = 64 * KIB..=4096 * MIB;
 

@@ -26,6 +26,7 @@ use crate::runtime::budget::RejectedGrowth;
 use crate::runtime::cpu::Metered;
 use crate::runtime::scarcity::{LacksResources, is_guest_scarcity};
 use crate::runtime::state::HostState;
+use crate::runtime::turns::PluginTurns;
 use crate::runtime::{Runtime, Trap, into_anyhow, slots_needed, trusted};
 use crate::world::World;
 
@@ -86,6 +87,7 @@ pub struct Plugin {
     function: ComponentExportIndex,
     /// Pool slots of one instance.
     slots: u32,
+    turns: PluginTurns,
     /// How many events one instance handles; 0 creates a new sandbox for each event.
     reuse: usize,
     kept: Mutex<Vec<Instance>>,
@@ -120,6 +122,7 @@ impl Plugin {
             function.with_context(|| format!("its {} has no function {}", world.interface(), world.function()))?;
         let slots = slots_needed(component);
         let kept = Mutex::new(Vec::new());
+        let turns = runtime.turns.plugin();
         let plugin = Self {
             runtime,
             scope: Arc::new(scope),
@@ -127,6 +130,7 @@ impl Plugin {
             pre,
             function,
             slots,
+            turns,
             reuse,
             kept,
             retired: AtomicBool::new(false),
@@ -203,14 +207,15 @@ impl Plugin {
         Invocation { result, instantiate, total: arrived.elapsed(), memory_bytes: progress.memory_bytes }
     }
 
-    /// Runs a guest within its timeout and measures its CPU time. `now` is the current time.
+    /// Runs a guest within its timeout, measures its CPU time, and waits for the turns that it needs if that is much.
+    /// `now` is the current time.
     async fn within_time_limits<T>(
         &self,
         now: Instant,
         guest: impl Future<Output = Result<T, InvokeError>> + Unpin,
     ) -> Result<T, InvokeError> {
         let timeout = self.scope.limits.timeout;
-        match tokio::time::timeout_at((now + timeout).into(), Metered::new(now, guest)).await {
+        match tokio::time::timeout_at((now + timeout).into(), Metered::new(now, self.turns.begin(), guest)).await {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => Err(InvokeError::Panicked(panic)),
             Err(_) => Err(InvokeError::TimedOut(timeout)),

@@ -13,7 +13,7 @@ use crate::capability::{Caller, Capabilities, PluginScope, StdStream};
 use crate::limits::{EVENT_HANDLES, HOST_CALL_BYTES, RANDOM_BYTES_MAX};
 use crate::runtime::Runtime;
 use crate::runtime::budget::MemoryBudget;
-use crate::runtime::cpu::CpuBudget;
+use crate::runtime::cpu::{CpuBudget, CpuCheck, end_slice};
 use crate::runtime::stdio::LogStream;
 
 pub struct HostState {
@@ -42,11 +42,11 @@ impl HostState {
         store.set_max_component_handles(EVENT_HANDLES);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut context| {
-            if !context.data_mut().cpu.check() {
-                return Ok(UpdateDeadline::Interrupt);
-            }
-            // wasmtime's plain yield is polled again at once, which starves the other tasks of the worker.
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+            Ok(match context.data_mut().cpu.check() {
+                CpuCheck::Continue => UpdateDeadline::Continue(1),
+                CpuCheck::EndSlice => UpdateDeadline::YieldCustom(1, Box::pin(end_slice())),
+                CpuCheck::Exhausted => UpdateDeadline::Interrupt,
+            })
         });
         store
     }

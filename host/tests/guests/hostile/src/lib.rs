@@ -125,6 +125,18 @@ fn run_command(context: &RequestContext, command: &str) -> Result<Response> {
             resources::work(Duration::from_millis(number()? as u64));
             reply("worked")
         }
+        "steps" => {
+            resources::steps(number()?);
+            reply("done")
+        }
+        "toil" => {
+            let (key, steps) = rest.split_once(' ').ok_or("a key and a number are needed")?;
+            let (bucket, steps) = (kv::Bucket::open("shared")?, steps.parse()?);
+            loop {
+                resources::steps(steps);
+                bucket.increment(key, 1)?;
+            }
+        }
         "naps" => {
             resources::naps(number()?);
             reply("awake")

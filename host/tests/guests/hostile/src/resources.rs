@@ -25,6 +25,13 @@ pub fn work(time: Duration) {
     }
 }
 
+/// Computes `count` steps, each of which takes about as long as any other.
+pub fn steps(count: usize) {
+    for step in 0..count {
+        black_box(step);
+    }
+}
+
 /// Sleeps `count` times for a short time, without computing.
 pub fn naps(count: usize) {
     for _ in 0..count {
