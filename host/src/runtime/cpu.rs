@@ -110,10 +110,8 @@ impl<F: Future + Unpin> Future for Metered<'_, F> {
             Ok(Poll::Pending) => {
                 self.used = poll.used();
                 if SLICE_ENDED.get() {
-                    self.turns.end_slice(context.waker());
+                    self.turns.end_slice(turn, context);
                 }
-                // Only now, so that an event without competition has its turn again.
-                drop(turn);
                 Poll::Pending
             }
             Err(panic) => Poll::Ready(Err(panic_message(panic.as_ref()))),

@@ -73,6 +73,19 @@ impl Turns {
         self.queue.lock().expect("no code panics while holding the queue of the turns")
     }
 
+    /// Returns a turn for an event that has ended its slice, if no other event waits for one. Otherwise returns `turn`.
+    fn keep_or_take<'a>(&'a self, turn: Option<Turn<'a>>) -> Result<Turn<'a>, Option<Turn<'a>>> {
+        let mut queue = self.lock();
+        match turn {
+            Some(turn) if queue.lines.is_empty() => Ok(turn),
+            None if queue.free > 0 => {
+                queue.free -= 1;
+                Ok(Turn(self))
+            }
+            turn => Err(turn),
+        }
+    }
+
     /// Gives a turn back: grants it to the next event, which is woken.
     fn release(&self) {
         let granted = self.lock().release();
@@ -224,16 +237,30 @@ impl<'a> EventTurns<'a> {
         }
     }
 
-    /// Ends the slice of a guest that has computed for long. The event waits for its next turn from now on; the caller
-    /// drops the turn of this poll afterwards, so that an event without competition has it again at once.
-    pub fn end_slice(&mut self, waker: &Waker) {
+    /// Ends the slice of a guest that has computed for long, and arranges the wake-up for its next turn. `turn` is the
+    /// turn of this poll, if the event had one.
+    pub fn end_slice(&mut self, turn: Option<Turn<'a>>, context: &mut Context<'_>) {
         self.is_long = true;
         self.plugin.score.fetch_max(1, Ordering::Relaxed);
-        let waiting = self.plugin.queue(waker);
-        if waiting.is_granted {
-            waker.wake_by_ref();
+        match self.plugin.turns.keep_or_take(turn) {
+            // No other event waits. Being woken like after a grant would also wake up another worker each time, which
+            // then takes the event.
+            Ok(turn) => {
+                self.need = Need::Yield(turn, Box::pin(tokio::task::yield_now()));
+                if self.poll_needed_turn(context).is_ready() {
+                    context.waker().wake_by_ref();
+                }
+            }
+            // The event queues first, so that its turn can return to it.
+            Err(turn) => {
+                let waiting = self.plugin.queue(context.waker());
+                if waiting.is_granted {
+                    context.waker().wake_by_ref();
+                }
+                self.need = Need::Grant(waiting);
+                drop(turn);
+            }
         }
-        self.need = Need::Grant(waiting);
     }
 
     /// Ends the event with a result. `is_long` returns whether it has used as much CPU time as a long event, which no

@@ -67,20 +67,25 @@ fn turns_go_round_robin_to_plugins_and_in_order_to_their_events() {
     assert_eq!(order, ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]);
 }
 
-#[test]
-fn an_event_without_competition_has_its_turn_again_at_once() {
+#[tokio::test]
+async fn an_event_keeps_its_turn_unless_another_one_waits() {
     let turns = Turns::new(2);
     let plugin = turns.plugin();
-    let alarm = Arc::default();
-    let held = [(); 2].map(|()| poll(&mut queue(&plugin, &alarm), &alarm).unwrap());
-    let mut held_again = Vec::new();
-    for turn in held {
-        let mut waiting = queue(&plugin, &alarm);
-        assert!(poll(&mut waiting, &alarm).is_none());
-        drop(turn);
-        assert!(alarm.0.swap(false, Ordering::SeqCst), "the event is woken");
-        held_again.push(poll(&mut waiting, &alarm).expect("the turn is granted"));
+    let mut events = [plugin.begin(), plugin.begin()];
+    for slice in 0..5 {
+        for event in &mut events {
+            let mut turn = poll_fn(|context| event.poll_turn(context)).await;
+            assert_eq!(turn.is_some(), slice > 0);
+            poll_fn(|context| Poll::Ready(event.end_slice(turn.take(), context))).await;
+            assert!(matches!(event.need, Need::Yield(..)));
+        }
     }
+    let alarm = Arc::default();
+    let mut waiting = queue(&plugin, &alarm);
+    let mut turn = poll_fn(|context| events[0].poll_turn(context)).await;
+    poll_fn(|context| Poll::Ready(events[0].end_slice(turn.take(), context))).await;
+    assert!(matches!(events[0].need, Need::Grant(..)));
+    assert!(poll(&mut waiting, &alarm).is_some());
 }
 
 #[test]
@@ -156,8 +161,7 @@ async fn as_many_events_run_as_there_are_turns_while_others_are_dropped_and_pani
                         std::thread::yield_now();
                         running.fetch_sub(1, Ordering::SeqCst);
                         assert!(number % 10 != 0 || slice < 5, "as ordered");
-                        event.end_slice(context.waker());
-                        drop(turn);
+                        event.end_slice(Some(turn), context);
                         Poll::Ready(())
                     };
                     poll_fn(poll_once).await;
@@ -197,7 +201,7 @@ async fn the_events_of_a_plugin_wait_for_their_first_turn_while_its_last_events_
     // A long one, from the end of its first slice.
     let mut long = plugin.begin();
     assert!(!next_turn(&mut long).await);
-    long.end_slice(Waker::noop());
+    long.end_slice(None, &mut Context::from_waker(Waker::noop()));
     assert!(begins_in_queue());
     assert!(next_turn(&mut long).await);
     long.finish(|| panic!("the event is known to be long"));
@@ -214,7 +218,7 @@ async fn the_events_of_a_plugin_wait_for_their_first_turn_while_its_last_events_
     // The score has a maximum.
     for _ in 0..SCORE_MAX * 2 {
         let mut long = plugin.begin();
-        long.end_slice(Waker::noop());
+        long.end_slice(None, &mut Context::from_waker(Waker::noop()));
     }
     for _ in 0..SCORE_MAX {
         assert!(begins_in_queue());
