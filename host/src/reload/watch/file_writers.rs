@@ -46,8 +46,8 @@ impl FileWriters {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         // A program that opened the file after the scan has changed nothing if the file is older than the scan.
         let is_later = |scan: &&Scan| scan.at.duration_since(modified).is_ok_and(|time| time > TIME_RESOLUTION);
-        if let Some(scan) = last.as_ref().filter(is_later).filter(|scan| !scan.open.contains(&id)) {
-            return scan.open.contains(&id);
+        if last.as_ref().filter(is_later).is_some_and(|scan| !scan.open.contains(&id)) {
+            return false;
         }
         let at = SystemTime::now();
         let open = open_files(Path::new("/proc"));
