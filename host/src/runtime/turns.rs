@@ -201,9 +201,20 @@ enum Need<'a> {
     Turn,
     /// A turn, for which the event waits.
     Grant(Waiting<'a>),
-    /// The event has a turn and gives way once more. A waker that wakes a task puts it before all other tasks of the
-    /// worker, which would run only events with turns, and hardly ever look at the sockets.
+    /// The event has a turn, and gives way until the worker has run what is ready.
     Yield(Turn<'a>, Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+/// Gives way until the worker has looked at its sockets and has run the tasks that are ready.
+///
+/// tokio runs a task that has just been woken before all other tasks of the worker. That is so after a grant, and again
+/// after the first yield, which ends when the worker has looked at its sockets: it would run before the tasks that wait
+/// for them.
+fn give_way() -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async {
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+    })
 }
 
 impl<'a> EventTurns<'a> {
@@ -226,7 +237,7 @@ impl<'a> EventTurns<'a> {
         }
         if let Need::Grant(waiting) = &mut self.need {
             let turn = ready!(waiting.poll(context.waker()));
-            self.need = Need::Yield(turn, Box::pin(tokio::task::yield_now()));
+            self.need = Need::Yield(turn, give_way());
         }
         if let Need::Yield(_, yielding) = &mut self.need {
             ready!(yielding.as_mut().poll(context));
@@ -246,7 +257,7 @@ impl<'a> EventTurns<'a> {
             // No other event waits. Being woken like after a grant would also wake up another worker each time, which
             // then takes the event.
             Ok(turn) => {
-                self.need = Need::Yield(turn, Box::pin(tokio::task::yield_now()));
+                self.need = Need::Yield(turn, give_way());
                 if self.poll_needed_turn(context).is_ready() {
                     context.waker().wake_by_ref();
                 }
