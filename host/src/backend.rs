@@ -94,7 +94,7 @@ pub struct SledOptions {
 ///
 /// # Cancel safety
 /// If the future of a write is dropped, the write may or may not happen. A single row or key is never written in part,
-/// and a later write never takes effect before an earlier one.
+/// and a later write of a caller never takes effect before an earlier one of the same caller.
 #[derive(Clone)]
 pub struct Backend {
     engine: Sled,
@@ -110,6 +110,12 @@ impl Backend {
     pub fn open_sled(options: &SledOptions) -> anyhow::Result<Self> {
         let stages = Arc::<StageNames>::default();
         Ok(Self { engine: Sled::open(options, &stages)?, stages })
+    }
+
+    /// Returns the same store for a caller with this name, such as a plugin. Each caller has a queue of its own for its
+    /// calls for keys, so that many calls of one delay those of another by one turn of about a millisecond.
+    pub fn for_caller(&self, name: &str) -> Self {
+        Self { engine: self.engine.for_caller(name), stages: Arc::clone(&self.stages) }
     }
 
     /// The numbers of the stages of this server.
@@ -199,7 +205,21 @@ impl Backend {
         self.engine.compare_and_swap(bucket, key, expected, new).await
     }
 
-    /// Returns the values in the order of the keys.
+    /// Adds one to the count in the key if the count of this period is below `limit`. Returns whether it was. The first
+    /// call of another period begins with 0.
+    pub async fn count_within(
+        &self,
+        bucket: Bucket<'_>,
+        key: String,
+        period: u64,
+        limit: u64,
+    ) -> Result<bool, BackendError> {
+        check_bucket(bucket.name)?;
+        check_key(&key)?;
+        self.engine.count_within(bucket, key, period, limit).await
+    }
+
+    /// Returns the values in the order of the keys. Writes of others may happen between two keys.
     ///
     /// # Errors
     /// `TooLarge` if all values together are larger than one call may return.
@@ -210,7 +230,7 @@ impl Backend {
         self.engine.get_many(bucket, keys).await
     }
 
-    /// Writes the values one after the other. After a failure the earlier values remain written.
+    /// Writes the values one after the other; writes of others may happen in between. After a failure the earlier values remain written.
     ///
     /// # Errors
     /// `BucketFull` at the first value for which the bucket has no space; the values behind it are not written, even if

@@ -71,6 +71,7 @@ pub struct PluginScope {
 
 impl PluginScope {
     pub fn new(world: World, name: &str, grants: Grants, limits: EventLimits, services: Services) -> Self {
+        let services = Services { backend: services.backend.for_caller(&world.section(name)), ..services };
         let egress = Arc::new(http::Egress::new(name, world.section(name), grants.allowed_hosts.clone()));
         let config = grants.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         let name: Arc<str> = name.into();

@@ -26,6 +26,7 @@ mod heads;
 mod network;
 mod reloads;
 mod shares;
+mod store;
 mod text;
 
 /// The variable with the path of the file for measurements.

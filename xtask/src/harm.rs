@@ -219,6 +219,16 @@ const ATTACKS: &[Attack] = &[
         tests: &["capabilities::a_full_bucket_rejects_what_makes_it_larger_and_is_counted_and_logged"],
     },
     Attack {
+        name: "a plugin that keeps the store busy",
+        tests: &[
+            "harm::store::with_64_writers_of_one_plugin_the_keys_of_another_are_read_and_written_at_once",
+            "backend::sled::blocking_thread::tests::\
+             a_call_waits_for_one_call_of_each_other_queue_and_for_those_before_it_in_its_own",
+            "backend::sled::blocking_thread::tests::a_call_of_many_turns_delays_its_own_queue_only",
+            "gateway::api_key::tests::of_400_handshakes_at_once_the_quota_admits_exactly_as_many_as_its_limit",
+        ],
+    },
+    Attack {
         name: "a log that is not read",
         tests: &[
             "log::a_log_that_is_not_read_costs_no_message_no_connection_and_no_stop",

@@ -9,12 +9,16 @@
 //! file and costs 12 µs of CPU, while an insert costs 1.5 µs (measured). Many waiting writes can also deadlock sled
 //! if its file shrinks at the same time; see `SledWriter`.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLockReadGuard, Weak};
 
 use anyhow::Context as _;
 
-use super::{BackendError, Bucket, BucketUsage, CurrentValue, Durability, KeysFrom, Page, Row, SledOptions, StoreName};
+use super::{
+    BackendError, Bucket, BucketUsage, CurrentValue, Durability, KeysFrom, Page, Row, SledOptions, StoreName,
+    check_batch_bytes,
+};
 use crate::event::Field;
 use crate::id::{ConnectionId, StageId, StageNames};
 
@@ -28,7 +32,8 @@ mod rows;
 mod usage;
 mod writer;
 
-use blocking_thread::BlockingThread;
+use blocking_thread::{BlockingThread, Queue, Turn};
+use buckets::KeyList;
 use flusher::Flusher;
 use folder::Folder;
 use rows::Rows;
@@ -37,16 +42,29 @@ use rows::Rows;
 /// stages and ids, 20 bytes each, so the limit is reached only if the disk stalls.
 const UNSAVED_ROWS_MAX: usize = 100_000;
 
+/// The store, and the queues of one caller. Clones refer to the same store and the same queues.
 #[derive(Clone)]
-pub struct Sled(Arc<Inner>);
+pub struct Sled {
+    inner: Arc<Inner>,
+    queues: Arc<CallerQueues>,
+}
+
+/// The queues of one caller, such as a plugin. Its calls delay those of other callers by one turn at most.
+#[derive(Default)]
+struct CallerQueues {
+    keys: Arc<Queue<Folder>>,
+    lists: Arc<Queue<Folder>>,
+}
 
 /// The fields are dropped in this order: each thread ends after it has finished its queued work, then the folder
 /// closes.
 struct Inner {
-    /// Runs all calls for single keys, one after the other, so that increments are exact.
+    /// Runs all calls for keys, one after the other, so that increments are exact.
     keys: BlockingThread<Folder>,
-    /// Lists keys. This is a separate thread, so that calls for single keys do not wait for it.
+    /// Lists keys. This is a separate thread, so that other calls do not wait for it.
     lists: BlockingThread<Folder>,
+    /// The queues of each caller that exists, by its name.
+    callers: Mutex<HashMap<String, Weak<CallerQueues>>>,
     flusher: Flusher,
     folder: Arc<Folder>,
     durability: Durability,
@@ -63,11 +81,53 @@ impl Sled {
         let inner = Inner {
             keys: BlockingThread::start("sled-keys", Arc::clone(&folder)).context("cannot start a thread")?,
             lists: BlockingThread::start("sled-lists", Arc::clone(&folder)).context("cannot start a thread")?,
+            callers: Mutex::default(),
             flusher: flusher.context("cannot start a thread")?,
             folder,
             durability,
         };
-        Ok(Self(Arc::new(inner)))
+        Ok(Self { inner: Arc::new(inner), queues: Arc::default() })
+    }
+
+    /// Returns the same store with the queues of another caller. Callers of the same name share their queues.
+    pub fn for_caller(&self, name: &str) -> Self {
+        let mut callers = self.inner.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        callers.retain(|_, queues| queues.strong_count() > 0);
+        let queues = callers.get(name).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let queues = Arc::default();
+            callers.insert(name.to_owned(), Arc::downgrade(&queues));
+            queues
+        });
+        Self { inner: Arc::clone(&self.inner), queues }
+    }
+
+    /// Runs a call for keys in the caller's queue.
+    async fn run<R: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Folder) -> Result<R, BackendError> + Send + 'static,
+    ) -> Result<R, BackendError> {
+        self.inner.keys.run(&self.queues.keys, call).await
+    }
+
+    /// Runs a call for many keys in the caller's queue. When its turn is over, it continues in the next one.
+    async fn run_for_each<I: Send + 'static, R: Default + Send + 'static>(
+        &self,
+        items: Vec<I>,
+        mut call: impl FnMut(&Folder, &mut R, I) -> Result<(), BackendError> + Send + 'static,
+    ) -> Result<R, BackendError> {
+        let (mut items, mut result) = (items.into_iter(), R::default());
+        let run = move |folder: &Folder, turn: Turn| {
+            while let Some(item) = items.next() {
+                if let Err(error) = call(folder, &mut result, item) {
+                    return Some(Err(error));
+                }
+                if turn.is_over() && items.len() > 0 {
+                    return None;
+                }
+            }
+            Some(Ok(std::mem::take(&mut result)))
+        };
+        self.inner.keys.run_in_turns(&self.queues.keys, run).await
     }
 
     // ---- connection rows -------------------------------------------------------------------
@@ -128,12 +188,12 @@ impl Sled {
     }
 
     fn read_rows(&self) -> RwLockReadGuard<'_, Rows> {
-        self.0.folder.read_rows()
+        self.inner.folder.read_rows()
     }
 
     async fn write_rows(&self, write: impl FnOnce(&mut Rows) -> Result<(), BackendError>) -> Result<(), BackendError> {
         let unsaved = {
-            let mut rows = self.0.folder.write_rows();
+            let mut rows = self.inner.folder.write_rows();
             write(&mut rows)?;
             rows.unsaved_len()
         };
@@ -147,44 +207,51 @@ impl Sled {
 
     pub async fn get_many(&self, bucket: &str, keys: Vec<String>) -> Result<Vec<Option<Vec<u8>>>, BackendError> {
         let bucket = bucket.to_owned();
-        self.0.keys.run(move |folder| folder.buckets.get_many(&bucket, &keys)).await
+        let mut bytes = 0;
+        self.run_for_each(keys, move |folder, values: &mut Vec<_>, key| {
+            let value = folder.buckets.get(&bucket, &key)?;
+            bytes += value.as_ref().map_or(0, Vec::len);
+            check_batch_bytes(bytes)?;
+            values.push(value);
+            Ok(())
+        })
+        .await
     }
 
     pub async fn exists(&self, bucket: &str, key: String) -> Result<bool, BackendError> {
         let bucket = bucket.to_owned();
-        self.0.keys.run(move |folder| folder.buckets.exists(&bucket, &key)).await
+        self.run(move |folder| folder.buckets.exists(&bucket, &key)).await
     }
 
     pub async fn bucket_usage(&self, bucket: &str) -> Result<BucketUsage, BackendError> {
         let bucket = bucket.to_owned();
-        self.0.keys.run(move |folder| Ok(folder.buckets.usage(&bucket))).await
+        self.run(move |folder| Ok(folder.buckets.usage(&bucket))).await
     }
 
     pub async fn list_keys(&self, bucket: &str, from: KeysFrom) -> Result<Page<String>, BackendError> {
-        let bucket = bucket.to_owned();
-        self.0.lists.run(move |folder| folder.buckets.list_keys(&bucket, &from)).await
+        let mut list = KeyList::new(bucket, from);
+        let next = move |folder: &Folder, turn: Turn| folder.buckets.list_keys(&mut list, turn).transpose();
+        self.inner.lists.run_in_turns(&self.queues.lists, next).await
     }
 
     pub async fn set_many(&self, bucket: Bucket<'_>, pairs: Vec<(String, Vec<u8>)>) -> Result<(), BackendError> {
         let (name, quota) = (bucket.name.to_owned(), bucket.quota);
-        let set = move |folder: &Folder| {
-            pairs.iter().try_for_each(|(key, value)| folder.buckets.set(Bucket { name: &name, quota }, key, value))
-        };
-        self.0.keys.run(set).await?;
+        self.run_for_each(pairs, move |folder, (), (key, value)| {
+            folder.buckets.set(Bucket { name: &name, quota }, &key, &value)
+        })
+        .await?;
         self.finish_write().await
     }
 
     pub async fn delete_many(&self, bucket: &str, keys: Vec<String>) -> Result<(), BackendError> {
         let bucket = bucket.to_owned();
-        let delete = move |folder: &Folder| keys.iter().try_for_each(|key| folder.buckets.delete(&bucket, key));
-        self.0.keys.run(delete).await?;
+        self.run_for_each(keys, move |folder, (), key| folder.buckets.delete(&bucket, &key)).await?;
         self.finish_write().await
     }
 
     pub async fn increment(&self, bucket: Bucket<'_>, key: String, delta: i64) -> Result<i64, BackendError> {
         let (name, quota) = (bucket.name.to_owned(), bucket.quota);
-        let sum =
-            self.0.keys.run(move |folder| folder.buckets.increment(Bucket { name: &name, quota }, &key, delta)).await?;
+        let sum = self.run(move |folder| folder.buckets.increment(Bucket { name: &name, quota }, &key, delta)).await?;
         self.finish_write().await?;
         Ok(sum)
     }
@@ -200,31 +267,48 @@ impl Sled {
         let swap = move |folder: &Folder| {
             folder.buckets.compare_and_swap(Bucket { name: &name, quota }, &key, expected.as_deref(), &new)
         };
-        let swapped = self.0.keys.run(swap).await?;
+        let swapped = self.run(swap).await?;
         if swapped.is_ok() {
             self.finish_write().await?;
         }
         Ok(swapped)
     }
 
+    pub async fn count_within(
+        &self,
+        bucket: Bucket<'_>,
+        key: String,
+        period: u64,
+        limit: u64,
+    ) -> Result<bool, BackendError> {
+        let (name, quota) = (bucket.name.to_owned(), bucket.quota);
+        let count =
+            move |folder: &Folder| folder.buckets.count_within(Bucket { name: &name, quota }, &key, period, limit);
+        let counted = self.run(count).await?;
+        if counted {
+            self.finish_write().await?;
+        }
+        Ok(counted)
+    }
+
     // ---- the whole store -------------------------------------------------------------------
 
     pub async fn flush(&self) -> Result<(), BackendError> {
-        self.0.flusher.flush().await
+        self.inner.flusher.flush().await
     }
 
     pub async fn verify(&self) -> Result<Vec<String>, BackendError> {
-        self.0.keys.run(|folder| folder.verify()).await
+        self.run(Folder::verify).await
     }
 
     /// Schedules a flush for a completed write, or waits for it, as the durability requires.
     async fn finish_write(&self) -> Result<(), BackendError> {
-        match self.0.durability {
+        match self.inner.durability {
             Durability::Interval(_) => {
-                self.0.flusher.schedule();
+                self.inner.flusher.schedule();
                 Ok(())
             }
-            Durability::Always => self.0.flusher.flush().await,
+            Durability::Always => self.inner.flusher.flush().await,
         }
     }
 }

@@ -4,7 +4,8 @@
 
 use ::sled::{Db, IVec, Tree};
 
-use super::super::{BackendError, Bucket, BucketUsage, CurrentValue, KeysFrom, Page, check_batch_bytes};
+use super::super::{BackendError, Bucket, BucketUsage, CurrentValue, KeysFrom, Page};
+use super::blocking_thread::Turn;
 use super::usage::{SharedUsages, Usages};
 use super::writer::SledWriter;
 use crate::limits;
@@ -50,44 +51,34 @@ impl Buckets {
         self.usages.lock().get(bucket)
     }
 
-    pub fn get_many(&self, bucket: &str, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, BackendError> {
-        let mut bytes = 0;
-        let mut get = |key: &String| {
-            let value = self.get(&entry_key(bucket, key))?;
-            bytes += value.as_ref().map_or(0, Vec::len);
-            check_batch_bytes(bytes)?;
-            Ok(value)
-        };
-        keys.iter().map(&mut get).collect()
+    pub fn get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, BackendError> {
+        self.get_entry(&entry_key(bucket, key))
     }
 
     pub fn exists(&self, bucket: &str, key: &str) -> Result<bool, BackendError> {
         Ok(self.keys.contains_key(entry_key(bucket, key))?)
     }
 
-    pub fn list_keys(&self, bucket: &str, from: &KeysFrom) -> Result<Page<String>, BackendError> {
-        let prefix = entry_key(bucket, "");
-        // Keys are UTF-8 and contain no byte 255, so `end` is behind all of them. A cursor's key with a 0 appended is
-        // the smallest key behind it.
-        let end = [prefix.as_slice(), &[u8::MAX]].concat();
-        let (start, skip) = match from {
-            KeysFrom::Start => (prefix.clone(), 0),
-            KeysFrom::Cursor(key) => ([prefix.as_slice(), key.as_bytes(), &[0]].concat(), 0),
-            KeysFrom::Skip(count) => (prefix.clone(), usize::try_from(*count).unwrap_or(usize::MAX)),
-        };
-        if start >= end {
-            return Ok(Page { items: Vec::new(), cursor: None });
+    /// Continues a list until its page is complete, or until its turn is over (`None`).
+    pub fn list_keys(&self, list: &mut KeyList, turn: Turn) -> Result<Option<Page<String>>, BackendError> {
+        let mut entries = self.keys.range(list.start.clone()..list.end.clone()).keys();
+        while let Some(entry) = entries.next().transpose()? {
+            if list.items.len() == limits::PAGE_ITEMS {
+                let cursor = list.items.last().cloned();
+                return Ok(Some(Page { items: std::mem::take(&mut list.items), cursor }));
+            }
+            list.start = after(&entry);
+            if list.skip > 0 {
+                list.skip -= 1;
+            } else {
+                let key = entry[list.prefix_bytes..].to_vec();
+                list.items.push(String::from_utf8(key).map_err(|_| damaged("a key is no text"))?);
+            }
+            if turn.is_over() {
+                return Ok(None);
+            }
         }
-        let mut entries = self.keys.range(start..end).keys().skip(skip).peekable();
-        let mut items = Vec::new();
-        while items.len() < limits::PAGE_ITEMS
-            && let Some(entry) = entries.next()
-        {
-            let key = entry?[prefix.len()..].to_vec();
-            items.push(String::from_utf8(key).map_err(|_| damaged("a key is no text"))?);
-        }
-        let cursor = entries.peek().and(items.last()).cloned();
-        Ok(Page { items, cursor })
+        Ok(Some(Page { items: std::mem::take(&mut list.items), cursor: None }))
     }
 
     pub fn set(&self, bucket: Bucket<'_>, key: &str, value: &[u8]) -> Result<(), BackendError> {
@@ -134,7 +125,7 @@ impl Buckets {
         new: &[u8],
     ) -> Result<Result<(), CurrentValue>, BackendError> {
         let key = entry_key(bucket.name, key);
-        let found = self.get(&key)?;
+        let found = self.get_entry(&key)?;
         if found.as_deref() != expected {
             return Ok(Err(found));
         }
@@ -143,12 +134,27 @@ impl Buckets {
         Ok(Ok(()))
     }
 
+    /// Adds one to the count of a period, if it is below `limit`. Returns whether it was.
+    ///
+    /// The value is the number of the period and its count, such as `20784 17`. A value of another period counts as 0.
+    pub fn count_within(&self, bucket: Bucket<'_>, key: &str, period: u64, limit: u64) -> Result<bool, BackendError> {
+        let key = entry_key(bucket.name, key);
+        let before = self.keys.get(&key)?;
+        let count = before.as_deref().and_then(|entry| count_in_period(entry.strip_prefix(&[WHOLE])?, period));
+        let count = count.unwrap_or(0);
+        if count >= limit {
+            return Ok(false);
+        }
+        self.write(bucket, &key, before.as_ref(), format!("{period} {}", count + 1).as_bytes())?;
+        Ok(true)
+    }
+
     /// Returns the values with a missing part, the parts without a value, and the buckets that are counted wrongly.
     pub fn verify(&self) -> Result<Vec<String>, BackendError> {
         let mut found = Vec::new();
         for entry in &self.keys {
             let (key, _) = entry?;
-            if let Err(error) = self.get(&key) {
+            if let Err(error) = self.get_entry(&key) {
                 found.push(format!("{}: {error}", key.escape_ascii()));
             }
         }
@@ -161,7 +167,7 @@ impl Buckets {
 
     // ---- entries and their parts -----------------------------------------------------------
 
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
+    fn get_entry(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
         let Some(entry) = self.keys.get(key)? else { return Ok(None) };
         match Entry::parse(&entry).ok_or_else(|| damaged("an entry is none"))? {
             Entry::Whole(value) => Ok(Some(value.to_vec())),
@@ -249,6 +255,33 @@ impl Buckets {
     }
 }
 
+/// A page of keys that is being read.
+pub struct KeyList {
+    /// The entry with which the list continues, and the end of the bucket's entries.
+    start: Vec<u8>,
+    end: Vec<u8>,
+    prefix_bytes: usize,
+    /// Entries to skip before the page.
+    skip: u64,
+    items: Vec<String>,
+}
+
+impl KeyList {
+    pub fn new(bucket: &str, from: KeysFrom) -> Self {
+        let prefix = entry_key(bucket, "");
+        // Keys are UTF-8 and contain no byte 255, so `end` is behind all of them.
+        let end = [prefix.as_slice(), &[u8::MAX]].concat();
+        let prefix_bytes = prefix.len();
+        let (start, skip) = match from {
+            KeysFrom::Start => (prefix, 0),
+            // A cursor is text of a guest and may be behind all entries; a range must not end before it starts.
+            KeysFrom::Cursor(key) => (after(&[prefix.as_slice(), key.as_bytes()].concat()).min(end.clone()), 0),
+            KeysFrom::Skip(count) => (prefix, count),
+        };
+        Self { start, end, prefix_bytes, skip, items: Vec::new() }
+    }
+}
+
 enum Entry<'a> {
     Whole(&'a [u8]),
     InParts { generation: u64, bytes: usize },
@@ -286,6 +319,12 @@ impl<'a> Entry<'a> {
     }
 }
 
+/// Returns the count in a value of `count_within`, if it is of this period.
+fn count_in_period(value: &[u8], period: u64) -> Option<u64> {
+    let (found, count) = str::from_utf8(value).ok()?.split_once(' ')?;
+    if found.parse() == Ok(period) { count.parse().ok() } else { None }
+}
+
 /// Counts the entries of all buckets.
 fn count(keys: &Tree) -> ::sled::Result<Usages> {
     let mut usages = Usages::default();
@@ -313,6 +352,11 @@ fn split_entry_key(key: &[u8]) -> Option<(&str, &str)> {
 fn entry_key(bucket: &str, key: &str) -> Vec<u8> {
     let length = u16::try_from(bucket.len()).expect("the length of a bucket's name is checked");
     [&length.to_be_bytes(), bucket.as_bytes(), key.as_bytes()].concat()
+}
+
+/// Returns the smallest key behind this one.
+fn after(key: &[u8]) -> Vec<u8> {
+    [key, &[0]].concat()
 }
 
 fn part_key(generation: u64, number: u16) -> Vec<u8> {
