@@ -38,11 +38,16 @@ pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
 /// Send buffer of one socket in the kernel, in addition to the outbox. By default the kernel buffers up to 4 MiB for a
 /// peer that does not read, and reports progress only after each third of it.
 pub const SEND_BUFFER_BYTES: u32 = 128 * 1024;
-/// Read buffer of one socket. The default of the WebSocket library, 128 KiB, is zeroed for every read.
+/// Read buffer of one socket while something is received. The default of the WebSocket library, 128 KiB, is zeroed for
+/// every read.
 /// Manifest: `connection.read_buffer`.
 pub const READ_BUFFER_BYTES: usize = 2 * 1024;
-/// Buffered bytes at which a write goes to the kernel even before a flush.
+/// Queued bytes of one socket at which they are written even before a flush, and above which nothing further is queued
+/// until the peer reads.
 pub const WRITE_BUFFER_BYTES: usize = 16 * 1024;
+/// Largest payload that is copied to be written together with others. A larger one is shared by all connections that it
+/// is queued for.
+pub const COPIED_PAYLOAD_BYTES_MAX: usize = 2 * 1024;
 /// Open TCP connections of one server; further ones are rejected with 503. Manifest: `server.connections_max`.
 pub const CONNECTIONS_MAX: usize = 100_000;
 /// Open files in addition to the connections and to one for each component: listeners, the store, files that are loaded

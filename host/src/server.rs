@@ -33,7 +33,6 @@ use crate::rate_limited_log::RateLimitedLog;
 mod admin;
 mod body;
 mod connection;
-mod counting_stream;
 mod head;
 mod management;
 mod monitoring;
@@ -41,6 +40,7 @@ mod operator_listener;
 mod pending_upgrade;
 mod response;
 mod upgrade;
+mod wire;
 mod write_timeout;
 
 pub use admin::{Deployments, RolledBack, serve_admin};

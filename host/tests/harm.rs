@@ -21,6 +21,7 @@ use tokio_tungstenite::client_async;
 use crate::harness::{ECHO, HOSTILE_GRANTS, Peer, Server, Site, TEST_TIMEOUT, component, eventually};
 
 mod bodies;
+mod buffers;
 mod files;
 mod heads;
 mod network;

@@ -6,7 +6,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{ECHO, Peer, Server, Site, component, lean_echo, manifest};
-use crate::wire::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT, Wire, frame, head};
+use crate::wire::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT, UPGRADE, Wire, frame, head};
 
 const FRAME_BYTES: usize = 32 * 1024;
 const MESSAGE_BYTES: usize = 128 * 1024;
@@ -243,6 +243,52 @@ async fn control_frames_may_come_between_fragments() {
     wire.send(&frame(FIN | PONG, b"unsolicited")).await;
     wire.send(&frame(FIN | CONTINUATION, b"llo")).await;
     assert_eq!(wire.text().await, "hello");
+}
+
+// The state of a message that is incomplete is never dropped, although the buffers are dropped between two messages.
+#[tokio::test]
+async fn a_message_may_arrive_in_any_two_pieces_between_which_others_are_sent() {
+    let server = Site::hostile().serve();
+    let mut wire = Wire::open(&server, "").await;
+    let id = wire.ask("id").await;
+    let long = echo(FRAME_BYTES);
+    let fragmented = format!("echo {}", "y".repeat(200));
+    let end = FIN | CONTINUATION;
+    for (frames, answer) in [
+        (vec![frame(FIN | TEXT, b"echo short")], "short"),
+        (vec![frame(FIN | TEXT, long.0.as_bytes())], &*long.1),
+        (vec![frame(TEXT, b"echo h"), frame(CONTINUATION, b""), frame(FIN | PING, b"p"), frame(end, b"i")], "hi"),
+        (vec![frame(TEXT, &fragmented.as_bytes()[..130]), frame(end, &fragmented.as_bytes()[130..])], &fragmented[5..]),
+    ] {
+        let bytes = frames.concat();
+        // Each byte of a header and a few of the payloads.
+        for split in (0..bytes.len().min(40)).chain([bytes.len() / 2, bytes.len() - 1]) {
+            wire.send(&bytes[..split]).await;
+            // The first post is sent while the server may still read; the second one after it has read all bytes.
+            for _ in 0..2 {
+                assert_eq!(server.post(&id, "a post").await.status, 200);
+                assert_eq!(wire.text().await, "a post", "after {split} bytes");
+            }
+            wire.send(&bytes[split..]).await;
+            assert!(wire.text().await == answer, "after {split} bytes of {} frames", frames.len());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_frame_may_begin_in_the_packet_of_the_handshake() {
+    let server = Site::hostile().serve();
+    let bytes =
+        [frame(TEXT, b"echo fi"), frame(FIN | CONTINUATION, b"rst"), frame(FIN | TEXT, b"echo second")].concat();
+    for split in [1, 2, 7, 13, 14, 20, 22, bytes.len()] {
+        let mut wire = Wire::dial(&server).await;
+        let request = format!("GET /dev HTTP/1.1\r\n{UPGRADE}\r\n");
+        wire.send(&[request.as_bytes(), &bytes[..split]].concat()).await;
+        assert!(wire.head().await.starts_with("HTTP/1.1 101 "));
+        wire.send(&bytes[split..]).await;
+        assert_eq!(wire.text().await, "first", "after {split} bytes");
+        assert_eq!(wire.text().await, "second", "after {split} bytes");
+    }
 }
 
 #[tokio::test]

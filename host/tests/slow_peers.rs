@@ -6,7 +6,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::harness::{Server, Site, TEST_TIMEOUT};
-use crate::wire::{CLOSE, FIN, PING, TEXT, Wire, frame};
+use crate::wire::{CLOSE, FIN, PING, PONG, TEXT, Wire, frame};
 
 /// Resident memory of the server, in KiB.
 fn resident_kib(server: &Server) -> usize {
@@ -236,6 +236,59 @@ async fn a_peer_that_never_stops_pinging_uses_no_memory_and_delays_no_other_peer
     while let Ok(Ok(1..)) = tokio::time::timeout(TEST_TIMEOUT, reading.read(&mut chunk)).await {}
     flood.await.unwrap();
     assert_eq!(server.wait_for_disconnect(&id).await, "1001 Going away");
+}
+
+// A pong or a close frame must not be written into the middle of another frame.
+#[tokio::test]
+async fn pongs_and_the_close_frame_come_after_a_message_that_is_half_written() {
+    let server = Site::hostile_with("[connection]\nwrite_timeout = \"60s\"\nping_interval = \"none\"").serve();
+    let (mut wire, id) = connect_full_peer(&server, 50_000).await;
+    for index in 0..100_u8 {
+        wire.send(&frame(FIN | PING, &[index])).await;
+    }
+    wire.send(&frame(FIN | CLOSE, &[0x03, 0xe8])).await;
+    assert_eq!(server.wait_for_disconnect(&id).await, "1000 ");
+    // Everything that the server had begun to write arrives in whole frames.
+    let mut last_pong = None;
+    loop {
+        let frame = wire.next().await.expect("the connection has ended without a close frame");
+        match frame.opcode {
+            TEXT => assert_eq!(frame.payload.len(), 50_000),
+            PONG => {
+                assert!(last_pong < Some(frame.payload[0]), "{last_pong:?}, then {frame:?}");
+                last_pong = Some(frame.payload[0]);
+            }
+            _ => {
+                assert_eq!(frame.close(), (1000, String::new()));
+                break;
+            }
+        }
+    }
+    wire.wait_for_end().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_reads_again_gets_the_newest_pong() {
+    let server = Site::hostile_with("[connection]\nwrite_timeout = \"60s\"\nping_interval = \"none\"").serve();
+    let (mut wire, id) = connect_full_peer(&server, 50_000).await;
+    for index in 0..100_u8 {
+        wire.send(&frame(FIN | PING, &[index])).await;
+    }
+    // RFC 6455 permits to answer only the newest of several pings.
+    let mut pong = 0;
+    while pong < 99 {
+        let frame = wire.next().await.unwrap();
+        if frame.opcode == PONG {
+            assert!(frame.payload[0] >= pong, "{pong}, then {frame:?}");
+            pong = frame.payload[0];
+        } else {
+            assert_eq!((frame.opcode, frame.payload.len()), (TEXT, 50_000));
+        }
+    }
+    while server.post(&id, "the end").await.status != 200 {
+        assert_eq!(wire.text().await.len(), 50_000);
+    }
+    while wire.text().await != "the end" {}
 }
 
 #[tokio::test]

@@ -56,6 +56,13 @@ const ATTACKS: &[Attack] = &[
         ],
     },
     Attack {
+        name: "large messages on idle connections",
+        tests: &[
+            "harm::buffers::a_large_broadcast_leaves_nothing_on_idle_connections",
+            "harm::buffers::large_messages_leave_nothing_on_the_connections_that_sent_them",
+        ],
+    },
+    Attack {
         name: "redirects into private networks",
         tests: &[
             "harm::network::a_redirect_leads_a_guest_to_no_host_that_is_not_listed",

@@ -50,7 +50,7 @@ pub(super) async fn serve(
     let Some(UpgradedStream { stream, already_read, permit }) = pending.complete().await else {
         return Disconnect::abnormal();
     };
-    let mut socket = Socket::new(stream, already_read, limits).await;
+    let mut socket = Socket::new(stream, already_read, limits);
     let Ended { reason, unhandled } = run(shared, connection, limits, &mut socket).await;
     // From here on a post returns Gone, also while handlers of this connection still run.
     connection.outbox.shut();
