@@ -13,7 +13,7 @@ use tracing::warn;
 use crate::config::{Config, MANIFEST_NAME};
 use crate::limits::LOG_FLUSH_TIMEOUT;
 use crate::reload::display_path;
-use crate::runtime::{CodeCacheOptions, Runtime, RuntimeOptions};
+use crate::runtime::{CodeCacheOptions, Runtime, RuntimeOptions, WaitingEvents};
 use crate::telemetry::{self, LogFormat};
 use crate::worker::{self, WorkerOptions};
 
@@ -167,12 +167,12 @@ fn format_count(count: usize, noun: &str) -> String {
 }
 
 /// Creates the engine, with the cache folder and the limits of the manifest.
-fn new_runtime(config: &Config) -> anyhow::Result<Arc<Runtime>> {
+fn new_runtime(config: &Config, waiting: WaitingEvents) -> anyhow::Result<Arc<Runtime>> {
     let server = &config.server;
     let folder = cache_folder(server.cache.as_ref());
     let cache = folder.as_deref().map(|folder| CodeCacheOptions { folder, bytes_max: server.cache_bytes });
     let worker = WorkerOptions { executable: None, limits: config.compiler.clone() };
-    Runtime::new(RuntimeOptions { cache, memory_bytes: server.memory_bytes, worker })
+    Runtime::new(RuntimeOptions { cache, memory_bytes: server.memory_bytes, worker, waiting })
 }
 
 /// Returns the folder for compiled code: that of the manifest, or else one in the user's cache folder.

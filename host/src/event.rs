@@ -1,9 +1,8 @@
 //! The events of a connection that handlers receive, and the responses that they return.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::id::RequestId;
-use crate::limits::EVENT_WAIT_MAX;
 use crate::payload::Payload;
 
 /// A name and its value, for example of a header. Order and case are those of the sender.
@@ -60,14 +59,6 @@ pub enum Event {
     },
     /// The end of the connection, which is already closed.
     Disconnect(Disconnect),
-}
-
-impl Event {
-    /// Returns the longest wait until the handler can start; `None`: forever. A `$disconnect` must run in any case, and
-    /// may run late because no peer waits for it.
-    pub fn wait_max(&self) -> Option<Duration> {
-        if matches!(self, Self::Disconnect(_)) { None } else { Some(EVENT_WAIT_MAX) }
-    }
 }
 
 /// How a connection ended, as `$disconnect` receives it.

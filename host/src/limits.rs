@@ -159,14 +159,24 @@ pub const EPOCH_INTERVAL: Duration = Duration::from_millis(1);
 /// CPU time after which an event is long and takes turns with all other long ones. Most handlers use less than a tenth
 /// of it.
 pub const LONG_EVENT_CPU_TIME: Duration = Duration::from_micros(500);
-/// Events that run concurrently, each in a slot of the instance pool.
+/// Messages that are handled concurrently, each in a place of the instance pool, together with `$connect` events.
 pub const CONCURRENT_EVENTS_MAX: usize = 256;
+/// Places for `$connect` in addition, so that a client can connect while all other places are in use.
+pub const CONNECT_PLACES: usize = 32;
+/// Places for events whose peers have gone: `$disconnect`, and the messages that a peer sent before it closed. They use
+/// no other places, so that many lost peers delay no message.
+pub const DEPARTED_PLACES: usize = CONCURRENT_EVENTS_MAX / 4;
+/// `$disconnect` events of one stage that run at the same time for connections that ended earlier, before a crash or
+/// while their plugin was unavailable. The others leave places to connections that end now.
+pub const LATE_DISCONNECTS_MAX: usize = DEPARTED_PLACES / 4;
 /// Memories of one pool slot; a guest that has more takes several slots.
 pub const SLOT_MEMORIES: usize = 2;
 /// Tables of one pool slot; a guest that has more takes several slots.
 pub const SLOT_TABLES: usize = 8;
-/// How long an event may wait for a pool slot before it is rejected.
+/// How long an event may wait for a place before it is rejected.
 pub const EVENT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// The same for a message whose peer has gone: nothing waits for it, but it must not wait forever. A `$disconnect` may.
+pub const DEPARTED_MESSAGE_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Linear memory that a pool slot keeps between two events.
 pub const MEMORY_KEEP_RESIDENT_BYTES: usize = 1024 * 1024;
 /// Table memory that a pool slot keeps between two events.
@@ -301,7 +311,7 @@ pub const HTTP_REFUSAL_LOG_HOSTS_MAX: usize = 16;
 // ---- integrations over HTTP ----------------------------------------------------------------
 
 /// Requests of one integration whose responses have not arrived; a further one waits, as for a pool slot. Lambda's
-/// default of concurrent executions. Manifest: `integrations.NAME.concurrency` of a Lambda function.
+/// default of concurrent executions. Manifest: `integrations.NAME.concurrency` of a Lambda function or an HTTP server.
 pub const INTEGRATION_REQUESTS_MAX: usize = 1_000;
 /// Lambda's longest execution. A function whose caller has stopped waiting may still run, so it counts as concurrent
 /// for this long.
@@ -434,7 +444,7 @@ impl Default for CompilerLimits {
     }
 }
 
-/// The limits of one event of a plugin.
+/// The limits of the events of a plugin; each but `concurrency` is the limit of one event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EventLimits {
     pub timeout: Duration,
@@ -442,6 +452,8 @@ pub struct EventLimits {
     pub memory_bytes: usize,
     pub host_calls: usize,
     pub log_bytes: usize,
+    /// Events that run at the same time; `None`: as many as there are places.
+    pub concurrency: Option<u32>,
 }
 
 impl Default for EventLimits {
@@ -452,6 +464,7 @@ impl Default for EventLimits {
             memory_bytes: EVENT_MEMORY_BYTES,
             host_calls: EVENT_HOST_CALLS,
             log_bytes: EVENT_LOG_BYTES,
+            concurrency: None,
         }
     }
 }

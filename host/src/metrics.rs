@@ -6,7 +6,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use crate::runtime::{Invocation, InvokeError};
+use crate::runtime::{Invocation, InvokeError, WaitingEvents};
 
 /// Bucket bounds of `IntegrationLatency`, which is in milliseconds as in CloudWatch.
 const MILLISECONDS: &[f64] = &[0.05, 0.1, 0.25, 1.0, 5.0, 25.0, 100.0, 500.0, 1000.0, 5000.0, 30_000.0];
@@ -29,6 +29,8 @@ pub struct Metrics {
     pub access_log_dropped: Counter,
     pub bucket_refusals: Counter,
     pub log_dropped: Counter,
+    /// The events that wait for a place, by line.
+    pub waiting: WaitingEvents,
     no_route: Counter,
 }
 
@@ -61,6 +63,10 @@ impl Metrics {
             access_log_dropped: counter("jackfield_access_log_lines_dropped_total", vec![]),
             bucket_refusals: counter("jackfield_bucket_refusals_total", vec![]),
             log_dropped: counter("jackfield_log_lines_dropped_total", vec![]),
+            waiting: WaitingEvents::new(|line| {
+                let key = Key::from_parts("jackfield_events_waiting", vec![Label::new("line", line)]);
+                recorder.as_ref().map_or_else(Gauge::noop, |recorder| recorder.register_gauge(&key, &METADATA))
+            }),
             no_route: counter(
                 "jackfield_events_total",
                 vec![Label::new("route", ""), Label::new("outcome", "no_route")],
@@ -291,6 +297,7 @@ fn describe(recorder: &PrometheusRecorder) {
         None,
         "Connections that were admitted and are open".into(),
     );
+    recorder.describe_gauge("jackfield_events_waiting".into(), None, "Events that wait for a place, by line".into());
     recorder.describe_gauge(
         "jackfield_plugins_unavailable".into(),
         None,

@@ -5,11 +5,11 @@
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
@@ -25,6 +25,7 @@ mod budget;
 mod cache;
 mod cpu;
 mod load;
+mod places;
 mod plugin;
 mod scarcity;
 mod state;
@@ -35,6 +36,7 @@ mod turns;
 
 pub use cache::CodeCacheOptions;
 pub use load::Artifact;
+pub use places::{Capacity, Claim, Place, PlaceRequest, Places, Share, WaitingEvents};
 pub use plugin::{Invocation, InvokeError, Plugin, check_message_size};
 pub use scarcity::{LacksResources, is_scarcity};
 pub use trap::Trap;
@@ -50,8 +52,8 @@ pub struct Runtime {
     engine: Engine,
     linker: Linker<HostState>,
     cache: Option<CodeCache>,
-    /// Pool slots for events.
-    slots: Semaphore,
+    /// The pool slots for events.
+    places: Arc<Places>,
     /// Pool slots for instances that are kept between two events.
     warm_slots: Arc<Semaphore>,
     /// Pool slots for components that are started once while they are loaded.
@@ -71,11 +73,13 @@ pub struct RuntimeOptions<'a> {
     pub memory_bytes: Option<usize>,
     /// How components are compiled.
     pub worker: WorkerOptions,
+    /// Counts the events that wait for a place.
+    pub waiting: WaitingEvents,
 }
 
 impl Runtime {
     pub fn new(options: RuntimeOptions<'_>) -> anyhow::Result<Arc<Self>> {
-        let RuntimeOptions { cache, memory_bytes, worker } = options;
+        let RuntimeOptions { cache, memory_bytes, worker, waiting } = options;
         let engine = engine()?;
         let linker = linker(&engine).map_err(into_anyhow).context("cannot link the host functions")?;
         let cache = cache.and_then(|options| match CodeCache::open(options, &engine) {
@@ -87,32 +91,12 @@ impl Runtime {
         });
         let turns = Turns::new(worker_threads());
         start_epoch_thread(&engine, Arc::clone(&turns))?;
-        let slots = Semaphore::new(CONCURRENT_EVENTS_MAX);
+        let places = Places::new(Capacity::POOL, waiting);
         let warm_slots = Arc::new(Semaphore::new(WARM_SLOTS_MAX));
         let loading_slots = Semaphore::new(LOADING_SLOTS_MAX);
         let memory = SharedMemory::new(memory_bytes);
         let worker = Worker::new(worker);
-        Ok(Arc::new(Self { engine, linker, cache, slots, warm_slots, loading_slots, memory, turns, worker }))
-    }
-
-    /// Acquires `count` pool slots, waiting up to `wait` (`None`: forever). `now` is the current time.
-    ///
-    /// Returns the permit and the time when it was acquired; `None` if `wait` ran out.
-    async fn acquire_slots(
-        &self,
-        count: u32,
-        now: Instant,
-        wait: Option<Duration>,
-    ) -> Option<(SemaphorePermit<'_>, Instant)> {
-        if let Ok(permit) = self.slots.try_acquire_many(count) {
-            return Some((permit, now));
-        }
-        let acquire = self.slots.acquire_many(count);
-        let permit = match wait {
-            Some(wait) => tokio::time::timeout(wait, acquire).await.ok()?.ok(),
-            None => acquire.await.ok(),
-        };
-        Some((permit?, Instant::now()))
+        Ok(Arc::new(Self { engine, linker, cache, places, warm_slots, loading_slots, memory, turns, worker }))
     }
 }
 
@@ -186,12 +170,12 @@ fn config(allocation: Allocation) -> Config {
     config
 }
 
-/// Configures a pool with slots for `CONCURRENT_EVENTS_MAX` events, for the instances that are kept between events and
+/// Configures a pool with slots for the places of events, for the instances that are kept between events and
 /// for the components that are being loaded. Each slot is as large as the largest known guests (Python, Go) need.
 /// Slots are address space, not memory.
 fn pool(allocation: Allocation) -> PoolingAllocationConfig {
     let count = |count: usize| u32::try_from(count).expect("a small number");
-    let slots = CONCURRENT_EVENTS_MAX + WARM_SLOTS_MAX + LOADING_SLOTS_MAX;
+    let slots = Capacity::POOL.total() + WARM_SLOTS_MAX + LOADING_SLOTS_MAX;
     let mut pool = guest_limits();
     pool.total_component_instances(count(slots));
     pool.total_core_instances(count(slots * GUEST_INSTANCES_MAX));

@@ -15,6 +15,7 @@ use crate::gateway::Transport;
 use crate::limits::FLUSH_INTERVAL;
 use crate::metrics::Metrics;
 use crate::reload::{FileReader, Loader};
+use crate::runtime::WaitingEvents;
 
 pub struct Sandbox {
     pub loader: Loader,
@@ -36,7 +37,7 @@ impl Sandbox {
         };
         // Each component is an open file. If the limit stays too low, loading reports it.
         let _ = open_files::raise();
-        let runtime = new_runtime(config)?;
+        let runtime = new_runtime(config, WaitingEvents::default())?;
         let loader = Loader {
             runtime,
             services,

@@ -145,7 +145,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     };
     // Before the components are loaded, because each is an open file.
     let open_files = open_files::raise();
-    let runtime = new_runtime(&config)?;
+    let runtime = new_runtime(&config, metrics.waiting.clone())?;
     // `dev` serves what its author has just written, whatever it returns.
     let (reports, probation_reports) = mpsc::channel(PROBATION_REPORTS_MAX);
     let loader = Loader {
@@ -153,7 +153,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         services,
         metrics: Arc::clone(&metrics),
         throttles,
-        transport: Transport::new(),
+        transport: Transport::counting(metrics.waiting.clone()),
         reader: files.reader(),
         artifacts: Arc::default(),
         probation_reports: (serve_mode == ServeMode::Serve).then_some(reports),

@@ -10,7 +10,7 @@ use super::grants::grants;
 use super::section::Section;
 use super::value::{self, InvalidValue, KIB, MIB};
 use crate::capability::Grants;
-use crate::limits::EventLimits;
+use crate::limits::{CONCURRENT_EVENTS_MAX, EventLimits};
 use crate::world::World;
 
 /// API Gateway allows 50 ms to 29 s; here a slow handler may take as long as a Lambda function.
@@ -76,6 +76,11 @@ fn command(value: &DeValue<'_>) -> Result<String, InvalidValue> {
     Ok(command.to_owned())
 }
 
+fn concurrency(value: &DeValue<'_>) -> Result<u32, InvalidValue> {
+    let count = value::count(1..=CONCURRENT_EVENTS_MAX)(value)?;
+    Ok(u32::try_from(count).expect("a small number"))
+}
+
 fn event_limits(section: &mut Section<'_>) -> EventLimits {
     let default = EventLimits::default();
     let limits = EventLimits {
@@ -84,6 +89,7 @@ fn event_limits(section: &mut Section<'_>) -> EventLimits {
         memory_bytes: section.read("memory", value::size(EVENT_MEMORIES)).unwrap_or(default.memory_bytes),
         host_calls: section.read("host_calls", value::count(0..=10_000_000)).unwrap_or(default.host_calls),
         log_bytes: section.read("log_size", value::size(0..=16 * MIB)).unwrap_or(default.log_bytes),
+        concurrency: section.read("concurrency", concurrency),
     };
     if section.contains("cpu_time") && limits.cpu_time > limits.timeout {
         let [cpu_time, timeout] = [limits.cpu_time, limits.timeout].map(humantime::format_duration);

@@ -62,6 +62,7 @@ cpu_time = "10ms"
 memory = "4GiB"
 host_calls = 0
 log_size = "0B"
+concurrency = 256
 reuse = 100
 
 [buckets.rooms]
@@ -190,6 +191,7 @@ fn every_key_of_the_manifest_is_in_the_config() {
             memory_bytes: 4 * 1024 * 1024 * 1024,
             host_calls: 0,
             log_bytes: 0,
+            concurrency: Some(256),
         },
         reuse: 100,
     };

@@ -3,6 +3,7 @@
 //! Many senders post; the task of one socket takes. An empty outbox allocates no memory.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
@@ -54,6 +55,8 @@ pub enum PostError {
 pub struct Outbox {
     messages_max: usize,
     bytes_max: usize,
+    /// Whether the state is `Shut`; reading it needs no lock.
+    is_shut: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -77,7 +80,7 @@ enum State {
 impl Outbox {
     pub fn new(messages_max: usize, bytes_max: usize) -> Self {
         let inner = Inner { queue: VecDeque::new(), bytes: 0, state: State::Connecting, reader: None };
-        Self { messages_max, bytes_max, inner: Mutex::new(inner) }
+        Self { messages_max, bytes_max, is_shut: AtomicBool::new(false), inner: Mutex::new(inner) }
     }
 
     /// Accepts posts from now on.
@@ -140,9 +143,15 @@ impl Outbox {
     pub fn shut(&self) {
         let mut inner = self.lock();
         inner.state = State::Shut;
+        self.is_shut.store(true, Ordering::Relaxed);
         inner.queue = VecDeque::new();
         inner.bytes = 0;
         inner.reader = None;
+    }
+
+    /// Returns whether the peer has gone.
+    pub fn is_shut(&self) -> bool {
+        self.is_shut.load(Ordering::Relaxed)
     }
 
     /// Ready when `take` or `closing` returns a value.

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use metrics::Gauge;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -9,6 +11,7 @@ use tokio::sync::watch;
 use crate::connections::Connection;
 use crate::event::Disconnect;
 use crate::gateway::Gateway;
+use crate::gateway::disconnect::EndedConnection;
 use crate::limits::WAITING_DISCONNECTS_MAX;
 
 /// A plugin that serves no events now, as the admin listener reports it to an operator.
@@ -28,13 +31,7 @@ pub struct Availability {
     deployments: watch::Sender<u64>,
     /// The connections whose `$disconnect` plugin is unavailable. Their rows stay in the store, so that the next start
     /// runs their `$disconnect` if this process ends before the plugin loads.
-    waiting: Mutex<Vec<WaitingDisconnect>>,
-}
-
-/// A connection that has ended and whose `$disconnect` has not run yet.
-struct WaitingDisconnect {
-    connection: Arc<Connection>,
-    end: Disconnect,
+    waiting: Mutex<Vec<EndedConnection>>,
 }
 
 impl Availability {
@@ -53,11 +50,11 @@ impl Availability {
     pub fn add_waiting(&self, connection: Arc<Connection>, end: Disconnect) {
         let mut waiting = self.waiting();
         if waiting.len() < WAITING_DISCONNECTS_MAX {
-            waiting.push(WaitingDisconnect { connection, end });
+            waiting.push(EndedConnection { connection, end });
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<WaitingDisconnect>> {
+    fn waiting(&self) -> MutexGuard<'_, Vec<EndedConnection>> {
         self.waiting.lock().expect("no code panics while holding the waiting connections")
     }
 
@@ -83,11 +80,21 @@ impl Gateway {
         let mut deployments = self.availability.deployments.subscribe();
         // A deployment may have come between the first events that wait and this call.
         deployments.mark_changed();
-        while deployments.changed().await.is_ok() {
-            let waiting = std::mem::take(&mut *self.availability.waiting());
-            for WaitingDisconnect { connection, end } in waiting {
-                // It waits again if its plugin has not loaded.
-                self.disconnect(&connection, end).await;
+        // The events of a plugin that is slow do not delay those of a plugin that loads meanwhile.
+        let mut running = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                changed = deployments.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let waiting = std::mem::take(&mut *self.availability.waiting());
+                    if !waiting.is_empty() {
+                        // Those whose plugin has not loaded wait again.
+                        running.push(self.disconnect_all(waiting));
+                    }
+                }
+                Some(_) = running.next() => {}
             }
         }
     }

@@ -19,11 +19,12 @@ use crate::capability::{Caller, PluginScope};
 use crate::connections::{Connection, Peer};
 use crate::event::{Decision, Event, Field, Grant, Response, now};
 use crate::id::{ConnectionId, NodeId, RequestId, StageId};
-use crate::limits::{EVENT_WAIT_MAX, WARM_INSTANCES_MAX};
+use crate::limits::WARM_INSTANCES_MAX;
 use crate::payload::Payload;
 use crate::printable::{printable, shortened};
 use crate::runtime::budget::RejectedGrowth;
 use crate::runtime::cpu::Metered;
+use crate::runtime::places::{Claim, Membership, PlaceRequest};
 use crate::runtime::scarcity::{LacksResources, is_guest_scarcity};
 use crate::runtime::state::HostState;
 use crate::runtime::turns::PluginTurns;
@@ -88,6 +89,7 @@ pub struct Plugin {
     /// Pool slots of one instance.
     slots: u32,
     turns: PluginTurns,
+    places: Membership,
     /// How many events one instance handles; 0 creates a new sandbox for each event.
     reuse: usize,
     kept: Mutex<Vec<Instance>>,
@@ -121,6 +123,7 @@ impl Plugin {
         let function =
             function.with_context(|| format!("its {} has no function {}", world.interface(), world.function()))?;
         let slots = slots_needed(component);
+        let places = Membership::new(runtime.places.share(&scope.section()));
         let kept = Mutex::new(Vec::new());
         let turns = runtime.turns.plugin();
         let plugin = Self {
@@ -131,6 +134,7 @@ impl Plugin {
             function,
             slots,
             turns,
+            places,
             reuse,
             kept,
             retired: AtomicBool::new(false),
@@ -157,12 +161,14 @@ impl Plugin {
     /// memory except for its code.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Relaxed);
+        self.places.set_served(false);
         self.kept.lock().expect("no code panics while holding the kept instances").clear();
     }
 
     /// Keeps instances again, because a current deployment uses the plugin.
     pub fn reactivate(&self) {
         self.retired.store(false, Ordering::Relaxed);
+        self.places.set_served(true);
     }
 
     /// Runs the handler for one event within all limits. A failure affects no other event.
@@ -172,7 +178,7 @@ impl Plugin {
     pub async fn invoke(&self, caller: &Caller, event: &Event) -> Invocation {
         assert_eq!(self.scope.world, World::RouteHandler, "only route handlers are bound to routes");
         let invocation =
-            self.call(caller, event.wait_max(), async |instance| instance.handle(caller, event).await).await;
+            self.call(caller, Claim::of(caller, event), async |instance| instance.handle(caller, event).await).await;
         invocation.and_then(|response| self.check(response.into()))
     }
 
@@ -181,24 +187,24 @@ impl Plugin {
     /// # Cancel safety
     /// Same as `invoke`.
     pub async fn authorize(&self, caller: &Caller, headers: &[Field], query_string: &[Field]) -> Invocation<Decision> {
-        let wait = Some(EVENT_WAIT_MAX);
-        let invocation =
-            self.call(caller, wait, async |instance| instance.authorize(caller, headers, query_string).await).await;
+        let call = async |instance: &mut Instance| instance.authorize(caller, headers, query_string).await;
+        let invocation = self.call(caller, Claim::CONNECT, call).await;
         invocation.and_then(|decision| Ok(decision.into()))
     }
 
-    /// Makes one call into a guest. Waits up to `wait` (`None`: forever) for free pool slots.
+    /// Makes one call into a guest, as soon as a place is free for its claim.
     async fn call<T>(
         &self,
         caller: &Caller,
-        wait: Option<Duration>,
+        claim: Claim,
         call: impl AsyncFnOnce(&mut Instance) -> wasmtime::Result<Result<T, String>>,
     ) -> Invocation<T> {
         let arrived = Instant::now();
         let mut progress = Progress::default();
-        let Some((_slots, now)) = self.runtime.acquire_slots(self.slots, arrived, wait).await else {
+        let request = PlaceRequest { claim, count: self.slots, concurrency: self.scope.limits.concurrency };
+        let Some((_place, now)) = self.places.share().acquire(request, arrived).await else {
             let total = arrived.elapsed();
-            let result = Err(InvokeError::Overloaded(EVENT_WAIT_MAX));
+            let result = Err(InvokeError::Overloaded(claim.wait_max.unwrap_or(total)));
             return Invocation { result, instantiate: total, total, memory_bytes: 0 };
         };
         // The future is boxed because it is large, and each future that contains it would be moved with it.

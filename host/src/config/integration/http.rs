@@ -26,6 +26,7 @@ pub fn http(section: &mut Section<'_>, context: ManifestContext<'_>) -> Option<H
         method: section.read("method", method).unwrap_or(Method::POST),
         proxy,
         timeout: section.read("timeout", value::duration(TIMEOUTS)).unwrap_or(limits::EVENT_TIMEOUT),
+        concurrency: concurrency(section).unwrap_or(limits::INTEGRATION_REQUESTS_MAX as u32),
         ca_file,
         request_parameters: request_parameters(section),
         responses: responses(section, proxy),
@@ -33,6 +34,12 @@ pub fn http(section: &mut Section<'_>, context: ManifestContext<'_>) -> Option<H
     };
     check_path_parameters(section, &settings);
     Some(settings)
+}
+
+/// Reads how many requests of an integration may run at once.
+pub fn concurrency(section: &mut Section<'_>) -> Option<u32> {
+    let count = section.read("concurrency", value::count(1..=limits::INTEGRATION_REQUESTS_MAX))?;
+    Some(u32::try_from(count).expect("a small number"))
 }
 
 pub fn url(value: &DeValue<'_>) -> Result<UrlTemplate, InvalidValue> {

@@ -2,7 +2,7 @@
 
 use toml::de::DeValue;
 
-use super::http::{TIMEOUTS, ca_file, url};
+use super::http::{TIMEOUTS, ca_file, concurrency, url};
 use super::responses::responses;
 use crate::config::context::ManifestContext;
 use crate::config::section::Section;
@@ -26,7 +26,7 @@ pub fn function(section: &mut Section<'_>, context: ManifestContext<'_>) -> Opti
     let ca_file = ca_file(section, context, url.as_ref());
     let signer = section.read("sign_with", |value| signer(value, context));
     let timeout = section.read("timeout", value::duration(TIMEOUTS)).unwrap_or(limits::EVENT_TIMEOUT);
-    let concurrency = section.read("concurrency", value::count(1..=limits::INTEGRATION_REQUESTS_MAX));
+    let concurrency = concurrency(section);
     let url = url?;
     let concurrency = concurrency.unwrap_or_else(|| default_concurrency(&url));
     let (proxy, responses) = (true, Responses::default());
@@ -50,9 +50,9 @@ fn signer(value: &DeValue<'_>, context: ManifestContext<'_>) -> Result<Signer, I
 /// Returns 1 for the Runtime Interface Emulator, which fails when two events overlap.
 ///
 /// The emulator has only one function, which always has the name in this path.
-fn default_concurrency(url: &UrlTemplate) -> usize {
+fn default_concurrency(url: &UrlTemplate) -> u32 {
     let is_emulator = url.to_string().ends_with("/2015-03-31/functions/function/invocations");
-    if is_emulator { 1 } else { limits::INTEGRATION_REQUESTS_MAX }
+    if is_emulator { 1 } else { limits::INTEGRATION_REQUESTS_MAX as u32 }
 }
 
 /// Reads `url`, or builds the URL of the Invoke API from `endpoint` and `function`.

@@ -2,12 +2,11 @@
 //!
 //! Does not know events, routes or the content of bodies.
 
-use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use std::vec;
@@ -29,10 +28,10 @@ use tower_service::Service;
 
 use crate::gateway::integration::authorities::{Authorities, certificate_error};
 use crate::limits::{
-    DNS_LOOKUPS_MAX, EVENT_WAIT_MAX, FUNCTION_DURATION_MAX, HTTP_BUFFER_BYTES, HTTP_CONNECT_TIMEOUT,
-    HTTP_IDLE_CONNECTIONS_MAX, HTTP_IDLE_TIMEOUT, INTEGRATION_REQUESTS_MAX,
+    DNS_LOOKUPS_MAX, FUNCTION_DURATION_MAX, HTTP_BUFFER_BYTES, HTTP_CONNECT_TIMEOUT, HTTP_IDLE_CONNECTIONS_MAX,
+    HTTP_IDLE_TIMEOUT, INTEGRATION_REQUESTS_MAX,
 };
-use crate::runtime::InvokeError;
+use crate::runtime::{Capacity, Claim, InvokeError, PlaceRequest, Places, Share, WaitingEvents};
 
 /// The connection pool of all integrations of one server. The pool and its connections are kept across reloads.
 ///
@@ -41,21 +40,21 @@ use crate::runtime::InvokeError;
 #[derive(Clone)]
 pub struct Transport {
     pool: Pool,
-    /// The concurrency limits of Lambda functions.
-    executions: Arc<Mutex<Executions>>,
+    /// What each function and each HTTP server has running.
+    places: Arc<Places>,
 }
 
 type Pool = legacy::Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>;
-
-/// The permits of each function, by its name and its concurrency. An entry lasts as long as its permits are in use.
-type Executions = HashMap<(Box<str>, usize), Weak<Semaphore>>;
 
 /// Sends the requests of one integration.
 pub struct Client {
     transport: Transport,
     timeout: Duration,
     response_bytes_max: usize,
-    requests: Arc<Semaphore>,
+    /// The requests that run. All clients of the same integration share them, before a reload and after it.
+    share: Arc<Share>,
+    /// How many of them may run at the same time.
+    concurrency: u32,
     /// How long a request may continue after its timeout; `None`: the timeout cancels it.
     continue_max: Option<Duration>,
 }
@@ -82,26 +81,19 @@ pub enum ClientError {
 
 impl Transport {
     pub fn new() -> Self {
+        Self::counting(WaitingEvents::default())
+    }
+
+    /// As `new`, and counts the requests that wait.
+    pub fn counting(waiting: WaitingEvents) -> Self {
         let authorities = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        Self { pool: pool(authorities), executions: Arc::default() }
+        Self { pool: pool(authorities), places: Places::new(Capacity::UNLIMITED, waiting) }
     }
 
-    /// Returns a transport with its own connections that trusts only these authorities. It shares the permits of
-    /// functions with this transport.
+    /// Returns a transport with its own connections that trusts only these authorities. It counts requests together with
+    /// this transport.
     pub fn with_authorities(&self, authorities: &Authorities) -> Self {
-        Self { pool: pool(authorities.0.clone()), executions: Arc::clone(&self.executions) }
-    }
-
-    /// Returns the `count` permits of a function. All its callers share them, before a reload and after it.
-    fn executions(&self, function: &str, count: usize) -> Arc<Semaphore> {
-        let mut all = self.executions.lock().expect("no code panics while holding the executions");
-        all.retain(|_, permits| permits.strong_count() > 0);
-        let known = all.get(&(function.into(), count)).and_then(Weak::upgrade);
-        known.unwrap_or_else(|| {
-            let permits = Arc::new(Semaphore::new(count));
-            all.insert((function.into(), count), Arc::downgrade(&permits));
-            permits
-        })
+        Self { pool: pool(authorities.0.clone()), places: Arc::clone(&self.places) }
     }
 }
 
@@ -135,15 +127,20 @@ fn pool(authorities: RootCertStore) -> Pool {
 impl Client {
     /// `timeout` covers the whole exchange: DNS lookup, connection, request, response and its body.
     pub fn new(transport: Transport, timeout: Duration, response_bytes_max: usize) -> Self {
-        let requests = Arc::new(Semaphore::new(INTEGRATION_REQUESTS_MAX));
-        Self { transport, timeout, response_bytes_max, requests, continue_max: None }
+        let share = transport.places.unnamed_share();
+        let concurrency = INTEGRATION_REQUESTS_MAX as u32;
+        Self { transport, timeout, response_bytes_max, share, concurrency, continue_max: None }
     }
 
-    /// Makes this the client of a function that may run `concurrency` times at once. An execution that takes longer
-    /// than its timeout continues, as on AWS, and keeps its permit.
-    pub fn for_function(self, name: &str, concurrency: usize) -> Self {
-        let requests = self.transport.executions(name, concurrency);
-        Self { requests, continue_max: Some(FUNCTION_DURATION_MAX), ..self }
+    /// Makes this the client of the integration `name`, which may have `concurrency` requests at once.
+    pub fn for_integration(self, name: &str, concurrency: u32) -> Self {
+        Self { share: self.transport.places.share(name), concurrency, ..self }
+    }
+
+    /// As `for_integration`, for a function: an execution that takes longer than its timeout continues, as on AWS, and
+    /// keeps its place.
+    pub fn for_function(self, name: &str, concurrency: u32) -> Self {
+        Self { continue_max: Some(FUNCTION_DURATION_MAX), ..self.for_integration(name, concurrency) }
     }
 
     /// Sends a request with an absolute URI. Returns the whole response, whatever its status.
@@ -151,26 +148,19 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future closes the connection; the server may have acted on the request.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ClientError> {
-        self.send_with_wait(request, Some(EVENT_WAIT_MAX)).await
+        self.send_for(Claim::CONNECT, request).await
     }
 
-    /// Like [`Self::send`]. `wait` is the longest wait for a permit (`None`: forever); the timeout starts after it.
-    pub async fn send_with_wait(
-        &self,
-        request: Request<Bytes>,
-        wait: Option<Duration>,
-    ) -> Result<Response<Bytes>, ClientError> {
-        let permit = Arc::clone(&self.requests).acquire_owned();
-        let permit = match wait {
-            Some(wait) => timeout(wait, permit).await.map_err(|_| ClientError::Overloaded(wait))?,
-            None => permit.await,
-        };
-        let permit = permit.expect("nothing closes the semaphore");
+    /// Like [`Self::send`], for an event with this claim. The timeout starts when the request has its place.
+    pub async fn send_for(&self, claim: Claim, request: Request<Bytes>) -> Result<Response<Bytes>, ClientError> {
+        let needed = PlaceRequest { claim, count: 1, concurrency: Some(self.concurrency) };
+        let place = self.share.acquire_owned(needed).await;
+        let place = place.ok_or_else(|| ClientError::Overloaded(claim.wait_max.unwrap_or_default()))?;
         let mut exchange = Box::pin(exchange(self.transport.pool.clone(), request, self.response_bytes_max));
         let Ok(response) = timeout(self.timeout, &mut exchange).await else {
             if let Some(limit) = self.continue_max {
                 tokio::spawn(async move {
-                    let _permit = permit;
+                    let _place = place;
                     // The response is discarded, because its caller has stopped waiting.
                     let _ = timeout(limit, exchange).await;
                 });
@@ -305,7 +295,8 @@ mod tests {
     }
 
     async fn send(client: &Client, to: &str) -> Result<Response<Bytes>, ClientError> {
-        client.send_with_wait(Request::post(to).body(Bytes::from_static(b"hello")).unwrap(), None).await
+        let claim = Claim { wait_max: None, ..Claim::MESSAGE };
+        client.send_for(claim, Request::post(to).body(Bytes::from_static(b"hello")).unwrap()).await
     }
 
     const LONG: Duration = Duration::from_secs(20);
@@ -376,11 +367,23 @@ mod tests {
         let (address, _) = server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
         let url = format!("http://{address}/");
         let client = Arc::new(client(LONG, 0));
-        let all = client.requests.acquire_many(INTEGRATION_REQUESTS_MAX as u32).await.unwrap();
+        let one = PlaceRequest { claim: Claim::MESSAGE, count: 1, concurrency: Some(INTEGRATION_REQUESTS_MAX as u32) };
+        let acquire = || {
+            client
+                .share
+                .acquire_owned(PlaceRequest { claim: Claim { wait_max: Some(Duration::ZERO), ..one.claim }, ..one })
+        };
+        let mut all = Vec::new();
+        while let Some(place) = acquire().await {
+            all.push(place);
+        }
+        // A sixteenth is kept for `$connect`, and as much for events whose peers have gone.
+        assert_eq!(all.len(), 1_000 - 2 * 62);
         let (patient, to) = (Arc::clone(&client), url.clone());
         let waiting = tokio::spawn(async move { send(&patient, &to).await });
         let short = Duration::from_millis(50);
-        let refused = client.send_with_wait(Request::get(url).body(Bytes::new()).unwrap(), Some(short)).await;
+        let claim = Claim { wait_max: Some(short), ..Claim::MESSAGE };
+        let refused = client.send_for(claim, Request::get(url).body(Bytes::new()).unwrap()).await;
         assert!(matches!(refused, Err(ClientError::Overloaded(waited)) if waited == short), "{refused:?}");
         assert!(!waiting.is_finished());
         drop(all);
@@ -388,18 +391,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_function_that_runs_longer_than_its_timeout_keeps_its_permit_across_a_reload() {
+    async fn a_function_that_runs_longer_than_its_timeout_keeps_its_place_across_a_reload() {
         let (address, _) = server("").await;
         let transport = Transport::new();
-        let client = |name: &str| Client::new(transport.clone(), Duration::from_millis(50), 0).for_function(name, 1);
-        let function = client("f");
+        let client = |name: &str, concurrency| {
+            Client::new(transport.clone(), Duration::from_millis(50), 0).for_function(name, concurrency)
+        };
+        let function = client("f", 1);
         let late = send(&function, &format!("http://{address}/")).await;
         assert!(matches!(late, Err(ClientError::TimedOut(_))), "{late:?}");
         drop(function);
-        for (name, permits) in [("f", 0), ("g", 1)] {
-            assert_eq!(client(name).requests.available_permits(), permits, "{name}");
+        for (name, concurrency, is_free) in [("f", 1, false), ("f", 2, true), ("g", 1, true)] {
+            let claim = Claim { wait_max: Some(Duration::ZERO), ..Claim::MESSAGE };
+            let needed = PlaceRequest { claim, count: 1, concurrency: Some(concurrency) };
+            let place = client(name, concurrency).share.acquire_owned(needed).await;
+            assert_eq!(place.is_some(), is_free, "{name} {concurrency}");
         }
-        drop(client("h"));
-        assert_eq!(transport.executions.lock().unwrap().len(), 2, "f, which is running, and h: g was removed");
     }
 }

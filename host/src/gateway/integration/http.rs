@@ -19,7 +19,7 @@ use crate::gateway::integration::template::Scope;
 use crate::gateway::integration::url::UrlTemplate;
 use crate::limits::HTTP_RESPONSE_BYTES_MAX;
 use crate::payload::{Payload, Text};
-use crate::runtime::InvokeError;
+use crate::runtime::{Claim, InvokeError};
 
 /// The settings of one HTTP integration in the manifest.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +29,8 @@ pub struct HttpSettings {
     /// Whether the headers of `$connect` and the whole response are passed through (`HTTP_PROXY`).
     pub proxy: bool,
     pub timeout: Duration,
+    /// How many requests may run at once.
+    pub concurrency: u32,
     /// The file of trusted certificate authorities; `None`: Mozilla's.
     pub ca_file: Option<PathBuf>,
     pub request_parameters: Vec<RequestParameter>,
@@ -50,6 +52,7 @@ const WEBSOCKET_PROTOCOL: &str = "sec-websocket-protocol";
 impl Http {
     pub fn new(name: &str, settings: HttpSettings, transport: Transport, message_bytes: usize) -> Self {
         let client = Client::new(transport, settings.timeout, HTTP_RESPONSE_BYTES_MAX);
+        let client = client.for_integration(name, settings.concurrency);
         Self { name: name.into(), settings, client, message_bytes }
     }
 
@@ -63,7 +66,7 @@ impl Http {
     /// Dropping the future closes the connection; the server may have acted on the event.
     pub async fn invoke(&self, caller: &Caller, event: &Event) -> Result<Response, InvokeError> {
         let request = self.request(caller, event).map_err(InvokeError::Failed)?;
-        let response = self.client.send_with_wait(request, event.wait_max()).await?;
+        let response = self.client.send_for(Claim::of(caller, event), request).await?;
         if self.settings.proxy { pass_through(response) } else { self.map_response(caller, event, &response) }
     }
 

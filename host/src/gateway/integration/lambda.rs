@@ -21,7 +21,7 @@ use crate::gateway::integration::template::Scope;
 use crate::gateway::integration::url::UrlTemplate;
 use crate::limits::INTEGRATION_RESPONSE_BYTES_MAX;
 use crate::payload::Payload;
-use crate::runtime::{InvokeError, check_message_size};
+use crate::runtime::{Claim, InvokeError, check_message_size};
 use crate::sigv4::{self, AMZ_DATE, BodyHash, SignatureHeaders, Signer};
 
 /// The settings of one Lambda integration in the manifest.
@@ -38,7 +38,7 @@ pub struct LambdaSettings {
     /// The access key that signs the calls; `None`: they are not signed.
     pub signer: Option<Signer>,
     /// How many executions of the function may run at once.
-    pub concurrency: usize,
+    pub concurrency: u32,
     /// Without proxy integration: the integration responses, selected by the `errorMessage` of the result.
     pub responses: Responses,
 }
@@ -66,11 +66,11 @@ impl Lambda {
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection; the function may keep running, and its result is lost. A
-    /// function that takes longer than its timeout keeps its concurrency permit until it ends.
+    /// function that takes longer than its timeout keeps its place until it ends.
     pub async fn invoke(&self, caller: &Caller, event: &Event) -> Result<Response, InvokeError> {
         let payload = if self.settings.proxy { event_json(caller, event) } else { message(event) };
         let request = self.request(caller, payload)?;
-        let result = check_invoked(self.client.send_with_wait(request, event.wait_max()).await?)?;
+        let result = check_invoked(self.client.send_for(Claim::of(caller, event), request).await?)?;
         let response = if self.settings.proxy {
             parse_proxy_response(&result)?
         } else {
