@@ -139,15 +139,15 @@ impl Queue {
         line.events.iter_mut().find(|event| event.id == id)
     }
 
-    /// Removes a waiting event.
-    fn remove(&mut self, plugin: u64, id: u64) {
-        if let Some(index) = self.lines.iter().position(|line| line.plugin == plugin) {
-            let events = &mut self.lines[index].events;
-            events.retain(|event| event.id != id);
-            if events.is_empty() {
-                self.lines.remove(index);
-            }
+    /// Removes a waiting event, and returns it.
+    fn remove(&mut self, plugin: u64, id: u64) -> Option<WaitingEvent> {
+        let index = self.lines.iter().position(|line| line.plugin == plugin)?;
+        let events = &mut self.lines[index].events;
+        let event = events.iter().position(|event| event.id == id).and_then(|index| events.remove(index));
+        if events.is_empty() {
+            self.lines.remove(index);
         }
+        event
     }
 }
 
@@ -324,9 +324,11 @@ impl<'a> Waiting<'a> {
             self.is_done = true;
             return Poll::Ready(Turn(&plugin.turns));
         }
-        if let Some(event) = queue.waiting(plugin.id, self.id) {
-            event.waker.clone_from(waker);
-        }
+        let event = queue.waiting(plugin.id, self.id).filter(|event| !event.waker.will_wake(waker));
+        let replaced = event.map(|event| mem::replace(&mut event.waker, waker.clone()));
+        drop(queue);
+        // Only now: dropping a waker may run any code too.
+        drop(replaced);
         Poll::Pending
     }
 }
@@ -337,15 +339,16 @@ impl Drop for Waiting<'_> {
             return;
         }
         let mut queue = self.plugin.turns.lock();
-        let next = if queue.take_grant(self.id) {
-            queue.release()
+        if queue.take_grant(self.id) {
+            let next = queue.release();
+            drop(queue);
+            if let Some(waker) = next {
+                waker.wake();
+            }
         } else {
-            queue.remove(self.plugin.id, self.id);
-            None
-        };
-        drop(queue);
-        if let Some(waker) = next {
-            waker.wake();
+            let removed = queue.remove(self.plugin.id, self.id);
+            drop(queue);
+            drop(removed);
         }
     }
 }

@@ -67,6 +67,15 @@ fn turns_go_round_robin_to_plugins_and_in_order_to_their_events() {
     assert_eq!(order, ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]);
 }
 
+/// Ends a slice of the event from within its task.
+async fn end_slice<'a>(event: &mut EventTurns<'a>, mut turn: Option<Turn<'a>>) {
+    poll_fn(|context| {
+        event.end_slice(turn.take(), context);
+        Poll::Ready(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn an_event_keeps_its_turn_unless_another_one_waits() {
     let turns = Turns::new(2);
@@ -74,16 +83,16 @@ async fn an_event_keeps_its_turn_unless_another_one_waits() {
     let mut events = [plugin.begin(), plugin.begin()];
     for slice in 0..5 {
         for event in &mut events {
-            let mut turn = poll_fn(|context| event.poll_turn(context)).await;
+            let turn = poll_fn(|context| event.poll_turn(context)).await;
             assert_eq!(turn.is_some(), slice > 0);
-            poll_fn(|context| Poll::Ready(event.end_slice(turn.take(), context))).await;
+            end_slice(event, turn).await;
             assert!(matches!(event.need, Need::Yield(..)));
         }
     }
     let alarm = Arc::default();
     let mut waiting = queue(&plugin, &alarm);
-    let mut turn = poll_fn(|context| events[0].poll_turn(context)).await;
-    poll_fn(|context| Poll::Ready(events[0].end_slice(turn.take(), context))).await;
+    let turn = poll_fn(|context| events[0].poll_turn(context)).await;
+    end_slice(&mut events[0], turn).await;
     assert!(matches!(events[0].need, Need::Grant(..)));
     assert!(poll(&mut waiting, &alarm).is_some());
 }
