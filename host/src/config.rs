@@ -298,8 +298,17 @@ impl Config {
     /// Returns the keys whose values differ from `before` and take effect only at the next start.
     pub fn changed_startup_keys(&self, before: &Self) -> Vec<&'static str> {
         // The patterns name every field, so that a new key without a line below does not compile.
-        let Server { listen, metrics, page, connections_max, stop_timeout, cache, cache_bytes, memory_bytes } =
-            &self.server;
+        let Server {
+            listen,
+            metrics,
+            page,
+            connections_max,
+            stop_timeout,
+            cache,
+            cache_bytes,
+            memory_bytes,
+            peer_memory_bytes,
+        } = &self.server;
         let Backend::Sled(SledOptions { folder, durability }) = &self.backend;
         let Backend::Sled(sled_before) = &before.backend;
         let keys = [
@@ -311,6 +320,7 @@ impl Config {
             ("[server] cache", *cache != before.server.cache),
             ("[server] cache_size", *cache_bytes != before.server.cache_bytes),
             ("[server] memory_total", *memory_bytes != before.server.memory_bytes),
+            ("[server] peer_memory", *peer_memory_bytes != before.server.peer_memory_bytes),
             ("[admin]", self.admin != before.admin),
             ("[compiler]", self.compiler != before.compiler),
             ("[backend] url", *folder != sled_before.folder),

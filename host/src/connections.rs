@@ -10,16 +10,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use metrics::Counter;
+use tokio::time::sleep;
+use tracing::warn;
 
 use crate::event::{EpochMillis, Field, now};
 use crate::id::{ConnectionId, StageId};
-use crate::limits::ConnectionLimits;
+use crate::limits::{ConnectionLimits, PEER_MEMORY_CLOSE_INTERVAL};
 use crate::payload::Payload;
+use crate::rate_limited_log::RateLimitedLog;
 use crate::throttle::LazyThrottle;
 
+pub mod budget;
 mod outbox;
 
-pub use outbox::{CloseFrame, Outbox, PostError};
+pub use outbox::{CloseFrame, Outbox, Post, PostError};
+
+use budget::{Account, PeerMemory};
+
+/// Close code and reason of the connection that holds most while all peers together hold too much.
+const OVER_BUDGET: (u16, &str) = (1013, "Try again later");
 
 /// What the host knows of the far end of a connection. It comes from the upgrade request and never changes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -73,6 +82,8 @@ pub struct Connection {
     pub connected_at: EpochMillis,
     pub peer: Peer,
     pub outbox: Outbox,
+    /// What the connection holds of the memory of all peers.
+    pub account: Arc<Account>,
     /// Limits the rate of messages that the peer sends.
     pub throttle: LazyThrottle,
     /// Counts the messages posted to the connection, for CloudWatch's metric `MessageCount`.
@@ -82,29 +93,60 @@ pub struct Connection {
 
 impl Connection {
     /// Creates a connection whose `$connect` has not run yet: posts to it return `Gone`.
-    pub fn new(id: ConnectionId, stage: StageId, peer: Peer, limits: &ConnectionLimits) -> Self {
-        Self::create(id, stage, now(), peer, Outbox::new(limits.outbox_messages, limits.outbox_bytes))
+    pub fn new(
+        id: ConnectionId,
+        stage: StageId,
+        peer: Peer,
+        limits: &ConnectionLimits,
+        memory: &Arc<PeerMemory>,
+    ) -> Self {
+        let account = memory.account();
+        let outbox = Outbox::new(limits.outbox_messages, limits.outbox_bytes, &account);
+        Self::create(id, stage, now(), peer, outbox, account)
     }
 
     /// Creates a connection without a socket in this process, for example one that another process left behind. Posts
     /// to it return `Gone`.
     pub fn detached(id: ConnectionId, stage: StageId, connected_at: EpochMillis, peer: Peer) -> Self {
-        Self::create(id, stage, connected_at, peer, Outbox::new(0, 0))
+        let account = Account::detached();
+        Self::create(id, stage, connected_at, peer, Outbox::new(0, 0, &account), account)
     }
 
     /// Returns the same connection with more information about its peer. Only for a connection that is not registered
     /// yet: the outbox is a new one.
     pub fn with_peer(&self, peer: Peer, limits: &ConnectionLimits) -> Self {
-        let outbox = Outbox::new(limits.outbox_messages, limits.outbox_bytes);
-        let mut connection = Self::create(self.id, self.stage, self.connected_at, peer, outbox);
+        let account = self.account.memory().account();
+        let outbox = Outbox::new(limits.outbox_messages, limits.outbox_bytes, &account);
+        let mut connection = Self::create(self.id, self.stage, self.connected_at, peer, outbox, account);
         connection.message_count = self.message_count.clone();
         connection
     }
 
-    fn create(id: ConnectionId, stage: StageId, connected_at: EpochMillis, peer: Peer, outbox: Outbox) -> Self {
-        let last_active_at = AtomicU64::new(connected_at);
-        let throttle = LazyThrottle::default();
-        Self { id, stage, connected_at, peer, outbox, throttle, message_count: Counter::noop(), last_active_at }
+    fn create(
+        id: ConnectionId,
+        stage: StageId,
+        connected_at: EpochMillis,
+        peer: Peer,
+        outbox: Outbox,
+        account: Arc<Account>,
+    ) -> Self {
+        Self {
+            id,
+            stage,
+            connected_at,
+            peer,
+            outbox,
+            account,
+            throttle: LazyThrottle::default(),
+            message_count: Counter::noop(),
+            last_active_at: AtomicU64::new(connected_at),
+        }
+    }
+
+    /// Returns the bytes that wait for the peer or have come from it, as far as they are charged. Payloads that wait for
+    /// other peers too are included.
+    fn held_bytes(&self) -> usize {
+        self.account.bytes() + self.outbox.shared_bytes()
     }
 
     /// When the last message was sent or received.
@@ -124,14 +166,44 @@ pub struct Connections {
     /// The ids of the connections of each stage. Only `register`, its end and `ids_in_stage` lock an entry, so a post
     /// does not wait for it.
     by_stage: DashMap<StageId, HashSet<ConnectionId>>,
-    posts: Counter,
-    rejected_posts: Counter,
+    counters: ConnectionCounters,
+    memory: Arc<PeerMemory>,
+    close_log: RateLimitedLog,
+}
+
+/// Metrics of connections.
+pub struct ConnectionCounters {
+    /// Messages that were queued.
+    pub posts: Counter,
+    /// Messages that a full outbox rejected.
+    pub outbox_refusals: Counter,
+    /// Messages that were rejected because all peers together hold too much.
+    pub memory_refusals: Counter,
+    /// Connections that were closed for the same reason.
+    pub memory_closes: Counter,
+}
+
+impl ConnectionCounters {
+    pub fn noop() -> Self {
+        let noop = Counter::noop;
+        Self { posts: noop(), outbox_refusals: noop(), memory_refusals: noop(), memory_closes: noop() }
+    }
 }
 
 impl Connections {
-    /// `posts` counts messages that were queued, `rejected_posts` those that a full outbox rejected.
-    pub fn new(posts: Counter, rejected_posts: Counter) -> Arc<Self> {
-        Arc::new(Self { by_id: DashMap::new(), by_stage: DashMap::new(), posts, rejected_posts })
+    pub fn new(counters: ConnectionCounters, memory: Arc<PeerMemory>) -> Arc<Self> {
+        Arc::new(Self {
+            by_id: DashMap::new(),
+            by_stage: DashMap::new(),
+            counters,
+            memory,
+            close_log: RateLimitedLog::default(),
+        })
+    }
+
+    /// The memory of all peers.
+    pub fn memory(&self) -> &Arc<PeerMemory> {
+        &self.memory
     }
 
     /// Adds the connection. Dropping the returned value removes it.
@@ -151,20 +223,34 @@ impl Connections {
         if connection.outbox.is_open() { Ok(Arc::clone(&connection)) } else { Err(PostError::Gone) }
     }
 
-    /// Queues `payload` for the peer. Returns when it is queued, not when it is delivered.
+    /// Prepares a payload that many connections get.
     ///
     /// # Errors
-    /// `Gone` if the stage has no open connection with that id, `LimitExceeded` if the outbox is full.
-    pub fn post(&self, stage: StageId, id: &ConnectionId, payload: Payload) -> Result<(), PostError> {
+    /// `OverBudget` if it does not fit into the memory of all peers.
+    pub fn share(&self, payload: Payload) -> Result<Post, PostError> {
+        let shared = Post::share(payload, &self.memory);
+        if shared.is_err() {
+            self.counters.memory_refusals.increment(1);
+        }
+        shared
+    }
+
+    /// Queues a message for the peer. Returns when it is queued, not when it is delivered.
+    ///
+    /// # Errors
+    /// `Gone` if the stage has no open connection with that id, `LimitExceeded` if the outbox is full, `OverBudget` if
+    /// the message does not fit into the memory of all peers.
+    pub fn post(&self, stage: StageId, id: &ConnectionId, post: impl Into<Post>) -> Result<(), PostError> {
         // The guard of the map is held only while the payload is queued, and never across an await.
         let connection = self.by_id.get(id).filter(|connection| connection.stage == stage).ok_or(PostError::Gone)?;
-        let posted = connection.outbox.post(payload);
+        let posted = connection.outbox.post(post);
         match posted {
             Ok(()) => {
-                self.posts.increment(1);
+                self.counters.posts.increment(1);
                 connection.message_count.increment(1);
             }
-            Err(PostError::LimitExceeded) => self.rejected_posts.increment(1),
+            Err(PostError::LimitExceeded) => self.counters.outbox_refusals.increment(1),
+            Err(PostError::OverBudget) => self.counters.memory_refusals.increment(1),
             Err(PostError::Gone) => {}
         }
         posted
@@ -177,6 +263,37 @@ impl Connections {
     pub fn delete(&self, stage: StageId, id: &ConnectionId, frame: CloseFrame) -> Result<(), PostError> {
         let connection = self.by_id.get(id).filter(|connection| connection.stage == stage).ok_or(PostError::Gone)?;
         if connection.outbox.close(frame) { Ok(()) } else { Err(PostError::Gone) }
+    }
+
+    /// Closes connections with 1013, the one that holds most first, whenever all peers together hold too much for a
+    /// while or a message was rejected for it. Never returns.
+    pub async fn enforce_memory_limit(&self) {
+        loop {
+            self.memory.must_close().await;
+            while self.memory.is_short() {
+                self.close_largest();
+                sleep(PEER_MEMORY_CLOSE_INTERVAL).await;
+            }
+        }
+    }
+
+    /// Closes the open connection that holds most, if one holds anything.
+    fn close_largest(&self) {
+        let held = self.by_id.iter().map(|entry| (entry.held_bytes(), Arc::clone(&entry)));
+        let open = held.filter(|(bytes, connection)| *bytes > 0 && connection.outbox.can_abort());
+        let Some((bytes, connection)) = open.max_by_key(|(bytes, _)| *bytes) else { return };
+        let (code, reason) = OVER_BUDGET;
+        if connection.outbox.abort(CloseFrame::new(code, reason)) {
+            self.counters.memory_closes.increment(1);
+            self.close_log.log(|suppressed| {
+                let max = self.memory.bytes_max();
+                warn!(
+                    connection_id = %connection.id, source = %connection.peer.source_ip, bytes, code, suppressed,
+                    "closed the connection that holds most: all peers together hold more than {max} bytes (peer_memory \
+                     in [server])"
+                );
+            });
+        }
     }
 
     /// Returns the ids of all connections of a stage, including those whose `$connect` still runs.
@@ -226,20 +343,22 @@ mod tests {
     fn a_connection_is_reached_only_in_its_own_stage() {
         let stages = StageNames::default();
         let [dev, prod, empty] = ["dev", "prod", "empty"].map(|name| stages.id(ApiNumber(0), name));
-        let connections = Connections::new(Counter::noop(), Counter::noop());
+        let connections = Connections::new(ConnectionCounters::noop(), PeerMemory::new(usize::MAX));
         let open = |stage| {
             let id = ConnectionId::random(NodeId(0));
-            let connection = Connection::new(id, stage, Peer::default(), &ConnectionLimits::default());
+            let connection =
+                Connection::new(id, stage, Peer::default(), &ConnectionLimits::default(), connections.memory());
             connection.outbox.open();
             connections.register(connection)
         };
         let (first, second) = (open(dev), open(prod));
+        let hello = || Payload::from("hello".to_owned());
         for (stage, own, other) in [(dev, &first, &second), (prod, &second, &first)] {
             assert_eq!(connections.ids_in_stage(stage), [own.id]);
             assert!(connections.get_open(stage, &own.id).is_ok());
             assert_eq!(connections.get_open(stage, &other.id).err(), Some(PostError::Gone));
-            assert_eq!(connections.post(stage, &own.id, "hello".to_owned().into()), Ok(()));
-            assert_eq!(connections.post(stage, &other.id, "hello".to_owned().into()), Err(PostError::Gone));
+            assert_eq!(connections.post(stage, &own.id, hello()), Ok(()));
+            assert_eq!(connections.post(stage, &other.id, hello()), Err(PostError::Gone));
             assert_eq!(connections.delete(stage, &other.id, CloseFrame::new(1000, "")), Err(PostError::Gone));
         }
         assert_eq!(connections.ids_in_stage(empty), []);

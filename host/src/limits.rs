@@ -27,6 +27,9 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Messages of one connection that wait while a handler of that connection runs. When there are this many, the socket
 /// is not read.
 pub const BACKLOG_MESSAGES_MAX: usize = 16;
+/// Bytes of those messages; a larger message still waits alone. Two of the largest messages of API Gateway: one that
+/// arrives while another one waits. `connection.message_size` applies instead where it is larger.
+pub const BACKLOG_BYTES_MAX: usize = 256 * 1024;
 /// Handlers of one connection that run concurrently where `ordering` is `"none"`; further messages wait.
 pub const UNORDERED_HANDLERS_MAX: usize = 16;
 /// Messages that wait to be sent to one peer; posting one more fails with `LimitExceeded`.
@@ -35,6 +38,28 @@ pub const OUTBOX_MESSAGES_MAX: usize = 1024;
 /// Bytes that wait to be sent to one peer: the bound on the memory that a slow peer costs.
 /// Manifest: `connection.outbox_size`.
 pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
+/// The part of the machine's memory that everything together may take that waits for peers or has come from them: its
+/// divisor. Sandboxes may take half (`server.memory_total`). Manifest: `server.peer_memory`.
+pub const PEER_MEMORY_DIVISOR: usize = 4;
+/// Bytes in which each part of a connection is charged to that memory. What a part holds beyond a whole step is not
+/// counted, so that small messages cost nothing.
+pub const CHARGE_STEP_BYTES: usize = 2 * 1024;
+/// How long all peers together may hold more than `server.peer_memory` before the connection that holds most is closed.
+pub const PEER_MEMORY_PATIENCE: Duration = Duration::from_secs(1);
+/// Time between two connections that are closed for that reason: the memory of the first one is free by then.
+pub const PEER_MEMORY_CLOSE_INTERVAL: Duration = Duration::from_millis(100);
+/// Messages that the task of one connection receives and sends before others get their turn. A burst of this size is
+/// answered in one write.
+pub const TURN_MESSAGES: u32 = 32;
+/// How long the task of one connection works before others get their turn. A handler that computes takes turns by
+/// itself.
+pub const TURN_TIME: Duration = Duration::from_millis(1);
+/// Bytes that one connection reads before others get their turn, also within a message: 2,700 empty fragments, which
+/// the WebSocket library reads in a fifth of `TURN_TIME`.
+pub const TURN_BYTES: usize = 16 * 1024;
+/// Posts of one call or broadcast before others get their turn. A call to all matching connections counts as one host
+/// call for each such turn.
+pub const TURN_POSTS: usize = 64;
 /// Send buffer of one socket in the kernel, in addition to the outbox. By default the kernel buffers up to 4 MiB for a
 /// peer that does not read, and reports progress only after each third of it.
 pub const SEND_BUFFER_BYTES: u32 = 128 * 1024;

@@ -34,6 +34,7 @@ mod trap;
 mod trusted;
 mod turns;
 
+pub use budget::machine_bytes;
 pub use cache::CodeCacheOptions;
 pub use load::Artifact;
 pub use places::{Capacity, Claim, Place, PlaceRequest, Places, Share, WaitingEvents};

@@ -39,6 +39,7 @@ mod monitoring;
 mod operator_listener;
 mod pending_upgrade;
 mod response;
+mod turn;
 mod upgrade;
 mod wire;
 mod write_timeout;
@@ -125,6 +126,10 @@ impl Server {
         let Self { listener, shared, .. } = self;
         let requests = TaskTracker::new();
         let service = router(Arc::clone(&shared));
+        let enforcing = tokio::spawn({
+            let gateway = Arc::clone(&shared.gateway);
+            async move { gateway.connections().enforce_memory_limit().await }
+        });
         loop {
             let stream = tokio::select! {
                 () = stop.cancelled() => break,
@@ -157,6 +162,7 @@ impl Server {
                 shared.stop_timeout
             );
         }
+        enforcing.abort();
         shared.close_tasks.close();
         // A peer that does not answer our close frame loses nothing when its socket is dropped.
         let _ = timeout_at(deadline, shared.close_tasks.wait()).await;

@@ -23,6 +23,7 @@ use crate::harness::{ECHO, HOSTILE_GRANTS, Peer, Server, Site, TEST_TIMEOUT, com
 mod bodies;
 mod buffers;
 mod files;
+mod flow;
 mod heads;
 mod network;
 mod reloads;
@@ -47,6 +48,7 @@ const CALM: Duration = Duration::from_secs(3);
 /// How long the bystanders are measured during an attack at least.
 const ATTACK_MIN: Duration = Duration::from_secs(1);
 /// The bar of most attacks: how much longer the slowest answer in a hundred may take during it.
+/// The bar of every attack without another one: how much longer the slowest answer in a hundred may take during it.
 const DELAY_MAX: Duration = Duration::from_millis(5);
 
 /// The pause of a client that sends without end between two pieces of 64 KiB, where delays are measured: twenty such
@@ -119,6 +121,7 @@ impl Attack {
     }
 
     /// As `end`, with another bar for the time that answers take.
+    /// As `end`, with another bar for the delay.
     pub async fn end_within(self, memory_mib_max: usize, delay_max: Duration) -> Server {
         let Self { name, mut server, bystanders, began, memory } = self;
         assert_eq!(server.process.try_wait().unwrap(), None, "the server has ended");

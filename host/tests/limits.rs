@@ -339,6 +339,28 @@ async fn posts_beyond_the_limit_are_refused_and_the_others_are_sent() {
 }
 
 #[tokio::test]
+async fn a_call_that_posts_to_all_matching_connections_counts_once_for_each_64_of_them() {
+    let server = hostile("host_calls = 1");
+    let mut peers = Vec::new();
+    for _ in 0..64 {
+        let mut peer = server.connect("").await;
+        assert_eq!(peer.ask("row room=lobby").await, "added");
+        peers.push(peer);
+    }
+    let mut caller = server.connect("").await;
+    assert_eq!(caller.ask("match room=lobby").await, "64");
+    for peer in &mut peers {
+        assert_eq!(peer.text().await, "matched");
+    }
+    assert_eq!(caller.ask("row room=lobby").await, "added");
+    assert_eq!(caller.ask("match room=lobby").await, "error: more was sent than the peer takes");
+    // Nobody got a part of it.
+    for peer in &mut peers {
+        assert_eq!(peer.ask("echo in").await, "in");
+    }
+}
+
+#[tokio::test]
 async fn an_event_may_make_ten_thousand_host_calls_by_default() {
     let server = hostile("cpu_time = \"25s\"");
     let mut peer = server.connect("").await;

@@ -55,6 +55,35 @@ const ATTACKS: &[Attack] = &[
             "management::a_slow_body_is_accepted_and_a_body_that_never_arrives_times_out",
         ],
     },
+    Attack { name: "tiny messages of eight peers", tests: &["harm::flow::a_flood_of_tiny_messages_delays_no_echo"] },
+    Attack {
+        name: "empty fragments of eight peers",
+        tests: &["harm::flow::a_flood_of_empty_fragments_delays_no_echo"],
+    },
+    Attack { name: "pings of eight peers", tests: &["harm::flow::a_flood_of_pings_delays_no_echo"] },
+    Attack {
+        name: "thousands of tiny messages at once",
+        tests: &[
+            "harm::flow::while_eight_peers_send_thousands_of_tiny_messages_an_echo_is_answered_again_and_again",
+            "server::turn::tests::a_turn_ends_after_32_messages_or_a_millisecond",
+        ],
+    },
+    Attack {
+        name: "large backlogs",
+        tests: &[
+            "harm::flow::backlogs_of_three_hundred_peers_are_answered_and_their_memory_is_given_back",
+            "server::connection::backlog::tests::\
+             sixteen_messages_wait_or_as_many_bytes_as_the_limit_and_the_message_that_reaches_it",
+        ],
+    },
+    Attack {
+        name: "more for all peers than fits",
+        tests: &[
+            "harm::flow::a_post_beyond_the_memory_of_all_peers_closes_the_one_that_holds_most_and_no_other",
+            "harm::flow::messages_that_never_end_count_and_nobody_is_read_until_the_worst_are_closed",
+            "harm::flow::a_broadcast_to_peers_that_do_not_read_counts_once",
+        ],
+    },
     Attack {
         name: "large messages on idle connections",
         tests: &[

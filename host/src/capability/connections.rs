@@ -5,9 +5,10 @@ use crate::bindings::jackfield::gateway as wit;
 use crate::bindings::jackfield::gateway::connections::{CloseFrame as WitCloseFrame, ConnectionError, ConnectionInfo};
 use crate::bindings::jackfield::gateway::types::{ConnectionContext, Identity, PayloadResult};
 use crate::capability::Capabilities;
-use crate::connections::{CloseFrame, Peer, PostError};
+use crate::connections::{CloseFrame, Peer, Post, PostError};
 use crate::event::Field;
 use crate::id::ConnectionId;
+use crate::limits::TURN_POSTS;
 use crate::payload::Payload;
 
 impl wit::types::Host for Capabilities {}
@@ -39,15 +40,23 @@ impl wit::connections::Host for Capabilities {
         Ok(self.check_payload(data).and_then(|payload| self.post(&id, payload)))
     }
 
-    fn post_to_connections(
+    async fn post_to_connections(
         &mut self,
         ids: Vec<String>,
         data: PayloadResult,
     ) -> wasmtime::Result<Vec<Result<(), ConnectionError>>> {
-        Ok(match self.check_payload(data) {
-            Ok(payload) => ids.iter().map(|id| self.post(id, payload.clone())).collect(),
-            Err(error) => vec![Err(error); ids.len()],
-        })
+        let post = match self.check_payload(data).and_then(|payload| self.share(payload)) {
+            Ok(post) => post,
+            Err(error) => return Ok(vec![Err(error); ids.len()]),
+        };
+        let mut results = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(TURN_POSTS) {
+            if !results.is_empty() {
+                tokio::task::yield_now().await;
+            }
+            results.extend(chunk.iter().map(|id| self.post(id, post.clone())));
+        }
+        Ok(results)
     }
 
     async fn post_to_matching(
@@ -64,19 +73,29 @@ impl wit::connections::Host for Capabilities {
         if !self.count_host_calls(1) {
             return Ok(Err(ConnectionError::LimitExceeded));
         }
-        let services = &self.scope.services;
         let ids = match self.store().matching(name, value).await {
             Ok(ids) => ids,
             Err(BackendError::Unavailable(error)) => return Err(wasmtime::format_err!("the store failed: {error}")),
             // No row can have that name or value, so there is no match.
             Err(_) => return Ok(Ok(0)),
         };
-        let (stage, mut queued) = (self.caller.api.stage_id, 0);
-        for id in ids {
-            if except.as_deref() != Some(id.as_str()) && services.connections.post(stage, &id, payload.clone()).is_ok()
-            {
-                queued += 1;
+        // The call itself was counted as the first turn.
+        let turns = ids.len().div_ceil(TURN_POSTS);
+        if !self.count_host_calls(turns.saturating_sub(1)) {
+            return Ok(Err(ConnectionError::LimitExceeded));
+        }
+        let post = match self.share(payload) {
+            Ok(post) => post,
+            Err(error) => return Ok(Err(error)),
+        };
+        let (connections, stage) = (&self.scope.services.connections, self.caller.api.stage_id);
+        let mut queued = 0;
+        for (turn, chunk) in ids.chunks(TURN_POSTS).enumerate() {
+            if turn > 0 {
+                tokio::task::yield_now().await;
             }
+            let others = chunk.iter().filter(|id| except.as_deref() != Some(id.as_str()));
+            queued += others.filter(|id| connections.post(stage, id, post.clone()).is_ok()).count() as u32;
         }
         Ok(Ok(queued))
     }
@@ -120,11 +139,16 @@ impl Capabilities {
         Ok(payload)
     }
 
-    fn post(&mut self, id: &str, payload: Payload) -> Result<(), ConnectionError> {
+    /// Prepares a payload that many connections get.
+    fn share(&self, payload: Payload) -> Result<Post, ConnectionError> {
+        Ok(self.scope.services.connections.share(payload)?)
+    }
+
+    fn post(&mut self, id: &str, post: impl Into<Post>) -> Result<(), ConnectionError> {
         if !self.count_host_calls(1) {
             return Err(ConnectionError::LimitExceeded);
         }
-        Ok(self.scope.services.connections.post(self.caller.api.stage_id, &parse_id(id)?, payload)?)
+        Ok(self.scope.services.connections.post(self.caller.api.stage_id, &parse_id(id)?, post)?)
     }
 }
 
@@ -141,7 +165,7 @@ impl From<PostError> for ConnectionError {
     fn from(error: PostError) -> Self {
         match error {
             PostError::Gone => Self::Gone,
-            PostError::LimitExceeded => Self::LimitExceeded,
+            PostError::LimitExceeded | PostError::OverBudget => Self::LimitExceeded,
         }
     }
 }

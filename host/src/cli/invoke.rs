@@ -178,8 +178,9 @@ impl Invoke {
         let services = &sandbox.loader.services;
         let peer = self.peer(config);
         let id = ConnectionId::random(NodeId(0));
-        let presence =
-            services.connections.register(Connection::new(id, store.stage, peer.clone(), &config.connection));
+        let memory = services.connections.memory();
+        let connection = Connection::new(id, store.stage, peer.clone(), &config.connection, memory);
+        let presence = services.connections.register(connection);
         let row = Row {
             id,
             stage: store.stage,
@@ -279,8 +280,8 @@ impl Output {
     }
 
     fn posts(&mut self, connection: &Connection, recipient: &str) {
-        while let Some(payload) = connection.outbox.take() {
-            self.line("post", format!("to {recipient}: {}", text(&payload)));
+        while let Some(post) = connection.outbox.take() {
+            self.line("post", format!("to {recipient}: {}", text(post.payload())));
         }
         if let Some(frame) = connection.outbox.closing() {
             self.line("close", format!("{recipient}: {} {}", frame.code, frame.reason));

@@ -10,7 +10,8 @@ use crate::backend::{Backend, Durability, SledOptions};
 use crate::capability::{FullBuckets, Services};
 use crate::cli::{new_runtime, open_files};
 use crate::config::Config;
-use crate::connections::Connections;
+use crate::connections::budget::PeerMemory;
+use crate::connections::{ConnectionCounters, Connections};
 use crate::gateway::Transport;
 use crate::limits::FLUSH_INTERVAL;
 use crate::metrics::Metrics;
@@ -30,7 +31,7 @@ impl Sandbox {
         let options =
             SledOptions { folder: folder.path().join("store"), durability: Durability::Interval(FLUSH_INTERVAL) };
         let services = Services {
-            connections: Connections::new(Counter::noop(), Counter::noop()),
+            connections: Connections::new(ConnectionCounters::noop(), PeerMemory::new(usize::MAX)),
             backend: Backend::open_sled(&options)?,
             full_buckets: Arc::new(FullBuckets::new(Counter::noop())),
             message_bytes: config.connection.message_bytes,

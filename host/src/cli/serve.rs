@@ -18,14 +18,16 @@ use crate::backend::Backend;
 use crate::capability::{FullBuckets, Services};
 use crate::cli::{ManifestArg, admin, combine_problems, missing_page_warning, new_runtime, open_files, print_output};
 use crate::config::{self, Config, MANIFEST_BYTES_MAX};
-use crate::connections::Connections;
+use crate::connections::budget::PeerMemory;
+use crate::connections::{ConnectionCounters, Connections};
 use crate::gateway::{Gateway, Transport};
-use crate::limits::{ANNOUNCE_TIMEOUT, LOG_FLUSH_TIMEOUT, START_WAIT_MAX};
+use crate::limits::{ANNOUNCE_TIMEOUT, LOG_FLUSH_TIMEOUT, PEER_MEMORY_DIVISOR, START_WAIT_MAX};
 use crate::metrics::Metrics;
 use crate::reload::{
     AccessFollower, Build, BuildQueue, DeploymentParts, LoadError, Loader, Reloader, ReloaderOptions, Resources,
     ServeMode, StartOptions, StartedPlugins, WatchMode, WatchedFiles, display_path, read_unwatched,
 };
+use crate::runtime::machine_bytes;
 use crate::server::{Server, ServerOptions, serve_admin, serve_metrics};
 use crate::telemetry;
 
@@ -136,7 +138,13 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     telemetry::count_dropped(metrics.log_dropped.clone());
     let config::Backend::Sled(sled) = &config.backend;
     let backend = Backend::open_sled(sled).context("[backend] url")?;
-    let connections = Connections::new(metrics.posts.clone(), metrics.outbox_refusals.clone());
+    let counters = ConnectionCounters {
+        posts: metrics.posts.clone(),
+        outbox_refusals: metrics.outbox_refusals.clone(),
+        memory_refusals: metrics.peer_memory_refusals.clone(),
+        memory_closes: metrics.peer_memory_closes.clone(),
+    };
+    let connections = Connections::new(counters, PeerMemory::new(peer_memory_bytes(&config)));
     let services = Services {
         connections: Arc::clone(&connections),
         backend: backend.clone(),
@@ -242,6 +250,12 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     tokio::task::block_in_place(|| gateway.flush_access_logs(Instant::now() + LOG_FLUSH_TIMEOUT));
     info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the bytes that may wait for all peers together.
+fn peer_memory_bytes(config: &Config) -> usize {
+    let default = || machine_bytes().map_or(usize::MAX, |bytes| bytes / PEER_MEMORY_DIVISOR);
+    config.server.peer_memory_bytes.unwrap_or_else(default)
 }
 
 /// Reads the manifest once the program that writes it has closed it.

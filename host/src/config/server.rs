@@ -28,6 +28,8 @@ pub struct Server {
     pub cache_bytes: u64,
     /// Memory of all sandboxes together, in bytes; `None`: half of the machine's memory.
     pub memory_bytes: Option<usize>,
+    /// Memory of all peers together, in bytes; `None`: a quarter of the machine's memory.
+    pub peer_memory_bytes: Option<usize>,
 }
 
 pub fn server(mut section: Section<'_>, folder: &Path) -> Server {
@@ -46,6 +48,7 @@ pub fn server(mut section: Section<'_>, folder: &Path) -> Server {
             .read("cache_size", value::size(MIB..=MIB * MIB))
             .map_or(limits::CODE_CACHE_BYTES_MAX, |bytes| bytes as u64),
         memory_bytes: section.read("memory_total", value::size(MIB..=MIB * MIB)),
+        peer_memory_bytes: section.read("peer_memory", value::size(MIB..=MIB * MIB)),
     };
     if server.metrics.is_some_and(|metrics| metrics == server.listen && metrics.port() != 0) {
         let problem = format!("server.metrics: found {}, expected an address other than listen", server.listen);

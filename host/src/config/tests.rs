@@ -29,6 +29,7 @@ stop_timeout = "0s"
 cache = "/var/cache/jackfield"
 cache_size = "1MiB"
 memory_total = "8GiB"
+peer_memory = "4GiB"
 
 [connection]
 message_size = "1MiB"
@@ -136,6 +137,7 @@ fn every_key_of_the_manifest_is_in_the_config() {
         cache: Some("/var/cache/jackfield".into()),
         cache_bytes: 1024 * 1024,
         memory_bytes: Some(8 << 30),
+        peer_memory_bytes: Some(4 << 30),
     };
     assert_eq!(config.server, server);
 

@@ -7,10 +7,8 @@ use crate::connections::{Connection, PostError};
 use crate::event::Field;
 use crate::gateway::Gateway;
 use crate::id::StageId;
+use crate::limits::TURN_POSTS;
 use crate::payload::Payload;
-
-/// Posts that are queued before the task yields, so that other tasks can run.
-const POSTS_PER_YIELD: usize = 256;
 
 /// An open connection, and the attributes of its row.
 pub struct ListedConnection {
@@ -18,7 +16,7 @@ pub struct ListedConnection {
     pub attributes: Vec<Field>,
 }
 
-/// Result of a broadcast: the number of connections that queued the payload, and of those whose outbox was full.
+/// Result of a broadcast: the number of connections that queued the payload, and of those that could not queue it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Broadcast {
     pub sent: usize,
@@ -61,11 +59,14 @@ impl Gateway {
             None => self.connections.ids_in_stage(stage),
         };
         let mut broadcast = Broadcast::default();
-        for chunk in ids.chunks(POSTS_PER_YIELD) {
+        let Ok(post) = self.connections.share(payload) else {
+            return Ok(Broadcast { sent: 0, refused: ids.len() });
+        };
+        for chunk in ids.chunks(TURN_POSTS) {
             for id in chunk {
-                match self.connections.post(stage, id, payload.clone()) {
+                match self.connections.post(stage, id, post.clone()) {
                     Ok(()) => broadcast.sent += 1,
-                    Err(PostError::LimitExceeded) => broadcast.refused += 1,
+                    Err(PostError::LimitExceeded | PostError::OverBudget) => broadcast.refused += 1,
                     Err(PostError::Gone) => {}
                 }
             }

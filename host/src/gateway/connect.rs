@@ -56,7 +56,8 @@ impl Gateway {
     pub async fn connect(&self, stage: Arc<Stage>, upgrade: Upgrade) -> Result<Admitted, Refusal> {
         let Upgrade { peer, target, headers, query_string } = upgrade;
         let id = ConnectionId::random(NodeId(0));
-        let mut connection = Connection::new(id, stage.api.stage_id, peer, &stage.connection);
+        let mut connection =
+            Connection::new(id, stage.api.stage_id, peer, &stage.connection, self.connections.memory());
         connection.message_count = stage.metrics.message_count.clone();
         let event = Event::Connect { headers, query_string };
         let mut caller = stage.caller(&Arc::new(connection), RouteKey::Connect.as_str().into(), now());

@@ -77,7 +77,7 @@ impl SharedMemory {
 }
 
 /// Returns the memory of the machine, or the container's limit if that is lower. `None` if neither is known.
-fn machine_bytes() -> Option<usize> {
+pub fn machine_bytes() -> Option<usize> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
         line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)

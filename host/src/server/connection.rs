@@ -5,7 +5,6 @@
 //! routes without an order (`ordering = "none"`) are handled concurrently, in tasks of their own. The write buffer is
 //! flushed when nothing else can be done.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -20,25 +19,27 @@ use tracing::info;
 use crate::connections::{CloseFrame, Connection};
 use crate::event::Disconnect;
 use crate::gateway::Ordering;
-use crate::limits::{BACKLOG_MESSAGES_MAX, ConnectionLimits};
+use crate::limits::ConnectionLimits;
 use crate::payload::Payload;
 use crate::server::Shared;
 use crate::server::pending_upgrade::{PendingUpgrade, UpgradedStream};
+use crate::server::turn::Turn;
 
+mod backlog;
 mod clock;
 mod socket;
 mod unordered;
 
+use backlog::Backlog;
 use clock::{Clock, Due, Reading};
 use socket::Socket;
 use unordered::UnorderedMessages;
 
-/// Steps that the loop may take by priority before every source of steps is polled once. It is large enough that the
-/// responses to everything a peer sends at once are written together.
-const STEPS_MAX: u32 = 256;
-
 /// Close reason for a binary message where the API is strict, as API Gateway is.
 const BINARY_REFUSED: &str = "binary frames are not supported";
+
+/// Header of a control frame of a peer: two bytes and the mask.
+const CONTROL_HEADER_BYTES: usize = 6;
 
 /// Serves a connection that `$connect` accepted. Returns how it ended, after its handlers have finished.
 pub(super) async fn serve(
@@ -126,7 +127,7 @@ struct Ended<'a> {
 
 struct UnhandledMessages<'a> {
     running: Option<RunningHandler<'a>>,
-    backlog: VecDeque<Payload>,
+    backlog: Backlog,
     unordered: Option<Box<UnorderedMessages>>,
 }
 
@@ -137,13 +138,14 @@ impl UnhandledMessages<'_> {
 
     /// Handles all messages and drops the responses, because their peer has gone.
     async fn finish(self, shared: &Shared, connection: &Arc<Connection>) {
-        let Self { running, backlog, unordered } = self;
+        let Self { running, mut backlog, unordered } = self;
         let in_order = async {
             if let Some(running) = running {
                 running.await;
             }
-            for body in backlog {
+            while let Some(body) = backlog.start_next() {
                 shared.gateway.message(connection, body).await;
+                backlog.update_charge(0);
             }
         };
         let without_order = async {
@@ -169,6 +171,8 @@ enum Step {
     Posted,
     Received(Option<Result<Message, tungstenite::Error>>),
     Flushed(Result<(), tungstenite::Error>),
+    /// The socket may be read again, because all peers together hold less.
+    Readable,
     /// A deadline of the clock has passed.
     Due,
     Stop,
@@ -182,22 +186,31 @@ async fn run<'a>(
     socket: &mut Socket,
 ) -> Ended<'a> {
     let mut running: Option<RunningHandler<'a>> = None;
-    let mut backlog = VecDeque::new();
+    let (account, memory) = (&connection.account, connection.account.memory());
+    let mut backlog = Backlog::new(limits.message_bytes, account.charge());
     let mut unordered: Option<Box<UnorderedMessages>> = None;
     let mut clock = Clock::start(Instant::now(), limits);
     let mut timer = pin!(sleep_until(clock.next_deadline()));
     let mut stopped = pin!(shared.stop.cancelled());
-    let mut steps = 0;
+    let mut turn = Turn::default();
+    // The bytes of the socket up to the last message; those after it belong to a message that has not arrived completely.
+    let mut received_bytes = 0;
     let reason = loop {
         let idle = running.is_none();
-        let may_read =
-            backlog.len() < BACKLOG_MESSAGES_MAX && unordered.as_ref().is_none_or(|unordered| unordered.has_space());
+        let has_space = backlog.has_space() && unordered.as_ref().is_none_or(|unordered| unordered.has_space());
+        let may_read = has_space && !memory.is_over();
         let waiting = !backlog.is_empty();
-        steps += 1;
+        let turn_is_over = turn.is_over();
+        if turn_is_over {
+            backlog.update_charge(unfinished_bytes(socket, received_bytes));
+            tokio::task::yield_now().await;
+            turn = Turn::default();
+        }
+        let mut poll_all = turn_is_over;
         let step = poll_fn(|context| {
-            if steps >= STEPS_MAX {
+            if poll_all {
                 // A peer that sends without a pause, or is sent to without a pause, must not delay the other steps.
-                steps = 0;
+                poll_all = false;
                 if stopped.as_mut().poll(context).is_ready() {
                     return Poll::Ready(Step::Stop);
                 }
@@ -234,6 +247,8 @@ async fn run<'a>(
                 if connection.outbox.poll_ready(context).is_ready() {
                     return Poll::Ready(Step::Posted);
                 }
+            } else if connection.outbox.poll_abort(context).is_ready() {
+                return Poll::Ready(Step::Posted);
             }
             if may_read && let Poll::Ready(received) = socket.poll_receive(context) {
                 return Poll::Ready(Step::Received(received));
@@ -245,18 +260,29 @@ async fn run<'a>(
                 return Poll::Ready(Step::Stop);
             }
             clock.track_write_progress(socket.write_progress(), timer.as_mut());
-            timer.as_mut().poll(context).map(|()| Step::Due)
+            if timer.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Step::Due);
+            }
+            backlog.update_charge(unfinished_bytes(socket, received_bytes));
+            if has_space && !may_read && account.poll_readable(context).is_ready() {
+                return Poll::Ready(Step::Readable);
+            }
+            turn = Turn::default();
+            Poll::Pending
         })
         .await;
         let end = match step {
             Step::StartHandler => {
-                let message = backlog.pop_front().map(|body| shared.gateway.message(connection, body));
+                let message = backlog.start_next().map(|body| shared.gateway.message(connection, body));
                 running = message.map(|handler| Box::pin(handler) as RunningHandler<'a>);
                 None
             }
             Step::HandlerFinished(response) => {
                 running = None;
-                send_response(response, connection, socket, &mut clock)
+                backlog.finished();
+                let now = Instant::now();
+                turn.check_time(now);
+                send_response(response, connection, socket, &mut clock, now)
             }
             Step::StartUnordered => {
                 if let Some(unordered) = &mut unordered {
@@ -267,35 +293,56 @@ async fn run<'a>(
             Step::UnorderedFinished(response) => {
                 // Most connections are idle most of the time, and must not hold the memory for these messages.
                 unordered = unordered.filter(|unordered| !unordered.is_empty());
-                send_response(response, connection, socket, &mut clock)
+                let now = Instant::now();
+                turn.count_message(now);
+                send_response(response, connection, socket, &mut clock, now)
             }
             Step::Posted => match connection.outbox.take() {
-                Some(payload) => {
-                    clock.message_sent(Instant::now());
+                Some(post) => {
+                    let now = Instant::now();
+                    turn.count_message(now);
+                    clock.message_sent(now);
                     connection.touch(crate::event::now());
+                    // The write buffer has a copy of the payload.
+                    let (payload, _charge) = post.into_parts();
                     socket.queue(payload.into()).err()
                 }
-                None => connection.outbox.closing().map(EndReason::ClosedByServer),
-            },
-            Step::Received(received) => match receive(received, limits) {
-                Ok(Incoming::Message(body)) => {
-                    clock.message_received(Instant::now());
-                    match shared.gateway.ordering(connection, &body) {
-                        Ordering::Connection => backlog.push_back(body),
-                        Ordering::None => unordered.get_or_insert_default().push(body),
+                None => {
+                    if connection.outbox.is_aborted() {
+                        backlog.clear();
+                        unordered.iter_mut().for_each(|unordered| unordered.clear());
                     }
-                    None
+                    connection.outbox.closing().map(EndReason::ClosedByServer)
                 }
-                Ok(Incoming::Ping) if limits.ping_resets_idle => {
-                    clock.message_received(Instant::now());
-                    None
-                }
-                Ok(Incoming::Ping | Incoming::Other) => {
-                    clock.frame_received(Instant::now());
-                    None
-                }
-                Err(end) => Some(end),
             },
+            Step::Received(received) => {
+                let now = Instant::now();
+                turn.count_message(now);
+                match receive(received, limits) {
+                    Ok(Incoming::Message(body)) => {
+                        received_bytes = socket.received_bytes();
+                        clock.message_received(now);
+                        match shared.gateway.ordering(connection, &body) {
+                            Ordering::Connection => backlog.push(body, idle && !waiting),
+                            Ordering::None => unordered
+                                .get_or_insert_with(|| Box::new(UnorderedMessages::new(limits.message_bytes)))
+                                .push(body, account.charge()),
+                        }
+                        None
+                    }
+                    Ok(Incoming::Control { frame_bytes, is_ping }) => {
+                        received_bytes += frame_bytes as u64;
+                        if is_ping && limits.ping_resets_idle {
+                            clock.message_received(now);
+                        } else {
+                            clock.frame_received(now);
+                        }
+                        None
+                    }
+                    Err(end) => Some(end),
+                }
+            }
+            Step::Readable => None,
             Step::Flushed(flushed) => flushed.err().map(|_| EndReason::Lost),
             Step::Stop => Some(EndReason::going_away()),
             Step::Due => {
@@ -324,18 +371,27 @@ fn send_response(
     connection: &Connection,
     socket: &mut Socket,
     clock: &mut Clock,
+    now: Instant,
 ) -> Option<EndReason> {
     let payload = connection.outbox.queue_response(response?)?;
-    clock.message_sent(Instant::now());
+    clock.message_sent(now);
     socket.queue(payload.into()).err()
 }
 
 /// What the peer has sent. The library answers control frames itself.
 enum Incoming {
     Message(Payload),
-    Ping,
-    /// A frame that only shows that the peer is reachable.
-    Other,
+    /// A ping, or a frame that only shows that the peer is reachable.
+    Control {
+        frame_bytes: usize,
+        is_ping: bool,
+    },
+}
+
+/// Returns how many bytes have arrived of a message that has not arrived completely. `received_bytes` is what had arrived
+/// with the messages before it.
+fn unfinished_bytes(socket: &Socket, received_bytes: u64) -> usize {
+    usize::try_from(socket.received_bytes().saturating_sub(received_bytes)).unwrap_or(usize::MAX)
 }
 
 fn receive(
@@ -349,8 +405,12 @@ fn receive(
         }
         Some(Ok(Message::Binary(bytes))) => Ok(Incoming::Message(Payload::Binary(bytes))),
         Some(Ok(Message::Close(frame))) => Err(EndReason::ClosedByPeer(frame)),
-        Some(Ok(Message::Ping(_))) => Ok(Incoming::Ping),
-        Some(Ok(Message::Pong(_) | Message::Frame(_))) => Ok(Incoming::Other),
+        Some(Ok(Message::Ping(bytes))) => {
+            Ok(Incoming::Control { frame_bytes: CONTROL_HEADER_BYTES + bytes.len(), is_ping: true })
+        }
+        Some(Ok(message @ (Message::Pong(_) | Message::Frame(_)))) => {
+            Ok(Incoming::Control { frame_bytes: CONTROL_HEADER_BYTES + message.len(), is_ping: false })
+        }
         Some(Err(error)) => Err(end_after_error(&error, limits)),
         None => Err(EndReason::Lost),
     }

@@ -164,6 +164,11 @@ fn post_error(error: PostError) -> Response {
             "LimitExceededException",
             Some("the peer reads too slowly: its outbox is full"),
         ),
+        PostError::OverBudget => exception(
+            StatusCode::TOO_MANY_REQUESTS,
+            "LimitExceededException",
+            Some("too much waits for all peers together"),
+        ),
     }
 }
 

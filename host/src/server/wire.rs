@@ -9,14 +9,18 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::server::turn::ReadTurn;
+
 pub struct Wire {
     stream: TcpStream,
     accepted_bytes: u64,
+    received_bytes: u64,
+    turn: ReadTurn,
 }
 
 impl Wire {
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, accepted_bytes: 0 }
+        Self { stream, accepted_bytes: 0, received_bytes: 0, turn: ReadTurn::default() }
     }
 
     /// Ready when a read is worth a try. It may still find nothing.
@@ -25,11 +29,25 @@ impl Wire {
         self.stream.poll_read_ready(context).map(|_| ())
     }
 
-    /// Reads into `buffer` and returns the number of bytes; 0 if the peer sends no more.
+    /// Reads into `buffer` and returns the number of bytes; 0 if the peer sends no more. Gives way to other tasks after
+    /// `TURN_BYTES`.
     pub fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        ready!(self.turn.poll_start(context));
         let mut buffer = ReadBuf::new(buffer);
-        ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
-        Poll::Ready(Ok(buffer.filled().len()))
+        let read = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
+        if read.is_pending() {
+            self.turn.end();
+        }
+        ready!(read)?;
+        let count = buffer.filled().len();
+        self.turn.count(count);
+        self.received_bytes += count as u64;
+        Poll::Ready(Ok(count))
+    }
+
+    /// Returns how many bytes were read so far.
+    pub fn received_bytes(&self) -> u64 {
+        self.received_bytes
     }
 
     /// Writes a part of `slices`, in their order, and returns the number of bytes that the kernel has accepted.

@@ -112,6 +112,11 @@ impl Socket {
         (!self.frames.is_empty()).then(|| self.wire.accepted_bytes())
     }
 
+    /// Returns how many bytes the peer has sent after its upgrade request.
+    pub fn received_bytes(&self) -> u64 {
+        self.wire.received_bytes()
+    }
+
     /// Queues a message to be written.
     pub fn queue(&mut self, message: Message) -> Result<(), EndReason> {
         let (opcode, payload) = match message {

@@ -9,25 +9,43 @@ use std::task::{Context, Poll, ready};
 
 use tokio::task::JoinSet;
 
+use super::backlog::compact;
 use crate::connections::Connection;
+use crate::connections::budget::Charge;
 use crate::gateway::Gateway;
-use crate::limits::{BACKLOG_MESSAGES_MAX, UNORDERED_HANDLERS_MAX};
+use crate::limits::{BACKLOG_BYTES_MAX, BACKLOG_MESSAGES_MAX, CHARGE_STEP_BYTES, UNORDERED_HANDLERS_MAX};
 use crate::payload::Payload;
 
-#[derive(Default)]
 pub struct UnorderedMessages {
-    running: JoinSet<Option<Payload>>,
-    waiting: VecDeque<Payload>,
+    running: JoinSet<Option<(Payload, Charge)>>,
+    waiting: VecDeque<(Payload, Charge)>,
+    waiting_bytes: usize,
+    waiting_bytes_max: usize,
 }
 
 impl UnorderedMessages {
-    pub fn push(&mut self, body: Payload) {
-        self.waiting.push_back(body);
+    /// Creates an empty backlog for messages of at most `message_bytes`.
+    pub fn new(message_bytes: usize) -> Self {
+        let waiting_bytes_max = BACKLOG_BYTES_MAX.max(message_bytes);
+        Self { running: JoinSet::new(), waiting: VecDeque::new(), waiting_bytes: 0, waiting_bytes_max }
+    }
+
+    pub fn push(&mut self, body: Payload, mut charge: Charge) {
+        self.waiting_bytes += body.len();
+        let body = compact(body);
+        charge.set(charged_bytes(&body));
+        self.waiting.push_back((body, charge));
     }
 
     /// Returns whether one more message may be received.
     pub fn has_space(&self) -> bool {
-        self.waiting.len() < BACKLOG_MESSAGES_MAX
+        self.waiting.len() < BACKLOG_MESSAGES_MAX && self.waiting_bytes < self.waiting_bytes_max
+    }
+
+    /// Drops the messages that wait.
+    pub fn clear(&mut self) {
+        self.waiting.clear();
+        self.waiting_bytes = 0;
     }
 
     /// Returns whether a message waits and another handler may run.
@@ -37,15 +55,21 @@ impl UnorderedMessages {
 
     /// Starts the handler of the message that has waited longest.
     pub fn start(&mut self, gateway: &Arc<Gateway>, connection: &Arc<Connection>) {
-        let Some(body) = self.waiting.pop_front() else { return };
+        let Some((body, mut charge)) = self.waiting.pop_front() else { return };
+        self.waiting_bytes -= body.len();
         let (gateway, connection) = (Arc::clone(gateway), Arc::clone(connection));
-        self.running.spawn(async move { gateway.message(&connection, body).await });
+        self.running.spawn(async move {
+            let response = gateway.message(&connection, body).await?;
+            // The response waits until those before it are written.
+            charge.set(charged_bytes(&response));
+            Some((response, charge))
+        });
     }
 
     /// Returns the response of the next handler that finishes. Pending if no handler runs.
     pub fn poll_finished(&mut self, context: &mut Context<'_>) -> Poll<Option<Payload>> {
         match ready!(self.running.poll_join_next(context)) {
-            Some(Ok(response)) => Poll::Ready(response),
+            Some(Ok(response)) => Poll::Ready(response.map(|(payload, _)| payload)),
             // The handler's task panicked, and the panic is logged.
             Some(Err(_)) => Poll::Ready(None),
             None => Poll::Pending,
@@ -67,4 +91,9 @@ impl UnorderedMessages {
             }
         }
     }
+}
+
+/// Returns the bytes to charge for one message: also a small one takes a step, for the task of its handler.
+fn charged_bytes(payload: &Payload) -> usize {
+    payload.len() + CHARGE_STEP_BYTES
 }
