@@ -270,18 +270,28 @@ impl Connections {
     pub async fn enforce_memory_limit(&self) {
         loop {
             self.memory.must_close().await;
-            while self.memory.is_short() {
+            while self.memory.is_short(0) {
                 self.close_largest();
                 sleep(PEER_MEMORY_CLOSE_INTERVAL).await;
             }
         }
     }
 
-    /// Closes the open connection that holds most, if one holds anything.
+    /// Closes the open connection that holds most, if one holds anything and those that are closed already do not hold
+    /// enough: the message that a handler has is held until the handler ends.
     fn close_largest(&self) {
-        let held = self.by_id.iter().map(|entry| (entry.held_bytes(), Arc::clone(&entry)));
-        let open = held.filter(|(bytes, connection)| *bytes > 0 && connection.outbox.can_abort());
-        let Some((bytes, connection)) = open.max_by_key(|(bytes, _)| *bytes) else { return };
+        let (mut largest, mut releasing) = (None, 0);
+        for connection in &self.by_id {
+            if !connection.outbox.can_abort() {
+                releasing += connection.account.bytes();
+                continue;
+            }
+            let bytes = connection.held_bytes();
+            if bytes > largest.as_ref().map_or(0, |(bytes, _)| *bytes) {
+                largest = Some((bytes, Arc::clone(&connection)));
+            }
+        }
+        let Some((bytes, connection)) = largest.filter(|_| self.memory.is_short(releasing)) else { return };
         let (code, reason) = OVER_BUDGET;
         if connection.outbox.abort(CloseFrame::new(code, reason)) {
             self.counters.memory_closes.increment(1);

@@ -354,7 +354,7 @@ async fn a_call_that_posts_to_all_matching_connections_counts_once_for_each_64_o
     }
     assert_eq!(caller.ask("row room=lobby").await, "added");
     assert_eq!(caller.ask("match room=lobby").await, "error: more was sent than the peer takes");
-    // Nobody got a part of it.
+    // No connection got a part of it.
     for peer in &mut peers {
         assert_eq!(peer.ask("echo in").await, "in");
     }

@@ -80,7 +80,7 @@ const ATTACKS: &[Attack] = &[
         name: "more for all peers than fits",
         tests: &[
             "harm::flow::a_post_beyond_the_memory_of_all_peers_closes_the_one_that_holds_most_and_no_other",
-            "harm::flow::messages_that_never_end_count_and_nobody_is_read_until_the_worst_are_closed",
+            "harm::flow::messages_that_never_end_count_and_no_peer_is_read_until_the_worst_are_closed",
             "harm::flow::a_broadcast_to_peers_that_do_not_read_counts_once",
         ],
     },

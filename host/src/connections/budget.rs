@@ -1,6 +1,6 @@
 //! The memory of everything that waits for peers or has come from them: one limit in bytes for all connections together.
 //!
-//! Whoever holds such bytes has a [`Charge`], which releases them when it is dropped. An [`Account`] sums up the charges
+//! Each part that holds such bytes has a [`Charge`], which releases them when it is dropped. An [`Account`] sums up the charges
 //! of one connection, so that the connection that holds most is known. Knows bytes, not connections.
 
 use std::collections::HashMap;
@@ -70,16 +70,18 @@ impl PeerMemory {
                     let _ = timeout(PEER_MEMORY_PATIENCE, self.refused.notified()).await;
                 }
             }
-            if self.is_short() {
+            if self.is_short(0) {
                 return;
             }
         }
     }
 
-    /// Returns whether the limit is exceeded, or the last charge that was refused still does not fit.
-    pub fn is_short(&self) -> bool {
+    /// Returns whether the limit is exceeded, or the last charge that was refused still does not fit, also after
+    /// `releasing` of the bytes are released.
+    pub fn is_short(&self, releasing: usize) -> bool {
         let refused = self.refused_bytes.load(Ordering::Relaxed);
-        let is_short = self.bytes.load(Ordering::Relaxed).saturating_add(refused) > self.bytes_max;
+        let bytes = self.bytes.load(Ordering::Relaxed).saturating_sub(releasing);
+        let is_short = bytes.saturating_add(refused) > self.bytes_max;
         if !is_short {
             self.refused_bytes.store(0, Ordering::Relaxed);
         }
@@ -109,7 +111,7 @@ impl PeerMemory {
     fn release(&self, bytes: usize) {
         let before = self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         if before > self.bytes_max && before - bytes <= self.bytes_max {
-            // Whoever pauses looks at the bytes while it holds the lock, so it sees this release or is woken here.
+            // A task that pauses looks at the bytes while it holds the lock, so it sees this release or is woken here.
             let paused = std::mem::take(&mut *self.paused());
             paused.into_values().for_each(Waker::wake);
         }
@@ -272,14 +274,16 @@ mod tests {
         assert!(!memory.is_over());
         assert_eq!(other.try_set(STEP), Err(OverBudget));
         assert_eq!(other.try_set(STEP - 1), Ok(()), "a small one is not counted");
-        assert!(memory.is_short());
+        assert!(memory.is_short(0));
+        assert!(!memory.is_short(STEP));
+        assert_eq!(other.try_set(STEP), Err(OverBudget));
         assert_eq!(used(&memory), 4 * STEP);
         other.set(STEP);
         assert!(memory.is_over());
         assert_eq!(one.try_set(3 * STEP), Ok(()), "it may always become smaller");
         assert!(!memory.is_over());
         drop(other);
-        assert!(!memory.is_short());
+        assert!(!memory.is_short(0));
         assert_eq!(one.try_set(4 * STEP), Ok(()));
     }
 
