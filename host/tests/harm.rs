@@ -26,6 +26,7 @@ mod files;
 mod flow;
 mod heads;
 mod network;
+mod places;
 mod reloads;
 mod shares;
 mod store;

@@ -43,6 +43,7 @@ mod messages;
 mod metrics;
 mod models;
 mod ordering;
+mod places;
 mod print_event;
 mod quarantine;
 mod reload;

@@ -262,6 +262,21 @@ const ATTACKS: &[Attack] = &[
              a_call_waits_for_one_call_of_each_other_queue_and_for_those_before_it_in_its_own",
             "backend::sled::blocking_thread::tests::a_call_of_many_turns_delays_its_own_queue_only",
             "gateway::api_key::tests::of_400_handshakes_at_once_the_quota_admits_exactly_as_many_as_its_limit",
+        name: "sleeping events",
+        tests: &[
+            "harm::places::\
+             three_hundred_sleeping_events_of_one_plugin_delay_no_other_plugin_and_no_connection",
+            "places::three_hundred_sleeping_events_of_one_plugin_leave_places_to_another_and_to_connections",
+            "places::handshakes_that_sleep_leave_places_to_the_handshakes_and_messages_of_another_plugin",
+            "places::requests_that_hang_leave_places_to_the_handshakes_and_disconnects_of_their_integration",
+        ],
+    },
+    Attack {
+        name: "lost peers",
+        tests: &[
+            "places::two_hundred_lost_peers_with_a_slow_disconnect_have_no_message_rejected",
+            "places::the_messages_of_peers_that_have_gone_run_to_their_end_and_delay_no_other",
+            "places::slow_disconnects_of_one_stage_after_a_crash_do_not_delay_those_of_another",
         ],
     },
     Attack {

@@ -36,6 +36,9 @@ pub(super) struct Shared {
 pub(super) struct Lines {
     /// The waiting events by their tickets, which grow.
     waiting: [BTreeMap<u64, Waiter>; 3],
+    /// The `concurrency` of the event that has entered a line last, which applies to all: after a reload, the events that
+    /// wait already do not wait for places that the new one would allow.
+    concurrency: Option<u32>,
     /// Which line is served first.
     turn: usize,
     /// Plugins with this share that are served.
@@ -135,13 +138,13 @@ impl Places {
             for index in 0..shared.ring.len() {
                 let share = Arc::clone(&shared.ring[index]);
                 let mut lines = share.lines();
+                let concurrency = lines.concurrency;
                 for step in 0..LINES.len() {
                     let line = (lines.turn + step) % LINES.len();
                     let Some(first) = lines.waiting[line].first_entry() else { continue };
-                    let Some(purpose) = self.try_take(shared, &share, &first.get().request, &mut pass) else {
-                        continue;
-                    };
-                    let Waiter { request, grant } = first.remove();
+                    let request = PlaceRequest { concurrency, ..first.get().request };
+                    let Some(purpose) = self.try_take(shared, &share, &request, &mut pass) else { continue };
+                    let Waiter { grant, .. } = first.remove();
                     self.waiting.0[line].decrement(1);
                     lines.turn = (line + 1) % LINES.len();
                     let waits = !lines.is_empty();
@@ -191,6 +194,7 @@ impl Share {
         if lines.is_empty() {
             shared.ring.push_back(Arc::clone(self));
         }
+        lines.concurrency = request.concurrency;
         lines.waiting[line as usize].insert(ticket, Waiter { request, grant });
         drop(lines);
         places.waiting.0[line as usize].increment(1);

@@ -221,6 +221,20 @@ fn concurrency_limits_a_plugin_and_keeps_a_part_for_connects_and_disconnects() {
 }
 
 #[test]
+fn events_that_wait_already_profit_from_a_higher_concurrency() {
+    let places = places();
+    let share = places.share("one");
+    let limited = |concurrency| PlaceRequest { concurrency: Some(concurrency), ..MESSAGE };
+    let held = fill(&share, limited(2));
+    let mut before = enter(&share, limited(2)).err().unwrap();
+    let mut after = enter(&share, limited(3)).err().unwrap();
+    assert!(before.poll().is_some());
+    assert!(after.poll().is_some(), "the first one has ended");
+    drop(held);
+    assert_unused(&places);
+}
+
+#[test]
 fn lines_of_a_plugin_that_has_one_place_take_turns() {
     let places = Places::new(Capacity::UNLIMITED, WaitingEvents::default());
     let share = places.share("one");
