@@ -11,26 +11,36 @@ use crate::bindings::jackfield::gateway;
 use crate::bindings::wasi::keyvalue0_2_0_draft as draft;
 use crate::bindings::wasi::keyvalue0_2_0_draft2 as draft2;
 use crate::bindings::wasi::logging::logging;
+use crate::blocking_threads::BlockingThreads;
 use crate::connections::{Connection, Connections};
 use crate::event::{EpochMillis, Field};
 use crate::id::{RequestId, StageId};
-use crate::limits::EventLimits;
+use crate::limits::{EventLimits, PLUGIN_FILE_THREADS_MAX};
 use crate::rate_limited_log::RateLimitedLog;
 use crate::world::World;
 
 mod connection_store;
 mod connections;
+mod descriptors;
+mod files;
 mod full_buckets;
 mod grants;
 pub mod http;
 mod imports;
 mod keyvalue;
 mod log;
+mod sockets;
 
+pub use descriptors::{EventDescriptors, GuestDescriptors};
+pub use files::{GuestFiles, add_to_linker as add_files_to_linker};
 pub use full_buckets::FullBuckets;
 pub use grants::{AllowedHost, FileGrant, Grants, Scheme};
 pub use imports::{check_imports, grant_lines, is_served};
 pub use log::{GuestLog, LogRate, StdStream};
+pub use sockets::{GuestSockets, add_to_linker as add_sockets_to_linker};
+
+use descriptors::OpenDescriptors;
+use files::EventFiles;
 
 /// The API and the stage of an event, as `current-connection` returns them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -50,6 +60,7 @@ pub struct Services {
     pub connections: Arc<Connections>,
     pub backend: Backend,
     pub full_buckets: Arc<FullBuckets>,
+    pub descriptors: GuestDescriptors,
     /// Largest message that a guest may post, in bytes.
     pub message_bytes: usize,
 }
@@ -66,6 +77,8 @@ pub struct PluginScope {
     pub log_rate: Arc<LogRate>,
     /// Log of granted folders that cannot be opened.
     pub folder_log: RateLimitedLog,
+    /// The threads on which the files of the guest are read and written.
+    file_threads: Arc<BlockingThreads>,
     config: wasmtime_wasi_config::WasiConfigVariables,
 }
 
@@ -76,7 +89,8 @@ impl PluginScope {
         let config = grants.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         let name: Arc<str> = name.into();
         let (log_rate, folder_log) = (LogRate::new(Arc::clone(&name)), RateLimitedLog::default());
-        Self { world, name, grants, limits, services, egress, log_rate, folder_log, config }
+        let file_threads = Arc::new(BlockingThreads::new("files", PLUGIN_FILE_THREADS_MAX));
+        Self { world, name, grants, limits, services, egress, log_rate, folder_log, file_threads, config }
     }
 
     /// Returns the section of the manifest that declares the plugin.
@@ -110,6 +124,8 @@ pub struct Capabilities {
     pub table: ResourceTable,
     host_calls_left: usize,
     log: Option<Arc<GuestLog>>,
+    descriptors: OpenDescriptors,
+    files: EventFiles,
 }
 
 impl Capabilities {
@@ -117,7 +133,8 @@ impl Capabilities {
         let mut table = ResourceTable::new();
         table.set_max_capacity(crate::limits::EVENT_HANDLES);
         let host_calls_left = scope.limits.host_calls;
-        Self { scope, caller, table, host_calls_left, log: None }
+        let (descriptors, files) = (OpenDescriptors::default(), EventFiles::default());
+        Self { scope, caller, table, host_calls_left, log: None, descriptors, files }
     }
 
     /// Prepares for the next event of a reused instance. Resource handles remain, because the guest still has them.
@@ -136,6 +153,22 @@ impl Capabilities {
         log.get_or_insert_with(|| {
             Arc::new(GuestLog::new(Arc::clone(name), Arc::clone(log_rate), caller, limits.log_bytes))
         })
+    }
+
+    /// Returns the limits for the files, sockets and HTTP connections of this event.
+    pub fn event_descriptors(&mut self) -> &EventDescriptors {
+        self.descriptors.limits(&self.scope.services.descriptors)
+    }
+
+    /// The host side of `wasi:filesystem`.
+    pub fn files(&mut self) -> GuestFiles<'_> {
+        self.files.view(&self.scope, &mut self.descriptors, &mut self.table)
+    }
+
+    /// The host side of `wasi:sockets`. `ctx` has the granted addresses.
+    pub fn sockets<'a>(&'a mut self, ctx: &'a mut wasmtime_wasi::sockets::WasiSocketsCtx) -> GuestSockets<'a> {
+        let wasi = wasmtime_wasi::sockets::WasiSocketsCtxView { ctx, table: &mut self.table };
+        GuestSockets { wasi, descriptors: &mut self.descriptors, all: &self.scope.services.descriptors }
     }
 
     /// The connection store of this plugin in the stage of the event.

@@ -22,6 +22,7 @@ pub mod server;
 pub mod worker;
 
 pub mod bindings;
+pub mod blocking_threads;
 pub mod event;
 pub mod id;
 pub mod limits;

@@ -153,6 +153,8 @@ pub const GUEST_MEMORIES_MAX: usize = 20;
 pub const GUEST_TABLES_MAX: usize = 50;
 /// Resource handles that one event may hold.
 pub const EVENT_HANDLES: usize = 1_000;
+/// Open files, folders, sockets and HTTP connections of one event. The largest known guests open a dozen files.
+pub const EVENT_DESCRIPTORS_MAX: usize = 64;
 /// Calls of host functions that send or store something, per event. Manifest: `integrations.NAME.host_calls`.
 pub const EVENT_HOST_CALLS: usize = 10_000;
 /// Bytes that one event may log, stdout and stderr included. The rest is dropped, and the log says so.
@@ -194,6 +196,13 @@ pub const DEPARTED_PLACES: usize = CONCURRENT_EVENTS_MAX / 4;
 /// `$disconnect` events of one stage that run at the same time for connections that ended earlier, before a crash or
 /// while their plugin was unavailable. The others leave places to connections that end now.
 pub const LATE_DISCONNECTS_MAX: usize = DEPARTED_PLACES / 4;
+/// Open files, folders, sockets and HTTP connections of all events: those of every event at its own limit.
+pub const GUEST_DESCRIPTORS_MAX: usize = CONCURRENT_EVENTS_MAX * EVENT_DESCRIPTORS_MAX;
+/// The part of the open files that the system allows the process which all events may use, if that is less: a quarter.
+pub const GUEST_DESCRIPTORS_SHARE: u64 = 4;
+/// Threads on which the files of one plugin are read and written. A file system that does not answer blocks a thread for
+/// each call, and such a call cannot be cancelled.
+pub const PLUGIN_FILE_THREADS_MAX: usize = 16;
 /// Memories of one pool slot; a guest that has more takes several slots.
 pub const SLOT_MEMORIES: usize = 2;
 /// Tables of one pool slot; a guest that has more takes several slots.
@@ -321,8 +330,8 @@ pub const EVENT_HTTP_REQUESTS_MAX: usize = 8;
 pub const PLUGIN_HTTP_REQUESTS_MAX: usize = 64;
 /// Bytes that a guest may write to a request body at once; two such chunks may wait to be sent.
 pub const HTTP_BODY_CHUNK_BYTES: usize = 64 * 1024;
-/// Concurrent DNS lookups of one plugin. Each holds a thread until the resolver of the system answers and cannot be
-/// cancelled, so lookups have a limit of their own.
+/// Concurrent DNS lookups of one plugin, and of all integrations together. Each holds a thread until the resolver of the
+/// system answers and cannot be cancelled, so each plugin has threads of its own for them.
 pub const DNS_LOOKUPS_MAX: usize = 8;
 /// Addresses of one name that are tried.
 pub const HTTP_ADDRESSES_MAX: usize = 8;

@@ -199,6 +199,11 @@ fn pool(allocation: Allocation) -> PoolingAllocationConfig {
 fn linker(engine: &Engine) -> wasmtime::Result<Linker<HostState>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    // The files and sockets of guests are counted, and files do not use the threads of everybody.
+    linker.allow_shadowing(true);
+    capability::add_files_to_linker(&mut linker, |state: &mut HostState| state.capabilities.files())?;
+    capability::add_sockets_to_linker(&mut linker, HostState::sockets)?;
+    linker.allow_shadowing(false);
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut HostState| {
         capability::wasi_config(&state.capabilities)

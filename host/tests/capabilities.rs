@@ -627,6 +627,39 @@ async fn a_guest_reads_the_folders_it_is_granted_and_writes_only_where_it_may() 
     assert!(!folder.join("new.txt").exists());
 }
 
+/// Descriptors of one event, `EVENT_DESCRIPTORS_MAX`.
+const DESCRIPTORS_MAX: usize = 64;
+
+#[tokio::test]
+async fn an_event_may_open_64_files_and_folders_and_no_more() {
+    let site = site_with(r#"files = [{ host = "books", guest = "/books" }]"#);
+    fs::create_dir(site.path().join("books")).unwrap();
+    fs::write(site.path().join("books/one.txt"), "once").unwrap();
+    let server = site.serve();
+    let mut peer = server.connect("").await;
+    // The folder is one of them.
+    let files = DESCRIPTORS_MAX - 1;
+    assert_answer(&mut peer, &format!("open-many {files} /books/one.txt"), &files.to_string()).await;
+    let answer = peer.ask(&format!("open-many {} /books/one.txt", files + 1)).await;
+    assert!(answer.starts_with(&format!("{files} then Out of memory")), "{answer}");
+    // A file counts as long as it is open, and what an event has not closed is closed after it.
+    assert_answer(&mut peer, "open-and-close 200 /books/one.txt", "closed").await;
+    for _ in 0..20 {
+        assert_answer(&mut peer, &format!("open-many {files} /books/one.txt"), &files.to_string()).await;
+    }
+}
+
+#[tokio::test]
+async fn an_event_may_open_64_sockets_and_no_more() {
+    let address = tcp_server("welcome").await;
+    let server = hostile_with(&format!("sockets = [\"{address}\"]"));
+    let mut peer = server.connect("").await;
+    assert_answer(&mut peer, &format!("dial-many {DESCRIPTORS_MAX} {address}"), &DESCRIPTORS_MAX.to_string()).await;
+    let answer = peer.ask(&format!("dial-many {} {address}", DESCRIPTORS_MAX + 1)).await;
+    assert!(answer.starts_with(&format!("{DESCRIPTORS_MAX} then No file descriptors")), "{answer}");
+    assert_answer(&mut peer, &format!("dial {address}"), "welcome").await;
+}
+
 #[tokio::test]
 async fn a_guest_has_the_environment_that_the_manifest_gives_it() {
     let server = hostile_with(r#"env = { COLOUR = "red" }"#);

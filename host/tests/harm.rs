@@ -31,6 +31,7 @@ mod reloads;
 mod shares;
 mod store;
 mod text;
+mod threads;
 
 /// The variable with the path of the file for measurements.
 const MEASUREMENTS: &str = "JACKFIELD_HARM";

@@ -42,6 +42,19 @@ const ATTACKS: &[Attack] = &[
         ],
     },
     Attack {
+        name: "guests that block on slow files",
+        tests: &[
+            "harm::threads::events_that_block_on_slow_files_delay_no_reload_no_look_up_and_no_file_of_others",
+            "blocking_threads::tests::\
+             a_group_whose_threads_are_all_blocked_delays_no_other_group_and_no_other_call",
+            "capability::http::dial::tests::a_lookup_that_gets_no_free_thread_times_out",
+        ],
+    },
+    Attack {
+        name: "guests that open pipes",
+        tests: &["harm::threads::a_guest_that_opens_a_pipe_a_device_or_a_socket_gets_an_error_at_once"],
+    },
+    Attack {
         name: "header bombs",
         tests: &[
             "harm::heads::heads_without_an_end_are_rejected_before_they_use_memory",

@@ -16,6 +16,7 @@ use tracing::{Instrument, debug, warn};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::capability::AllowedHost;
+use crate::capability::descriptors::{DescriptorCharge, EventDescriptors};
 use crate::limits::{EVENT_HTTP_REQUESTS_MAX, HTTP_BODY_CHUNK_BYTES, HTTP_CONNECT_TIMEOUT, PLUGIN_HTTP_REQUESTS_MAX};
 
 mod address;
@@ -45,6 +46,8 @@ pub struct EgressHooks {
     egress: Arc<Egress>,
     /// Created for the first request, because few events send one.
     requests: Option<Arc<Semaphore>>,
+    /// The limits for the descriptors of the event, of which each connection has one.
+    descriptors: Option<EventDescriptors>,
     /// How many more requests the event may send, one after the other.
     requests_left: usize,
 }
@@ -56,10 +59,12 @@ struct AdmittedRequest {
     permits: RequestPermits,
 }
 
-/// Counts one request against the limits of its event and its plugin for as long as it is held.
+/// Counts one request and its connection against the limits of its event, of its plugin and of all events for as long as
+/// it is held.
 struct RequestPermits {
     _event: OwnedSemaphorePermit,
     _plugin: OwnedSemaphorePermit,
+    _descriptor: DescriptorCharge,
 }
 
 /// A response, and the future that drives its connection while the body is read.
@@ -87,7 +92,12 @@ impl WasiHttpHooks for EgressHooks {
 impl EgressHooks {
     /// Creates the hooks for an event that may send up to `requests_max` requests.
     pub fn new(egress: Arc<Egress>, requests_max: usize) -> Self {
-        Self { egress, requests: None, requests_left: requests_max }
+        Self { egress, requests: None, descriptors: None, requests_left: requests_max }
+    }
+
+    /// Sets the limits for the descriptors of the event. Without them, no request is sent.
+    pub fn set_descriptors(&mut self, descriptors: &EventDescriptors) {
+        self.descriptors.get_or_insert_with(|| descriptors.clone());
     }
 
     /// Prepares for the next event of a reused instance.
@@ -116,6 +126,7 @@ impl EgressHooks {
         Some(RequestPermits {
             _event: Arc::clone(event_requests).try_acquire_owned().ok()?,
             _plugin: Arc::clone(&self.egress.requests).try_acquire_owned().ok()?,
+            _descriptor: self.descriptors.as_ref()?.try_charge()?,
         })
     }
 }

@@ -7,7 +7,7 @@ use metrics::Counter;
 use tempfile::TempDir;
 
 use crate::backend::{Backend, Durability, SledOptions};
-use crate::capability::{FullBuckets, Services};
+use crate::capability::{FullBuckets, GuestDescriptors, Services};
 use crate::cli::{new_runtime, open_files};
 use crate::config::Config;
 use crate::connections::budget::PeerMemory;
@@ -30,14 +30,15 @@ impl Sandbox {
         let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
         let options =
             SledOptions { folder: folder.path().join("store"), durability: Durability::Interval(FLUSH_INTERVAL) };
+        // Each component is an open file. If the limit stays too low, loading reports it.
+        let open_files = open_files::raise();
         let services = Services {
             connections: Connections::new(ConnectionCounters::noop(), PeerMemory::new(usize::MAX)),
             backend: Backend::open_sled(&options)?,
             full_buckets: Arc::new(FullBuckets::new(Counter::noop())),
+            descriptors: GuestDescriptors::new(open_files::guest_share(&open_files)),
             message_bytes: config.connection.message_bytes,
         };
-        // Each component is an open file. If the limit stays too low, loading reports it.
-        let _ = open_files::raise();
         let runtime = new_runtime(config, WaitingEvents::default())?;
         let loader = Loader {
             runtime,

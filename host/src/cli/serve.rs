@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::backend::Backend;
-use crate::capability::{FullBuckets, Services};
+use crate::capability::{FullBuckets, GuestDescriptors, Services};
 use crate::cli::{ManifestArg, admin, combine_problems, missing_page_warning, new_runtime, open_files, print_output};
 use crate::config::{self, Config, MANIFEST_BYTES_MAX};
 use crate::connections::budget::PeerMemory;
@@ -145,14 +145,15 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         memory_closes: metrics.peer_memory_closes.clone(),
     };
     let connections = Connections::new(counters, PeerMemory::new(peer_memory_bytes(&config)));
+    // Before the components are loaded, because each is an open file.
+    let open_files = open_files::raise();
     let services = Services {
         connections: Arc::clone(&connections),
         backend: backend.clone(),
         full_buckets: Arc::new(FullBuckets::new(metrics.bucket_refusals.clone())),
+        descriptors: GuestDescriptors::new(open_files::guest_share(&open_files)),
         message_bytes: config.connection.message_bytes,
     };
-    // Before the components are loaded, because each is an open file.
-    let open_files = open_files::raise();
     let runtime = new_runtime(&config, metrics.waiting.clone())?;
     // `dev` serves what its author has just written, whatever it returns.
     let (reports, probation_reports) = mpsc::channel(PROBATION_REPORTS_MAX);

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use tracing::warn;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::sockets::SocketAddrUse;
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::capability::http::EgressHooks;
-use crate::capability::{Caller, Capabilities, PluginScope, StdStream};
+use crate::capability::{Caller, Capabilities, GuestSockets, PluginScope, StdStream};
 use crate::limits::{EVENT_HANDLES, HOST_CALL_BYTES, RANDOM_BYTES_MAX};
 use crate::runtime::Runtime;
 use crate::runtime::budget::MemoryBudget;
@@ -64,9 +63,15 @@ impl HostState {
         let Self { wasi, capabilities, .. } = self;
         (wasi.get_or_insert_with(|| Box::new(wasi_context(capabilities))), capabilities)
     }
+
+    pub fn sockets(&mut self) -> GuestSockets<'_> {
+        let (wasi, capabilities) = self.wasi_parts();
+        capabilities.sockets(wasi.sockets())
+    }
 }
 
-/// Creates a WASI context with the files, sockets and environment variables that the manifest grants, and no others.
+/// Creates a WASI context with the sockets and environment variables that the manifest grants, and no others. Granted
+/// folders are opened by `Capabilities::files`.
 fn wasi_context(capabilities: &mut Capabilities) -> WasiCtx {
     let log = Arc::clone(capabilities.log());
     let mut builder = WasiCtx::builder();
@@ -80,16 +85,6 @@ fn wasi_context(capabilities: &mut Capabilities) -> WasiCtx {
     let grants = &capabilities.scope.grants;
     for (name, value) in &grants.environment {
         builder.env(name, value);
-    }
-    for file in &grants.files {
-        let permissions = if file.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
-        // Loading the plugin checked that the folder exists. If it was deleted since, the guest does not see it.
-        if let Err(error) = builder.preopened_dir(&file.host, &file.guest, permissions) {
-            let (plugin, folder) = (&capabilities.scope.name, file.host.display());
-            capabilities.scope.folder_log.log(|suppressed| {
-                warn!(%plugin, %folder, suppressed, "cannot open folder: {error}");
-            });
-        }
     }
     if !grants.sockets.is_empty() {
         let scope = Arc::clone(&capabilities.scope);
@@ -115,6 +110,7 @@ impl WasiView for HostState {
 
 impl WasiHttpView for HostState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.egress.set_descriptors(self.capabilities.event_descriptors());
         WasiHttpCtxView { ctx: &mut self.http, hooks: &mut self.egress, table: &mut self.capabilities.table }
     }
 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
@@ -18,6 +17,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::address::is_public;
 use super::destination::{AddressScope, Destination, Host};
+use crate::blocking_threads::BlockingThreads;
 use crate::capability::Scheme;
 use crate::limits::{DNS_LOOKUPS_MAX, HTTP_ADDRESSES_MAX};
 
@@ -44,12 +44,13 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 /// Opens the connections of one plugin.
 pub struct Dialer {
-    lookups: Arc<Semaphore>,
+    /// A resolver that does not answer blocks these threads, and no others.
+    lookups: BlockingThreads,
 }
 
 impl Dialer {
     pub fn new() -> Self {
-        Self { lookups: Arc::new(Semaphore::new(DNS_LOOKUPS_MAX)) }
+        Self { lookups: BlockingThreads::new("lookups", DNS_LOOKUPS_MAX) }
     }
 
     /// Opens a stream to an address of `destination` that is within `scope`, and takes at most `limit` in all.
@@ -80,13 +81,7 @@ impl Dialer {
             Host::Address(address) => return Ok(vec![SocketAddr::new(*address, destination.port)]),
             Host::Name(name) => (name.clone(), destination.port),
         };
-        let permit = Arc::clone(&self.lookups).acquire_owned().await.expect("nothing closes the semaphore");
-        let look_up = tokio::task::spawn_blocking(move || {
-            let addresses = name.to_socket_addrs().map(Iterator::collect);
-            drop(permit);
-            addresses
-        });
-        look_up.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+        self.lookups.run(move || name.to_socket_addrs().map(Iterator::collect)).await.flatten()
     }
 }
 
@@ -258,10 +253,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_lookup_that_gets_no_free_thread_times_out() {
-        let dialer = Dialer { lookups: Arc::new(Semaphore::new(0)) };
-        let localhost = http(Host::Name("localhost".to_owned()), 80);
+        // A resolver that does not answer blocks the only thread of one plugin.
+        let dialer = Dialer { lookups: BlockingThreads::new("lookups", 1) };
+        let (answer, answered) = std::sync::mpsc::channel::<()>();
+        let silent = dialer.lookups.run(move || answered.recv());
+        assert!(timeout(Duration::from_millis(20), silent).await.is_err());
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let localhost = http(Host::Name("localhost".to_owned()), listener.local_addr().unwrap().port());
         let late = dialer.dial(&localhost, AddressScope::Any, Duration::from_millis(20)).await;
         assert!(matches!(late, Err(DialError::LookupTimedOut)));
+        // Other plugins and reloads have threads of their own.
+        assert!(Dialer::new().dial(&localhost, AddressScope::Any, LONG).await.is_ok());
+        timeout(LONG, tokio::task::spawn_blocking(|| ())).await.unwrap().unwrap();
+        drop(answer);
+        assert!(dialer.dial(&localhost, AddressScope::Any, LONG).await.is_ok());
     }
 
     #[tokio::test]

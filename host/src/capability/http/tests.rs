@@ -19,8 +19,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::capability::Scheme;
-use crate::limits::EVENT_HOST_CALLS;
+use crate::capability::{GuestDescriptors, Scheme};
+use crate::limits::{EVENT_DESCRIPTORS_MAX, EVENT_HOST_CALLS};
 
 const SHORT: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(5);
@@ -32,8 +32,14 @@ fn listed(host: &str, port: u16, private: bool) -> AllowedHost {
     AllowedHost { scheme: Scheme::Http, host: host.to_owned(), port, private }
 }
 
+fn hooks(egress: &Arc<Egress>, requests_max: usize) -> EgressHooks {
+    let mut hooks = EgressHooks::new(Arc::clone(egress), requests_max);
+    hooks.set_descriptors(&EventDescriptors::new(&GuestDescriptors::new(EVENT_DESCRIPTORS_MAX)));
+    hooks
+}
+
 fn event(allowed: AllowedHost) -> EgressHooks {
-    EgressHooks::new(Arc::new(Egress::new("chat", "[integrations.chat]".to_owned(), vec![allowed])), EVENT_HOST_CALLS)
+    hooks(&Arc::new(Egress::new("chat", "[integrations.chat]".to_owned(), vec![allowed])), EVENT_HOST_CALLS)
 }
 
 fn empty() -> WasiBody {
@@ -404,7 +410,7 @@ async fn the_number_of_concurrent_requests_of_an_event_is_limited() {
 async fn the_total_number_of_requests_of_an_event_is_limited() {
     let (address, _) = echo_server().await;
     let allowed = listed("127.0.0.1", address.port(), false);
-    let mut hooks = EgressHooks::new(Arc::new(Egress::new("chat", "[integrations.chat]".to_owned(), vec![allowed])), 2);
+    let mut hooks = hooks(&Arc::new(Egress::new("chat", "[integrations.chat]".to_owned(), vec![allowed])), 2);
     let uri = format!("http://{address}/");
     for _ in 0..2 {
         assert_eq!(send(&mut hooks, get(&uri)).await.unwrap().0.status(), 200);
@@ -426,14 +432,33 @@ async fn the_number_of_concurrent_requests_of_a_plugin_is_limited() {
     let uri = format!("http://{address}/");
     let mut held = Vec::new();
     for _ in 0..PLUGIN_HTTP_REQUESTS_MAX / EVENT_HTTP_REQUESTS_MAX {
-        let mut hooks = EgressHooks::new(Arc::clone(&egress), EVENT_HOST_CALLS);
+        let mut hooks = hooks(&egress, EVENT_HOST_CALLS);
         for _ in 0..EVENT_HTTP_REQUESTS_MAX {
             held.push(send(&mut hooks, get(&uri)).await.unwrap());
         }
     }
-    let mut hooks = EgressHooks::new(egress, EVENT_HOST_CALLS);
+    let mut hooks = hooks(&egress, EVENT_HOST_CALLS);
     let full = send(&mut hooks, get(&uri)).await;
     assert!(matches!(full, Err(Error::ConnectionLimitReached)), "{full:?}");
     drop(held.pop());
     assert!(send(&mut hooks, get(&uri)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_connection_counts_as_a_descriptor_of_its_event_and_of_all_events() {
+    let (address, _) = echo_server().await;
+    let allowed = listed("127.0.0.1", address.port(), false);
+    let egress = Arc::new(Egress::new("chat", "[integrations.chat]".to_owned(), vec![allowed]));
+    let uri = format!("http://{address}/");
+    let of_all = GuestDescriptors::new(2);
+    let mut events = [0, 1].map(|_| {
+        let mut event = EgressHooks::new(Arc::clone(&egress), EVENT_HOST_CALLS);
+        event.set_descriptors(&EventDescriptors::new(&of_all));
+        event
+    });
+    let held = [send(&mut events[0], get(&uri)).await.unwrap(), send(&mut events[1], get(&uri)).await.unwrap()];
+    let full = send(&mut events[0], get(&uri)).await;
+    assert!(matches!(full, Err(Error::ConnectionLimitReached)), "{full:?}");
+    drop(held);
+    assert!(send(&mut events[0], get(&uri)).await.is_ok());
 }

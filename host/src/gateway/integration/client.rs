@@ -26,6 +26,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use tower_service::Service;
 
+use crate::blocking_threads::BlockingThreads;
 use crate::gateway::integration::authorities::{Authorities, certificate_error};
 use crate::limits::{
     DNS_LOOKUPS_MAX, FUNCTION_DURATION_MAX, HTTP_BUFFER_BYTES, HTTP_CONNECT_TIMEOUT, HTTP_IDLE_CONNECTIONS_MAX,
@@ -109,7 +110,9 @@ fn pool(authorities: RootCertStore) -> Pool {
         .expect("ring has what TLS 1.2 and 1.3 need")
         .with_root_certificates(authorities)
         .with_no_client_auth();
-    let mut http = HttpConnector::new_with_resolver(Resolver { lookups: Arc::new(Semaphore::new(DNS_LOOKUPS_MAX)) });
+    let mut http = HttpConnector::new_with_resolver(Resolver {
+        lookups: Arc::new(BlockingThreads::new("lookups", DNS_LOOKUPS_MAX)),
+    });
     http.enforce_http(false);
     http.set_nodelay(true);
     http.set_connect_timeout(Some(HTTP_CONNECT_TIMEOUT));
@@ -197,10 +200,10 @@ async fn read_body(body: Incoming, max: usize) -> Result<Bytes, ClientError> {
     }
 }
 
-/// The resolver of the operating system. It blocks a thread for each lookup, so their number is limited.
+/// The resolver of the operating system. It blocks a thread for each lookup, so lookups have threads of their own.
 #[derive(Clone)]
 struct Resolver {
-    lookups: Arc<Semaphore>,
+    lookups: Arc<BlockingThreads>,
 }
 
 impl Service<Name> for Resolver {
@@ -215,14 +218,8 @@ impl Service<Name> for Resolver {
     fn call(&mut self, name: Name) -> Self::Future {
         let lookups = Arc::clone(&self.lookups);
         Box::pin(async move {
-            let permit = lookups.acquire_owned().await.expect("nothing closes the semaphore");
-            let lookup = tokio::task::spawn_blocking(move || {
-                // The port is 0 because the connector sets the real one.
-                let addresses = (name.as_str(), 0).to_socket_addrs();
-                drop(permit);
-                addresses
-            });
-            lookup.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+            // The port is 0 because the connector sets the real one.
+            lookups.run(move || (name.as_str(), 0).to_socket_addrs()).await.flatten()
         })
     }
 }

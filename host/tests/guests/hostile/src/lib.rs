@@ -183,6 +183,19 @@ fn run_command(context: &RequestContext, command: &str) -> Result<Response> {
             reply("logged")
         }
         "file" => result_text(std::fs::read_to_string(rest)),
+        "open-many" => {
+            let (count, path) = rest.split_once(' ').ok_or("a number and a path are needed")?;
+            reply(resources::hold_many(count.parse()?, || std::fs::File::open(path)))
+        }
+        "dial-many" => {
+            let (count, address) = rest.split_once(' ').ok_or("a number and an address are needed")?;
+            reply(resources::hold_many(count.parse()?, || std::net::TcpStream::connect(address)))
+        }
+        "open-and-close" => {
+            let (count, path) = rest.split_once(' ').ok_or("a number and a path are needed")?;
+            let open = (0..count.parse()?).try_for_each(|_| std::fs::File::open(path).map(drop));
+            result_text(open.map(|()| "closed"))
+        }
         "write" => result_text(std::fs::write(rest, "written").map(|()| "written")),
         "folder" => result_text(std::fs::read_dir(rest).map(|entries| entries.count())),
         "remove" => result_text(std::fs::remove_file(rest).map(|()| "removed")),

@@ -70,6 +70,18 @@ pub fn handles(count: usize) -> String {
     held.len().to_string()
 }
 
+/// Opens `count` files or sockets at the same time. Returns how many it could open.
+pub fn hold_many<T>(count: usize, open: impl Fn() -> std::io::Result<T>) -> String {
+    let mut held = Vec::new();
+    while held.len() < count {
+        match open() {
+            Ok(opened) => held.push(opened),
+            Err(error) => return format!("{} then {error}", held.len()),
+        }
+    }
+    held.len().to_string()
+}
+
 /// Looks up a missing key `count` times.
 pub fn lookups(count: usize) -> Result<usize, KvError> {
     let bucket = Bucket::open("shared")?;
