@@ -90,8 +90,18 @@ pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 pub const RESPONSE_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections of `/metrics`, and of the admin listener. Further ones are closed at once.
 pub const OPERATOR_CONNECTIONS_MAX: usize = 64;
+/// Responses of `/metrics` that are being sent at the same time, each a text of its own; further requests wait.
+pub const METRICS_RESPONSES_MAX: usize = 4;
+/// Lists of connections that are being sent at the same time; further requests wait. A list has up to 256 connections,
+/// whose attributes can have 16 MiB.
+pub const LISTS_MAX: usize = 4;
+/// Largest page; a larger one is not served.
+pub const PAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How long a client may take to send the body of a management call.
 pub const REQUEST_BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Parts in which a body may arrive. Each takes about as much CPU time as a kilobyte, however short it is; clients send
+/// their bodies in parts of many kilobytes.
+pub const BODY_PARTS_MAX: usize = 16 * 1024;
 /// Bytes that are read and discarded of a rejected body, so that its client finishes sending and reads the response.
 pub const DISCARDED_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 

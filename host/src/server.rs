@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use anyhow::Context as _;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{Method, StatusCode};
+use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use crate::gateway::{Exposure, Gateway, Signatures};
-use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT, SEND_BUFFER_BYTES, URL_BYTES_MAX};
+use crate::limits::{LISTS_MAX, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT, SEND_BUFFER_BYTES, URL_BYTES_MAX};
 use crate::printable::shortened;
 use crate::rate_limited_log::RateLimitedLog;
 
@@ -37,6 +37,7 @@ mod head;
 mod management;
 mod monitoring;
 mod operator_listener;
+mod page;
 mod pending_upgrade;
 mod response;
 mod turn;
@@ -49,6 +50,7 @@ pub use monitoring::serve_metrics;
 
 use head::{Head, HeadRecorder, HeadRecording};
 use management::auth::CallAuthenticator;
+use page::Page;
 
 /// Longest path or id in a log line; a longer one is cut.
 const LOGGED_BYTES_MAX: usize = 100;
@@ -76,8 +78,10 @@ pub struct Server {
 /// What all requests of a server share.
 struct Shared {
     gateway: Arc<Gateway>,
-    page: Option<PathBuf>,
+    page: Option<Page>,
     call_authenticator: CallAuthenticator,
+    /// One permit for each list of connections that is being sent.
+    list_permits: Arc<Semaphore>,
     /// Logs invalid requests and frames.
     fault_log: RateLimitedLog,
     /// One permit for each TCP connection that may be open.
@@ -104,8 +108,9 @@ impl Server {
         let address = listener.local_addr().context("cannot read the address just bound")?;
         let shared = Shared {
             gateway,
-            page,
+            page: page.map(Page::new),
             call_authenticator: CallAuthenticator::new(exposure),
+            list_permits: Arc::new(Semaphore::new(LISTS_MAX)),
             fault_log: RateLimitedLog::default(),
             connection_permits: Arc::new(Semaphore::new(connections_max)),
             connection_tasks: TaskTracker::new(),
@@ -137,7 +142,9 @@ impl Server {
                     Ok((stream, _)) => stream,
                     Err(error) => {
                         // Usually the process has no file descriptor left, and only waiting helps.
-                        warn!(%error, "cannot accept a connection; trying again");
+                        shared.fault_log.log(|suppressed| {
+                            warn!(%error, suppressed, "cannot accept a connection; trying again");
+                        });
                         tokio::time::sleep(Duration::from_millis(100)).await;
                         continue;
                     }
@@ -200,6 +207,7 @@ fn cannot_listen(address: SocketAddr, error: &io::Error, key: &str) -> anyhow::E
     anyhow::anyhow!("cannot listen on {address}: {reason}")
 }
 
+/// Binds a listener whose connections have small buffers in the kernel.
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
@@ -290,19 +298,6 @@ struct RequestOrigin {
     permit: ConnectionPermit,
 }
 
-async fn page(path: &Path, fault_log: &RateLimitedLog) -> Response {
-    match tokio::fs::read(path).await {
-        Ok(html) => ([(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")], html)
-            .into_response(),
-        Err(error) => {
-            fault_log.log(|suppressed| {
-                warn!(path = %path.display(), %error, suppressed, "cannot read the page ([server] page)");
-            });
-            response::message(StatusCode::NOT_FOUND, "Not Found")
-        }
-    }
-}
-
 /// Routes a request: `/` is the page, `/{stage}` upgrades, `/{stage}/@connections/{id}` manages a connection; all other
 /// paths are rejected. A base path may replace the stage. As on API Gateway, a GET of any path that does not ask for an
 /// upgrade gets the response that an upgrade is required.
@@ -325,8 +320,8 @@ async fn dispatch(
     let is_get = request.method() == Method::GET;
     let source = peer.ip().to_canonical();
     let is_plain_get = is_get && !upgrade::asks_for_websocket(&request);
-    if let (Some(path), true, true) = (&shared.page, parts.is_empty(), is_plain_get) {
-        return page(path, &shared.fault_log).await;
+    if let (Some(page), true, true) = (&shared.page, parts.is_empty(), is_plain_get) {
+        return page.respond(&shared.fault_log).await;
     }
     match deployment.resolve(&parts) {
         Some((stage, [])) if is_get => upgrade::upgrade(shared, Arc::clone(stage), origin, request).await,

@@ -42,6 +42,14 @@ const ATTACKS: &[Attack] = &[
         ],
     },
     Attack {
+        name: "a page that is not read",
+        tests: &["harm::threads::readers_of_a_page_that_read_nothing_share_it_and_lose_their_connections"],
+    },
+    Attack {
+        name: "a page that is read slowly",
+        tests: &["harm::threads::a_client_that_reads_slowly_keeps_its_connection"],
+    },
+    Attack {
         name: "guests that block on slow files",
         tests: &[
             "harm::threads::events_that_block_on_slow_files_delay_no_reload_no_look_up_and_no_file_of_others",

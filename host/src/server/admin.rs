@@ -11,14 +11,13 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::gateway::{DeploymentRecord, Gateway, RollBack, UnavailablePlugin};
 use crate::rate_limited_log::RateLimitedLog;
-use crate::server::{cannot_listen, operator_listener, response};
+use crate::server::{bind, cannot_listen, operator_listener, response};
 
 /// The response of `GET /deployments`: the oldest deployment first; the last one is served.
 #[derive(Serialize, Deserialize)]
@@ -55,8 +54,7 @@ pub async fn serve_admin(
     roll_backs: mpsc::Sender<RollBack>,
     stop: CancellationToken,
 ) -> anyhow::Result<SocketAddr> {
-    let listener =
-        TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error, "listen in [admin]"))?;
+    let listener = bind(listen).map_err(|error| cannot_listen(listen, &error, "listen in [admin]"))?;
     let address = listener.local_addr().context("cannot read the address just bound")?;
     let (token_hash, rejection_log) = (blake3::hash(token.as_bytes()), Arc::default());
     let state = AdminState { gateway, roll_backs, token_hash, rejection_log };

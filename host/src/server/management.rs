@@ -129,7 +129,14 @@ pub fn format_iso(at: EpochMillis) -> String {
 }
 
 pub fn json(document: &impl Serialize) -> Response {
-    let body = serde_json::to_vec(document).expect("strings, numbers and lists of them are JSON");
+    json_body(to_json(document).into())
+}
+
+pub fn to_json(document: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(document).expect("strings, numbers and lists of them are JSON")
+}
+
+pub fn json_body(body: Bytes) -> Response {
     response::with_request_id(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::limits::{OPERATOR_CONNECTIONS_MAX, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT};
+use crate::rate_limited_log::RateLimitedLog;
 use crate::server::write_timeout::WriteTimeout;
 
 /// Serves every connection of `listener` until `stop` is cancelled. Then requests that are complete still get their
@@ -23,6 +24,7 @@ use crate::server::write_timeout::WriteTimeout;
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     let permits = Arc::new(Semaphore::new(OPERATOR_CONNECTIONS_MAX));
     let requests = TaskTracker::new();
+    let fault_log = RateLimitedLog::default();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -32,7 +34,9 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
             Ok((stream, _)) => stream,
             Err(error) => {
                 // Usually the process has no file descriptor left, and only waiting helps.
-                warn!(%error, "cannot accept a connection of an operator; trying again");
+                fault_log.log(|suppressed| {
+                    warn!(%error, suppressed, "cannot accept a connection of an operator; trying again");
+                });
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }

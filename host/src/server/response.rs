@@ -1,11 +1,17 @@
 //! HTTP responses in API Gateway's form: a JSON message, and the type of the error in a header.
 
+use std::sync::Arc;
+
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::id::RequestId;
+use crate::limits::RESPONSE_WRITE_TIMEOUT;
 
 /// The header from which SDKs read the type of the exception.
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
@@ -15,6 +21,29 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 pub fn message(status: StatusCode, message: &str) -> Response {
     let body = serde_json::json!({ "message": message }).to_string();
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// Waits for one of the permits for large responses, and returns it; or 503 if none is returned in time.
+pub async fn large_response_permit(permits: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Response> {
+    let permit = timeout(RESPONSE_WRITE_TIMEOUT, Arc::clone(permits).acquire_owned()).await;
+    let busy = || message(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable");
+    permit.map(|permit| permit.expect("nothing closes the semaphore")).map_err(|_| busy())
+}
+
+/// Returns a body that holds its permit until it is sent.
+pub fn large_body(bytes: Vec<u8>, permit: OwnedSemaphorePermit) -> Bytes {
+    struct LargeBody {
+        bytes: Vec<u8>,
+        _permit: OwnedSemaphorePermit,
+    }
+
+    impl AsRef<[u8]> for LargeBody {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+
+    Bytes::from_owner(LargeBody { bytes, _permit: permit })
 }
 
 /// Returns a status with the type of its exception, and with a message where there is one.
@@ -78,6 +107,25 @@ pub async fn reject_raw(mut stream: TcpStream) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::sync::Semaphore;
+    use tokio::time::timeout;
+
+    #[tokio::test]
+    async fn a_large_response_counts_until_its_bytes_are_dropped() {
+        let permits = Arc::new(Semaphore::new(1));
+        let permit = super::large_response_permit(&permits).await.unwrap();
+        let body = super::large_body(b"text".to_vec(), permit);
+        assert_eq!(body, "text");
+        let (clone, short) = (body.clone(), Duration::from_millis(20));
+        drop(body);
+        assert!(timeout(short, super::large_response_permit(&permits)).await.is_err());
+        drop(clone);
+        assert!(super::large_response_permit(&permits).await.is_ok());
+    }
+
     #[test]
     fn the_content_length_of_the_raw_rejection_is_right() {
         assert_eq!(r#"{"message":"Service Unavailable"}"#.len(), 33);

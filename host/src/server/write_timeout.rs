@@ -8,6 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
@@ -29,11 +30,27 @@ impl WriteTimeout {
         self.stream
     }
 
-    /// Returns the result of a write, or an error if no write has succeeded for too long.
-    fn limit(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    /// Returns the result of a write of `bytes`, or an error if the client has accepted nothing for too long.
+    fn limit(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         if written.is_ready() {
             self.timeout = None;
             return written;
+        }
+        // The kernel reports that a socket can be written again when a third of its buffer is free. A slow client may not
+        // have accepted so much, but then there is space for some bytes. So the buffer is kept full: whatever it takes
+        // later, the client has accepted.
+        match rustix::io::write(&self.stream, bytes) {
+            Ok(count @ 1..) => {
+                self.timeout = None;
+                return Poll::Ready(Ok(count));
+            }
+            Ok(0) | Err(Errno::AGAIN) => {}
+            Err(error) => return Poll::Ready(Err(error.into())),
         }
         let timeout = self.timeout.get_or_insert_with(|| Box::pin(sleep(RESPONSE_WRITE_TIMEOUT)));
         ready!(timeout.as_mut().poll(context));
@@ -51,7 +68,7 @@ impl AsyncWrite for WriteTimeout {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
-        this.limit(context, written)
+        this.limit(context, written, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -69,7 +86,8 @@ impl AsyncWrite for WriteTimeout {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write_vectored(context, bytes);
-        this.limit(context, written)
+        let first = bytes.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
+        this.limit(context, written, first)
     }
 
     fn is_write_vectored(&self) -> bool {

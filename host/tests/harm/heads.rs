@@ -141,13 +141,14 @@ const CLIENTS_THAT_DO_NOT_READ: usize = 30;
 #[tokio::test]
 async fn clients_that_read_no_response_lose_their_connections() {
     let attack = Attack::start("responses that are not read", &component(HOSTILE), "", HOSTILE_GRANTS).await;
-    join_all((0..CLIENTS_THAT_DO_NOT_READ).map(|_| send_without_reading(&attack.server))).await;
+    let path = "/dev/@connections/none";
+    join_all((0..CLIENTS_THAT_DO_NOT_READ).map(|_| send_without_reading(&attack.server, path))).await;
     attack.end(32).await;
 }
 
 /// Sends requests until the server closes the connection.
-async fn send_without_reading(server: &Server) {
-    let requests = "GET /dev/@connections/none HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1_000);
+pub async fn send_without_reading(server: &Server, path: &str) {
+    let requests = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").repeat(1_000);
     // With a small buffer in the kernel, the server soon has to wait.
     let mut stream = Wire::dial_with_small_buffer(server).await.stream;
     let write = async { while stream.write_all(requests.as_bytes()).await.is_ok() {} };

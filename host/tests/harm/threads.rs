@@ -1,4 +1,4 @@
-//! Guests that block threads by waiting for files and pipes.
+//! Guests and clients that block threads, or hold memory, by waiting: for files, for pipes, and for responses.
 
 use std::fs;
 use std::io::Read as _;
@@ -7,10 +7,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::components::{hostile_version, replace_file, wait_for_version};
+use crate::harm::heads::send_without_reading;
 use crate::harm::{Attack, measure_time, site};
 use crate::harness::{HOSTILE, HOSTILE_GRANTS, Peer, Server, TEST_TIMEOUT, component};
+use crate::wire::Wire;
 
 /// Peers of the hostile guest, whose events block at the same time.
 const PEERS: usize = 50;
@@ -164,4 +167,41 @@ async fn a_guest_that_opens_a_pipe_a_device_or_a_socket_gets_an_error_at_once() 
     assert_eq!(run(&mut peer, "write /desk/file").await, "written");
     assert_eq!(run(&mut peer, "folder /slow").await, "4");
     attack.end(64).await;
+}
+
+/// Bytes of the page, and how many clients do not read it.
+const PAGE_BYTES: usize = 5 * 1024 * 1024;
+const READERS: usize = 50;
+
+/// The server of an attack by readers of a large page.
+async fn start_with_page(name: &'static str) -> Attack {
+    let site = site(&component(HOSTILE), "server = { page = \"page.html\" }", HOSTILE_GRANTS);
+    fs::write(site.path().join("page.html"), vec![b'a'; PAGE_BYTES]).unwrap();
+    Attack::start_in(name, &site).await
+}
+
+#[tokio::test]
+async fn readers_of_a_page_that_read_nothing_share_it_and_lose_their_connections() {
+    // Seen: 50 such readers of a page of 5 MB held 245 MB.
+    let attack = start_with_page("a page that is not read").await;
+    join_all((0..READERS).map(|_| send_without_reading(&attack.server, "/"))).await;
+    let server = attack.end(32).await;
+    let page = server.http("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    assert_eq!((page.status, page.body.len()), (200, PAGE_BYTES));
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_keeps_its_connection() {
+    let attack = start_with_page("a page that is read slowly").await;
+    let mut stream = Wire::dial_with_small_buffer(&attack.server).await.stream;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    // In ten seconds, it reads a part of what the kernel buffers for it.
+    let mut bytes = [0; 2048];
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(15) {
+        let read = tokio::time::timeout(TEST_TIMEOUT, stream.read(&mut bytes)).await.expect("no bytes arrive");
+        assert!(read.unwrap() > 0, "the connection has ended");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    attack.end(32).await;
 }

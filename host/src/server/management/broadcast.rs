@@ -17,7 +17,7 @@ use crate::event::Field;
 use crate::gateway::{Broadcast, Gateway, ListedConnection, Stage};
 use crate::server::Shared;
 use crate::server::management::auth::Call;
-use crate::server::management::{Identity, bad_request, format_iso, json, parse_payload};
+use crate::server::management::{Identity, bad_request, format_iso, json, json_body, parse_payload, to_json};
 use crate::server::response;
 
 pub async fn manage(shared: &Shared, stage: &Stage, source: IpAddr, request: Request<Body>) -> Response {
@@ -31,7 +31,7 @@ pub async fn manage(shared: &Shared, stage: &Stage, source: IpAddr, request: Req
         Err(text) => return bad_request(text),
     };
     match parts.method {
-        Method::GET => list(gateway, stage, query).await,
+        Method::GET => list(shared, stage, query).await,
         Method::POST => broadcast(gateway, stage, query, body).await,
         _ => response::forbidden(),
     }
@@ -87,13 +87,19 @@ struct ListedConnectionDocument<'a> {
     attributes: Map<String, Value>,
 }
 
-async fn list(gateway: &Gateway, stage: &Stage, query: Query) -> Response {
+async fn list(shared: &Shared, stage: &Stage, query: Query) -> Response {
     let Query { store, attribute, cursor } = query;
-    let page = match gateway.list(stage.api.stage_id, &store, attribute, cursor).await {
+    // Before the rows are read, so that at most `LISTS_MAX` lists are in memory.
+    let permit = match response::large_response_permit(&shared.list_permits).await {
+        Ok(permit) => permit,
+        Err(busy) => return busy,
+    };
+    let page = match shared.gateway.list(stage.api.stage_id, &store, attribute, cursor).await {
         Ok(page) => page,
         Err(error) => return backend_error(&error),
     };
-    json(&PageDocument { connections: page.items.iter().map(document).collect(), cursor: page.cursor })
+    let document = PageDocument { connections: page.items.iter().map(document).collect(), cursor: page.cursor };
+    json_body(response::large_body(to_json(&document), permit))
 }
 
 fn document(listed: &ListedConnection) -> ListedConnectionDocument<'_> {
