@@ -283,6 +283,9 @@ const ATTACKS: &[Attack] = &[
              a_call_waits_for_one_call_of_each_other_queue_and_for_those_before_it_in_its_own",
             "backend::sled::blocking_thread::tests::a_call_of_many_turns_delays_its_own_queue_only",
             "gateway::api_key::tests::of_400_handshakes_at_once_the_quota_admits_exactly_as_many_as_its_limit",
+        ],
+    },
+    Attack {
         name: "sleeping events",
         tests: &[
             "harm::places::\
