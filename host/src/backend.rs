@@ -191,12 +191,12 @@ impl Backend {
         self.engine.increment(bucket, key, delta).await
     }
 
-    /// Writes `new` if the key has the value `expected`; `None` is a key that does not exist.
+    /// Writes `new` if the key has a value with the hash `expected`; `None` is a key that does not exist.
     pub async fn compare_and_swap(
         &self,
         bucket: Bucket<'_>,
         key: String,
-        expected: Option<Vec<u8>>,
+        expected: Option<blake3::Hash>,
         new: Vec<u8>,
     ) -> Result<Result<(), CurrentValue>, BackendError> {
         check_bucket(bucket.name)?;

@@ -43,9 +43,11 @@ pub struct Bucket {
 }
 
 /// The value of a key when the guest read it. The guest's `swap` writes only if the key still has this value.
+///
+/// Only its hash is kept: a guest may have many handles, and a value may have 400 KiB.
 pub struct Cas {
     pub bucket: Arc<str>,
     pub key: String,
     /// `None` if the key did not exist.
-    pub value: Option<Vec<u8>>,
+    pub value: Option<blake3::Hash>,
 }

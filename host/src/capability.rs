@@ -15,7 +15,8 @@ use crate::blocking_threads::BlockingThreads;
 use crate::connections::{Connection, Connections};
 use crate::event::{EpochMillis, Field};
 use crate::id::{RequestId, StageId};
-use crate::limits::{EventLimits, PLUGIN_FILE_THREADS_MAX};
+use crate::limits::{EVENT_HOST_BYTES, EventLimits, HOST_CALL_BYTES, PLUGIN_FILE_THREADS_MAX};
+use crate::memory::{EventMemory, PluginMemory, SharedMemory};
 use crate::rate_limited_log::RateLimitedLog;
 use crate::world::World;
 
@@ -25,6 +26,7 @@ mod descriptors;
 mod files;
 mod full_buckets;
 mod grants;
+mod held;
 pub mod http;
 mod imports;
 mod keyvalue;
@@ -61,6 +63,8 @@ pub struct Services {
     pub backend: Backend,
     pub full_buckets: Arc<FullBuckets>,
     pub descriptors: GuestDescriptors,
+    /// The memory of all plugins.
+    pub memory: Arc<SharedMemory>,
     /// Largest message that a guest may post, in bytes.
     pub message_bytes: usize,
 }
@@ -73,6 +77,7 @@ pub struct PluginScope {
     pub limits: EventLimits,
     pub services: Services,
     pub egress: Arc<http::Egress>,
+    pub memory: Arc<PluginMemory>,
     /// How many bytes the plugin has logged in the last second.
     pub log_rate: Arc<LogRate>,
     /// Log of granted folders that cannot be opened.
@@ -85,17 +90,32 @@ pub struct PluginScope {
 impl PluginScope {
     pub fn new(world: World, name: &str, grants: Grants, limits: EventLimits, services: Services) -> Self {
         let services = Services { backend: services.backend.for_caller(&world.section(name)), ..services };
-        let egress = Arc::new(http::Egress::new(name, world.section(name), grants.allowed_hosts.clone()));
+        let memory = services.memory.plugin();
+        let allowed = grants.allowed_hosts.clone();
+        let egress = Arc::new(http::Egress::new(name, world.section(name), allowed, Arc::clone(&memory)));
         let config = grants.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         let name: Arc<str> = name.into();
         let (log_rate, folder_log) = (LogRate::new(Arc::clone(&name)), RateLimitedLog::default());
         let file_threads = Arc::new(BlockingThreads::new("files", PLUGIN_FILE_THREADS_MAX));
-        Self { world, name, grants, limits, services, egress, log_rate, folder_log, file_threads, config }
+        Self { world, name, grants, limits, services, egress, memory, log_rate, folder_log, file_threads, config }
     }
 
     /// Returns the section of the manifest that declares the plugin.
     pub fn section(&self) -> String {
         self.world.section(&self.name)
+    }
+
+    /// Returns how many bytes one call may copy out of the guest. Messages are copied out of it too, so the limit allows
+    /// the largest message.
+    pub fn host_call_bytes(&self) -> usize {
+        HOST_CALL_BYTES.max(self.services.message_bytes * 2)
+    }
+
+    /// Returns what each event is charged in addition to the memory of its guest. A write to a file or a socket waits
+    /// with its bytes in memory.
+    pub fn host_bytes(&self) -> usize {
+        let writes = !self.grants.files.is_empty() || !self.grants.sockets.is_empty();
+        EVENT_HOST_BYTES + if writes { self.host_call_bytes() } else { 0 }
     }
 
     /// Returns whether a plugin with the scope `other` would behave the same.
@@ -122,6 +142,9 @@ pub struct Capabilities {
     pub scope: Arc<PluginScope>,
     pub caller: Caller,
     pub table: ResourceTable,
+    pub memory: EventMemory,
+    /// Calls since the memory behind the handles was measured.
+    unmeasured_calls: u32,
     host_calls_left: usize,
     log: Option<Arc<GuestLog>>,
     descriptors: OpenDescriptors,
@@ -129,12 +152,12 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    pub fn new(scope: Arc<PluginScope>, caller: Caller) -> Self {
+    pub fn new(scope: Arc<PluginScope>, memory: EventMemory, caller: Caller) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(crate::limits::EVENT_HANDLES);
         let host_calls_left = scope.limits.host_calls;
         let (descriptors, files) = (OpenDescriptors::default(), EventFiles::default());
-        Self { scope, caller, table, host_calls_left, log: None, descriptors, files }
+        Self { scope, caller, table, memory, unmeasured_calls: 0, host_calls_left, log: None, descriptors, files }
     }
 
     /// Prepares for the next event of a reused instance. Resource handles remain, because the guest still has them.
@@ -142,6 +165,7 @@ impl Capabilities {
         if let Some(log) = &self.log {
             log.begin_event(&caller);
         }
+        self.memory.begin_event();
         self.caller = caller;
         self.host_calls_left = self.scope.limits.host_calls;
     }
@@ -162,11 +186,14 @@ impl Capabilities {
 
     /// The host side of `wasi:filesystem`.
     pub fn files(&mut self) -> GuestFiles<'_> {
+        // If the handles exceed a limit, the event ends at its next epoch.
+        self.measure_held(1);
         self.files.view(&self.scope, &mut self.descriptors, &mut self.table)
     }
 
     /// The host side of `wasi:sockets`. `ctx` has the granted addresses.
     pub fn sockets<'a>(&'a mut self, ctx: &'a mut wasmtime_wasi::sockets::WasiSocketsCtx) -> GuestSockets<'a> {
+        self.measure_held(1);
         let wasi = wasmtime_wasi::sockets::WasiSocketsCtxView { ctx, table: &mut self.table };
         GuestSockets { wasi, descriptors: &mut self.descriptors, all: &self.scope.services.descriptors }
     }

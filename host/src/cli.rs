@@ -172,7 +172,7 @@ fn new_runtime(config: &Config, waiting: WaitingEvents) -> anyhow::Result<Arc<Ru
     let folder = cache_folder(server.cache.as_ref());
     let cache = folder.as_deref().map(|folder| CodeCacheOptions { folder, bytes_max: server.cache_bytes });
     let worker = WorkerOptions { executable: None, limits: config.compiler.clone() };
-    Runtime::new(RuntimeOptions { cache, memory_bytes: server.memory_bytes, worker, waiting })
+    Runtime::new(RuntimeOptions { cache, worker, waiting })
 }
 
 /// Returns the folder for compiled code: that of the manifest, or else one in the user's cache folder.

@@ -259,7 +259,7 @@ fn log_failure(route: &Route, caller: &Caller, error: &InvokeError, suppressed: 
         };
     }
     match error {
-        InvokeError::Overloaded(_) | InvokeError::Panicked(_) => log_at!(Level::ERROR),
+        InvokeError::Overloaded(_) | InvokeError::NoMemory(_) | InvokeError::Panicked(_) => log_at!(Level::ERROR),
         // The reason was logged when the component did not load.
         InvokeError::Unavailable => log_at!(Level::DEBUG),
         _ => log_at!(Level::WARN),

@@ -26,6 +26,7 @@ pub mod blocking_threads;
 pub mod event;
 pub mod id;
 pub mod limits;
+pub mod memory;
 pub mod payload;
 pub mod printable;
 pub mod queued_writer;

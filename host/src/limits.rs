@@ -151,8 +151,23 @@ pub const EVENT_CPU_TIME: Duration = Duration::from_secs(1);
 /// Linear memory of one event, summed over all memories of its guest. Lambda's smallest size.
 /// Manifest: `integrations.NAME.memory`.
 pub const EVENT_MEMORY_BYTES: usize = 128 * 1024 * 1024;
-/// The part of one event's memory that does not count towards `server.memory_total`, the limit of all events together.
-pub const EVENT_MEMORY_FREE_BYTES: usize = 4 * 1024 * 1024;
+/// Structures of one instance: what wasmtime allocates outside of linear memories and tables.
+pub const INSTANCE_STRUCTURES_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What every event counts towards `server.memory_total` in addition to the memory and the structures of its guest: the
+/// state of the host, and the first `EVENT_HELD_FREE_BYTES` that the host holds for it.
+pub const EVENT_HOST_BYTES: usize = 128 * 1024;
+/// What the host may hold for one event before it counts towards `integrations.NAME.memory`: tables, handles, and
+/// parameters of calls that wait. A Rust guest has tables of 2 KiB and fewer than 10 handles.
+pub const EVENT_HELD_FREE_BYTES: usize = 64 * 1024;
+/// Memory is charged in whole steps, so that a guest that grows page by page is rarely charged.
+pub const MEMORY_STEP_BYTES: usize = 64 * 1024;
+/// Bytes of one element of a table.
+pub const TABLE_ELEMENT_BYTES: usize = 8;
+/// What one resource handle counts, in addition to what it refers to.
+pub const HANDLE_BYTES: usize = 256;
+/// Calls of WASI or of key-value stores after which the memory behind an event's handles is measured again. It is measured
+/// after each call of HTTP, whose handles may refer to much more.
+pub const HELD_MEASURE_CALLS: u32 = 16;
 /// Elements of all tables of one event; a Python guest has 6,000.
 pub const EVENT_TABLE_ELEMENTS: usize = 100_000;
 /// Core instances of one guest. Python has the most of the known languages, 60.
@@ -221,10 +236,12 @@ pub const SLOT_TABLES: usize = 8;
 pub const EVENT_WAIT_MAX: Duration = Duration::from_secs(5);
 /// The same for a message whose peer has gone: nothing waits for it, but it must not wait forever. A `$disconnect` may.
 pub const DEPARTED_MESSAGE_WAIT_MAX: Duration = Duration::from_secs(60);
-/// Linear memory that a pool slot keeps between two events.
-pub const MEMORY_KEEP_RESIDENT_BYTES: usize = 1024 * 1024;
-/// Table memory that a pool slot keeps between two events.
-pub const TABLE_KEEP_RESIDENT_BYTES: usize = 64 * 1024;
+/// Linear memory that a pool slot keeps between two events, in each of its memories. A Rust guest writes to 60 KiB. No
+/// plugin is charged for it, so that of all slots is part of the 256 MiB that the host may use beyond
+/// `server.memory_total`; half of these are the stacks of guests.
+pub const MEMORY_KEEP_RESIDENT_BYTES: usize = 128 * 1024;
+/// Table memory that a pool slot keeps between two events, in each of its tables.
+pub const TABLE_KEEP_RESIDENT_BYTES: usize = 8 * 1024;
 /// Warm instances of one integration, which wait for their next event.
 pub const WARM_INSTANCES_MAX: usize = 32;
 /// Pool slots of the warm instances of all integrations, in addition to those of the running events.
@@ -347,6 +364,9 @@ pub const DNS_LOOKUPS_MAX: usize = 8;
 pub const HTTP_ADDRESSES_MAX: usize = 8;
 /// Bytes that are read ahead of the guest on one connection; also the largest response head.
 pub const HTTP_BUFFER_BYTES: usize = 64 * 1024;
+/// What one request counts towards `server.memory_total` until its response has been read: its head and the head of its
+/// response, what is read ahead, and the part of the body that is passed on.
+pub const HTTP_REQUEST_BYTES: usize = 4 * HTTP_BUFFER_BYTES;
 /// Shortest time between two log lines of one plugin about refused requests to the same host.
 pub const HTTP_REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Hosts of one plugin whose refusals are logged within that interval.

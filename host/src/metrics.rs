@@ -248,7 +248,7 @@ impl RouteMetrics {
             Ok(response) if response.is_success() => &self.answered,
             Ok(_) => &self.refused,
             Err(InvokeError::TimedOut(_)) => &self.timed_out,
-            Err(InvokeError::Overloaded(_)) => &self.overloaded,
+            Err(InvokeError::Overloaded(_) | InvokeError::NoMemory(_)) => &self.overloaded,
             Err(_) => &self.failed,
         };
         outcome.increment(1);

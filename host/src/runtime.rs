@@ -24,17 +24,18 @@ use crate::worker::{Worker, WorkerOptions, compiler_config, guest_limits};
 mod budget;
 mod cache;
 mod cpu;
+mod kept;
 mod load;
 mod places;
 mod plugin;
 mod scarcity;
 mod state;
 mod stdio;
+mod structures;
 mod trap;
 mod trusted;
 mod turns;
 
-pub use budget::machine_bytes;
 pub use cache::CodeCacheOptions;
 pub use load::Artifact;
 pub use places::{Capacity, Claim, Place, PlaceRequest, Places, Share, WaitingEvents};
@@ -43,9 +44,9 @@ pub use scarcity::{LacksResources, is_scarcity};
 pub use trap::Trap;
 pub use trusted::close_inherited_files;
 
-use budget::SharedMemory;
 use cache::CodeCache;
 use state::HostState;
+use structures::StructureProbe;
 use turns::Turns;
 
 /// The state that all plugins share. Dropping the last handle stops the epoch thread.
@@ -59,9 +60,9 @@ pub struct Runtime {
     warm_slots: Arc<Semaphore>,
     /// Pool slots for components that are started once while they are loaded.
     loading_slots: Semaphore,
-    memory: Arc<SharedMemory>,
     /// What events that compute for long share.
     turns: Arc<Turns>,
+    probe: StructureProbe,
     worker: Worker,
 }
 
@@ -70,8 +71,6 @@ pub struct Runtime {
 pub struct RuntimeOptions<'a> {
     /// The cache of compiled code; `None` compiles every component at every start.
     pub cache: Option<CodeCacheOptions<'a>>,
-    /// Linear memory of all guests together, in bytes; `None` is half of the machine's memory.
-    pub memory_bytes: Option<usize>,
     /// How components are compiled.
     pub worker: WorkerOptions,
     /// Counts the events that wait for a place.
@@ -80,7 +79,7 @@ pub struct RuntimeOptions<'a> {
 
 impl Runtime {
     pub fn new(options: RuntimeOptions<'_>) -> anyhow::Result<Arc<Self>> {
-        let RuntimeOptions { cache, memory_bytes, worker, waiting } = options;
+        let RuntimeOptions { cache, worker, waiting } = options;
         let engine = engine()?;
         let linker = linker(&engine).map_err(into_anyhow).context("cannot link the host functions")?;
         let cache = cache.and_then(|options| match CodeCache::open(options, &engine) {
@@ -95,9 +94,9 @@ impl Runtime {
         let places = Places::new(Capacity::POOL, waiting);
         let warm_slots = Arc::new(Semaphore::new(WARM_SLOTS_MAX));
         let loading_slots = Semaphore::new(LOADING_SLOTS_MAX);
-        let memory = SharedMemory::new(memory_bytes);
+        let probe = StructureProbe::new();
         let worker = Worker::new(worker);
-        Ok(Arc::new(Self { engine, linker, cache, places, warm_slots, loading_slots, memory, turns, worker }))
+        Ok(Arc::new(Self { engine, linker, cache, places, warm_slots, loading_slots, turns, probe, worker }))
     }
 }
 

@@ -25,6 +25,7 @@ mod buffers;
 mod files;
 mod flow;
 mod heads;
+mod memory;
 mod network;
 mod places;
 mod reloads;

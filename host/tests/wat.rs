@@ -75,6 +75,11 @@ pub fn lean_module_for(contract: &str, module: &str) -> Vec<u8> {
 /// Returns a module whose handler sleeps for `time` and returns `x` as its body. `fields` are further fields of the
 /// module.
 pub fn sleeping_module(fields: &str, time: Duration) -> Vec<u8> {
+    module_that_sleeps_after(fields, "", time)
+}
+
+/// As `sleeping_module`, with instructions that run before the sleep.
+pub fn module_that_sleeps_after(fields: &str, before: &str, time: Duration) -> Vec<u8> {
     const WASI: &str = "
         package wasi:io@0.2.0 {
             interface poll {
@@ -99,7 +104,8 @@ pub fn sleeping_module(fields: &str, time: Duration) -> Vec<u8> {
         (import "wasi:io/poll@0.2.0" "[method]pollable.block" (func $block (param i32)))
     "#;
     let body = format!(
-        "(call $block (call $timer (i64.const {})))
+        "{before}
+         (call $block (call $timer (i64.const {})))
          (i32.store8 (i32.const 600) (i32.const 120))
          (i32.const {RESPONSE_ADDRESS})",
         time.as_nanos()

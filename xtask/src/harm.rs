@@ -137,6 +137,19 @@ const ATTACKS: &[Attack] = &[
         ],
     },
     Attack {
+        name: "guests that take memory in every way",
+        tests: &[
+            "harm::memory::guests_in_all_places_take_little_more_than_the_memory_of_all_events",
+            "guest_memory::what_the_host_holds_for_an_event_counts_as_its_memory",
+            "guest_memory::a_plugin_that_takes_all_the_memory_it_can_get_leaves_another_one_its_share",
+            "guest_memory::an_event_without_memory_waits_and_is_rejected_after_five_seconds",
+        ],
+    },
+    Attack {
+        name: "guests with many memories and tables",
+        tests: &["harm::memory::guests_with_many_memories_and_tables_take_little_more_than_the_memory_of_all_events"],
+    },
+    Attack {
         name: "wrong UTF-8 and deep JSON of peers",
         tests: &[
             "harm::text::handshakes_with_bytes_that_are_not_utf_8_and_messages_of_many_brackets_are_answered",

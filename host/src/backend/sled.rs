@@ -260,13 +260,12 @@ impl Sled {
         &self,
         bucket: Bucket<'_>,
         key: String,
-        expected: Option<Vec<u8>>,
+        expected: Option<blake3::Hash>,
         new: Vec<u8>,
     ) -> Result<Result<(), CurrentValue>, BackendError> {
         let (name, quota) = (bucket.name.to_owned(), bucket.quota);
-        let swap = move |folder: &Folder| {
-            folder.buckets.compare_and_swap(Bucket { name: &name, quota }, &key, expected.as_deref(), &new)
-        };
+        let swap =
+            move |folder: &Folder| folder.buckets.compare_and_swap(Bucket { name: &name, quota }, &key, expected, &new);
         let swapped = self.run(swap).await?;
         if swapped.is_ok() {
             self.finish_write().await?;

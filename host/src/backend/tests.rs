@@ -625,7 +625,7 @@ async fn a_swap_writes_only_over_the_expected_value() {
     let folder = TempFolder::new();
     let backend = folder.open();
     let swap = |expected: Option<&[u8]>, new: &[u8]| {
-        backend.compare_and_swap(BUCKET, "k".to_owned(), expected.map(<[u8]>::to_vec), new.to_vec())
+        backend.compare_and_swap(BUCKET, "k".to_owned(), expected.map(blake3::hash), new.to_vec())
     };
     assert_eq!(swap(Some(b""), b"1").await, Ok(Err(None)));
     assert_eq!(swap(None, b"1").await, Ok(Ok(())));
@@ -648,7 +648,11 @@ async fn concurrent_increments_and_swaps_lose_no_update() {
                 loop {
                     let number = seen.as_ref().map_or(0, |text| str::from_utf8(text).unwrap().parse().unwrap());
                     let new = (number + 1_u32).to_string().into_bytes();
-                    match backend.compare_and_swap(BUCKET, "swapped".to_owned(), seen, new).await.unwrap() {
+                    match backend
+                        .compare_and_swap(BUCKET, "swapped".to_owned(), seen.as_deref().map(blake3::hash), new)
+                        .await
+                        .unwrap()
+                    {
                         Ok(()) => break,
                         Err(current) => seen = current,
                     }
@@ -751,7 +755,9 @@ async fn a_bucket_holds_as_many_bytes_as_its_quota_allows_and_no_more() {
             backend.increment(bucket, text("n"), 1).await.map(drop),
             Err(full(&format!("{} bytes", size + 5), "size", size + 3))
         );
-        let swap = |expected: Option<Vec<u8>>, new: Vec<u8>| backend.compare_and_swap(bucket, text(KEY), expected, new);
+        let swap = |expected: Option<Vec<u8>>, new: Vec<u8>| {
+            backend.compare_and_swap(bucket, text(KEY), expected.as_deref().map(blake3::hash), new)
+        };
         assert_eq!(swap(Some(value(size)), value(size + 1)).await, Err(error.clone()));
         assert_eq!(swap(None, value(size + 1)).await, Ok(Err(Some(value(size)))), "the value is compared first");
         assert_eq!(swap(Some(value(size)), value(size - 1)).await, Ok(Ok(())));

@@ -17,7 +17,10 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::capability::AllowedHost;
 use crate::capability::descriptors::{DescriptorCharge, EventDescriptors};
-use crate::limits::{EVENT_HTTP_REQUESTS_MAX, HTTP_BODY_CHUNK_BYTES, HTTP_CONNECT_TIMEOUT, PLUGIN_HTTP_REQUESTS_MAX};
+use crate::limits::{
+    EVENT_HTTP_REQUESTS_MAX, HTTP_BODY_CHUNK_BYTES, HTTP_CONNECT_TIMEOUT, HTTP_REQUEST_BYTES, PLUGIN_HTTP_REQUESTS_MAX,
+};
+use crate::memory::{Charge, PluginMemory};
 
 mod address;
 mod destination;
@@ -37,6 +40,7 @@ pub struct Egress {
     section: String,
     allowed: Vec<AllowedHost>,
     requests: Arc<Semaphore>,
+    memory: Arc<PluginMemory>,
     dialer: Dialer,
     refusal_log: RefusalLog,
 }
@@ -65,6 +69,8 @@ struct RequestPermits {
     _event: OwnedSemaphorePermit,
     _plugin: OwnedSemaphorePermit,
     _descriptor: DescriptorCharge,
+    /// What the host holds for the request.
+    _memory: Charge,
 }
 
 /// A response, and the future that drives its connection while the body is read.
@@ -127,17 +133,19 @@ impl EgressHooks {
             _event: Arc::clone(event_requests).try_acquire_owned().ok()?,
             _plugin: Arc::clone(&self.egress.requests).try_acquire_owned().ok()?,
             _descriptor: self.descriptors.as_ref()?.try_charge()?,
+            _memory: self.egress.memory.try_charge(HTTP_REQUEST_BYTES)?,
         })
     }
 }
 
 impl Egress {
-    pub fn new(plugin: &str, section: String, allowed: Vec<AllowedHost>) -> Self {
+    pub fn new(plugin: &str, section: String, allowed: Vec<AllowedHost>, memory: Arc<PluginMemory>) -> Self {
         Self {
             plugin: plugin.into(),
             section,
             allowed,
             requests: Arc::new(Semaphore::new(PLUGIN_HTTP_REQUESTS_MAX)),
+            memory,
             dialer: Dialer::new(),
             refusal_log: RefusalLog::default(),
         }

@@ -11,6 +11,10 @@ use crate::bindings::wasi::keyvalue0_2_0_draft as draft;
 use crate::bindings::wasi::keyvalue0_2_0_draft2 as draft2;
 use crate::bindings::{Bucket, Cas};
 use crate::capability::Capabilities;
+use crate::limits::{HOST_CALL_BYTES, KEY_BYTES_MAX, PAGE_ITEMS, VALUE_BYTES_MAX};
+
+/// Why a guest gets no further handle.
+const NO_MEMORY: &str = "the handles of the event exceed its memory";
 
 /// Why a bucket cannot be opened. Both drafts convert it to their own error type.
 enum OpenError {
@@ -22,12 +26,16 @@ impl Capabilities {
     fn open_bucket(&mut self, name: &str) -> Result<Resource<Bucket>, OpenError> {
         let (name, _) = self.scope.grants.buckets.get_key_value(name).ok_or(OpenError::NoSuchStore)?;
         let bucket = Bucket { name: name.as_str().into() };
+        if !self.measure_held(1) {
+            return Err(OpenError::Full(NO_MEMORY.to_owned()));
+        }
         self.table.push(bucket).map_err(|error| OpenError::Full(error.to_string()))
     }
 
-    /// Counts one host call and returns the name of the bucket.
-    fn bucket_name(&mut self, bucket: &Resource<Bucket>) -> wasmtime::Result<Arc<str>> {
+    /// Counts one host call with parameters of that many bytes, and returns the name of the bucket.
+    fn begin_call(&mut self, bucket: &Resource<Bucket>, parameter_bytes: usize) -> wasmtime::Result<Arc<str>> {
         self.count_host_call_or_trap()?;
+        self.memory.hold_parameters(parameter_bytes)?;
         Ok(Arc::clone(&self.table.get(bucket)?.name))
     }
 
@@ -46,6 +54,9 @@ impl Capabilities {
     }
 
     fn push_cas(&mut self, cas: Cas) -> Result<Resource<Cas>, draft2::store::Error> {
+        if !self.measure_held(1) {
+            return Err(draft2::store::Error::Other(NO_MEMORY.to_owned()));
+        }
         self.table.push(cas).map_err(|error| draft2::store::Error::Other(error.to_string()))
     }
 }
@@ -73,7 +84,8 @@ macro_rules! implement {
                 bucket: Resource<Bucket>,
                 key: String,
             ) -> wasmtime::Result<Result<Option<Vec<u8>>, $draft::store::Error>> {
-                let name = self.bucket_name(&bucket)?;
+                let name = self.begin_call(&bucket, key.len())?;
+                self.memory.expect_result(VALUE_BYTES_MAX)?;
                 Ok(self.scope.services.backend.get(&name, key).await.map_err(Into::into))
             }
 
@@ -83,7 +95,7 @@ macro_rules! implement {
                 key: String,
                 value: Vec<u8>,
             ) -> wasmtime::Result<Result<(), $draft::store::Error>> {
-                let name = self.bucket_name(&bucket)?;
+                let name = self.begin_call(&bucket, key.len() + value.len())?;
                 let written = self.scope.services.backend.set(self.writable(&name), key, value).await;
                 Ok(self.report_full(&name, written).map_err(Into::into))
             }
@@ -93,7 +105,7 @@ macro_rules! implement {
                 bucket: Resource<Bucket>,
                 key: String,
             ) -> wasmtime::Result<Result<(), $draft::store::Error>> {
-                let name = self.bucket_name(&bucket)?;
+                let name = self.begin_call(&bucket, key.len())?;
                 Ok(self.scope.services.backend.delete(&name, key).await.map_err(Into::into))
             }
 
@@ -102,7 +114,7 @@ macro_rules! implement {
                 bucket: Resource<Bucket>,
                 key: String,
             ) -> wasmtime::Result<Result<bool, $draft::store::Error>> {
-                let name = self.bucket_name(&bucket)?;
+                let name = self.begin_call(&bucket, key.len())?;
                 Ok(self.scope.services.backend.exists(&name, key).await.map_err(Into::into))
             }
 
@@ -111,7 +123,8 @@ macro_rules! implement {
                 bucket: Resource<Bucket>,
                 cursor: Option<$cursor>,
             ) -> wasmtime::Result<Result<$draft::store::KeyResponse, $draft::store::Error>> {
-                let name = self.bucket_name(&bucket)?;
+                let name = self.begin_call(&bucket, 0)?;
+                self.memory.expect_result(PAGE_ITEMS * KEY_BYTES_MAX)?;
                 let start = $start(cursor.as_ref());
                 let page = self.scope.services.backend.list_keys(&name, start).await;
                 Ok(page
@@ -134,7 +147,9 @@ macro_rules! implement {
                 bucket: Resource<Bucket>,
                 keys: Vec<String>,
             ) -> wasmtime::Result<Result<Vec<Option<(String, Vec<u8>)>>, $draft::store::Error>> {
-                let name = self.bucket_name(&bucket)?;
+                // The keys are held twice: the results have their names.
+                let name = self.begin_call(&bucket, 2 * keys_bytes(&keys))?;
+                self.memory.expect_result(HOST_CALL_BYTES)?;
                 let values = self.scope.services.backend.get_many(&name, keys.clone()).await;
                 Ok(values
                     .map(|values| keys.into_iter().zip(values).map(|(key, value)| Some((key, value?))).collect())
@@ -146,7 +161,8 @@ macro_rules! implement {
                 bucket: Resource<Bucket>,
                 pairs: Vec<(String, Vec<u8>)>,
             ) -> wasmtime::Result<Result<(), $draft::store::Error>> {
-                let name = self.bucket_name(&bucket)?;
+                let pair_bytes = |(key, value): &(String, Vec<u8>)| key.len() + value.len() + PAIR_BYTES;
+                let name = self.begin_call(&bucket, pairs.iter().map(pair_bytes).sum())?;
                 let written = self.scope.services.backend.set_many(self.writable(&name), pairs).await;
                 Ok(self.report_full(&name, written).map_err(Into::into))
             }
@@ -156,7 +172,7 @@ macro_rules! implement {
                 bucket: Resource<Bucket>,
                 keys: Vec<String>,
             ) -> wasmtime::Result<Result<(), $draft::store::Error>> {
-                let name = self.bucket_name(&bucket)?;
+                let name = self.begin_call(&bucket, keys_bytes(&keys))?;
                 Ok(self.scope.services.backend.delete_many(&name, keys).await.map_err(Into::into))
             }
         }
@@ -167,6 +183,13 @@ macro_rules! implement {
             }
         }
     };
+}
+
+/// What a list needs for a key and a value in addition to their bytes.
+const PAIR_BYTES: usize = size_of::<(String, Vec<u8>)>();
+
+fn keys_bytes(keys: &[String]) -> usize {
+    keys.iter().map(|key| key.len() + size_of::<String>()).sum()
 }
 
 implement!(draft, u64, start_after_count, next_count);
@@ -197,7 +220,7 @@ impl draft::atomics::Host for Capabilities {
         key: String,
         delta: u64,
     ) -> wasmtime::Result<Result<u64, draft::store::Error>> {
-        let name = self.bucket_name(&bucket)?;
+        let name = self.begin_call(&bucket, key.len())?;
         let Ok(delta) = i64::try_from(delta) else {
             return Ok(Err(draft::store::Error::Other(format!("{delta} is too large to add: at most {}", i64::MAX))));
         };
@@ -218,7 +241,7 @@ impl draft2::atomics::Host for Capabilities {
         key: String,
         delta: i64,
     ) -> wasmtime::Result<Result<i64, draft2::store::Error>> {
-        let name = self.bucket_name(&bucket)?;
+        let name = self.begin_call(&bucket, key.len())?;
         let sum = self.scope.services.backend.increment(self.writable(&name), key, delta).await;
         Ok(self.report_full(&name, sum).map_err(Into::into))
     }
@@ -229,12 +252,14 @@ impl draft2::atomics::Host for Capabilities {
         value: Vec<u8>,
     ) -> wasmtime::Result<Result<(), draft2::atomics::CasError>> {
         self.count_host_call_or_trap()?;
+        self.memory.hold_parameters(value.len())?;
+        self.memory.expect_result(VALUE_BYTES_MAX)?;
         let Cas { bucket, key, value: expected } = self.table.delete(cas)?;
         let backend = &self.scope.services.backend;
         let swapped = backend.compare_and_swap(self.writable(&bucket), key.clone(), expected, value).await;
         let current = match self.report_full(&bucket, swapped) {
             Ok(Ok(())) => return Ok(Ok(())),
-            Ok(Err(current)) => current,
+            Ok(Err(current)) => current.as_deref().map(blake3::hash),
             Err(error) => return Ok(Err(draft2::atomics::CasError::StoreError(error.into()))),
         };
         Ok(Err(match self.push_cas(Cas { bucket, key, value: current }) {
@@ -250,17 +275,26 @@ impl draft2::atomics::HostCas for Capabilities {
         bucket: Resource<Bucket>,
         key: String,
     ) -> wasmtime::Result<Result<Resource<Cas>, draft2::store::Error>> {
-        let bucket = self.bucket_name(&bucket)?;
+        let bucket = self.begin_call(&bucket, key.len())?;
+        self.memory.expect_result(VALUE_BYTES_MAX)?;
         let value = match self.scope.services.backend.get(&bucket, key.clone()).await {
-            Ok(value) => value,
+            Ok(value) => value.as_deref().map(blake3::hash),
             Err(error) => return Ok(Err(error.into())),
         };
         Ok(self.push_cas(Cas { bucket, key, value }))
     }
 
+    /// Reads the value again, because only its hash is kept. `swap` then expects the value that was returned here.
     async fn current(&mut self, cas: Resource<Cas>) -> wasmtime::Result<Result<Option<Vec<u8>>, draft2::store::Error>> {
         self.count_host_call_or_trap()?;
-        Ok(Ok(self.table.get(&cas)?.value.clone()))
+        self.memory.expect_result(VALUE_BYTES_MAX)?;
+        let Cas { bucket, key, .. } = self.table.get(&cas)?;
+        let value = match self.scope.services.backend.get(bucket, key.clone()).await {
+            Ok(value) => value,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        self.table.get_mut(&cas)?.value = value.as_deref().map(blake3::hash);
+        Ok(Ok(value))
     }
 
     async fn drop(&mut self, cas: Resource<Cas>) -> wasmtime::Result<()> {

@@ -14,6 +14,7 @@ use crate::connections::budget::PeerMemory;
 use crate::connections::{ConnectionCounters, Connections};
 use crate::gateway::Transport;
 use crate::limits::FLUSH_INTERVAL;
+use crate::memory::SharedMemory;
 use crate::metrics::Metrics;
 use crate::reload::{FileReader, Loader};
 use crate::runtime::WaitingEvents;
@@ -37,6 +38,7 @@ impl Sandbox {
             backend: Backend::open_sled(&options)?,
             full_buckets: Arc::new(FullBuckets::new(Counter::noop())),
             descriptors: GuestDescriptors::new(open_files::guest_share(&open_files)),
+            memory: SharedMemory::new(config.server.memory_bytes),
             message_bytes: config.connection.message_bytes,
         };
         let runtime = new_runtime(config, WaitingEvents::default())?;

@@ -22,12 +22,12 @@ use crate::connections::budget::PeerMemory;
 use crate::connections::{ConnectionCounters, Connections};
 use crate::gateway::{Gateway, Transport};
 use crate::limits::{ANNOUNCE_TIMEOUT, LOG_FLUSH_TIMEOUT, PEER_MEMORY_DIVISOR, START_WAIT_MAX};
+use crate::memory::{SharedMemory, machine_bytes};
 use crate::metrics::Metrics;
 use crate::reload::{
     AccessFollower, Build, BuildQueue, DeploymentParts, LoadError, Loader, Reloader, ReloaderOptions, Resources,
     ServeMode, StartOptions, StartedPlugins, WatchMode, WatchedFiles, display_path, read_unwatched,
 };
-use crate::runtime::machine_bytes;
 use crate::server::{Server, ServerOptions, serve_admin, serve_metrics};
 use crate::telemetry;
 
@@ -152,6 +152,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         backend: backend.clone(),
         full_buckets: Arc::new(FullBuckets::new(metrics.bucket_refusals.clone())),
         descriptors: GuestDescriptors::new(open_files::guest_share(&open_files)),
+        memory: SharedMemory::new(config.server.memory_bytes),
         message_bytes: config.connection.message_bytes,
     };
     let runtime = new_runtime(&config, metrics.waiting.clone())?;

@@ -118,7 +118,7 @@ impl AuthorizationError {
             Self::NoIdentity(_) | Self::Unauthorized => 401,
             Self::Denied | Self::Unsigned(_) | Self::ApiKey(_) => 403,
             Self::Token(error) => error.status(),
-            Self::LimitExceeded(..) | Self::Failed(InvokeError::Overloaded(_)) => 429,
+            Self::LimitExceeded(..) | Self::Failed(InvokeError::Overloaded(_) | InvokeError::NoMemory(_)) => 429,
             Self::NotCounted(_) | Self::Unavailable | Self::Failed(_) => 500,
         }
     }

@@ -178,7 +178,7 @@ impl Gateway {
             Ok(response) if response.is_success() => Ok(subprotocol(response)),
             Ok(response) => Err(Refusal { status: response.status_code }),
             Err(InvokeError::TimedOut(_)) => Err(Refusal { status: 504 }),
-            Err(InvokeError::Overloaded(_)) => Err(Refusal { status: 429 }),
+            Err(InvokeError::Overloaded(_) | InvokeError::NoMemory(_)) => Err(Refusal { status: 429 }),
             Err(_) => Err(Refusal { status: 502 }),
         }
     }

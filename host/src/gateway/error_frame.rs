@@ -63,7 +63,7 @@ impl From<&InvokeError> for ErrorFrame {
     fn from(error: &InvokeError) -> Self {
         match error {
             InvokeError::TimedOut(_) => Self::EndpointRequestTimedOut,
-            InvokeError::Overloaded(_) => Self::TooManyRequests,
+            InvokeError::Overloaded(_) | InvokeError::NoMemory(_) => Self::TooManyRequests,
             _ => Self::InternalServerError,
         }
     }

@@ -114,6 +114,8 @@ enum ReloadEvent {
 impl Reloader {
     pub fn new(options: ReloaderOptions) -> Self {
         let ReloaderOptions { served, problems, loads, probation_reports, files, builds, loader, gateway } = options;
+        // Every later deployment does the same (`record_deployment`).
+        served.plugins.values().for_each(|loaded| loaded.plugin.reactivate());
         let history = gateway.records().iter().map(|record| (record.number, served.clone())).collect();
         let mut retries = Retries::default();
         for (name, _) in problems.iter().filter(|(_, problem)| problem.is_transient) {

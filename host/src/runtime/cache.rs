@@ -13,9 +13,9 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, bail};
 use tracing::{debug, warn};
 use wasmtime::Engine;
-use wasmtime::component::Component;
 
 use crate::capability::{FileGrant, Grants};
+use crate::runtime::structures::{LoadedCode, StructureProbe};
 use crate::runtime::trusted;
 
 mod folder;
@@ -107,10 +107,10 @@ impl CodeCache {
     }
 
     /// Returns the component with that content, if this engine has compiled it before. Blocks the thread.
-    pub fn get(&self, engine: &Engine, content: &blake3::Hash) -> Option<Component> {
+    pub fn get(&self, engine: &Engine, probe: &StructureProbe, content: &blake3::Hash) -> Option<LoadedCode> {
         let name = self.name(content);
-        match self.load(engine, &name) {
-            Ok(component) => component,
+        match self.load(engine, probe, &name) {
+            Ok(loaded) => loaded,
             Err(error) => {
                 self.report_rejected(&name, &error);
                 None
@@ -118,7 +118,7 @@ impl CodeCache {
         }
     }
 
-    fn load(&self, engine: &Engine, name: &str) -> Result<Option<Component>, Rejection> {
+    fn load(&self, engine: &Engine, probe: &StructureProbe, name: &str) -> Result<Option<LoadedCode>, Rejection> {
         let Some(file) = self.folder.open_file(&c_name(name))? else { return Ok(None) };
         let (found, most) = (file.metadata.len(), self.bytes_max);
         if found > most {
@@ -129,7 +129,9 @@ impl CodeCache {
             debug!(name, "cannot set the time of the last use: {error}");
         }
         let code = VerifiedCode::read(file, name).map_err(OpenError::Io)?.ok_or(Rejection::Damaged)?;
-        trusted::deserialize_component(engine, &code).map(Some).map_err(Rejection::Incompatible)
+        let component = trusted::deserialize_component(engine, &code).map_err(Rejection::Incompatible)?;
+        let structure_bytes = probe.structure_bytes(|probe| trusted::deserialize_component(probe, &code));
+        Ok(Some(LoadedCode { component, structure_bytes }))
     }
 
     /// Logs once for each file why it was not used. It is compiled again, and replaced.

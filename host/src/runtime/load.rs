@@ -10,6 +10,7 @@ use wasmtime::component::Component;
 
 use crate::capability::{Grants, PluginScope, check_imports};
 use crate::printable::shortened;
+use crate::runtime::structures::LoadedCode;
 use crate::runtime::{Plugin, Runtime, into_anyhow, trusted};
 use crate::worker::Compiled;
 
@@ -19,6 +20,8 @@ const EXPORTS_BYTES_MAX: usize = 1024;
 /// A compiled component, not yet bound to grants and limits.
 pub struct Artifact {
     pub(super) component: Component,
+    /// Bytes of the structures of one instance.
+    pub(super) structure_bytes: usize,
     /// The hash of the file's content.
     pub content: blake3::Hash,
     pub imports: Vec<String>,
@@ -42,21 +45,22 @@ impl Runtime {
         }
         let Compiled { code, took } = self.worker.compile(plugin, &bytes).await?;
         drop(bytes);
-        let component = self.blocking(move |runtime| runtime.load_code(&content, &code)).await??;
-        Ok(self.artifact(component, content, Some(took)))
+        let loaded = self.blocking(move |runtime| runtime.load_code(&content, &code)).await??;
+        Ok(self.artifact(loaded, content, Some(took)))
     }
 
     /// Loads the code of a component from the cache. Needs no child process.
     pub async fn load_cached(self: &Arc<Self>, content: blake3::Hash) -> anyhow::Result<Option<Artifact>> {
-        let component = self.blocking(move |runtime| runtime.cached(&content)).await?;
-        Ok(component.map(|component| self.artifact(component, content, None)))
+        let loaded = self.blocking(move |runtime| runtime.cached(&content)).await?;
+        Ok(loaded.map(|loaded| self.artifact(loaded, content, None)))
     }
 
-    fn artifact(&self, component: Component, content: blake3::Hash, compiled_in: Option<Duration>) -> Artifact {
+    fn artifact(&self, loaded: LoadedCode, content: blake3::Hash, compiled_in: Option<Duration>) -> Artifact {
+        let LoadedCode { component, structure_bytes } = loaded;
         let ty = component.component_type();
         let imports = ty.imports(&self.engine).map(|(name, _)| name.to_owned()).collect();
         let exports = ty.exports(&self.engine).map(|(name, _)| name.to_owned()).collect();
-        Artifact { component, content, imports, exports, compiled_in }
+        Artifact { component, structure_bytes, content, imports, exports, compiled_in }
     }
 
     /// Runs `work` on a thread that serves no connection: hashing and mapping a large component takes too long.
@@ -68,20 +72,23 @@ impl Runtime {
         tokio::task::spawn_blocking(move || work(&runtime)).await.context("loading the code panicked")
     }
 
-    fn cached(&self, content: &blake3::Hash) -> Option<Component> {
-        self.cache.as_ref().and_then(|cache| cache.get(&self.engine, content))
+    fn cached(&self, content: &blake3::Hash) -> Option<LoadedCode> {
+        self.cache.as_ref().and_then(|cache| cache.get(&self.engine, &self.probe, content))
     }
 
     /// Loads code that a child has just compiled, and stores it in the cache. Code that is mapped from a file of the
     /// cache need not stay in memory, so the cache is preferred.
-    fn load_code(&self, content: &blake3::Hash, code: &[u8]) -> anyhow::Result<Component> {
+    fn load_code(&self, content: &blake3::Hash, code: &[u8]) -> anyhow::Result<LoadedCode> {
         if let Some(cache) = &self.cache {
             cache.put(content, code);
         }
-        match self.cached(content) {
-            Some(component) => Ok(component),
-            None => trusted::deserialize_code(&self.engine, code).map_err(into_anyhow).context("cannot load the code"),
+        if let Some(loaded) = self.cached(content) {
+            return Ok(loaded);
         }
+        let component = trusted::deserialize_code(&self.engine, code).map_err(into_anyhow);
+        let component = component.context("cannot load the code")?;
+        let structure_bytes = self.probe.structure_bytes(|probe| trusted::deserialize_code(probe, code));
+        Ok(LoadedCode { component, structure_bytes })
     }
 
     /// Binds a component to its grants and limits: links it, checks the type of the function that its world exports,
@@ -115,7 +122,7 @@ impl Runtime {
             .instantiate_pre(&artifact.component)
             .map_err(into_anyhow)
             .context("it was built against another version of the contract: an import has the wrong type")?;
-        Plugin::start(Arc::clone(self), scope, artifact.content, pre, reuse).await
+        Plugin::start(Arc::clone(self), scope, artifact, pre, reuse).await
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
@@ -19,17 +19,21 @@ use crate::capability::{Caller, PluginScope};
 use crate::connections::{Connection, Peer};
 use crate::event::{Decision, Event, Field, Grant, Response, now};
 use crate::id::{ConnectionId, NodeId, RequestId, StageId};
-use crate::limits::WARM_INSTANCES_MAX;
+use crate::memory::{KeptMemory, RejectedGrowth};
 use crate::payload::Payload;
 use crate::printable::{printable, shortened};
-use crate::runtime::budget::RejectedGrowth;
 use crate::runtime::cpu::Metered;
-use crate::runtime::places::{Claim, Membership, PlaceRequest};
+use crate::runtime::kept::KeptInstances;
+use crate::runtime::places::{Claim, Membership};
 use crate::runtime::scarcity::{LacksResources, is_guest_scarcity};
 use crate::runtime::state::HostState;
 use crate::runtime::turns::PluginTurns;
-use crate::runtime::{Runtime, Trap, into_anyhow, slots_needed, trusted};
+use crate::runtime::{Artifact, Runtime, Trap, into_anyhow, slots_needed, trusted};
 use crate::world::World;
+
+mod start;
+
+use start::Start;
 
 /// Longest error text of a handler; a longer one is cut.
 const FAILURE_BYTES_MAX: usize = 4 * 1024;
@@ -56,6 +60,12 @@ pub enum InvokeError {
     /// Too many events run at the same time.
     #[error("too many events run at once: waited {0:?} for a free slot")]
     Overloaded(Duration),
+    /// The events that run use all the memory.
+    #[error(
+        "no memory for another event: waited {0:?} (memory_total in [server], of which this plugin has an equal share \
+         for itself)"
+    )]
+    NoMemory(Duration),
     /// The component has not loaded, or its breaker is open.
     #[error("the plugin is unavailable")]
     Unavailable,
@@ -92,13 +102,17 @@ pub struct Plugin {
     places: Membership,
     /// How many events one instance handles; 0 creates a new sandbox for each event.
     reuse: usize,
-    kept: Mutex<Vec<Instance>>,
+    /// What every event is charged in addition to the memory of its guest.
+    host_bytes: usize,
+    /// The memory that an event needs at its start.
+    initial_bytes: usize,
+    kept: Arc<KeptInstances>,
     /// Whether no current deployment uses this plugin, so that it must not keep instances.
     retired: AtomicBool,
 }
 
 /// A guest that has been started.
-struct Instance {
+pub(super) struct Instance {
     store: Store<HostState>,
     function: Func,
     events: usize,
@@ -112,7 +126,7 @@ impl Plugin {
     pub(super) async fn start(
         runtime: Arc<Runtime>,
         scope: PluginScope,
-        content: blake3::Hash,
+        artifact: &Artifact,
         pre: InstancePre<HostState>,
         reuse: usize,
     ) -> anyhow::Result<Self> {
@@ -124,22 +138,27 @@ impl Plugin {
             function.with_context(|| format!("its {} has no function {}", world.interface(), world.function()))?;
         let slots = slots_needed(component);
         let places = Membership::new(runtime.places.share(&scope.section()));
-        let kept = Mutex::new(Vec::new());
         let turns = runtime.turns.plugin();
-        let plugin = Self {
+        let host_bytes = scope.host_bytes() + artifact.structure_bytes;
+        let kept = Arc::<KeptInstances>::default();
+        let weak = Arc::downgrade(&kept);
+        scope.memory.set_kept(weak as Weak<dyn KeptMemory>);
+        let mut plugin = Self {
             runtime,
             scope: Arc::new(scope),
-            content,
+            content: artifact.content,
             pre,
             function,
             slots,
             turns,
             places,
             reuse,
+            host_bytes,
+            initial_bytes: host_bytes,
             kept,
             retired: AtomicBool::new(false),
         };
-        plugin.warm_up().await?;
+        plugin.initial_bytes = plugin.warm_up().await?;
         Ok(plugin)
     }
 
@@ -162,13 +181,15 @@ impl Plugin {
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Relaxed);
         self.places.set_served(false);
-        self.kept.lock().expect("no code panics while holding the kept instances").clear();
+        self.kept.clear();
+        self.scope.memory.set_share(false);
     }
 
-    /// Keeps instances again, because a current deployment uses the plugin.
+    /// Keeps instances and has a share of the memory, because a current deployment uses the plugin.
     pub fn reactivate(&self) {
         self.retired.store(false, Ordering::Relaxed);
         self.places.set_served(true);
+        self.scope.memory.set_share(true);
     }
 
     /// Runs the handler for one event within all limits. A failure affects no other event.
@@ -192,7 +213,7 @@ impl Plugin {
         invocation.and_then(|decision| Ok(decision.into()))
     }
 
-    /// Makes one call into a guest, as soon as a place is free for its claim.
+    /// Makes one call into a guest, as soon as there are a place for its claim and memory.
     async fn call<T>(
         &self,
         caller: &Caller,
@@ -201,14 +222,15 @@ impl Plugin {
     ) -> Invocation<T> {
         let arrived = Instant::now();
         let mut progress = Progress::default();
-        let request = PlaceRequest { claim, count: self.slots, concurrency: self.scope.limits.concurrency };
-        let Some((_place, now)) = self.places.share().acquire(request, arrived).await else {
-            let total = arrived.elapsed();
-            let result = Err(InvokeError::Overloaded(claim.wait_max.unwrap_or(total)));
-            return Invocation { result, instantiate: total, total, memory_bytes: 0 };
+        let (_place, now, start) = match self.acquire(arrived, claim).await {
+            Ok(acquired) => acquired,
+            Err(error) => {
+                let total = arrived.elapsed();
+                return Invocation { result: Err(error), instantiate: total, total, memory_bytes: 0 };
+            }
         };
         // The future is boxed because it is large, and each future that contains it would be moved with it.
-        let result = self.within_time_limits(now, Box::pin(self.run(caller, call, &mut progress))).await;
+        let result = self.within_time_limits(now, Box::pin(self.run(caller, start, call, &mut progress))).await;
         let instantiate = progress.started.map_or(Duration::ZERO, |started| started - arrived);
         Invocation { result, instantiate, total: arrived.elapsed(), memory_bytes: progress.memory_bytes }
     }
@@ -231,13 +253,14 @@ impl Plugin {
     async fn run<T>(
         &self,
         caller: &Caller,
+        start: Start,
         call: impl AsyncFnOnce(&mut Instance) -> wasmtime::Result<Result<T, String>>,
         progress: &mut Progress,
     ) -> Result<T, InvokeError> {
-        let mut instance = self.instance(caller.clone()).await?;
+        let mut instance = self.instance(caller.clone(), start).await?;
         progress.started = Some(Instant::now());
         let result = call(&mut instance).await;
-        progress.memory_bytes = instance.store.data().memory.bytes();
+        progress.memory_bytes = instance.store.data().capabilities.memory.linear_bytes();
         let result = match result {
             Ok(result) => result,
             // The state of a guest that trapped is unknown, so it is dropped and never kept.
@@ -247,14 +270,16 @@ impl Plugin {
         result.map_err(handler_failed)
     }
 
-    async fn instance(&self, caller: Caller) -> Result<Instance, InvokeError> {
-        if self.reuse > 0
-            && let Some(mut instance) = self.kept.lock().expect("no code panics while holding the kept instances").pop()
-        {
-            HostState::begin_event(&mut instance.store, caller);
-            return Ok(instance);
-        }
-        let mut store = HostState::store(&self.runtime, Arc::clone(&self.scope), caller);
+    async fn instance(&self, caller: Caller, start: Start) -> Result<Instance, InvokeError> {
+        let charge = match start {
+            Start::Kept(mut instance) => {
+                HostState::begin_event(&mut instance.store, caller);
+                return Ok(instance);
+            }
+            Start::New(charge) => charge,
+        };
+        let memory = self.event_memory(charge);
+        let mut store = HostState::store(&self.runtime, Arc::clone(&self.scope), memory, caller);
         match self.pre.instantiate_async(&mut store).await {
             Ok(instance) => {
                 let function = instance.get_func(&mut store, self.function).expect("the export was found at load");
@@ -268,17 +293,15 @@ impl Plugin {
     fn keep(&self, mut instance: Instance) {
         instance.events += 1;
         let retired = self.retired.load(Ordering::Relaxed);
-        if instance.events >= self.reuse || retired || self.runtime.memory.is_scarce() {
+        if instance.events >= self.reuse || retired || self.scope.memory.shared().is_scarce() {
             return;
         }
         if instance.slots.is_none() {
             let Ok(slots) = Arc::clone(&self.runtime.warm_slots).try_acquire_many_owned(self.slots) else { return };
             instance.slots = Some(slots);
         }
-        let mut kept = self.kept.lock().expect("no code panics while holding the kept instances");
-        if kept.len() < WARM_INSTANCES_MAX {
-            kept.push(instance);
-        }
+        instance.store.data_mut().capabilities.memory.end_event();
+        self.kept.push(instance);
     }
 
     /// Returns the reason of a trap: the limit that the guest exceeded, if there was one.
@@ -287,7 +310,7 @@ impl Plugin {
         let trap = Trap::new(error);
         if state.cpu.exhausted() {
             InvokeError::OutOfCpuTime(self.scope.limits.cpu_time, trap)
-        } else if let Some(rejected) = state.memory.rejected() {
+        } else if let Some(rejected) = state.capabilities.memory.rejected() {
             InvokeError::OutOfMemory(rejected, trap)
         } else {
             InvokeError::Trapped(trap)
@@ -302,8 +325,9 @@ impl Plugin {
         check_message_size(response, self.scope.services.message_bytes)
     }
 
-    /// Starts the component once in a separate store and checks the type of its function.
-    async fn warm_up(&self) -> anyhow::Result<()> {
+    /// Starts the component once in a separate store and checks the type of its function. Returns the memory that an
+    /// event needs at its start.
+    async fn warm_up(&self) -> anyhow::Result<usize> {
         let connection = Connection::detached(ConnectionId::random(NodeId(0)), StageId::NONE, now(), Peer::default());
         let caller = Caller {
             api: Arc::default(),
@@ -314,13 +338,17 @@ impl Plugin {
         };
         // Components start side by side. Without a slot of its own, one could find the pool full.
         let _slots = self.runtime.loading_slots.acquire_many(self.slots).await?;
-        let mut store = HostState::store(&self.runtime, Arc::clone(&self.scope), caller);
+        let no_memory =
+            || LacksResources("it does not start: there is no memory (memory_total in [server])".to_owned());
+        let charge = self.scope.memory.try_charge(self.host_bytes).ok_or_else(no_memory)?;
+        let memory = self.event_memory(charge);
+        let mut store = HostState::store(&self.runtime, Arc::clone(&self.scope), memory, caller);
         let mut lacks_resources = false;
         let starting = async {
             let started = self.pre.instantiate_async(&mut store).await;
             started.map_err(|error| {
                 lacks_resources = is_guest_scarcity(&error)
-                    || matches!(store.data().memory.rejected(), Some(RejectedGrowth::SharedBytes(_)));
+                    || matches!(store.data().capabilities.memory.rejected(), Some(RejectedGrowth::SharedBytes(_)));
                 self.failure(&store, &error)
             })
         };
@@ -340,7 +368,8 @@ impl Plugin {
         let name = self.scope.world.function();
         typed.map_err(into_anyhow).with_context(|| {
             format!("its {name} has another type: it was built against another version of the contract")
-        })
+        })?;
+        Ok(store.data().capabilities.memory.charged())
     }
 }
 
@@ -357,6 +386,11 @@ type AuthorizerParameters<'a> = (wit::RequestContext<'a>, wit::ConnectEvent<'a>)
 type AuthorizerResults = (Result<wit_authorizer::Decision, String>,);
 
 impl Instance {
+    /// Returns the bytes that are charged for the instance.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.store.data().capabilities.memory.charged()
+    }
+
     /// Calls `handle`. The instance must belong to a plugin of the world of route handlers.
     async fn handle(&mut self, caller: &Caller, event: &Event) -> wasmtime::Result<Result<wit::Response, String>> {
         let (headers, query_string);

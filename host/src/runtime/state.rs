@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use wasmtime::component::ResourceTable;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -9,39 +10,43 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::capability::http::EgressHooks;
 use crate::capability::{Caller, Capabilities, GuestSockets, PluginScope, StdStream};
-use crate::limits::{EVENT_HANDLES, HOST_CALL_BYTES, RANDOM_BYTES_MAX};
+use crate::limits::{EVENT_HANDLES, HELD_MEASURE_CALLS, RANDOM_BYTES_MAX};
+use crate::memory::EventMemory;
 use crate::runtime::Runtime;
-use crate::runtime::budget::MemoryBudget;
 use crate::runtime::cpu::{CpuBudget, CpuCheck, end_slice};
 use crate::runtime::stdio::LogStream;
 
 pub struct HostState {
     pub capabilities: Capabilities,
-    pub memory: MemoryBudget,
     pub cpu: CpuBudget,
     /// Created when the guest first calls WASI: most guests import it, but few events call it.
     wasi: Option<Box<WasiCtx>>,
     http: WasiHttpCtx,
     egress: EgressHooks,
+    /// Takes the place of the table of handles once they exceed a limit of memory: every call that needs a handle traps.
+    no_handles: ResourceTable,
 }
 
 impl HostState {
     /// Creates a store for one event. Every limit is in force before the guest's first instruction.
-    pub fn store(runtime: &Runtime, scope: Arc<PluginScope>, caller: Caller) -> Store<Self> {
-        let memory = MemoryBudget::new(scope.limits.memory_bytes, Arc::clone(&runtime.memory));
+    pub fn store(runtime: &Runtime, scope: Arc<PluginScope>, memory: EventMemory, caller: Caller) -> Store<Self> {
         let cpu = CpuBudget::new(scope.limits.cpu_time);
-        // Messages are copied out of the guest too, so the limit must allow the largest message.
-        let host_call_bytes = HOST_CALL_BYTES.max(scope.services.message_bytes * 2);
+        let host_call_bytes = scope.host_call_bytes();
         let egress = EgressHooks::new(Arc::clone(&scope.egress), scope.limits.host_calls);
-        let capabilities = Capabilities::new(scope, caller);
-        let state = Self { capabilities, memory, cpu, wasi: None, http: WasiHttpCtx::new(), egress };
+        let capabilities = Capabilities::new(scope, memory, caller);
+        let mut no_handles = ResourceTable::new();
+        no_handles.set_max_capacity(0);
+        let state = Self { capabilities, cpu, wasi: None, http: WasiHttpCtx::new(), egress, no_handles };
         let mut store = Store::new(&runtime.engine, state);
-        store.limiter(|state| &mut state.memory);
+        store.limiter(|state| &mut state.capabilities.memory);
         store.set_hostcall_fuel(host_call_bytes);
         store.set_max_component_handles(EVENT_HANDLES);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut context| {
-            Ok(match context.data_mut().cpu.check() {
+            // The handles are measured here too, because a guest may compute for long after its last call.
+            let state = context.data_mut();
+            let check = if state.capabilities.measure_held(0) { state.cpu.check() } else { CpuCheck::Exhausted };
+            Ok(match check {
                 CpuCheck::Continue => UpdateDeadline::Continue(1),
                 CpuCheck::EndSlice => UpdateDeadline::YieldCustom(1, Box::pin(end_slice())),
                 CpuCheck::Exhausted => UpdateDeadline::Interrupt,
@@ -55,18 +60,13 @@ impl HostState {
         let state = store.data_mut();
         state.capabilities.begin_event(caller);
         state.egress.begin_event(state.capabilities.scope.limits.host_calls);
-        state.memory.begin_event();
         store.set_epoch_deadline(1);
     }
 
-    fn wasi_parts(&mut self) -> (&mut WasiCtx, &mut Capabilities) {
-        let Self { wasi, capabilities, .. } = self;
-        (wasi.get_or_insert_with(|| Box::new(wasi_context(capabilities))), capabilities)
-    }
-
     pub fn sockets(&mut self) -> GuestSockets<'_> {
-        let (wasi, capabilities) = self.wasi_parts();
-        capabilities.sockets(wasi.sockets())
+        let Self { wasi, capabilities, .. } = self;
+        let ctx = wasi.get_or_insert_with(|| Box::new(wasi_context(capabilities)));
+        capabilities.sockets(ctx.sockets())
     }
 }
 
@@ -103,14 +103,21 @@ fn wasi_context(capabilities: &mut Capabilities) -> WasiCtx {
 
 impl WasiView for HostState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let (ctx, capabilities) = self.wasi_parts();
-        WasiCtxView { ctx, table: &mut capabilities.table }
+        let Self { wasi, capabilities, no_handles, .. } = self;
+        let ctx = wasi.get_or_insert_with(|| Box::new(wasi_context(capabilities)));
+        let table = if capabilities.measure_held(1) { &mut capabilities.table } else { no_handles };
+        WasiCtxView { ctx, table }
     }
 }
 
 impl WasiHttpView for HostState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        self.egress.set_descriptors(self.capabilities.event_descriptors());
-        WasiHttpCtxView { ctx: &mut self.http, hooks: &mut self.egress, table: &mut self.capabilities.table }
+        let Self { capabilities, http, egress, no_handles, .. } = self;
+        egress.set_descriptors(capabilities.event_descriptors());
+        let is_allowed = capabilities.measure_held(HELD_MEASURE_CALLS);
+        // What this call changes is measured before the next one.
+        capabilities.measure_before_next_call();
+        let table = if is_allowed { &mut capabilities.table } else { no_handles };
+        WasiHttpCtxView { ctx: http, hooks: egress, table }
     }
 }

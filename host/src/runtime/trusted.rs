@@ -56,8 +56,8 @@ pub fn deserialize_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Compon
     // - Another process, which writes into the pipe or replaces the binary. The pipe is anonymous, and
     //   `Worker::command` runs the executable of this process. A process of the same user that could change either
     //   could control this process in other ways too.
-    // - A caller in this crate that passes other bytes. The only caller is `Runtime::load_code`, which
-    //   only `Runtime::compile` calls, with the reply.
+    // - A caller in this crate that passes other bytes. The only caller is `Runtime::load_code`, for two
+    //   engines, which only `Runtime::compile` calls, with the reply.
     // - Another version or other settings of wasmtime. wasmtime itself rejects such code.
     unsafe { Component::deserialize(engine, code) }
 }

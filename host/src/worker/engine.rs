@@ -5,7 +5,7 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConf
 
 use crate::limits::{
     EVENT_TABLE_ELEMENTS, FIBER_STACK_BYTES, GUEST_INSTANCES_MAX, GUEST_MEMORIES_MAX, GUEST_STACK_BYTES,
-    GUEST_TABLES_MAX,
+    GUEST_TABLES_MAX, INSTANCE_STRUCTURES_BYTES_MAX,
 };
 
 /// Returns the settings that are the same in the child and in the server. How instances are allocated does not change
@@ -30,8 +30,8 @@ pub fn compiler_config() -> Config {
 pub fn guest_limits() -> PoolingAllocationConfig {
     let count = |count: usize| u32::try_from(count).expect("a small number");
     let mut pool = PoolingAllocationConfig::new();
-    pool.max_component_instance_size(4 << 20);
-    pool.max_core_instance_size(4 << 20);
+    pool.max_component_instance_size(INSTANCE_STRUCTURES_BYTES_MAX);
+    pool.max_core_instance_size(INSTANCE_STRUCTURES_BYTES_MAX);
     pool.max_core_instances_per_component(count(GUEST_INSTANCES_MAX));
     pool.max_memories_per_component(count(GUEST_MEMORIES_MAX));
     pool.max_tables_per_component(count(GUEST_TABLES_MAX));

@@ -121,12 +121,12 @@ impl Buckets {
         &self,
         bucket: Bucket<'_>,
         key: &str,
-        expected: Option<&[u8]>,
+        expected: Option<blake3::Hash>,
         new: &[u8],
     ) -> Result<Result<(), CurrentValue>, BackendError> {
         let key = entry_key(bucket.name, key);
         let found = self.get_entry(&key)?;
-        if found.as_deref() != expected {
+        if found.as_deref().map(blake3::hash) != expected {
             return Ok(Err(found));
         }
         let before = self.keys.get(&key)?;

@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use super::*;
 use crate::capability::{GuestDescriptors, Scheme};
 use crate::limits::{EVENT_DESCRIPTORS_MAX, EVENT_HOST_CALLS};
+use crate::memory::SharedMemory;
 
 const SHORT: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(5);
@@ -32,6 +33,11 @@ fn listed(host: &str, port: u16, private: bool) -> AllowedHost {
     AllowedHost { scheme: Scheme::Http, host: host.to_owned(), port, private }
 }
 
+fn egress(allowed: AllowedHost) -> Arc<Egress> {
+    let memory = SharedMemory::new(None).plugin();
+    Arc::new(Egress::new("chat", "[integrations.chat]".to_owned(), vec![allowed], memory))
+}
+
 fn hooks(egress: &Arc<Egress>, requests_max: usize) -> EgressHooks {
     let mut hooks = EgressHooks::new(Arc::clone(egress), requests_max);
     hooks.set_descriptors(&EventDescriptors::new(&GuestDescriptors::new(EVENT_DESCRIPTORS_MAX)));
@@ -39,7 +45,7 @@ fn hooks(egress: &Arc<Egress>, requests_max: usize) -> EgressHooks {
 }
 
 fn event(allowed: AllowedHost) -> EgressHooks {
-    hooks(&Arc::new(Egress::new("chat", "[integrations.chat]".to_owned(), vec![allowed])), EVENT_HOST_CALLS)
+    hooks(&egress(allowed), EVENT_HOST_CALLS)
 }
 
 fn empty() -> WasiBody {
@@ -410,7 +416,7 @@ async fn the_number_of_concurrent_requests_of_an_event_is_limited() {
 async fn the_total_number_of_requests_of_an_event_is_limited() {
     let (address, _) = echo_server().await;
     let allowed = listed("127.0.0.1", address.port(), false);
-    let mut hooks = hooks(&Arc::new(Egress::new("chat", "[integrations.chat]".to_owned(), vec![allowed])), 2);
+    let mut hooks = hooks(&egress(allowed), 2);
     let uri = format!("http://{address}/");
     for _ in 0..2 {
         assert_eq!(send(&mut hooks, get(&uri)).await.unwrap().0.status(), 200);
@@ -422,13 +428,24 @@ async fn the_total_number_of_requests_of_an_event_is_limited() {
 }
 
 #[tokio::test]
+async fn a_request_is_charged_until_its_response_is_dropped_and_fails_without_memory() {
+    let (address, _) = echo_server().await;
+    let memory = SharedMemory::new(Some(HTTP_REQUEST_BYTES)).plugin();
+    let allowed = vec![listed("127.0.0.1", address.port(), true)];
+    let egress = Egress::new("chat", "[integrations.chat]".to_owned(), allowed, memory);
+    let mut hooks = EgressHooks::new(Arc::new(egress), EVENT_HOST_CALLS);
+    let uri = format!("http://{address}/");
+    let held = send(&mut hooks, get(&uri)).await.unwrap();
+    let without_memory = send(&mut hooks, get(&uri)).await;
+    assert!(matches!(without_memory, Err(Error::ConnectionLimitReached)), "{without_memory:?}");
+    drop(held);
+    assert!(send(&mut hooks, get(&uri)).await.is_ok());
+}
+
+#[tokio::test]
 async fn the_number_of_concurrent_requests_of_a_plugin_is_limited() {
     let (address, _) = echo_server().await;
-    let egress = Arc::new(Egress::new(
-        "chat",
-        "[integrations.chat]".to_owned(),
-        vec![listed("127.0.0.1", address.port(), true)],
-    ));
+    let egress = egress(listed("127.0.0.1", address.port(), true));
     let uri = format!("http://{address}/");
     let mut held = Vec::new();
     for _ in 0..PLUGIN_HTTP_REQUESTS_MAX / EVENT_HTTP_REQUESTS_MAX {
@@ -448,7 +465,7 @@ async fn the_number_of_concurrent_requests_of_a_plugin_is_limited() {
 async fn a_connection_counts_as_a_descriptor_of_its_event_and_of_all_events() {
     let (address, _) = echo_server().await;
     let allowed = listed("127.0.0.1", address.port(), false);
-    let egress = Arc::new(Egress::new("chat", "[integrations.chat]".to_owned(), vec![allowed]));
+    let egress = egress(allowed);
     let uri = format!("http://{address}/");
     let of_all = GuestDescriptors::new(2);
     let mut events = [0, 1].map(|_| {

@@ -243,7 +243,9 @@ impl Drop for Trial<'_> {
 fn is_failure<T>(result: &Result<T, InvokeError>) -> Option<bool> {
     match result {
         Ok(_) => Some(false),
-        Err(InvokeError::Overloaded(_) | InvokeError::Unavailable | InvokeError::Panicked(_)) => None,
+        Err(
+            InvokeError::Overloaded(_) | InvokeError::NoMemory(_) | InvokeError::Unavailable | InvokeError::Panicked(_),
+        ) => None,
         Err(
             InvokeError::Failed(_)
             | InvokeError::Malformed(_)

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
+use wasmtime::component::Component;
+
 use super::verified::CodeSource;
 use super::*;
 use crate::limits::CODE_CACHE_BYTES_MAX;
@@ -46,7 +48,7 @@ impl Site {
 
     /// The name of what the component exports that the cache returns.
     fn get(&self, cache: &CodeCache, content: &blake3::Hash) -> Option<String> {
-        let component = cache.get(&self.engine, content)?;
+        let component = cache.get(&self.engine, &StructureProbe::new(), content)?.component;
         let ty = component.component_type();
         let name = ty.exports(&self.engine).next().unwrap().0.to_owned();
         Some(name)
@@ -130,7 +132,8 @@ fn a_planted_file_is_not_used_and_does_not_block() {
         let path = site.folder().join(cache.name(&key));
         plant(&path);
         let started = Instant::now();
-        let rejection = cache.load(&site.engine, &cache.name(&key)).err().map(|error| error.to_string());
+        let rejection =
+            cache.load(&site.engine, &StructureProbe::new(), &cache.name(&key)).err().map(|error| error.to_string());
         assert!(rejection.as_ref().is_some_and(|text| text.contains(found)), "{found}: {rejection:?}");
         assert!(started.elapsed() < Duration::from_secs(20), "{found}: read what it should only have looked at");
         assert_eq!(site.get(&cache, &key), None, "{found}");
@@ -153,7 +156,7 @@ fn a_planted_file_of_another_user_is_not_used() {
     cache.put(&key, &site.code("stored"));
     let path = site.folder().join(cache.name(&key));
     std::os::unix::fs::chown(&path, Some(OTHER_USER), None).unwrap();
-    let rejection = cache.load(&site.engine, &cache.name(&key)).err().unwrap().to_string();
+    let rejection = cache.load(&site.engine, &StructureProbe::new(), &cache.name(&key)).err().unwrap().to_string();
     assert_eq!(
         rejection,
         "rejected cached code, which another user may have written: found a file of the user id 65534, expected a \
@@ -283,7 +286,7 @@ fn several_servers_share_the_size_of_one_folder() {
                     let key = content(&format!("{}", index / 2 * 1000 + file));
                     server.put(&key, code);
                     // Another server may have removed it; it is never half written.
-                    assert!(server.load(&site.engine, &server.name(&key)).is_ok());
+                    assert!(server.load(&site.engine, &StructureProbe::new(), &server.name(&key)).is_ok());
                 }
             });
         }

@@ -12,6 +12,7 @@ use jackfield_sdk::prelude::*;
 use jackfield_sdk::{Error, config, connection_store, kv};
 
 mod draft;
+mod holds;
 mod http;
 mod resources;
 mod store;
@@ -150,6 +151,7 @@ fn run_command(context: &RequestContext, command: &str) -> Result<Response> {
             std::thread::sleep(Duration::from_millis(milliseconds as u64));
             reply(held.len())
         }
+        "holds" => reply(holds::run_command(rest)),
         "grow" => reply(resources::grow(number()?).len()),
         "count" => reply(count()),
         "id" => reply(&context.connection_id),
