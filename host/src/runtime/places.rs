@@ -191,16 +191,21 @@ impl Share {
         if let Some(purpose) = self.take_open(&request) {
             return Some((Place { share: Holder::Borrowed(self), purpose, count: request.count }, now));
         }
-        // Boxed, so that an event that does not wait does not carry the size of this future.
-        let place = Box::pin(self.acquire_in_line(request)).await?;
-        Some((place, Instant::now()))
+        match self.enter_line(request) {
+            Ok(place) => Some((place, now)),
+            // Boxed, so that an event that does not wait does not carry the size of this future.
+            Err(waiting) => Some((Box::pin(waiting.granted(request.claim.wait_max)).await?, Instant::now())),
+        }
     }
 
     /// As `acquire`, with a place that does not borrow the share.
     pub async fn acquire_owned(self: &Arc<Self>, request: PlaceRequest) -> Option<Place<'static>> {
-        match self.take_open(&request) {
-            Some(purpose) => Some(Place { share: Holder::Owned(Arc::clone(self)), purpose, count: request.count }),
-            None => self.acquire_in_line(request).await,
+        if let Some(purpose) = self.take_open(&request) {
+            return Some(Place { share: Holder::Owned(Arc::clone(self)), purpose, count: request.count });
+        }
+        match self.enter_line(request) {
+            Ok(place) => Some(place),
+            Err(waiting) => waiting.granted(request.claim.wait_max).await,
         }
     }
 
@@ -217,18 +222,6 @@ impl Share {
         }
         self.held[purpose as usize].fetch_add(request.count, Ordering::AcqRel);
         Some(purpose)
-    }
-
-    async fn acquire_in_line(self: &Arc<Self>, request: PlaceRequest) -> Option<Place<'static>> {
-        let mut waiting = match self.enter_line(request) {
-            Ok(place) => return Some(place),
-            Err(waiting) => waiting,
-        };
-        let granted = &mut waiting.granted;
-        match request.claim.wait_max {
-            Some(wait) => tokio::time::timeout(wait, granted).await.ok()?.ok(),
-            None => granted.await.ok(),
-        }
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -232,7 +233,18 @@ pub(super) struct WaitingInLine {
     line: Line,
     ticket: u64,
     /// Dropping this drops a place that was granted meanwhile.
-    pub(super) granted: oneshot::Receiver<Place<'static>>,
+    granted: oneshot::Receiver<Place<'static>>,
+}
+
+impl WaitingInLine {
+    /// Waits for the places, up to `wait_max`. Returns `None` if that is too long.
+    pub(super) async fn granted(mut self, wait_max: Option<Duration>) -> Option<Place<'static>> {
+        let granted = &mut self.granted;
+        match wait_max {
+            Some(wait_max) => tokio::time::timeout(wait_max, granted).await.ok()?.ok(),
+            None => granted.await.ok(),
+        }
+    }
 }
 
 impl Drop for WaitingInLine {
