@@ -392,9 +392,11 @@ fn whatever_events_do_no_place_is_lost_none_is_given_twice_and_none_stays_free_w
         let counts = [[1, 1, 1], [1, 2, 3], [1, 2, 1]][seed as usize % 3];
         let concurrency = [None, Some(5), None];
         let mut events: Vec<Modelled> = Vec::new();
+        // From few events, most of which have places, to many that wait.
+        let most = 16 + seed as usize % 40;
         for _ in 0..400 {
             match random.below(5) {
-                0..=2 => {
+                0..=2 if events.len() < most => {
                     let share = random.below(PLUGINS);
                     let line = [Line::Message, Line::Message, Line::Connect, Line::Departed][random.below(4)];
                     let request =
