@@ -47,7 +47,7 @@ const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "a page that is read slowly",
-        tests: &["harm::threads::a_client_that_reads_slowly_keeps_its_connection"],
+        tests: &["harm::threads::a_client_that_reads_slowly_gets_the_whole_response"],
     },
     Attack {
         name: "guests that block on slow files",
