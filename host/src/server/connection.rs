@@ -202,7 +202,7 @@ async fn run<'a>(
         let waiting = !backlog.is_empty();
         let turn_is_over = turn.is_over();
         if turn_is_over {
-            backlog.update_charge(unfinished_bytes(socket, received_bytes));
+            backlog.update_charge(socket_bytes(socket, received_bytes));
             tokio::task::yield_now().await;
             turn = Turn::default();
         }
@@ -263,7 +263,7 @@ async fn run<'a>(
             if timer.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Step::Due);
             }
-            backlog.update_charge(unfinished_bytes(socket, received_bytes));
+            backlog.update_charge(socket_bytes(socket, received_bytes));
             if has_space && !may_read && account.poll_readable(context).is_ready() {
                 return Poll::Ready(Step::Readable);
             }
@@ -303,9 +303,8 @@ async fn run<'a>(
                     turn.count_message(now);
                     clock.message_sent(now);
                     connection.touch(crate::event::now());
-                    // The write buffer has a copy of the payload.
-                    let (payload, _charge) = post.into_parts();
-                    socket.queue(payload.into()).err()
+                    let (payload, charge) = post.into_parts();
+                    socket.queue_shared(payload.into(), charge).err()
                 }
                 None => {
                     if connection.outbox.is_aborted() {
@@ -388,10 +387,11 @@ enum Incoming {
     },
 }
 
-/// Returns how many bytes have arrived of a message that has not arrived completely. `received_bytes` is what had arrived
-/// with the messages before it.
-fn unfinished_bytes(socket: &Socket, received_bytes: u64) -> usize {
-    usize::try_from(socket.received_bytes().saturating_sub(received_bytes)).unwrap_or(usize::MAX)
+/// Returns how many bytes the socket holds: those that wait to be written, and those of a message that has not arrived
+/// completely. `received_bytes` is what had arrived with the messages before it.
+fn socket_bytes(socket: &Socket, received_bytes: u64) -> usize {
+    let unfinished = socket.received_bytes().saturating_sub(received_bytes);
+    socket.own_bytes() + usize::try_from(unfinished).unwrap_or(0)
 }
 
 fn receive(

@@ -40,9 +40,7 @@ async fn start_floods(server: &Server, start: &[u8], more: &[u8], stop: &Arc<Ato
                 writing.write_all(&start).await.unwrap();
                 while !stop.load(Ordering::SeqCst) {
                     writing.write_all(&more).await.unwrap();
-                    if measures() {
-                        tokio::time::sleep(MEASURED_FLOOD_PAUSE).await;
-                    }
+                    tokio::time::sleep(MEASURED_FLOOD_PAUSE).await;
                 }
             };
             tokio::select! {

@@ -62,10 +62,10 @@ impl Backlog {
         self.waiting_bytes = 0;
     }
 
-    /// Charges all messages, and `unfinished_bytes` of one that has not arrived completely. The loop calls it before it
-    /// waits, so a message that is handled at once is not charged at all.
-    pub fn update_charge(&mut self, unfinished_bytes: usize) {
-        self.charge.set(self.waiting_bytes + self.running_bytes + unfinished_bytes);
+    /// Charges all messages, and the bytes that the socket holds. The loop calls it before it waits, so a message that is
+    /// handled at once is not charged at all.
+    pub fn update_charge(&mut self, socket_bytes: usize) {
+        self.charge.set(self.waiting_bytes + self.running_bytes + socket_bytes);
     }
 }
 

@@ -6,6 +6,7 @@
 //! so its state is dropped between two messages, when it has nothing to lose.
 
 use std::io::{self, IoSlice, Read, Write};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::{self, Role, WebSocketConfig, WebS
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::EndReason;
+use crate::connections::budget::Charge;
 use crate::limits::{CLOSE_TIMEOUT, ConnectionLimits, WRITE_BUFFER_BYTES};
 use crate::payload::Payload;
 use crate::server::wire::Wire;
@@ -117,8 +119,18 @@ impl Socket {
         self.wire.received_bytes()
     }
 
+    /// Returns the bytes of the queued frames that the connection must be charged for.
+    pub fn own_bytes(&self) -> usize {
+        self.frames.own_bytes()
+    }
+
     /// Queues a message to be written.
     pub fn queue(&mut self, message: Message) -> Result<(), EndReason> {
+        self.queue_shared(message, None)
+    }
+
+    /// As `queue`. `charge` is that of a payload which other connections hold too.
+    pub fn queue_shared(&mut self, message: Message, charge: Option<Arc<Charge>>) -> Result<(), EndReason> {
         let (opcode, payload) = match message {
             Message::Text(text) => (Opcode::Text, text.into()),
             Message::Binary(bytes) => (Opcode::Binary, bytes),
@@ -130,7 +142,7 @@ impl Socket {
         if self.ended || self.frames.bytes() + HEADER_BYTES_MAX + payload.len() > self.queued_bytes_max {
             return Err(EndReason::Lost);
         }
-        self.frames.push(opcode, payload);
+        self.frames.push(opcode, payload, charge);
         Ok(())
     }
 

@@ -5,9 +5,11 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
 
+use crate::connections::budget::Charge;
 use crate::limits::{COPIED_PAYLOAD_BYTES_MAX, WRITE_BUFFER_BYTES};
 
 /// The bit of the last frame of a message. All frames of this server are whole messages.
@@ -29,14 +31,22 @@ pub enum Opcode {
     Ping = 9,
 }
 
+/// Bytes that are written as they are.
+struct Piece {
+    bytes: Bytes,
+    charge: Option<Arc<Charge>>,
+}
+
 #[derive(Default)]
 pub struct FrameQueue {
     /// What is written first: alternately copied frames with the header of a shared payload, and that payload.
-    shared: VecDeque<Bytes>,
+    shared: VecDeque<Piece>,
     /// Copied frames, which are written after `shared`.
     copied: Vec<u8>,
     /// The number of bytes of both.
     bytes: usize,
+    /// The part of them that no charge of a payload for many peers covers.
+    own_bytes: usize,
     /// The newest pong that the peer has to read other frames for. RFC 6455, section 5.5.3, permits to leave out older
     /// ones, so that a peer that sends pings and reads nothing uses no memory.
     delayed_pong: Option<Box<[u8]>>,
@@ -51,16 +61,27 @@ impl FrameQueue {
         self.bytes
     }
 
-    pub fn push(&mut self, opcode: Opcode, payload: Bytes) {
+    /// Returns the bytes that the connection must be charged for: all but the payloads that have a charge.
+    pub fn own_bytes(&self) -> usize {
+        self.own_bytes
+    }
+
+    /// Queues a frame. `charge` is that of a payload which other connections hold too.
+    pub fn push(&mut self, opcode: Opcode, payload: Bytes, charge: Option<Arc<Charge>>) {
         let mut header = [0; HEADER_BYTES_MAX];
         let header = write_header(FIN | opcode as u8, payload.len(), &mut header);
         self.bytes += header.len() + payload.len();
+        self.own_bytes += header.len();
         if payload.len() <= COPIED_PAYLOAD_BYTES_MAX {
+            self.own_bytes += payload.len();
             self.copy(&[header, &payload]);
         } else {
+            if charge.is_none() {
+                self.own_bytes += payload.len();
+            }
             self.copy(&[header]);
-            self.shared.push_back(std::mem::take(&mut self.copied).into());
-            self.shared.push_back(payload);
+            self.shared.push_back(Piece { bytes: std::mem::take(&mut self.copied).into(), charge: None });
+            self.shared.push_back(Piece { bytes: payload, charge });
         }
     }
 
@@ -75,12 +96,14 @@ impl FrameQueue {
             self.delayed_pong = None;
         }
         self.bytes += frame.len();
+        self.own_bytes += frame.len();
         self.copy(&[frame]);
     }
 
     /// Returns what is to be written next, in its order. Every byte is in the slices if there are at most `SLICES_MAX`.
     pub fn slices<'a>(&'a self, slices: &'a mut [IoSlice<'a>; SLICES_MAX]) -> &'a [IoSlice<'a>] {
-        let chunks = self.shared.iter().map(|chunk| &**chunk).chain([&*self.copied]).filter(|chunk| !chunk.is_empty());
+        let chunks =
+            self.shared.iter().map(|piece| &*piece.bytes).chain([&*self.copied]).filter(|chunk| !chunk.is_empty());
         let mut count = 0;
         for (slice, chunk) in slices.iter_mut().zip(chunks) {
             *slice = IoSlice::new(chunk);
@@ -93,13 +116,18 @@ impl FrameQueue {
     pub fn advance(&mut self, mut count: usize) {
         self.bytes -= count;
         while let Some(first) = self.shared.front_mut() {
-            if count < first.len() {
-                first.advance(count);
+            let written = count.min(first.bytes.len());
+            if first.charge.is_none() {
+                self.own_bytes -= written;
+            }
+            if written < first.bytes.len() {
+                first.bytes.advance(written);
                 return;
             }
-            count -= first.len();
+            count -= written;
             self.shared.pop_front();
         }
+        self.own_bytes -= count;
         self.shared = VecDeque::new();
         if count == self.copied.len() {
             self.copied = Vec::new();
@@ -152,6 +180,7 @@ fn write_header(first: u8, length: usize, header: &mut [u8; HEADER_BYTES_MAX]) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connections::budget::PeerMemory;
 
     fn payload(length: usize) -> Bytes {
         (0..length).map(|index| (index % 251) as u8).collect::<Vec<u8>>().into()
@@ -198,14 +227,14 @@ mod tests {
             (0x1_0000, &[0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
         ] {
             let mut queue = FrameQueue::default();
-            queue.push(Opcode::Text, payload(length));
+            queue.push(Opcode::Text, payload(length), None);
             assert_eq!(queue.bytes(), header.len() + length);
             assert_eq!(write_all(&mut queue), [header, &payload(length)].concat(), "{length}");
             assert_holds_no_memory(&queue);
         }
         let mut queue = FrameQueue::default();
-        queue.push(Opcode::Binary, payload(1));
-        queue.push(Opcode::Ping, payload(0));
+        queue.push(Opcode::Binary, payload(1), None);
+        queue.push(Opcode::Ping, payload(0), None);
         assert_eq!(write_all(&mut queue), [0x82, 1, 0, 0x89, 0]);
     }
 
@@ -216,7 +245,7 @@ mod tests {
         let queue = || {
             let mut queue = FrameQueue::default();
             for length in lengths {
-                queue.push(Opcode::Text, payload(length));
+                queue.push(Opcode::Text, payload(length), None);
             }
             queue
         };
@@ -244,8 +273,8 @@ mod tests {
     fn a_large_payload_is_shared_and_a_small_one_is_copied() {
         let mut queue = FrameQueue::default();
         let (large, small) = (payload(COPIED_PAYLOAD_BYTES_MAX + 1), payload(COPIED_PAYLOAD_BYTES_MAX));
-        queue.push(Opcode::Text, large.clone());
-        queue.push(Opcode::Text, small.clone());
+        queue.push(Opcode::Text, large.clone(), None);
+        queue.push(Opcode::Text, small.clone(), None);
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let slices = queue.slices(&mut slices);
         assert_eq!(slices.len(), 3);
@@ -254,16 +283,44 @@ mod tests {
     }
 
     #[test]
+    fn the_connection_is_charged_for_all_but_the_payloads_that_have_a_charge() {
+        let memory = PeerMemory::new(usize::MAX);
+        let large = COPIED_PAYLOAD_BYTES_MAX + 1;
+        let account = memory.account();
+        let charge = || {
+            let mut charge = account.charge();
+            charge.set(large);
+            Some(Arc::new(charge))
+        };
+        let mut queue = FrameQueue::default();
+        queue.push(Opcode::Text, payload(large), charge());
+        queue.push(Opcode::Text, payload(1), charge());
+        queue.push(Opcode::Text, payload(large), None);
+        queue.push_control(&pong(b"x"));
+        let (header, headers) = (4, 4 + 2 + 4 + 2);
+        assert_eq!(queue.own_bytes(), headers + 1 + large + 1);
+        assert!(account.bytes() > 0, "the queue holds the charge of the payload that it shares");
+        write(&mut queue, header + 1);
+        assert_eq!(queue.own_bytes(), headers - header + 1 + large + 1);
+        assert!(account.bytes() > 0);
+        write(&mut queue, large - 1);
+        assert_eq!((queue.own_bytes(), account.bytes()), (headers - header + 1 + large + 1, 0));
+        write_all(&mut queue);
+        assert_eq!(queue.own_bytes(), 0);
+        assert_holds_no_memory(&queue);
+    }
+
+    #[test]
     fn small_frames_are_one_slice_and_more_slices_than_one_write_takes_are_written_by_several() {
         let mut queue = FrameQueue::default();
         for _ in 0..100 {
-            queue.push(Opcode::Text, payload(10));
+            queue.push(Opcode::Text, payload(10), None);
         }
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         assert_eq!(queue.slices(&mut slices).len(), 1);
         let mut queue = FrameQueue::default();
         for _ in 0..100 {
-            queue.push(Opcode::Text, payload(COPIED_PAYLOAD_BYTES_MAX + 1));
+            queue.push(Opcode::Text, payload(COPIED_PAYLOAD_BYTES_MAX + 1), None);
         }
         let first = write(&mut queue, usize::MAX);
         assert_eq!(first.len(), SLICES_MAX / 2 * (COPIED_PAYLOAD_BYTES_MAX + 5));
@@ -275,14 +332,14 @@ mod tests {
     #[test]
     fn of_the_pongs_for_a_peer_that_does_not_read_only_the_newest_is_kept() {
         let mut queue = FrameQueue::default();
-        queue.push(Opcode::Text, payload(WRITE_BUFFER_BYTES));
+        queue.push(Opcode::Text, payload(WRITE_BUFFER_BYTES), None);
         let blocked = queue.bytes();
         for index in 0..100 {
             queue.push_control(&pong(&[index]));
         }
         assert_eq!(queue.bytes(), blocked);
         write(&mut queue, 3);
-        queue.push(Opcode::Text, payload(2));
+        queue.push(Opcode::Text, payload(2), None);
         let written = write_all(&mut queue);
         assert!(written.ends_with(&[&[0x81, 2, 0, 1][..], &pong(&[99])].concat()));
         assert_holds_no_memory(&queue);
@@ -295,7 +352,7 @@ mod tests {
     #[test]
     fn no_pong_follows_a_close_frame() {
         let mut queue = FrameQueue::default();
-        queue.push(Opcode::Text, payload(WRITE_BUFFER_BYTES));
+        queue.push(Opcode::Text, payload(WRITE_BUFFER_BYTES), None);
         queue.push_control(&pong(b"late"));
         let close = [FIN | CLOSE, 2, 0x03, 0xe8];
         queue.push_control(&close);
