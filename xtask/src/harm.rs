@@ -78,6 +78,10 @@ const ATTACKS: &[Attack] = &[
     },
     Attack { name: "tiny messages of eight peers", tests: &["harm::flow::a_flood_of_tiny_messages_delays_no_echo"] },
     Attack {
+        name: "tiny messages without a sandbox",
+        tests: &["harm::flow::a_flood_of_tiny_messages_without_a_sandbox_delays_no_echo"],
+    },
+    Attack {
         name: "empty fragments of eight peers",
         tests: &["harm::flow::a_flood_of_empty_fragments_delays_no_echo"],
     },
