@@ -62,8 +62,8 @@ pub trait KeptMemory: Send + Sync {
     /// Returns the bytes of the largest piece; 0 if there is none.
     fn largest(&self) -> usize;
 
-    /// Gives back the largest piece. Returns false if there is none.
-    fn drop_largest(&self) -> bool;
+    /// Gives back the largest piece, if there is one.
+    fn drop_largest(&self);
 }
 
 /// Bytes that are charged to a plugin until this value is dropped.
@@ -120,9 +120,9 @@ impl SharedMemory {
             // Without the lock, because dropping an instance gives memory back.
             let kept = others.iter().filter_map(|other| other.kept.get()?.upgrade());
             let largest = kept.map(|kept| (kept.largest(), kept)).max_by_key(|(bytes, _)| *bytes);
-            if !largest.is_some_and(|(_, kept)| kept.drop_largest()) {
-                return false;
-            }
+            let Some((_, kept)) = largest.filter(|(bytes, _)| *bytes > 0) else { return false };
+            // If another event has taken it meanwhile, there is less to drop in the next round.
+            kept.drop_largest();
         }
     }
 
@@ -221,9 +221,7 @@ impl PluginMemory {
         let accounts = self.shared.lock();
         self.account.has_share.store(has_share, Ordering::Relaxed);
         drop(accounts);
-        if self.shared.waiting.load(Ordering::SeqCst) > 0 {
-            self.shared.give_idle(&self.account);
-        }
+        self.wake();
     }
 
     /// Sets what is dropped before an event has to wait. Only the first call has an effect.
@@ -245,15 +243,20 @@ impl PluginMemory {
         Waiting { plugin: self }
     }
 
+    /// Has the events that wait for memory try again, because there is more that can be dropped.
+    pub fn wake(&self) {
+        if self.shared.waiting.load(Ordering::SeqCst) > 0 {
+            self.shared.give_idle(&self.account);
+        }
+    }
+
     fn take(&self, bytes: usize) -> bool {
         self.account.take_idle(bytes) || self.shared.charge(&self.account, bytes)
     }
 
     fn give(&self, bytes: usize) {
         self.account.idle.fetch_add(bytes, Ordering::SeqCst);
-        if self.shared.waiting.load(Ordering::SeqCst) > 0 {
-            self.shared.give_idle(&self.account);
-        }
+        self.wake();
     }
 }
 
@@ -444,12 +447,12 @@ mod tests {
             self.0.lock().unwrap().iter().map(Charge::bytes).max().unwrap_or(0)
         }
 
-        fn drop_largest(&self) -> bool {
+        fn drop_largest(&self) {
             let mut kept = self.0.lock().unwrap();
             kept.sort_by_key(Charge::bytes);
             let largest = kept.pop();
             drop(kept);
-            largest.is_some()
+            drop(largest);
         }
     }
 

@@ -211,6 +211,49 @@ async fn kept_sandboxes_are_dropped_largest_first_before_an_event_lacks_memory()
 }
 
 #[tokio::test]
+async fn an_event_that_waits_gets_the_memory_of_a_sandbox_that_is_kept_meanwhile() {
+    let hostile = component(HOSTILE);
+    let site = Site::new(&format!(
+        r#"
+[server]
+memory_total = "64MiB"
+
+[integrations.reused]
+component = {hostile:?}
+{HOSTILE_GRANTS}
+reuse = 100
+
+[integrations.large]
+component = "large.wasm"
+
+[routes]
+reused = {{ integration = "reused", route_response = true }}
+large = {{ integration = "large", route_response = true }}
+"#
+    ));
+    // 40 MiB.
+    let module = wat::digit_handler("(memory $second 640)", "(i32.const 7)");
+    fs::write(site.path().join("large.wasm"), wat::lean_module(&module)).unwrap();
+    let server = site.serve();
+    let (mut reused, mut large) = (server.connect("").await, server.connect("").await);
+    // It is kept, since it uses less than half of the memory.
+    reused.send(&request("reused", "hold 28 1500")).await;
+    loop {
+        large.send(&request("large", "")).await;
+        tokio::select! {
+            answer = large.text() => assert_eq!(answer, "7"),
+            held = reused.text() => {
+                assert_eq!(held, "28");
+                // The event that has waited meanwhile.
+                assert_eq!(large.text().await, "7");
+                break;
+            }
+        }
+    }
+    assert_eq!(run(&mut reused, "reused", "count").await, "1", "the sandbox that was kept is dropped");
+}
+
+#[tokio::test]
 async fn a_plugin_for_which_there_is_no_memory_at_all_is_unavailable_and_all_others_serve() {
     let site = Site::new(
         r#"

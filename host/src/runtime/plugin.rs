@@ -302,6 +302,7 @@ impl Plugin {
         }
         instance.store.data_mut().capabilities.memory.end_event();
         self.kept.push(instance);
+        self.scope.memory.wake();
     }
 
     /// Returns the reason of a trap: the limit that the guest exceeded, if there was one.
