@@ -2,9 +2,13 @@
 //!
 //! Checks names and sizes here, so that the storage engine need not. Does not know sockets or guests.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use humantime::format_duration;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::connections::Peer;
 use crate::event::{EpochMillis, Field};
@@ -13,6 +17,8 @@ use crate::limits;
 
 mod bucket;
 mod connection_store;
+mod export;
+mod exports;
 mod sled;
 #[cfg(test)]
 mod tests;
@@ -21,6 +27,8 @@ use sled::Sled;
 
 pub use bucket::{Bucket, BucketQuota, BucketUsage};
 pub use connection_store::{ConnectionStore, StoreName};
+pub use export::Summary as ExportSummary;
+pub use sled::Imported;
 
 /// The row of one connection in one store. It exists from before `$connect` until after `$disconnect`.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,6 +124,22 @@ impl Backend {
     /// calls for keys, so that many calls of one delay those of another by one turn of about a millisecond.
     pub fn for_caller(&self, name: &str) -> Self {
         Self { engine: self.engine.for_caller(name), stages: Arc::clone(&self.stages) }
+    }
+
+    /// Brings the store of a folder back from an export; see `jackfield store import`. Blocks.
+    pub fn import(folder: &Path, export: &Path, replace: bool) -> anyhow::Result<Imported> {
+        sled::import(folder, export, replace)
+    }
+
+    /// Whether a process uses the store of a folder. Blocks.
+    pub fn is_in_use(folder: &Path) -> bool {
+        sled::is_in_use(folder)
+    }
+
+    /// Returns the exports of the store in a folder, newest first, and whether each of them is good. Blocks.
+    pub fn exports(folder: &Path) -> std::io::Result<Vec<(PathBuf, anyhow::Result<ExportSummary>)>> {
+        let exports = exports::list(folder)?.into_iter();
+        Ok(exports.map(|path| (path.clone(), export::verify(&path, sled::FORMAT.1))).collect())
     }
 
     /// The numbers of the stages of this server.
@@ -265,6 +289,58 @@ impl Backend {
     /// Returns when all earlier writes are on the disk.
     pub async fn flush(&self) -> Result<(), BackendError> {
         self.engine.flush().await
+    }
+
+    /// Does the same as `flush` when a server stops: if the disk has just failed, it may be writable a moment later.
+    pub async fn flush_at_stop(&self) -> Result<(), BackendError> {
+        if self.flush().await.is_err() {
+            tokio::time::sleep(limits::STOP_RECOVERY_TIME).await;
+        }
+        self.flush().await
+    }
+
+    /// Writes an export to `target`, or into the folder of exports beside the store's files, where the last
+    /// `EXPORTS_KEPT` are kept. `None` if `continues` returned false in between, or if that folder has one with the same
+    /// writes already.
+    ///
+    /// Each key and each row is as it was at one moment during the export; writes go on meanwhile.
+    ///
+    /// # Errors
+    /// If the file cannot be written, or the store cannot be read.
+    pub async fn export(
+        &self,
+        target: Option<PathBuf>,
+        continues: impl Fn() -> bool + Send + 'static,
+    ) -> anyhow::Result<Option<(PathBuf, ExportSummary)>> {
+        let engine = self.engine.for_caller("exports");
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::spawn_blocking(move || engine.export(&runtime, target.as_deref(), &continues)).await?
+    }
+
+    /// Writes an export each `interval`, until `stop` is cancelled. The first one is due when the last one of an earlier
+    /// process is as old, or after `first` if there is none.
+    pub async fn export_regularly(self, interval: Duration, first: Duration, stop: CancellationToken) {
+        let age = self.engine.export_age();
+        let mut wait = age.map_or(first, |age| interval.saturating_sub(age).max(first));
+        while stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
+            let stopping = stop.clone();
+            if let Err(error) = self.export(None, move || !stopping.is_cancelled()).await {
+                warn!("cannot export the store: {error:#}; the next attempt is in {}", format_duration(interval));
+            }
+            wait = interval;
+        }
+    }
+
+    /// Writes the last export of a server that stops; gives up after `timeout`.
+    pub async fn export_at_stop(&self, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        match self.export(None, move || Instant::now() < deadline).await {
+            Ok(None) if Instant::now() >= deadline => {
+                warn!("the last export of the store was given up after {}", format_duration(timeout));
+            }
+            Ok(_) => {}
+            Err(error) => warn!("cannot export the store: {error:#}"),
+        }
     }
 
     /// Returns the inconsistencies of the store; an empty list if there are none.

@@ -28,6 +28,7 @@ mod new;
 mod open_files;
 mod sandbox;
 mod serve;
+mod store;
 
 /// Maximum number of threads for blocking work: the store, compilers, files.
 const BLOCKING_THREADS_MAX: usize = 16;
@@ -70,6 +71,7 @@ enum Verb {
     Invoke(invoke::Invoke),
     Inspect(inspect::Inspect),
     Deployments(deployments::Deployments),
+    Store(store::Store),
     #[command(name = worker::VERB, hide = true)]
     CompileComponent(compile_component::CompileComponent),
 }
@@ -106,6 +108,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
             Verb::Invoke(verb) => verb.run().await,
             Verb::Inspect(verb) => verb.run().await,
             Verb::Deployments(verb) => verb.run().await,
+            Verb::Store(verb) => verb.run().await,
             Verb::CompileComponent(_) => unreachable!("main runs it before it starts any thread"),
         }
     });

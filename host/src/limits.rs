@@ -343,6 +343,18 @@ pub const BUCKET_FULL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Time between two flushes: a crash of the process or of the machine may lose the writes of this time where
 /// `durability` is not `always`. Manifest: `backend.flush_interval`.
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
+/// Shortest time between two log lines about a store that cannot be written.
+pub const STORE_FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a server that stops waits for a disk that cannot be written.
+pub const STOP_RECOVERY_TIME: Duration = Duration::from_secs(2);
+/// Time between two exports of the store.
+pub const EXPORT_INTERVAL: Duration = Duration::from_secs(60 * 60);
+/// How long a server without a recent export runs before its first one.
+pub const FIRST_EXPORT_DELAY: Duration = Duration::from_secs(60);
+/// How long the export of a server that stops may take.
+pub const STOP_EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Exports that are kept.
+pub const EXPORTS_KEPT: usize = 2;
 /// sled's page cache; sled's own default is 1 GiB.
 pub const SLED_CACHE_BYTES: u64 = 32 * 1024 * 1024;
 

@@ -56,10 +56,10 @@ pub fn start(format: LogFormat) -> io::Result<()> {
     let directives = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|directives| !directives.is_empty());
     let directives = directives.as_deref().unwrap_or("info");
     // notify logs each watch that ends because its folder was deleted. Operators cannot act on these lines, so only
-    // its warnings are logged.
+    // its warnings are logged. sled logs an error of the disk several times; the backend reports it, at a limited rate.
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
-        .parse_lossy(format!("notify=warn,{directives}"));
+        .parse_lossy(format!("notify=warn,sled=off,{directives}"));
     // Without `log_internal_errors`, nothing is written to stderr except by the log's own thread.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(QueuedLines).log_internal_errors(false);
     match format {

@@ -58,5 +58,6 @@ mod signatures;
 mod slow_peers;
 mod stages;
 mod store;
+mod store_files;
 mod throttles;
 mod worker;

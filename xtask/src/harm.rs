@@ -318,6 +318,16 @@ const ATTACKS: &[Attack] = &[
             "places::two_hundred_lost_peers_with_a_slow_disconnect_have_no_message_rejected",
             "places::the_messages_of_peers_that_have_gone_run_to_their_end_and_delay_no_other",
             "places::slow_disconnects_of_one_stage_after_a_crash_do_not_delay_those_of_another",
+        name: "a full disk",
+        tests: &["store_files::after_a_full_disk_writes_succeed_again_and_no_acknowledged_write_is_lost"],
+    },
+    Attack {
+        name: "lost and damaged stores",
+        tests: &[
+            "store_files::a_store_whose_files_were_lost_is_not_served_empty_and_an_import_brings_it_back",
+            "store_files::a_damaged_store_is_rejected_with_the_name_of_the_last_good_export_and_is_kept_by_an_import",
+            "backend::tests::a_store_with_any_damage_opens_or_is_rejected",
+            "backend::tests::a_store_with_other_contents_than_its_last_server_left_is_damaged",
         ],
     },
     Attack {

@@ -11,15 +11,20 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLockReadGuard, Weak};
+use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::runtime::Handle;
 
+use super::export::Summary;
+use super::exports::{self, NewExport};
 use super::{
     BackendError, Bucket, BucketUsage, CurrentValue, Durability, KeysFrom, Page, Row, SledOptions, StoreName,
     check_batch_bytes,
 };
-use crate::event::Field;
+use crate::event::{Field, now};
 use crate::id::{ConnectionId, StageId, StageNames};
 
 mod blocking_thread;
@@ -28,6 +33,10 @@ mod encoding;
 mod flusher;
 mod folder;
 mod index;
+mod marker;
+mod private_folder;
+mod recovery;
+mod restore;
 mod rows;
 mod usage;
 mod writer;
@@ -35,7 +44,10 @@ mod writer;
 use blocking_thread::{BlockingThread, Queue, Turn};
 use buckets::KeyList;
 use flusher::Flusher;
-use folder::Folder;
+pub use folder::FORMAT;
+use folder::{ExportPosition, Folder};
+use recovery::Recovery;
+pub use restore::{Imported, import, is_in_use};
 use rows::Rows;
 
 /// Limit of rows that changed since the last save. A write beyond it waits for the next save. The host keeps only their
@@ -66,8 +78,11 @@ struct Inner {
     /// The queues of each caller that exists, by its name.
     callers: Mutex<HashMap<String, Weak<CallerQueues>>>,
     flusher: Flusher,
+    _recovery: Recovery,
     folder: Arc<Folder>,
     durability: Durability,
+    /// How many writes the last export of this process contains.
+    exported: Mutex<Option<u64>>,
 }
 
 impl Sled {
@@ -76,15 +91,17 @@ impl Sled {
         let folder = Arc::new(Folder::open(&options.folder, stages)?);
         let flusher = Flusher::start(durability, {
             let folder = Arc::clone(&folder);
-            move || folder.save()
+            move || folder.save().inspect_err(|error| folder.report_failure(error))
         });
         let inner = Inner {
             keys: BlockingThread::start("sled-keys", Arc::clone(&folder)).context("cannot start a thread")?,
             lists: BlockingThread::start("sled-lists", Arc::clone(&folder)).context("cannot start a thread")?,
             callers: Mutex::default(),
             flusher: flusher.context("cannot start a thread")?,
+            _recovery: Recovery::start(Arc::clone(&folder)).context("cannot start a thread")?,
             folder,
             durability,
+            exported: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner), queues: Arc::default() })
     }
@@ -209,7 +226,7 @@ impl Sled {
         let bucket = bucket.to_owned();
         let mut bytes = 0;
         self.run_for_each(keys, move |folder, values: &mut Vec<_>, key| {
-            let value = folder.buckets.get(&bucket, &key)?;
+            let value = folder.opened()?.buckets.get(&bucket, &key)?;
             bytes += value.as_ref().map_or(0, Vec::len);
             check_batch_bytes(bytes)?;
             values.push(value);
@@ -220,24 +237,26 @@ impl Sled {
 
     pub async fn exists(&self, bucket: &str, key: String) -> Result<bool, BackendError> {
         let bucket = bucket.to_owned();
-        self.run(move |folder| folder.buckets.exists(&bucket, &key)).await
+        self.run(move |folder| folder.opened()?.buckets.exists(&bucket, &key)).await
     }
 
     pub async fn bucket_usage(&self, bucket: &str) -> Result<BucketUsage, BackendError> {
         let bucket = bucket.to_owned();
-        self.run(move |folder| Ok(folder.buckets.usage(&bucket))).await
+        self.run(move |folder| Ok(folder.opened()?.buckets.usage(&bucket))).await
     }
 
     pub async fn list_keys(&self, bucket: &str, from: KeysFrom) -> Result<Page<String>, BackendError> {
         let mut list = KeyList::new(bucket, from);
-        let next = move |folder: &Folder, turn: Turn| folder.buckets.list_keys(&mut list, turn).transpose();
+        let next = move |folder: &Folder, turn: Turn| {
+            folder.opened().and_then(|opened| opened.buckets.list_keys(&mut list, turn)).transpose()
+        };
         self.inner.lists.run_in_turns(&self.queues.lists, next).await
     }
 
     pub async fn set_many(&self, bucket: Bucket<'_>, pairs: Vec<(String, Vec<u8>)>) -> Result<(), BackendError> {
         let (name, quota) = (bucket.name.to_owned(), bucket.quota);
         self.run_for_each(pairs, move |folder, (), (key, value)| {
-            folder.buckets.set(Bucket { name: &name, quota }, &key, &value)
+            folder.opened()?.buckets.set(Bucket { name: &name, quota }, &key, &value)
         })
         .await?;
         self.finish_write().await
@@ -245,13 +264,15 @@ impl Sled {
 
     pub async fn delete_many(&self, bucket: &str, keys: Vec<String>) -> Result<(), BackendError> {
         let bucket = bucket.to_owned();
-        self.run_for_each(keys, move |folder, (), key| folder.buckets.delete(&bucket, &key)).await?;
+        self.run_for_each(keys, move |folder, (), key| folder.opened()?.buckets.delete(&bucket, &key)).await?;
         self.finish_write().await
     }
 
     pub async fn increment(&self, bucket: Bucket<'_>, key: String, delta: i64) -> Result<i64, BackendError> {
         let (name, quota) = (bucket.name.to_owned(), bucket.quota);
-        let sum = self.run(move |folder| folder.buckets.increment(Bucket { name: &name, quota }, &key, delta)).await?;
+        let sum = self
+            .run(move |folder| folder.opened()?.buckets.increment(Bucket { name: &name, quota }, &key, delta))
+            .await?;
         self.finish_write().await?;
         Ok(sum)
     }
@@ -264,8 +285,9 @@ impl Sled {
         new: Vec<u8>,
     ) -> Result<Result<(), CurrentValue>, BackendError> {
         let (name, quota) = (bucket.name.to_owned(), bucket.quota);
-        let swap =
-            move |folder: &Folder| folder.buckets.compare_and_swap(Bucket { name: &name, quota }, &key, expected, &new);
+        let swap = move |folder: &Folder| {
+            folder.opened()?.buckets.compare_and_swap(Bucket { name: &name, quota }, &key, expected, &new)
+        };
         let swapped = self.run(swap).await?;
         if swapped.is_ok() {
             self.finish_write().await?;
@@ -281,8 +303,9 @@ impl Sled {
         limit: u64,
     ) -> Result<bool, BackendError> {
         let (name, quota) = (bucket.name.to_owned(), bucket.quota);
-        let count =
-            move |folder: &Folder| folder.buckets.count_within(Bucket { name: &name, quota }, &key, period, limit);
+        let count = move |folder: &Folder| {
+            folder.opened()?.buckets.count_within(Bucket { name: &name, quota }, &key, period, limit)
+        };
         let counted = self.run(count).await?;
         if counted {
             self.finish_write().await?;
@@ -298,6 +321,55 @@ impl Sled {
 
     pub async fn verify(&self) -> Result<Vec<String>, BackendError> {
         self.run(Folder::verify).await
+    }
+
+    /// Writes an export to `target`, or into the folder of exports. Blocks until it is on the disk, and must not run on a
+    /// thread that serves sockets. `None` if `continues` returned false, or if that folder has one with the same writes.
+    ///
+    /// Each key and each row is as it was at one moment during the export. Calls of others wait for one turn at a time.
+    pub fn export(
+        &self,
+        runtime: &Handle,
+        target: Option<&Path>,
+        continues: &dyn Fn() -> bool,
+    ) -> anyhow::Result<Option<(PathBuf, Summary)>> {
+        let written = self.inner.flusher.written();
+        let mut exported = self.inner.exported.lock().unwrap_or_else(PoisonError::into_inner);
+        if target.is_none() && *exported == Some(written) {
+            return Ok(None);
+        }
+        let store = &self.inner.folder.path;
+        let mut export = match target {
+            Some(path) => NewExport::begin_at(path, FORMAT.1, now())?,
+            None => NewExport::begin(store, FORMAT.1, now())?,
+        };
+        let mut position = ExportPosition::default();
+        loop {
+            if !continues() {
+                return Ok(None);
+            }
+            let part = move |folder: &Folder, turn| {
+                let records = folder.export(&mut position, turn);
+                Some(records.map(|records| (records, std::mem::take(&mut position))))
+            };
+            let (records, next) = runtime.block_on(self.inner.keys.run_in_turns(&self.queues.keys, part))?;
+            if records.len() == 0 {
+                break;
+            }
+            export.writer.append(&records)?;
+            position = next;
+        }
+        let finished = export.finish()?;
+        if target.is_none() {
+            *exported = Some(written);
+            exports::prune(store)?;
+        }
+        Ok(Some(finished))
+    }
+
+    /// How long ago the newest export was written.
+    pub fn export_age(&self) -> Option<Duration> {
+        exports::age(&self.inner.folder.path)
     }
 
     /// Schedules a flush for a completed write, or waits for it, as the durability requires.

@@ -21,7 +21,10 @@ use crate::config::{self, Config, MANIFEST_BYTES_MAX};
 use crate::connections::budget::PeerMemory;
 use crate::connections::{ConnectionCounters, Connections};
 use crate::gateway::{Gateway, Transport};
-use crate::limits::{ANNOUNCE_TIMEOUT, LOG_FLUSH_TIMEOUT, PEER_MEMORY_DIVISOR, START_WAIT_MAX};
+use crate::limits::{
+    ANNOUNCE_TIMEOUT, EXPORT_INTERVAL, FIRST_EXPORT_DELAY, LOG_FLUSH_TIMEOUT, PEER_MEMORY_DIVISOR, START_WAIT_MAX,
+    STOP_EXPORT_TIMEOUT,
+};
 use crate::memory::{SharedMemory, machine_bytes};
 use crate::metrics::Metrics;
 use crate::reload::{
@@ -217,6 +220,8 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         }
     });
 
+    tasks.spawn(backend.clone().export_regularly(EXPORT_INTERVAL, FIRST_EXPORT_DELAY, stop.clone()));
+
     // The log lines of the start come before the address, as on a terminal.
     tokio::task::block_in_place(|| telemetry::flush(Some(LOG_FLUSH_TIMEOUT)));
     announce(&server, &config).await?;
@@ -247,7 +252,8 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     server.run(stop).await;
     tasks.close();
     tasks.wait().await;
-    backend.flush().await.context("the last flush failed")?;
+    backend.flush_at_stop().await.context("the last flush failed")?;
+    backend.export_at_stop(STOP_EXPORT_TIMEOUT).await;
     // All `$disconnect` handlers have run, so all their lines were queued.
     tokio::task::block_in_place(|| gateway.flush_access_logs(Instant::now() + LOG_FLUSH_TIMEOUT));
     info!("stopped");

@@ -4,6 +4,7 @@
 
 use ::sled::{Db, IVec, Tree};
 
+use super::super::export::Record;
 use super::super::{BackendError, Bucket, BucketUsage, CurrentValue, KeysFrom, Page};
 use super::blocking_thread::Turn;
 use super::usage::{SharedUsages, Usages};
@@ -49,6 +50,21 @@ impl Buckets {
 
     pub fn usage(&self, bucket: &str) -> BucketUsage {
         self.usages.lock().get(bucket)
+    }
+
+    /// What all buckets together hold.
+    pub fn total_usage(&self) -> BucketUsage {
+        self.usages.lock().total()
+    }
+
+    /// Returns the next entry of an export, and moves `position` behind it.
+    pub fn next_record(&self, position: &mut Option<Vec<u8>>) -> Result<Option<Record>, BackendError> {
+        let Some(start) = position.take() else { return Ok(None) };
+        let Some(entry) = self.keys.range(start..).keys().next().transpose()? else { return Ok(None) };
+        *position = Some(after(&entry));
+        let (bucket, key) = split_entry_key(&entry).ok_or_else(|| damaged("an entry has no bucket"))?;
+        let value = self.get_entry(&entry)?.ok_or_else(|| damaged("an entry is gone"))?;
+        Ok(Some(Record::Key { bucket: bucket.to_owned(), key: key.to_owned(), value }))
     }
 
     pub fn get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, BackendError> {

@@ -8,7 +8,6 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tracing::error;
 
 use super::super::{BackendError, Durability};
 use super::catch_panic;
@@ -44,6 +43,7 @@ struct FlushResult {
 }
 
 impl Flusher {
+    /// Starts the thread. `save` reports its errors to the log; they are also returned to the writers that wait.
     pub fn start(
         durability: Durability,
         save: impl Fn() -> Result<(), BackendError> + Send + 'static,
@@ -61,9 +61,6 @@ impl Flusher {
                 while let Some(up_to) = shared.wait_for_writes(interval, flushed) {
                     flushed = up_to;
                     let error = catch_panic(&save).map_err(BackendError::Unavailable).flatten().err();
-                    if let Some(error) = &error {
-                        error!(error = error as &dyn std::error::Error, "cannot save the store");
-                    }
                     sender.send_replace(FlushResult { up_to, error });
                 }
             }
@@ -80,6 +77,11 @@ impl Flusher {
             state.idle = false;
             self.shared.changed.notify_one();
         }
+    }
+
+    /// Returns how many writes there were so far.
+    pub fn written(&self) -> u64 {
+        self.shared.lock().written
     }
 
     /// Returns when all earlier writes are on the disk.
@@ -133,7 +135,7 @@ impl Drop for Flusher {
         self.shared.lock().closing = true;
         self.shared.changed.notify_one();
         if let Some(thread) = self.thread.take() {
-            // The thread catches and logs panics, so the result contains no information.
+            // The thread catches panics, so the result contains no information.
             let _ = thread.join();
         }
     }

@@ -1,27 +1,43 @@
 //! The folder on the disk: opens it, loads and saves rows, and compares its content with the rows in memory.
+//!
+//! The marker says what should be there (`marker.rs`). After an error of the disk, the files are opened again, with the
+//! same rows (`recovery.rs`).
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
-use std::path::Path;
-use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ::sled::{Db, Tree};
 use anyhow::{Context as _, anyhow, bail};
-use tracing::warn;
+use tracing::{error, warn};
 
-use super::super::BackendError;
+use super::super::export::{Record, Records};
+use super::super::{BackendError, exports};
+use super::blocking_thread::Turn;
 use super::buckets::Buckets;
 use super::catch_panic;
+use super::marker::{self, Contents, MARKER_NAME, Marker};
+use super::private_folder;
+use super::recovery::Activity;
 use super::rows::{RowKey, Rows};
-use super::writer::SledWriter;
+use super::writer::{self, SledWriter};
 use crate::id::{ConnectionId, StageNames};
 use crate::limits;
+use crate::rate_limited_log::UnloggedCount;
 
 /// Key and value that identify the format of the folder, so that a later version can recognize it.
-const FORMAT: (&str, &str) = ("format", "jackfield 3");
+pub const FORMAT: (&str, &str) = ("format", "jackfield 3");
+
+/// sled's file with all data.
+pub const DATABASE: &str = "db";
+
+/// Size of a part of an export.
+const EXPORT_PART_BYTES: usize = 256 * 1024;
 
 /// How long to wait for the lock of the folder. A process that is ending, or sled's threads after the store is
 /// closed, may hold the lock for a moment.
@@ -29,56 +45,144 @@ const LOCK_WAIT: Duration = Duration::from_secs(1);
 const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 pub struct Folder {
-    pub buckets: Buckets,
+    pub path: PathBuf,
+    pub activity: Arc<Activity>,
+    /// Whether the store was accepted, so that its contents may be recorded when it is closed.
+    accepted: bool,
+    /// `None` only after it could not be opened again.
+    opened: RwLock<Option<Opened>>,
     rows: RwLock<Rows>,
     stages: Arc<StageNames>,
-    saved_rows: Tree,
     /// Locked while rows are saved, so that `verify` does not see a partial save.
     saving: Mutex<()>,
+    /// Writes that are repeated when the files are opened again.
+    lost_writes: Mutex<Vec<writer::Write>>,
+    /// Failures that are not in the log yet.
+    failures: Mutex<UnloggedCount>,
+}
+
+/// The open files.
+pub struct Opened {
+    pub buckets: Buckets,
+    saved_rows: Tree,
     writer: SledWriter,
     /// Used to sync the file, because sled's own flush (`sync_file_range`) returns before all data is on the disk.
     file: File,
 }
 
+/// The open files, which are not opened again before this value is dropped.
+pub struct OpenedGuard<'a>(RwLockReadGuard<'a, Option<Opened>>);
+
+impl Deref for OpenedGuard<'_> {
+    type Target = Opened;
+
+    fn deref(&self) -> &Opened {
+        self.0.as_ref().expect("`Folder::opened` has checked it")
+    }
+}
+
 impl Folder {
     pub fn open(path: &Path, stages: &Arc<StageNames>) -> anyhow::Result<Self> {
-        fs::create_dir_all(path).with_context(|| {
-            format!(
-                "cannot create the folder {} for the store; check that its parent folder is writable",
-                path.display()
-            )
-        })?;
-        let deadline = Instant::now() + LOCK_WAIT;
-        loop {
-            let opened = catch_panic(|| Self::open_files(path, stages)).map_err(|panic| damaged(path, &panic))?;
-            match opened {
-                Err(error) if is_locked(&error) && Instant::now() < deadline => thread::sleep(LOCK_RETRY),
-                opened => return opened.map_err(|error| explain(path, error)),
-            }
+        private_folder::prepare(path)?;
+        if read_marker(path)?.is_some() && !has_data(path) {
+            return Err(lost(path));
+        }
+        let activity = Arc::default();
+        let opened = open_when_unlocked(path, &activity, &[])?;
+        let rows = catch_panic(|| load(&opened.saved_rows, stages)).map_err(|panic| damaged(path, &panic))?;
+        let rows = rows.map_err(|error| explain(path, error.into()))?;
+        let mut folder = Self {
+            path: path.to_owned(),
+            activity,
+            accepted: false,
+            opened: RwLock::new(Some(opened)),
+            rows: RwLock::new(rows),
+            stages: Arc::clone(stages),
+            saving: Mutex::default(),
+            lost_writes: Mutex::default(),
+            failures: Mutex::default(),
+        };
+        folder.check_contents()?;
+        let written = Marker::Open.write(path);
+        written.with_context(|| format!("cannot write the store in {}", path.display()))?;
+        folder.accepted = true;
+        Ok(folder)
+    }
+
+    /// Compares the store with what the last server left in it, if that one closed it.
+    fn check_contents(&self) -> anyhow::Result<()> {
+        let Some(Marker::Closed(expected)) = read_marker(&self.path)? else { return Ok(()) };
+        let found = self.contents().map_err(|error| damaged(&self.path, &error))?;
+        if found == expected {
+            return Ok(());
+        }
+        // The contents are no longer compared if the operator opens the store without the marker.
+        let (path, marker) = (self.path.display(), marker::path(&self.path));
+        bail!(
+            "the store in {path} is damaged: found {found}, expected {expected}, which the last server left; {}, or \
+             delete {} to serve what was found",
+            import_advice(&self.path),
+            marker.display()
+        )
+    }
+
+    fn contents(&self) -> Result<Contents, BackendError> {
+        let usage = self.opened()?.buckets.total_usage();
+        let rows = self.read_rows().keys().count() as u64;
+        Ok(Contents { keys: usage.keys, bytes: usage.bytes, rows })
+    }
+
+    /// Returns the open files.
+    ///
+    /// # Errors
+    /// If they could not be opened again after an error of the disk.
+    pub fn opened(&self) -> Result<OpenedGuard<'_>, BackendError> {
+        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+        if opened.is_none() {
+            return Err(BackendError::Unavailable("its disk cannot be read or written; the log says why".to_owned()));
+        }
+        Ok(OpenedGuard(opened))
+    }
+
+    // ---- after an error of the disk --------------------------------------------------------
+
+    /// Logs that the store cannot be written, at most once per `STORE_FAILURE_LOG_INTERVAL`.
+    pub fn report_failure(&self, error: &dyn std::fmt::Display) {
+        let mut unlogged = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(failures) = unlogged.add(Instant::now(), limits::STORE_FAILURE_LOG_INTERVAL) {
+            let path = self.path.display();
+            error!(failures, "cannot write the store in {path}: {error}; it is written again when its disk allows it");
         }
     }
 
-    fn open_files(path: &Path, stages: &Arc<StageNames>) -> anyhow::Result<Self> {
-        let config = ::sled::Config::new()
-            .path(path)
-            .cache_capacity(limits::SLED_CACHE_BYTES)
-            // The flusher flushes instead, and sleeps while there is nothing to do.
-            .flush_every_ms(None);
-        let has_data = fs::metadata(path.join("db")).is_ok_and(|file| file.len() > 0);
-        let db = config.open()?;
-        check_format(&db, has_data)?;
-        let writer = SledWriter::new(db.clone());
-        let saved_rows = db.open_tree("rows")?;
-        Ok(Self {
-            buckets: Buckets::open(&db, writer.clone())?,
-            rows: RwLock::new(load(&saved_rows, stages)?),
-            stages: Arc::clone(stages),
-            saved_rows,
-            saving: Mutex::default(),
-            writer,
-            file: OpenOptions::new().write(true).open(path.join("db"))?,
-        })
+    /// Returns the error after which the files must be opened again.
+    pub fn failure(&self) -> Result<(), String> {
+        let opened = self.opened().map_err(|error| error.to_string())?;
+        opened.writer.fatal_error().map_err(|error| error.to_string())
     }
+
+    pub fn wake_waiting_flushes(&self) {
+        if let Ok(opened) = self.opened() {
+            opened.writer.wake_waiting_flushes();
+        }
+    }
+
+    /// Closes the files and opens them again, with all writes that may not be on the disk. Waits for running calls.
+    pub fn reopen(&self) -> anyhow::Result<()> {
+        {
+            let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
+            let mut lost_writes = self.lost_writes.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(before) = opened.take() {
+                lost_writes.extend(before.writer.take_unflushed());
+            }
+            *opened = Some(open_when_unlocked(&self.path, &self.activity, &lost_writes)?);
+            lost_writes.clear();
+        }
+        self.save()?;
+        Ok(())
+    }
+
+    // ---- rows ------------------------------------------------------------------------------
 
     pub fn read_rows(&self) -> RwLockReadGuard<'_, Rows> {
         self.rows.read().expect(NOT_POISONED)
@@ -92,15 +196,15 @@ impl Folder {
     pub fn save(&self) -> Result<(), BackendError> {
         let _saving = self.saving.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let unsaved = self.write_rows().take_unsaved();
-        let saved = catch_panic(|| self.save_rows(&unsaved)).map_err(BackendError::Unavailable);
-        let saved = saved.and_then(|saved| Ok(saved?));
+        let saved = catch_panic(|| self.save_rows(&unsaved)).map_err(BackendError::Unavailable).flatten();
         if saved.is_err() {
             self.write_rows().mark_unsaved(unsaved);
         }
         saved
     }
 
-    fn save_rows(&self, unsaved: &HashSet<RowKey>) -> ::sled::Result<()> {
+    fn save_rows(&self, unsaved: &HashSet<RowKey>) -> Result<(), BackendError> {
+        let opened = self.opened()?;
         // Neighbouring rows share a page of sled. Sorted by id, each page is written only once.
         let mut keys: Vec<_> = unsaved.iter().collect();
         keys.sort_unstable_by_key(|(_, id)| *id);
@@ -109,12 +213,43 @@ impl Folder {
             let row = self.read_rows().saved_bytes(*key);
             let key = key.1.as_str().as_bytes();
             match row {
-                Some(bytes) => self.writer.insert(&self.saved_rows, key, bytes)?,
-                None => self.writer.remove(&self.saved_rows, key)?,
+                Some(bytes) => opened.writer.insert(&opened.saved_rows, key, bytes)?,
+                None => opened.writer.remove(&opened.saved_rows, key)?,
             }
         }
-        self.writer.flush()?;
-        Ok(self.file.sync_data()?)
+        opened.writer.flush()?;
+        Ok(opened.file.sync_data().map_err(::sled::Error::from)?)
+    }
+
+    /// Adds a row of an export. Returns `None` if it is not a row.
+    pub fn restore_row(&self, id: &str, saved: &[u8]) -> Option<()> {
+        let mut rows = self.write_rows();
+        let key = rows.load(ConnectionId::parse(id).ok()?, saved)?;
+        rows.mark_unsaved([key]);
+        Some(())
+    }
+
+    // ---- exports ---------------------------------------------------------------------------
+
+    /// Returns the next part of an export: what fits into a turn. An empty part is the end.
+    pub fn export(&self, position: &mut ExportPosition, turn: Turn) -> Result<Records, BackendError> {
+        let mut records = Records::default();
+        let is_full = |records: &Records| records.len() >= EXPORT_PART_BYTES || (records.len() > 0 && turn.is_over());
+        while !is_full(&records) {
+            let Some(record) = self.opened()?.buckets.next_record(&mut position.key)? else { break };
+            records.push(&record);
+        }
+        if position.key.is_none() && !is_full(&records) {
+            let ids = position.rows.get_or_insert_with(|| self.read_rows().keys().collect());
+            while !is_full(&records)
+                && let Some(key) = ids.pop()
+            {
+                if let Some(row) = self.read_rows().saved_bytes(key) {
+                    records.push(&Record::Row { id: key.1.to_string(), row });
+                }
+            }
+        }
+        Ok(records)
     }
 
     /// Returns the differences between the folder, the rows in memory and their index.
@@ -123,7 +258,8 @@ impl Folder {
         let rows = self.read_rows();
         let mut found = rows.verify();
         let mut saved_rows = Rows::new(Arc::clone(&self.stages));
-        for entry in &self.saved_rows {
+        let opened = self.opened()?;
+        for entry in &opened.saved_rows {
             let (id, saved) = entry?;
             let Some(key) = parse_id(&id).and_then(|id| saved_rows.load(id, &saved)) else { continue };
             if !rows.is_unsaved(&key) && rows.saved_bytes(key).as_deref() != Some(&*saved) {
@@ -136,9 +272,79 @@ impl Folder {
             }
         }
         drop(rows);
-        found.extend(self.buckets.verify()?);
+        found.extend(opened.buckets.verify()?);
         Ok(found)
     }
+}
+
+impl Drop for Folder {
+    /// Saves what is left, and records what the store holds.
+    fn drop(&mut self) {
+        if !self.accepted || self.save().is_err() {
+            return;
+        }
+        let written = self.contents().map(|contents| Marker::Closed(contents).write(&self.path));
+        if !matches!(written, Ok(Ok(()))) {
+            warn!(
+                "cannot write {}; the next start does not compare the store with it",
+                marker::path(&self.path).display()
+            );
+        }
+    }
+}
+
+/// Where an export continues.
+pub struct ExportPosition {
+    /// The next entry of a bucket; `None` after the last one.
+    pub key: Option<Vec<u8>>,
+    /// The rows that are left, once all keys are exported.
+    rows: Option<Vec<RowKey>>,
+}
+
+impl Default for ExportPosition {
+    fn default() -> Self {
+        Self { key: Some(Vec::new()), rows: None }
+    }
+}
+
+/// Opens the files, and waits a moment for another process that is about to end.
+fn open_when_unlocked(path: &Path, activity: &Arc<Activity>, writes: &[writer::Write]) -> anyhow::Result<Opened> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        let opened = catch_panic(|| open_files(path, activity, writes)).map_err(|panic| damaged(path, &panic))?;
+        match opened {
+            Err(error) if is_locked(&error) && Instant::now() < deadline => thread::sleep(LOCK_RETRY),
+            opened => return opened.map_err(|error| explain(path, error)),
+        }
+    }
+}
+
+fn open_files(path: &Path, activity: &Arc<Activity>, writes: &[writer::Write]) -> anyhow::Result<Opened> {
+    let config = ::sled::Config::new()
+        .path(path)
+        .cache_capacity(limits::SLED_CACHE_BYTES)
+        // The flusher flushes instead, and sleeps while there is nothing to do.
+        .flush_every_ms(None);
+    let has_data = has_data(path);
+    let db = config.open()?;
+    check_format(&db, has_data)?;
+    writer::repeat(&db, writes)?;
+    let writer = SledWriter::new(db.clone(), Arc::clone(activity));
+    Ok(Opened {
+        saved_rows: db.open_tree("rows")?,
+        buckets: Buckets::open(&db, writer.clone())?,
+        writer,
+        file: OpenOptions::new().write(true).open(path.join(DATABASE))?,
+    })
+}
+
+/// Whether the folder has the files of a store.
+pub fn has_data(path: &Path) -> bool {
+    fs::metadata(path.join(DATABASE)).is_ok_and(|file| file.len() > 0)
+}
+
+fn read_marker(path: &Path) -> anyhow::Result<Option<Marker>> {
+    Marker::read(path).with_context(|| format!("cannot read {}", marker::path(path).display()))
 }
 
 const NOT_POISONED: &str = "no code panics while holding the rows";
@@ -203,6 +409,28 @@ fn is_locked(error: &anyhow::Error) -> bool {
 }
 
 fn damaged(path: &Path, cause: &dyn std::fmt::Display) -> anyhow::Error {
-    let path_text = path.display();
-    anyhow!("the store in {path_text} is damaged ({cause}); move the folder away to start with an empty one")
+    let (path_text, advice) = (path.display(), import_advice(path));
+    anyhow!(
+        "the store in {path_text} is damaged ({cause}); {advice}, or move the folder away to start with an empty one"
+    )
+}
+
+/// The error for a folder whose marker names a store that is not there.
+fn lost(path: &Path) -> anyhow::Error {
+    let (marker, path_text, advice) = (marker::path(path), path.display(), import_advice(path));
+    anyhow!(
+        "the store in {path_text} is lost: found {MARKER_NAME}, which a server wrote together with a store, but no data \
+         in the file {DATABASE}; put the files of the store back, or {advice}, or delete {} to start with an empty store",
+        marker.display()
+    )
+}
+
+/// What to do about a damaged or lost store.
+fn import_advice(path: &Path) -> String {
+    match exports::last_good(path, FORMAT.1) {
+        Some((export, _)) => {
+            format!("import the last good export: jackfield store import --replace {}", export.display())
+        }
+        None => format!("import an export if you have one ({} has no good one)", exports::folder(path).display()),
+    }
 }

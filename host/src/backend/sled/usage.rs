@@ -15,6 +15,14 @@ impl Usages {
         self.0.get(bucket).copied().unwrap_or_default()
     }
 
+    /// What all buckets together hold.
+    pub fn total(&self) -> BucketUsage {
+        self.0.values().fold(BucketUsage::default(), |total, usage| BucketUsage {
+            bytes: total.bytes + usage.bytes,
+            keys: total.keys + usage.keys,
+        })
+    }
+
     /// Counts an entry of `before` bytes that was replaced with one of `after` bytes; `None`: no entry.
     pub fn replace(&mut self, bucket: &str, before: Option<u64>, after: Option<u64>) {
         let usage = self.get(bucket).replace(before, after);
