@@ -318,6 +318,9 @@ const ATTACKS: &[Attack] = &[
             "places::two_hundred_lost_peers_with_a_slow_disconnect_have_no_message_rejected",
             "places::the_messages_of_peers_that_have_gone_run_to_their_end_and_delay_no_other",
             "places::slow_disconnects_of_one_stage_after_a_crash_do_not_delay_those_of_another",
+        ],
+    },
+    Attack {
         name: "a full disk",
         tests: &["store_files::after_a_full_disk_writes_succeed_again_and_no_acknowledged_write_is_lost"],
     },
