@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use jackfield::limits::DEPARTED_PLACES;
 use serde_json::Value;
 
 use crate::harness::{ECHO, HOSTILE, HOSTILE_GRANTS, Peer, Server, Site, component, eventually, manifest};
@@ -611,11 +612,15 @@ async fn a_disconnect_waits_for_a_free_slot_without_a_time_limit() {
     let mut leaving = server.connect("").await;
     let id = leaving.id().await;
     // The sleep is longer than any other event would wait for a slot.
-    let mut sleeping = connect_and_send(&server, 256, "sleep 8000").await;
+    let mut lost = connect_and_send(&server, DEPARTED_PLACES, "row at-end=sleep 8000").await;
+    assert!(receive_all(&mut lost).await.iter().all(|answer| answer == "added"));
+    drop(lost);
+    let other = tokio::sync::Mutex::new(server.connect("").await);
+    let ask = async |command: &str| other.lock().await.ask(command).await;
+    eventually("every slot is in use", async || ask("ends").await == DEPARTED_PLACES.to_string()).await;
     leaving.close(4000, "bye").await;
-    assert!(receive_all(&mut sleeping).await.iter().all(|answer| answer == "awake"));
-    let one = tokio::sync::Mutex::new(sleeping.remove(0));
-    eventually("$disconnect has run", async || one.lock().await.ask(&format!("ended {id}")).await == "4000 bye").await;
+    assert_eq!(ask(&format!("ended {id}")).await, "none");
+    eventually("$disconnect has run", async || ask(&format!("ended {id}")).await == "4000 bye").await;
 }
 
 #[tokio::test]

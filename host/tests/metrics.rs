@@ -265,6 +265,7 @@ async fn the_metrics_listener_serves_health_and_metrics_and_the_main_listener_se
     for (name, kind) in [
         ("jackfield_connections_open", "gauge"),
         ("jackfield_events_total", "counter"),
+        ("jackfield_events_waiting", "gauge"),
         ("jackfield_handler_seconds", "histogram"),
         ("jackfield_instantiate_seconds", "histogram"),
         ("jackfield_posts_total", "counter"),
