@@ -234,7 +234,8 @@ async fn concurrency_limits_how_many_events_of_a_component_run() {
     wait_for_waiting(&metrics, "message", 0).await;
 
     // So few places have none that is kept for `$connect`.
-    send_all(&mut sleepers[..3], LONG).await;
+    send_all(&mut sleepers[..4], LONG).await;
+    wait_for_waiting(&metrics, "message", 1).await;
     assert_eq!(server.try_connect("", &[]).await.err(), Some(429));
     connect_calm(&server, 1).await;
 }
@@ -257,17 +258,18 @@ async fn a_component_with_a_concurrency_of_sixteen_admits_a_connection_while_its
 async fn a_changed_concurrency_counts_the_events_that_already_run() {
     let server = two_plugins("concurrency = 4").serve();
     let metrics = Metrics::for_server(&server).await;
-    let mut sleepers = connect_all(&server, 7).await;
-    send_all(&mut sleepers[..4], LONG).await;
-    // An event that waits in vain shows that the four run.
-    let refused = sleepers[4].ask("echo hello").await;
-    assert!(refused.contains("Too Many Requests"), "{refused}");
+    let mut sleepers = connect_all(&server, 5).await;
+    send_all(&mut sleepers, LONG).await;
+    wait_for_waiting(&metrics, "message", 1).await;
+    // One of the five is rejected when it has waited for 5 s.
+    wait_for_waiting(&metrics, "message", 0).await;
     let changed =
         std::fs::read_to_string(server.site.manifest()).unwrap().replace("concurrency = 4", "concurrency = 6");
     replace_file(&server.site.manifest(), changed);
     server.log.wait_for_line(&["live", "manifest="]).await;
     // Of the new six, four are in use.
-    send_all(&mut sleepers[4..], LONG).await;
+    let mut others = connect_all(&server, 3).await;
+    send_all(&mut others, LONG).await;
     wait_for_waiting(&metrics, "message", 1).await;
 }
 
