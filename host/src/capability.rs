@@ -118,6 +118,14 @@ impl PluginScope {
         EVENT_HOST_BYTES + if writes { self.host_call_bytes() } else { 0 }
     }
 
+    /// Runs work that blocks on the file systems of the granted folders.
+    pub async fn run_on_file_threads<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> std::io::Result<R> {
+        self.file_threads.run(work).await
+    }
+
     /// Returns whether a plugin with the scope `other` would behave the same.
     pub fn is_equivalent(&self, other: &Self) -> bool {
         (self.world, &self.name) == (other.world, &other.name)

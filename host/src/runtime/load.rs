@@ -113,9 +113,9 @@ impl Runtime {
             bail!("it exports {found}, but not {interface}: build it against the world {name}");
         }
         check_imports(&scope.section(), &artifact.imports, &scope.grants).map_err(|problems| anyhow!(problems))?;
-        check_folders(&scope.grants)?;
-        if let Some(cache) = &self.cache {
-            cache.check_grants(&scope.grants)?;
+        if !scope.grants.files.is_empty() {
+            let (runtime, grants) = (Arc::clone(self), scope.grants.clone());
+            scope.run_on_file_threads(move || runtime.check_folders(&grants)).await??;
         }
         let pre = self
             .linker
@@ -124,12 +124,13 @@ impl Runtime {
             .context("it was built against another version of the contract: an import has the wrong type")?;
         Plugin::start(Arc::clone(self), scope, artifact, pre, reuse).await
     }
-}
 
-/// Checks that the granted folders exist. Otherwise only the guest would find out, and report it in its own way.
-fn check_folders(grants: &Grants) -> anyhow::Result<()> {
-    match grants.files.iter().find(|file| !file.host.is_dir()) {
-        Some(file) => bail!("it is granted {}, which is not a folder: create it, or change files", file.host.display()),
-        None => Ok(()),
+    /// Checks that the granted folders exist and are not the code cache. Otherwise only the guest would find out, and
+    /// report it in its own way. Blocks on the file systems of these folders.
+    fn check_folders(&self, grants: &Grants) -> anyhow::Result<()> {
+        if let Some(file) = grants.files.iter().find(|file| !file.host.is_dir()) {
+            bail!("it is granted {}, which is not a folder: create it, or change files", file.host.display());
+        }
+        self.cache.as_ref().map_or(Ok(()), |cache| cache.check_grants(grants))
     }
 }
