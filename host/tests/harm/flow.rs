@@ -285,17 +285,24 @@ async fn messages_that_never_end_count_and_no_peer_is_read_until_the_worst_are_c
     assert_eq!(ends.iter().filter(|end| **end == Some(120 * KIB)).count(), FIT, "{ends:?}");
 }
 
-/// Sends each peer's handler to sleep, and behind that as many bytes as a backlog of API Gateway's largest message has.
-/// Reads all answers.
-async fn exchange(wires: &mut [Wire], backlog: bool) {
-    const MESSAGES: usize = 4;
-    let message = frame(FIN | TEXT, &[b"echo ".to_vec(), vec![b'x'; 31 * KIB]].concat());
-    let messages = if backlog { MESSAGES } else { 0 };
-    let bytes = [frame(FIN | TEXT, b"sleep 1000"), message.repeat(messages)].concat();
+const PEERS_WITH_BACKLOGS: usize = 300;
+
+async fn open_peers(server: &Server) -> Vec<Wire> {
+    let mut wires = Vec::new();
+    for _ in 0..PEERS_WITH_BACKLOGS {
+        wires.push(Wire::open(server, "").await);
+    }
+    wires
+}
+
+/// Each peer sends a message of 31 KiB whose handler sleeps for a second, and `waiting` more that wait behind it. Reads
+/// all answers.
+async fn exchange(wires: &mut [Wire], waiting: usize) {
+    let message = |command: &str| frame(FIN | TEXT, format!("{command} {}", "x".repeat(31 * KIB)).as_bytes());
+    let bytes = [message("later 1000 echo"), message("echo").repeat(waiting)].concat();
     let exchanges = wires.iter_mut().map(|wire| async {
         wire.send(&bytes).await;
-        assert_eq!(wire.text().await, "awake");
-        for _ in 0..messages {
+        for _ in 0..=waiting {
             assert_eq!(wire.text().await.len(), 31 * KIB);
         }
     });
@@ -305,14 +312,11 @@ async fn exchange(wires: &mut [Wire], backlog: bool) {
 #[tokio::test]
 async fn backlogs_of_three_hundred_peers_are_answered_and_their_memory_is_given_back() {
     let server = Site::hostile().serve();
-    let mut wires = Vec::new();
-    for _ in 0..300 {
-        wires.push(Wire::open(&server, "").await);
-    }
-    // The slots of the handlers keep memory, and so do idle connections: both are there before.
-    exchange(&mut wires, false).await;
+    // The slots of the handlers keep memory, so each has had such a message before.
+    exchange(&mut open_peers(&server).await, 0).await;
+    let mut wires = open_peers(&server).await;
     let before = memory_kib(server.process.id(), "VmRSS:");
-    exchange(&mut wires, true).await;
+    exchange(&mut wires, 4).await;
     if measures() {
         tokio::time::sleep(Duration::from_secs(10)).await;
         let after = memory_kib(server.process.id(), "VmRSS:");
