@@ -9,18 +9,14 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::Store;
-use wasmtime::component::{ComponentExportIndex, Func, InstancePre};
+use wasmtime::component::{ComponentExportIndex, InstancePre};
 
-use crate::bindings::exports::jackfield::gateway::authorizer as wit_authorizer;
-use crate::bindings::jackfield::gateway::types as wit;
 use crate::capability::{Caller, PluginScope};
 use crate::connections::{Connection, Peer};
-use crate::event::{Decision, Event, Field, Grant, Response, now};
+use crate::event::{Decision, Event, Field, Response, now};
 use crate::id::{ConnectionId, NodeId, RequestId, StageId};
 use crate::memory::{KeptMemory, RejectedGrowth};
-use crate::payload::Payload;
 use crate::printable::{printable, shortened};
 use crate::runtime::cpu::Metered;
 use crate::runtime::kept::KeptInstances;
@@ -28,11 +24,15 @@ use crate::runtime::places::{Claim, Membership};
 use crate::runtime::scarcity::{LacksResources, is_guest_scarcity};
 use crate::runtime::state::HostState;
 use crate::runtime::turns::PluginTurns;
-use crate::runtime::{Artifact, Runtime, Trap, into_anyhow, slots_needed, trusted};
+use crate::runtime::{Artifact, Runtime, Trap, into_anyhow, slots_needed};
 use crate::world::World;
 
+mod instance;
 mod start;
 
+pub(super) use instance::Instance;
+
+use instance::check_type;
 use start::Start;
 
 /// Longest error text of a handler; a longer one is cut.
@@ -109,16 +109,6 @@ pub struct Plugin {
     kept: Arc<KeptInstances>,
     /// Whether no current deployment uses this plugin, so that it must not keep instances.
     retired: AtomicBool,
-}
-
-/// A guest that has been started.
-pub(super) struct Instance {
-    store: Store<HostState>,
-    function: Func,
-    events: usize,
-    /// The pool slots of an instance that is kept for later events. This field comes after `store`, so that the slots are released after the
-    /// store is dropped.
-    slots: Option<OwnedSemaphorePermit>,
 }
 
 impl Plugin {
@@ -360,14 +350,8 @@ impl Plugin {
             if lacks_resources { LacksResources(text).into() } else { anyhow!(text) }
         })?;
         let function = instance.get_func(&mut store, self.function).context("it does not have that function")?;
-        let typed = match self.scope.world {
-            World::RouteHandler => function.typed::<HandlerParameters<'_>, HandlerResults>(&store).map(|_| ()),
-            World::RequestAuthorizer => {
-                function.typed::<AuthorizerParameters<'_>, AuthorizerResults>(&store).map(|_| ())
-            }
-        };
         let name = self.scope.world.function();
-        typed.map_err(into_anyhow).with_context(|| {
+        check_type(function, &store, self.scope.world).map_err(into_anyhow).with_context(|| {
             format!("its {name} has another type: it was built against another version of the contract")
         })?;
         Ok(store.data().capabilities.memory.charged())
@@ -381,63 +365,6 @@ struct Progress {
     memory_bytes: usize,
 }
 
-type HandlerParameters<'a> = (wit::RequestContext<'a>, wit::Event<'a>);
-type HandlerResults = (Result<wit::Response, String>,);
-type AuthorizerParameters<'a> = (wit::RequestContext<'a>, wit::ConnectEvent<'a>);
-type AuthorizerResults = (Result<wit_authorizer::Decision, String>,);
-
-impl Instance {
-    /// Returns the bytes that are charged for the instance.
-    pub(super) fn memory_bytes(&self) -> usize {
-        self.store.data().capabilities.memory.charged()
-    }
-
-    /// Calls `handle`. The instance must belong to a plugin of the world of route handlers.
-    async fn handle(&mut self, caller: &Caller, event: &Event) -> wasmtime::Result<Result<wit::Response, String>> {
-        let (headers, query_string);
-        let event = match event {
-            Event::Connect { headers: all_headers, query_string: parameters } => {
-                (headers, query_string) = (borrow_fields(all_headers), borrow_fields(parameters));
-                wit::Event::Connect(wit::ConnectEvent { headers: &headers, query_string: &query_string })
-            }
-            Event::Message { message_id, body } => {
-                wit::Event::Message(wit::MessageEvent { message_id: message_id.as_str(), body: body.into() })
-            }
-            Event::Disconnect(end) => {
-                wit::Event::Disconnect(wit::DisconnectEvent { status_code: end.status_code, reason: &end.reason })
-            }
-        };
-        let handle = trusted::typed_handler(self.function);
-        let (result,) = handle.call_async(&mut self.store, (request_context(caller), event)).await?;
-        Ok(result)
-    }
-
-    async fn authorize(
-        &mut self,
-        caller: &Caller,
-        headers: &[Field],
-        query_string: &[Field],
-    ) -> wasmtime::Result<Result<wit_authorizer::Decision, String>> {
-        let (headers, query_string) = (borrow_fields(headers), borrow_fields(query_string));
-        let request = wit::ConnectEvent { headers: &headers, query_string: &query_string };
-        // The type is checked again for each upgrade, which costs 0.2 us. Only handlers are called often enough to
-        // skip the check, as `trusted` does.
-        let authorize = self.function.typed::<AuthorizerParameters<'_>, AuthorizerResults>(&self.store)?;
-        let (decision,) = authorize.call_async(&mut self.store, (request_context(caller), request)).await?;
-        Ok(decision)
-    }
-}
-
-fn request_context(caller: &Caller) -> wit::RequestContext<'_> {
-    wit::RequestContext {
-        connection_id: caller.connection.id.as_str(),
-        route_key: &caller.route_key,
-        request_id: caller.request_id.as_str(),
-        request_time: caller.request_time,
-        connected_at: caller.connection.connected_at,
-    }
-}
-
 /// Returns the response, or `Malformed` if its body is larger than a message of `bytes_max` bytes.
 pub fn check_message_size(response: Response, bytes_max: usize) -> Result<Response, InvokeError> {
     match &response.body {
@@ -446,37 +373,6 @@ pub fn check_message_size(response: Response, bytes_max: usize) -> Result<Respon
             Err(InvokeError::Malformed(format!("a body of {found} bytes, at most {bytes_max} are allowed")))
         }
         _ => Ok(response),
-    }
-}
-
-fn borrow_fields(fields: &[Field]) -> Vec<(&str, &str)> {
-    fields.iter().map(|(name, value)| (&**name, &**value)).collect()
-}
-
-impl<'a> From<&'a Payload> for wit::PayloadParam<'a> {
-    fn from(payload: &'a Payload) -> Self {
-        match payload {
-            Payload::Text(text) => Self::Text(text),
-            Payload::Binary(bytes) => Self::Binary(bytes),
-        }
-    }
-}
-
-impl From<wit::Response> for Response {
-    fn from(response: wit::Response) -> Self {
-        Self { status_code: response.status_code, headers: response.headers, body: response.body.map(Into::into) }
-    }
-}
-
-impl From<wit_authorizer::Decision> for Decision {
-    fn from(decision: wit_authorizer::Decision) -> Self {
-        match decision {
-            wit_authorizer::Decision::Allow(grant) => {
-                Self::Allow(Grant { principal_id: grant.principal_id, context: grant.context })
-            }
-            wit_authorizer::Decision::Deny => Self::Deny,
-            wit_authorizer::Decision::Unauthorized => Self::Unauthorized,
-        }
     }
 }
 

@@ -322,7 +322,7 @@ async fn run<'a>(
                         received_bytes = socket.received_bytes();
                         clock.message_received(now);
                         match shared.gateway.ordering(connection, &body) {
-                            Ordering::Connection => backlog.push(body, idle && !waiting),
+                            Ordering::Connection => backlog.push(body),
                             Ordering::None => unordered
                                 .get_or_insert_with(|| Box::new(UnorderedMessages::new(limits.message_bytes)))
                                 .push(body, account.charge()),

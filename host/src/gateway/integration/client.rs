@@ -187,16 +187,23 @@ async fn exchange(
     Ok(Response::from_parts(head, read_body(body, response_bytes_max).await?))
 }
 
+/// Reads a whole body. Copies it piece by piece, because a piece of one byte may refer to a buffer of many.
 async fn read_body(body: Incoming, max: usize) -> Result<Bytes, ClientError> {
     // A body whose announced length is too large is not read at all.
-    if body.size_hint().lower() > max as u64 {
+    let announced = body.size_hint();
+    if announced.lower() > max as u64 {
         return Err(ClientError::TooLarge(max));
     }
-    match Limited::new(body, max).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ClientError::TooLarge(max)),
-        Err(error) => Err(ClientError::Broken(error)),
+    let mut body = Limited::new(body, max);
+    let mut bytes = Vec::with_capacity(announced.exact().map_or(0, |length| length as usize));
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
+            Err(error) if error.is::<LengthLimitError>() => return Err(ClientError::TooLarge(max)),
+            Err(error) => return Err(ClientError::Broken(error)),
+        }
     }
+    Ok(bytes.into())
 }
 
 /// The resolver of the operating system. It blocks a thread for each lookup, so lookups have threads of their own.

@@ -8,10 +8,6 @@ use crate::connections::budget::Charge;
 use crate::limits::{BACKLOG_BYTES_MAX, BACKLOG_MESSAGES_MAX};
 use crate::payload::Payload;
 
-/// A message up to this size is copied when it must wait. As it was received, it would keep the whole read buffer, which
-/// has room for the largest frame.
-const COPIED_BYTES_MAX: usize = 16 * 1024;
-
 pub struct Backlog {
     waiting: VecDeque<Payload>,
     waiting_bytes: usize,
@@ -37,10 +33,9 @@ impl Backlog {
         self.waiting.is_empty()
     }
 
-    /// Adds a message. `is_next` says whether its handler can start at once.
-    pub fn push(&mut self, body: Payload, is_next: bool) {
+    pub fn push(&mut self, body: Payload) {
         self.waiting_bytes += body.len();
-        self.waiting.push_back(if is_next { body } else { compact(body) });
+        self.waiting.push_back(body);
     }
 
     /// Removes and returns the next message, which counts as handled from now on until the next call or `finished`.
@@ -69,17 +64,6 @@ impl Backlog {
     }
 }
 
-/// Returns a small payload without the buffer in which it was received.
-pub fn compact(body: Payload) -> Payload {
-    if body.len() > COPIED_BYTES_MAX {
-        return body;
-    }
-    match body {
-        Payload::Text(text) => Payload::Text(text.as_str().to_owned().into()),
-        Payload::Binary(bytes) => Payload::Binary(bytes.to_vec().into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -101,23 +85,23 @@ mod tests {
         let mut small = backlog(MESSAGE_BYTES_MAX, &Account::detached());
         for _ in 0..BACKLOG_MESSAGES_MAX {
             assert!(small.has_space());
-            small.push(message(1), false);
+            small.push(message(1));
         }
         assert!(!small.has_space());
         small.start_next();
         assert!(small.has_space());
 
         let mut large = backlog(MESSAGE_BYTES_MAX, &Account::detached());
-        large.push(message(MESSAGE_BYTES_MAX), false);
-        large.push(message(BACKLOG_BYTES_MAX - MESSAGE_BYTES_MAX - 1), false);
+        large.push(message(MESSAGE_BYTES_MAX));
+        large.push(message(BACKLOG_BYTES_MAX - MESSAGE_BYTES_MAX - 1));
         assert!(large.has_space());
-        large.push(message(1), false);
+        large.push(message(1));
         assert!(!large.has_space());
 
         let mut larger = backlog(2 * BACKLOG_BYTES_MAX, &Account::detached());
-        larger.push(message(2 * BACKLOG_BYTES_MAX - 1), false);
+        larger.push(message(2 * BACKLOG_BYTES_MAX - 1));
         assert!(larger.has_space());
-        larger.push(message(1), false);
+        larger.push(message(1));
         assert!(!larger.has_space());
     }
 
@@ -128,8 +112,8 @@ mod tests {
         let mut backlog = backlog(MESSAGE_BYTES_MAX, &account);
         backlog.update_charge(4 * CHARGE_STEP_BYTES);
         assert_eq!(account.bytes(), 4 * CHARGE_STEP_BYTES);
-        backlog.push(message(6 * CHARGE_STEP_BYTES), true);
-        backlog.push(message(CHARGE_STEP_BYTES), false);
+        backlog.push(message(6 * CHARGE_STEP_BYTES));
+        backlog.push(message(CHARGE_STEP_BYTES));
         backlog.update_charge(0);
         assert_eq!(account.bytes(), 7 * CHARGE_STEP_BYTES);
         backlog.start_next();

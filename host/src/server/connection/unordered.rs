@@ -9,7 +9,6 @@ use std::task::{Context, Poll, ready};
 
 use tokio::task::JoinSet;
 
-use super::backlog::compact;
 use crate::connections::Connection;
 use crate::connections::budget::Charge;
 use crate::gateway::Gateway;
@@ -32,7 +31,6 @@ impl UnorderedMessages {
 
     pub fn push(&mut self, body: Payload, mut charge: Charge) {
         self.waiting_bytes += body.len();
-        let body = compact(body);
         charge.set(charged_bytes(&body));
         self.waiting.push_back((body, charge));
     }
