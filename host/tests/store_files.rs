@@ -34,7 +34,7 @@ fn exports(site: &Site) -> Vec<PathBuf> {
 }
 
 /// The path of an export as the verbs print it.
-fn shown(export: &Path) -> String {
+fn display_name(export: &Path) -> String {
     format!("data/exports/{}", export.file_name().unwrap().to_str().unwrap())
 }
 
@@ -53,15 +53,18 @@ async fn a_store_whose_files_were_lost_is_not_served_empty_and_an_import_brings_
     let (code, _, stderr) = site.run(&["serve"]);
     assert_eq!(code, 1);
     assert!(stderr.contains("is lost: found jackfield-store"), "{stderr}");
-    assert!(stderr.contains("jackfield store import --replace ") && stderr.contains(&shown(&export)), "{stderr}");
+    assert!(
+        stderr.contains("jackfield store import --replace ") && stderr.contains(&display_name(&export)),
+        "{stderr}"
+    );
 
     let (code, stdout, _) = site.run(&["store", "check"]);
     assert_eq!(code, 1, "{stdout}");
-    assert!(stdout.contains(&format!("good export: {}: 3 keys and 0 rows of 20", shown(&export))), "{stdout}");
+    assert!(stdout.contains(&format!("good export: {}: 3 keys and 0 rows of 20", display_name(&export))), "{stdout}");
     assert!(stdout.contains("bad store: the store in ") && stdout.contains(" is lost"), "{stdout}");
-    assert!(stdout.ends_with(&format!("last good export: {}\n", shown(&export))), "{stdout}");
+    assert!(stdout.ends_with(&format!("last good export: {}\n", display_name(&export))), "{stdout}");
 
-    let (code, stdout, stderr) = site.run(&["store", "import", &shown(&export)]);
+    let (code, stdout, stderr) = site.run(&["store", "import", &display_name(&export)]);
     assert_eq!((code, stdout.starts_with("imported 3 keys and 0 rows of 20")), (0, true), "{stdout}{stderr}");
     let (code, stdout, _) = site.run(&["store", "check"]);
     assert_eq!((code, stdout.contains("good store: data\n")), (0, true), "{stdout}");
@@ -85,18 +88,18 @@ async fn a_damaged_store_is_rejected_with_the_name_of_the_last_good_export_and_i
     for arguments in [&["serve"][..], &["store", "export"]] {
         let (code, _, stderr) = site.run(arguments);
         assert_eq!(code, 1);
-        assert!(stderr.contains("is damaged (") && stderr.contains(&shown(&export)), "{stderr}");
+        assert!(stderr.contains("is damaged (") && stderr.contains(&display_name(&export)), "{stderr}");
     }
     let (code, stdout, _) = site.run(&["store", "check"]);
     assert_eq!(code, 1);
-    let bad = format!("bad export: {}: it is incomplete: found its end before its checksum", shown(&newer));
-    assert!(stdout.contains(&bad) && stdout.ends_with(&format!("{}\n", shown(&export))), "{stdout}");
+    let bad = format!("bad export: {}: it is incomplete: found its end before its checksum", display_name(&newer));
+    assert!(stdout.contains(&bad) && stdout.ends_with(&format!("{}\n", display_name(&export))), "{stdout}");
 
-    let (code, _, stderr) = site.run(&["store", "import", &shown(&newer), "--replace"]);
+    let (code, _, stderr) = site.run(&["store", "import", &display_name(&newer), "--replace"]);
     assert_eq!((code, stderr.contains("it is incomplete")), (1, true), "{stderr}");
-    let (code, _, stderr) = site.run(&["store", "import", &shown(&export)]);
+    let (code, _, stderr) = site.run(&["store", "import", &display_name(&export)]);
     assert_eq!((code, stderr.contains("add --replace")), (1, true), "{stderr}");
-    let (code, stdout, stderr) = site.run(&["store", "import", &shown(&export), "--replace"]);
+    let (code, stdout, stderr) = site.run(&["store", "import", &display_name(&export), "--replace"]);
     assert_eq!(code, 0, "{stderr}");
     let (_, moved_to) = stdout.trim_end().split_once("; the files of the store before are in ").unwrap();
     assert!(fs::read(site.path().join(moved_to).join("db")).unwrap().len() >= bytes.len() / 2);

@@ -97,15 +97,15 @@ async fn check(folder: &Path) -> anyhow::Result<ExitCode> {
     let mut is_good = true;
     let exports = Backend::exports(folder);
     for (path, summary) in exports.with_context(|| format!("cannot read the exports in {}", display_path(folder)))? {
-        let shown = display_path(&path);
+        let display = display_path(&path);
         match summary {
             Ok(summary) => {
-                print_output(&format!("good export: {shown}: {}\n", describe(summary)))?;
-                last_good.get_or_insert(shown);
+                print_output(&format!("good export: {display}: {}\n", describe(summary)))?;
+                last_good.get_or_insert(display);
             }
             Err(error) => {
                 is_good = false;
-                print_output(&format!("bad export: {shown}: {error:#}\n"))?;
+                print_output(&format!("bad export: {display}: {error:#}\n"))?;
             }
         }
     }

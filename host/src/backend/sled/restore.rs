@@ -37,8 +37,8 @@ pub struct Imported {
 /// # Errors
 /// If the export is damaged, if there is a store and `replace` is not set, or if a server uses it.
 pub fn import(folder: &Path, file: &Path, replace: bool) -> anyhow::Result<Imported> {
-    let shown = file.display();
-    export::verify(file, FORMAT.1).with_context(|| format!("cannot import {shown}"))?;
+    let source = file.display();
+    export::verify(file, FORMAT.1).with_context(|| format!("cannot import {source}"))?;
     private_folder::prepare(folder)?;
     let exists = has_data(folder);
     let path = folder.display();
@@ -49,7 +49,7 @@ pub fn import(folder: &Path, file: &Path, replace: bool) -> anyhow::Result<Impor
     let _lock = lock(folder)?;
     let building = folder.join(BUILDING);
     remove(&building)?;
-    let summary = build(&building, file).with_context(|| format!("cannot build the store of {shown} in {path}"))?;
+    let summary = build(&building, file).with_context(|| format!("cannot build the store of {source} in {path}"))?;
 
     let put = || -> anyhow::Result<Option<PathBuf>> {
         // From here to the last rename, the marker makes a server report the store as lost.
