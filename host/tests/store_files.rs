@@ -66,6 +66,8 @@ async fn a_store_whose_files_were_lost_is_not_served_empty_and_an_import_brings_
 
     let (code, stdout, stderr) = site.run(&["store", "import", &display_name(&export)]);
     assert_eq!((code, stdout.starts_with("imported 3 keys and 0 rows of 20")), (0, true), "{stdout}{stderr}");
+    let (_, moved_to) = stdout.trim_end().split_once("; the files of the store before are in ").unwrap();
+    assert!(site.path().join(moved_to).join("conf").exists(), "what was left of the lost store is kept");
     let (code, stdout, _) = site.run(&["store", "check"]);
     assert_eq!((code, stdout.contains("good store: data\n")), (0, true), "{stdout}");
     assert_eq!(colour(&site).await, "blue");

@@ -54,7 +54,9 @@ pub fn import(folder: &Path, file: &Path, replace: bool) -> anyhow::Result<Impor
     let put = || -> anyhow::Result<Option<PathBuf>> {
         // From here to the last rename, the marker makes a server report the store as lost.
         Marker::Open.write(folder)?;
-        let moved_to = if exists { Some(move_away(folder)?) } else { None };
+        // Also what is left of a lost store: sled would read its snapshot together with the new database.
+        let has_files = store_files(folder)?.iter().any(|name| name != MARKER_NAME);
+        let moved_to = if has_files { Some(move_away(folder)?) } else { None };
         for name in store_files(&building)? {
             if name != DATABASE && name != MARKER_NAME {
                 fs::rename(building.join(&name), folder.join(&name))?;
