@@ -1,6 +1,6 @@
 //! Measures the memory that the host holds behind the handles of a guest.
 //!
-//! The crates of wasmtime create and change most of what handles refer to, and charge nobody. So before a call of theirs
+//! The crates of wasmtime create and change most of what handles refer to, and charge no account. So before a call of theirs
 //! the host looks at the table of the event.
 
 use std::sync::Arc;

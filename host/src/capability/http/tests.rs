@@ -433,7 +433,7 @@ async fn a_request_is_charged_until_its_response_is_dropped_and_fails_without_me
     let memory = SharedMemory::new(Some(HTTP_REQUEST_BYTES)).plugin();
     let allowed = vec![listed("127.0.0.1", address.port(), true)];
     let egress = Egress::new("chat", "[integrations.chat]".to_owned(), allowed, memory);
-    let mut hooks = EgressHooks::new(Arc::new(egress), EVENT_HOST_CALLS);
+    let mut hooks = hooks(&Arc::new(egress), EVENT_HOST_CALLS);
     let uri = format!("http://{address}/");
     let held = send(&mut hooks, get(&uri)).await.unwrap();
     let without_memory = send(&mut hooks, get(&uri)).await;

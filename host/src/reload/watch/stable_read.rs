@@ -100,7 +100,7 @@ pub async fn read_unwatched(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> 
     FileReader::new(open_writes).read_text(path, bytes_max).await
 }
 
-/// Reads what a file contains at this moment, whoever writes it. Returns `None` if it still has the state `known`.
+/// Reads what a file contains at this moment, also while it is written. Returns `None` if it still has the state `known`.
 ///
 /// # Errors
 /// `FileTooLarge` above `bytes_max`, and every error of a read.
