@@ -58,8 +58,10 @@ async fn with_64_writers_of_one_plugin_the_keys_of_another_are_read_and_written_
     let written_meanwhile = written.load(Ordering::SeqCst) - before;
     stop.store(true, Ordering::SeqCst);
     writers.join_all().await;
-    // One call is one turn, and in the meantime the writers get few turns: each of their calls needs several.
-    assert!(written_meanwhile < 3 * calls, "for {calls} calls of another plugin, {written_meanwhile} were first");
+    // Without queues it was 68 for each call, on any machine: one of each writer. The writers may have turns while this
+    // test waits for a processor, so there is a margin.
+    let allowed = calls * WRITERS / 4;
+    assert!(written_meanwhile < allowed, "for {calls} calls of another plugin, {written_meanwhile} were first");
     took.sort_unstable();
     echoes.sort_unstable();
     let [p99, echo_p99] = [&took, &echoes].map(|took| took[took.len() * 99 / 100]);
