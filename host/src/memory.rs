@@ -18,6 +18,7 @@ mod event;
 pub use event::{EventMemory, RejectedGrowth};
 
 use crate::limits::MEMORY_STEP_BYTES;
+use crate::sharded::Sharded;
 
 /// The memory that all plugins share.
 ///
@@ -45,7 +46,7 @@ pub struct PluginMemory {
 #[derive(Default)]
 struct Account {
     /// Bytes of `charged` that nothing uses now.
-    idle: AtomicUsize,
+    idle: Sharded<AtomicUsize>,
     /// Bytes that are charged to this account. Written only while `SharedMemory::accounts` is locked.
     charged: AtomicUsize,
     /// Whether a share is reserved for this account. Written only while `SharedMemory::accounts` is locked.
@@ -98,7 +99,7 @@ impl SharedMemory {
     /// Returns whether more than half of the memory is used, so that no instance should be kept for later events.
     pub fn is_scarce(&self) -> bool {
         let accounts = self.lock();
-        let idle: usize = accounts.all.iter().map(|account| account.idle.load(Ordering::Relaxed)).sum();
+        let idle: usize = accounts.all.iter().map(|account| account.idle_bytes()).sum();
         accounts.charged.saturating_sub(idle) > self.bytes_max / 2
     }
 
@@ -144,20 +145,20 @@ impl Accounts {
     /// Charges bytes to an account, from its idle bytes first. Returns false, and changes nothing, if what is left would
     /// be less than what is reserved for the other accounts.
     fn charge(&mut self, account: &Arc<Account>, bytes: usize, bytes_max: usize) -> bool {
-        let idle = account.idle.swap(0, Ordering::SeqCst);
+        let idle = account.take_all_idle();
         let growth = bytes.saturating_sub(idle);
         let share = self.share(bytes_max);
         let others = self.all.iter().filter(|other| !Arc::ptr_eq(other, account));
         let reserved: usize = others.map(|other| other.unused_share(share)).sum();
         let fits = [growth, reserved].iter().try_fold(self.charged, |sum, more| sum.checked_add(*more));
         if fits.is_none_or(|sum| sum > bytes_max) {
-            account.idle.fetch_add(idle, Ordering::SeqCst);
+            account.idle.own().fetch_add(idle, Ordering::SeqCst);
             return false;
         }
         self.charged += growth;
         account.charged.fetch_add(growth, Ordering::Relaxed);
         if idle > bytes {
-            account.idle.fetch_add(idle - bytes, Ordering::SeqCst);
+            account.idle.own().fetch_add(idle - bytes, Ordering::SeqCst);
         }
         true
     }
@@ -190,15 +191,23 @@ impl Accounts {
 }
 
 impl Account {
-    /// Takes idle bytes; returns false, and takes none, if there are too few.
+    fn idle_bytes(&self) -> usize {
+        self.idle.parts().map(|part| part.load(Ordering::Relaxed)).sum()
+    }
+
+    fn take_all_idle(&self) -> usize {
+        self.idle.parts().map(|part| part.swap(0, Ordering::SeqCst)).sum()
+    }
+
+    /// Takes idle bytes that this thread has given back; returns false, and takes none, if there are too few.
     fn take_idle(&self, bytes: usize) -> bool {
         let take = |idle: usize| idle.checked_sub(bytes);
-        self.idle.fetch_update(Ordering::SeqCst, Ordering::Relaxed, take).is_ok()
+        self.idle.own().fetch_update(Ordering::SeqCst, Ordering::Relaxed, take).is_ok()
     }
 
     /// Gives back the idle bytes, and returns how many there were.
     fn collect(&self) -> usize {
-        let idle = self.idle.swap(0, Ordering::SeqCst);
+        let idle = self.take_all_idle();
         self.charged.fetch_sub(idle, Ordering::Relaxed);
         idle
     }
@@ -255,7 +264,7 @@ impl PluginMemory {
     }
 
     fn give(&self, bytes: usize) {
-        self.account.idle.fetch_add(bytes, Ordering::SeqCst);
+        self.account.idle.own().fetch_add(bytes, Ordering::SeqCst);
         self.wake();
     }
 }

@@ -301,7 +301,7 @@ async fn a_function_that_throws_unauthorized_is_401_and_any_other_failure_is_500
         (query("exit"), "its response is not JSON"),
         (query("throttle"), "the Invoke API returned 429"),
         (query("hang-up"), "the exchange failed"),
-        (query("sleep 1000"), "the handler ran longer than 2s"),
+        (query("sleep 1000"), "the handler ran longer than 500ms"),
         (query("answer \"Unauthorized\""), "its response is not an object"),
         (query_for_answer(&json!({ "isAuthorized": true })), "its response has no principalId"),
         (query_for_answer(&json!({ "principalId": "alice" })), "its response has no policyDocument"),

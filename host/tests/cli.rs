@@ -368,13 +368,13 @@ fn invoke_shows_the_output_of_the_handler_on_stderr() {
 
 #[test]
 fn invoke_exits_with_1_if_the_handler_fails() {
-    let limits = format!("{HOSTILE_GRANTS}\ncpu_time = \"100ms\"\nmemory = \"4MiB\"\ntimeout = \"1s\"");
+    let limits = format!("{HOSTILE_GRANTS}\ncpu_time = \"50ms\"\nmemory = \"4MiB\"\ntimeout = \"2s\"");
     let site = Site::new(&manifest(&component(HOSTILE), "", &limits));
     for (command, reason) in [
         ("fail", "the handler failed: as ordered: "),
         ("trap", "the handler trapped: "),
-        ("spin", "the handler used more than 100ms of CPU (cpu_time in the manifest)"),
-        ("sleep 60000", "the handler ran longer than 1s (timeout in the manifest)"),
+        ("spin", "the handler used more than 50ms of CPU (cpu_time in the manifest)"),
+        ("sleep 60000", "the handler ran longer than 2s (timeout in the manifest)"),
         ("status 700", "the handler returned an invalid response: status 700, expected 200 to 599"),
     ] {
         let (code, lines, _) = run_invoke(&site, &["$default", "--body", command]);

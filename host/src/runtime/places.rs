@@ -10,6 +10,7 @@ use std::time::Instant;
 use metrics::Gauge;
 
 use crate::limits::{CONCURRENT_EVENTS_MAX, CONNECT_PLACES, DEPARTED_PLACES};
+use crate::sharded::Sharded;
 
 mod claim;
 mod lines;
@@ -132,8 +133,8 @@ pub struct Places {
 /// What one plugin holds and waits for. All versions of the plugin have the same share.
 pub struct Share {
     places: Arc<Places>,
-    /// Places held, by `Use`.
-    held: [AtomicU32; 4],
+    /// Places held, by `Use`: the sum of all parts, of which one may be below 0.
+    held: Sharded<[AtomicU32; 4]>,
     /// Locked only while `Places::shared` is.
     lines: Mutex<Lines>,
 }
@@ -220,7 +221,7 @@ impl Share {
         if request.concurrency.is_some() || !self.places.take_common(request.count, limit, 0) {
             return None;
         }
-        self.held[purpose as usize].fetch_add(request.count, Ordering::AcqRel);
+        self.hold(purpose, request.count);
         Some(purpose)
     }
 
@@ -229,7 +230,13 @@ impl Share {
     }
 
     fn held(&self, purpose: Use) -> u32 {
-        self.held[purpose as usize].load(Ordering::Acquire)
+        let parts = self.held.parts().map(|held| held[purpose as usize].load(Ordering::Acquire));
+        // A thread that has acquired a place may have been read before another one released it.
+        parts.fold(0, u32::wrapping_add).cast_signed().max(0).cast_unsigned()
+    }
+
+    fn hold(&self, purpose: Use, count: u32) {
+        self.held.own()[purpose as usize].fetch_add(count, Ordering::AcqRel);
     }
 
     fn held_in(&self, section: Section) -> u32 {
@@ -242,7 +249,7 @@ impl Share {
 
     fn release(&self, purpose: Use, count: u32) {
         // The share is reduced first, so that a grant because of the released place is based on the new number.
-        self.held[purpose as usize].fetch_sub(count, Ordering::AcqRel);
+        self.held.own()[purpose as usize].fetch_sub(count, Ordering::AcqRel);
         let places = &self.places;
         let mut shared = match purpose.section() {
             Section::Common => {

@@ -110,7 +110,7 @@ impl Places {
             }
             let limit = if is_below { places } else { open_places(places) };
             if self.take(shared, section, count, limit) {
-                share.held[purpose as usize].fetch_add(count, Ordering::AcqRel);
+                share.hold(purpose, count);
                 return Some(purpose);
             }
             full[section as usize] = true;
