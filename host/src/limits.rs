@@ -336,7 +336,7 @@ pub const ACCESS_DEBOUNCE: Duration = Duration::from_millis(30);
 /// How often the manifest is checked for keys that are removed, whether the system reports changes or not, and whether
 /// a program holds the file open or not. Together with `ACCESS_ABSENCE_MAX` it is less than the second after which a
 /// removed key must be rejected. A check reads the properties of one file, and the file if they have changed.
-pub const ACCESS_CHECK_INTERVAL: Duration = Duration::from_millis(200);
+pub const ACCESS_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// A key that is missing for this time in a manifest that is still being written is rejected. It is longer than an
 /// editor pauses between emptying a file and writing it (0.4 s was seen).
 pub const ACCESS_ABSENCE_MAX: Duration = Duration::from_millis(600);
