@@ -163,7 +163,7 @@ impl Worker {
             // The number of threads of wasmtime's compiler.
             .env("RAYON_NUM_THREADS", threads.to_string())
             // Freed memory is returned to the system, so that it does not count towards the limit.
-            .env("_RJEM_MALLOC_CONF", "retain:false,narenas:2")
+            .env("_RJEM_MALLOC_CONF", "retain:false,narenas:2,background_thread:false")
             .current_dir("/")
             // Ctrl-c in a terminal is for the server only.
             .process_group(0)
