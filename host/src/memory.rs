@@ -26,6 +26,8 @@ use crate::sharded::Sharded;
 pub struct SharedMemory {
     bytes_max: usize,
     accounts: Mutex<Accounts>,
+    /// `Accounts::charged`, to be read without the lock.
+    charged: AtomicUsize,
     /// Events of all plugins that wait for memory.
     waiting: AtomicUsize,
 }
@@ -82,7 +84,12 @@ impl SharedMemory {
     /// `None` limits the memory to half of the machine's.
     pub fn new(bytes_max: Option<usize>) -> Arc<Self> {
         let bytes_max = bytes_max.unwrap_or_else(|| machine_bytes().map_or(usize::MAX, |bytes| bytes / 2));
-        Arc::new(Self { bytes_max, accounts: Mutex::default(), waiting: AtomicUsize::new(0) })
+        Arc::new(Self {
+            bytes_max,
+            accounts: Mutex::default(),
+            charged: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+        })
     }
 
     /// Opens the account of a plugin, which has no share until `set_share`.
@@ -98,6 +105,10 @@ impl SharedMemory {
 
     /// Returns whether more than half of the memory is used, so that no instance should be kept for later events.
     pub fn is_scarce(&self) -> bool {
+        // Usually less is charged, also with the idle bytes.
+        if self.charged.load(Ordering::Relaxed) <= self.bytes_max / 2 {
+            return false;
+        }
         let accounts = self.lock();
         let idle: usize = accounts.all.iter().map(|account| account.idle_bytes()).sum();
         accounts.charged.saturating_sub(idle) > self.bytes_max / 2
@@ -109,11 +120,13 @@ impl SharedMemory {
         loop {
             let others = {
                 let mut accounts = self.lock();
-                if accounts.charge(account, bytes, self.bytes_max) {
-                    return true;
+                let mut is_charged = accounts.charge(account, bytes, self.bytes_max);
+                if !is_charged {
+                    accounts.collect_idle();
+                    is_charged = accounts.charge(account, bytes, self.bytes_max);
                 }
-                accounts.collect_idle();
-                if accounts.charge(account, bytes, self.bytes_max) {
+                self.charged.store(accounts.charged, Ordering::Relaxed);
+                if is_charged {
                     return true;
                 }
                 accounts.beyond_share(account, self.bytes_max)
@@ -131,6 +144,7 @@ impl SharedMemory {
     fn give_idle(&self, account: &Account) {
         let mut accounts = self.lock();
         accounts.collect(account);
+        self.charged.store(accounts.charged, Ordering::Relaxed);
         for waiting in accounts.all.iter().filter(|account| account.waiting.load(Ordering::SeqCst) > 0) {
             waiting.freed.notify_one();
         }
@@ -274,6 +288,7 @@ impl Drop for PluginMemory {
         // Every charge refers to this value, so all bytes are idle.
         let mut accounts = self.shared.lock();
         accounts.collect(&self.account);
+        self.shared.charged.store(accounts.charged, Ordering::Relaxed);
         accounts.all.retain(|account| !Arc::ptr_eq(account, &self.account));
     }
 }
