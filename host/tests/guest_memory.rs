@@ -4,7 +4,7 @@ use std::fs;
 
 use futures_util::future::join_all;
 
-use crate::harness::{HOSTILE, HOSTILE_GRANTS, Peer, Server, Site, component, manifest};
+use crate::harness::{HOSTILE, HOSTILE_GRANTS, Peer, Server, Site, component, manifest, serve_module};
 use crate::wat;
 
 const INTERNAL: &str = "Internal server error";
@@ -105,17 +105,6 @@ async fn the_value_of_a_handle_for_a_swap_is_read_again_and_a_swap_expects_the_v
         }
     }
     assert_eq!(all[0].ask("get sum").await, "40");
-}
-
-/// Serves a guest in WebAssembly text. `keys` are further keys of its integration.
-fn serve_module(module: &str, keys: &str) -> Server {
-    let manifest = format!(
-        "[integrations.guest]\ncomponent = \"guest.wasm\"\n{keys}\n\
-         [routes]\n\"$default\" = {{ integration = \"guest\", route_response = true }}"
-    );
-    let site = Site::new(&manifest);
-    fs::write(site.path().join("guest.wasm"), wat::lean_module(module)).unwrap();
-    site.serve()
 }
 
 #[tokio::test]

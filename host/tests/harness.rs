@@ -18,6 +18,8 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{self, Message, http};
 
+use crate::wat;
+
 /// How long a test waits before it fails. It is longer than any step takes on a busy machine.
 pub const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -76,6 +78,17 @@ component = {component:?}
 "$default" = {{ integration = "guest", route_response = true }}
 "#
     )
+}
+
+/// Serves a guest in WebAssembly text, which handles `$default` and no other route. `keys` are further keys of its
+/// integration.
+pub fn serve_module(module: &str, keys: &str) -> Server {
+    let site = Site::new(&format!(
+        "[integrations.guest]\ncomponent = \"guest.wasm\"\n{keys}\n\
+         [routes]\n\"$default\" = {{ integration = \"guest\", route_response = true }}"
+    ));
+    fs::write(site.path().join("guest.wasm"), wat::lean_module(module)).unwrap();
+    site.serve()
 }
 
 /// A temporary folder with a manifest. The cache of compiled code is shared by all tests.

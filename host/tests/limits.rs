@@ -8,7 +8,9 @@ use futures_util::future::join_all;
 use jackfield::limits::DEPARTED_PLACES;
 use serde_json::Value;
 
-use crate::harness::{ECHO, HOSTILE, HOSTILE_GRANTS, Peer, Server, Site, component, eventually, manifest};
+use crate::harness::{
+    ECHO, HOSTILE, HOSTILE_GRANTS, Peer, Server, Site, component, eventually, manifest, serve_module,
+};
 use crate::wat;
 
 const INTERNAL: &str = "Internal server error";
@@ -18,17 +20,6 @@ const TOO_MANY: &str = "Too Many Requests";
 /// Serves the hostile guest. `keys` are further keys of its integration.
 fn hostile(keys: &str) -> Server {
     Site::new(&manifest(&component(HOSTILE), "", &format!("{HOSTILE_GRANTS}\n{keys}"))).serve()
-}
-
-/// Serves a guest in WebAssembly text, behind `$default`. `keys` are further keys of its integration.
-fn serve_module(module: &str, keys: &str) -> Server {
-    let manifest = format!(
-        "[integrations.guest]\ncomponent = \"guest.wasm\"\n{keys}\n\
-         [routes]\n\"$default\" = {{ integration = \"guest\", route_response = true }}"
-    );
-    let site = Site::new(&manifest);
-    fs::write(site.path().join("guest.wasm"), wat::lean_module(module)).unwrap();
-    site.serve()
 }
 
 /// Asserts that a frame is an error frame with this message. Returns its request id.
