@@ -3,12 +3,16 @@
 //! Each event gets its own sandbox, which is created from an image and dropped afterwards. If the manifest sets
 //! `reuse`, an instance is kept for that many events.
 
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
+use tokio::task::coop::unconstrained;
+use tokio::time::sleep_until;
 use wasmtime::Store;
 use wasmtime::component::{ComponentExportIndex, InstancePre};
 
@@ -233,10 +237,10 @@ impl Plugin {
         guest: impl Future<Output = Result<T, InvokeError>> + Unpin,
     ) -> Result<T, InvokeError> {
         let timeout = self.scope.limits.timeout;
-        match tokio::time::timeout_at((now + timeout).into(), Metered::new(now, self.turns.begin(), guest)).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(panic)) => Err(InvokeError::Panicked(panic)),
-            Err(_) => Err(InvokeError::TimedOut(timeout)),
+        match within(now + timeout, Metered::new(now, self.turns.begin(), guest)).await {
+            Some(Ok(result)) => result,
+            Some(Err(panic)) => Err(InvokeError::Panicked(panic)),
+            None => Err(InvokeError::TimedOut(timeout)),
         }
     }
 
@@ -287,8 +291,9 @@ impl Plugin {
             return;
         }
         if instance.slots.is_none() {
+            let Some(permit) = self.kept.permit() else { return };
             let Ok(slots) = Arc::clone(&self.runtime.warm_slots).try_acquire_many_owned(self.slots) else { return };
-            instance.slots = Some(slots);
+            instance.slots = Some((slots, permit));
         }
         instance.store.data_mut().capabilities.memory.end_event();
         self.kept.push(instance);
@@ -356,6 +361,21 @@ impl Plugin {
         })?;
         Ok(store.data().capabilities.memory.charged())
     }
+}
+
+/// Runs a future until a deadline; `None` if it is not ready by then. As tokio's `timeout_at`, but without a timer for a
+/// future that is ready at its first poll, as most events are.
+async fn within<F: Future + Unpin>(deadline: Instant, mut future: F) -> Option<F::Output> {
+    let mut timer = None;
+    poll_fn(|context| {
+        if let Poll::Ready(output) = Pin::new(&mut future).poll(context) {
+            return Poll::Ready(Some(output));
+        }
+        // A future that uses up the budget of its task must not keep the timer from being polled.
+        let timer = timer.get_or_insert_with(|| Box::pin(unconstrained(sleep_until(deadline.into()))));
+        timer.as_mut().poll(context).map(|()| None)
+    })
+    .await
 }
 
 /// The facts of an invocation that are known even if a timeout ends it.

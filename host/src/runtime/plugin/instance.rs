@@ -23,9 +23,9 @@ pub(in crate::runtime) struct Instance {
     pub(super) store: Store<HostState>,
     pub(super) function: Func,
     pub(super) events: usize,
-    /// The pool slots of an instance that is kept for later events. This field comes after `store`, so that the slots are
-    /// released after the store is dropped.
-    pub(super) slots: Option<OwnedSemaphorePermit>,
+    /// The pool slots of an instance that is kept for later events, and the permit to keep it. This field comes after
+    /// `store`, so that they are released after the store is dropped.
+    pub(super) slots: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
 }
 
 impl Instance {
