@@ -31,6 +31,7 @@ pub mod payload;
 pub mod printable;
 pub mod queued_writer;
 pub mod rate_limited_log;
+pub mod script_source;
 mod sharded;
 pub mod sigv4;
 pub mod telemetry;

@@ -212,6 +212,11 @@ pub const COMPILER_ERROR_BYTES_MAX: usize = 4 * 1024;
 /// Bytes at the end of a compiling process's stderr that an error contains if the process crashes.
 pub const COMPILER_STDERR_BYTES_MAX: usize = 2 * 1024;
 
+// ---- scripts -------------------------------------------------------------------------------
+
+/// Largest script, after all of its files were made one. A bundle with an AWS client has 500 KiB.
+pub const SCRIPT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
 // ---- the backend ---------------------------------------------------------------------------
 
 /// Attributes of one connection row.
