@@ -23,6 +23,7 @@ use crate::world::World;
 mod connection_store;
 mod connections;
 mod descriptors;
+pub mod event_json;
 mod files;
 mod full_buckets;
 mod grants;

@@ -29,7 +29,6 @@ pub mod context;
 mod deployment;
 mod disconnect;
 mod error_frame;
-mod event_json;
 mod history;
 mod integration;
 mod management;
@@ -54,7 +53,6 @@ pub use connect::{Admitted, Refusal, Upgrade};
 pub use connect_auth::ConnectAuth;
 pub use context::ContextVariable;
 pub use deployment::{Deployment, Stage, Version};
-pub use event_json::{AuthorizerEventJson, EventJson};
 pub use history::{DeploymentNotKept, DeploymentRecord, RollBack, RollBackError};
 pub use integration::{
     Authorities, BadMapping, Http, HttpSettings, Integration, IntegrationResponse, Lambda, LambdaSettings, Mock,

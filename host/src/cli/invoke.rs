@@ -11,12 +11,13 @@ use cpu_time::ThreadTime;
 
 use crate::backend::{ConnectionStore, Row};
 use crate::capability::Caller;
+use crate::capability::event_json::EventJson;
 use crate::cli::sandbox::Sandbox;
 use crate::cli::{format_count, format_size, load_manifest, print_output};
 use crate::config::{self, Config, MANIFEST_NAME};
 use crate::connections::{Connection, Peer, Presence};
 use crate::event::{Disconnect, Event, Field, now};
-use crate::gateway::{EventJson, Integration, RouteKey};
+use crate::gateway::{Integration, RouteKey};
 use crate::id::{ConnectionId, NodeId, RequestId, StageId};
 use crate::payload::Payload;
 use crate::reload::{Plugins, Resources, api_info, display_path};

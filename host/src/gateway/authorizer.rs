@@ -11,9 +11,10 @@ use http::Uri;
 
 use crate::backend::BackendError;
 use crate::capability::Caller;
+use crate::capability::event_json::{AuthorizerEventJson, method_arn};
 use crate::event::{Decision, Event, Field, Grant};
+use crate::gateway::Users;
 use crate::gateway::integration::{Lambda, Source};
-use crate::gateway::{AuthorizerEventJson, Users};
 use crate::limits::AUTHORIZER_RESULT_BYTES_MAX;
 use crate::metrics::AuthorizerMetrics;
 use crate::printable::{printable, shortened};
@@ -162,13 +163,12 @@ impl Authorizer {
             }
             AuthorizerKind::Unavailable => Err(AuthorizationError::Unavailable),
             AuthorizerKind::Lambda(lambda) => {
-                let method_arn = method_arn(caller);
-                let event = AuthorizerEventJson { caller, method_arn: &method_arn, headers, query_string };
+                let event = AuthorizerEventJson { caller, headers, query_string };
                 let payload = serde_json::to_vec(&event).expect("every event can be written as JSON");
                 let response =
                     Box::pin(lambda.call(caller, payload.into())).await.map_err(AuthorizationError::Failed)?;
                 let (decision, key) =
-                    parse_response(response.body(), &method_arn).map_err(AuthorizationError::Failed)?;
+                    parse_response(response.body(), &method_arn(caller)).map_err(AuthorizationError::Failed)?;
                 identity_from(decision, key)
             }
             AuthorizerKind::Jwt(jwt) => {
@@ -189,12 +189,6 @@ impl Authorizer {
             }
         }
     }
-}
-
-/// `arn:aws:execute-api:{region}:{account}:{api}/{stage}/$connect`
-fn method_arn(caller: &Caller) -> String {
-    let api = &caller.api;
-    format!("arn:aws:execute-api:{}:{}:{}/{}/{}", api.region, api.account_id, api.id, api.stage, caller.route_key)
 }
 
 fn parse_response(response: &Bytes, method_arn: &str) -> Result<(Decision, Option<String>), InvokeError> {

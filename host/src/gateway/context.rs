@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 
 use crate::capability::Caller;
+use crate::capability::event_json::user_arn;
 use crate::event::{Event, clf_time};
-use crate::gateway::event_json::user_arn;
 
 /// One variable, parsed once from its name.
 #[derive(Clone, Debug, PartialEq, Eq)]

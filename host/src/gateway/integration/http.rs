@@ -10,8 +10,8 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 
 use crate::capability::Caller;
+use crate::capability::event_json::connect_headers;
 use crate::event::{Event, Response};
-use crate::gateway::event_json::connect_headers;
 use crate::gateway::integration::client::{Client, Transport};
 use crate::gateway::integration::mapping::{RequestParameter, Target, is_connection_specific};
 use crate::gateway::integration::responses::Responses;

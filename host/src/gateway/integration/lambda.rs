@@ -12,8 +12,8 @@ use http::{Request, StatusCode, Uri};
 use serde::Deserialize;
 
 use crate::capability::Caller;
+use crate::capability::event_json::EventJson;
 use crate::event::{Event, Response, now};
-use crate::gateway::event_json::EventJson;
 use crate::gateway::integration::client::{Client, Transport};
 use crate::gateway::integration::proxy_response::{self, function_failure};
 use crate::gateway::integration::responses::Responses;

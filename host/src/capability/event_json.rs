@@ -1,4 +1,5 @@
-//! Formats an event as JSON, byte for byte as API Gateway does; this is the payload of Lambda functions.
+//! Formats an event as JSON, byte for byte as API Gateway does; this is the payload of Lambda functions and the event
+//! of `current-connection`.
 //!
 //! Pure: ids and times are those of the caller. The order of the keys is that of captured events.
 
@@ -25,8 +26,6 @@ pub struct EventJson<'a> {
 /// The JSON of an upgrade request for a REQUEST authorizer.
 pub struct AuthorizerEventJson<'a> {
     pub caller: &'a Caller,
-    /// `arn:aws:execute-api:{region}:{account}:{api}/{stage}/$connect`
-    pub method_arn: &'a str,
     pub headers: &'a [Field],
     pub query_string: &'a [Field],
 }
@@ -69,10 +68,10 @@ impl Serialize for AuthorizerEventJson<'_> {
     /// Unlike the event of `$connect`, it includes the headers of the upgrade itself, and empty properties are empty
     /// objects instead of being left out.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { caller, method_arn, headers, query_string } = self;
+        let Self { caller, headers, query_string } = self;
         let mut json = serializer.serialize_map(None)?;
         json.serialize_entry("type", "REQUEST")?;
-        json.serialize_entry("methodArn", method_arn)?;
+        json.serialize_entry("methodArn", &method_arn(caller))?;
         serialize_fields(&mut json, HEADERS, &upgrade_headers(caller, headers))?;
         serialize_fields(&mut json, QUERY_STRING, &Fields::case_sensitive(query_string))?;
         json.serialize_entry("stageVariables", &LastValues(&Fields::case_sensitive(&caller.api.stage_variables)))?;
@@ -250,6 +249,12 @@ impl Serialize for Identity<'_> {
         json.serialize_entry("sourceIp", &peer.source_ip)?;
         json.end()
     }
+}
+
+/// Returns the ARN of the `$connect` route: `arn:aws:execute-api:{region}:{account}:{api}/{stage}/$connect`.
+pub fn method_arn(caller: &Caller) -> String {
+    let api = &caller.api;
+    format!("arn:aws:execute-api:{}:{}:{}/{}/{}", api.region, api.account_id, api.id, api.stage, caller.route_key)
 }
 
 /// Returns the ARN of an IAM user.

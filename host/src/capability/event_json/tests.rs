@@ -43,6 +43,8 @@ impl Fixture {
             id: self.api.to_owned(),
             stage: self.stage.into(),
             stage_variables: self.stage_variables,
+            region: "us-east-1".to_owned(),
+            account_id: "123456789012".to_owned(),
             ..ApiInfo::default()
         };
         let id = ConnectionId::parse(self.connection_id).unwrap();
@@ -240,7 +242,7 @@ fn check_authorizer(stage_variables: Vec<Field>, query_string: &[Field], golden:
     let headers = proxied(host, trace_id, fields([("HeaderAuth1", "headerValue1")]));
     let method_arn = "arn:aws:execute-api:us-east-1:123456789012:abcdef123/default/$connect";
     let caller = fixture.caller();
-    let sent = check(&AuthorizerEventJson { caller: &caller, method_arn, headers: &headers, query_string }, golden);
+    let sent = check(&AuthorizerEventJson { caller: &caller, headers: &headers, query_string }, golden);
     let read: ApiGatewayCustomAuthorizerRequestTypeRequest = serde_json::from_str(&sent).unwrap();
     assert_eq!((read.type_.as_deref(), read.method_arn.as_deref()), (Some("REQUEST"), Some(method_arn)));
     assert_eq!(read.headers["headerauth1"], "headerValue1");
