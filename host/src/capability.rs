@@ -13,7 +13,7 @@ use crate::bindings::wasi::keyvalue0_2_0_draft2 as draft2;
 use crate::bindings::wasi::logging::logging;
 use crate::blocking_threads::BlockingThreads;
 use crate::connections::{Connection, Connections};
-use crate::event::{EpochMillis, Field};
+use crate::event::{EpochMillis, Event, Field};
 use crate::id::{RequestId, StageId};
 use crate::limits::{EVENT_HOST_BYTES, EventLimits, HOST_CALL_BYTES, PLUGIN_FILE_THREADS_MAX};
 use crate::memory::{EventMemory, PluginMemory, SharedMemory};
@@ -38,7 +38,7 @@ pub use descriptors::{EventDescriptors, GuestDescriptors};
 pub use files::{GuestFiles, add_to_linker as add_files_to_linker};
 pub use full_buckets::FullBuckets;
 pub use grants::{AllowedHost, FileGrant, Grants, Scheme};
-pub use imports::{check_imports, grant_lines, is_served};
+pub use imports::{check_imports, grant_lines, is_served, reads_event};
 pub use log::{GuestLog, LogRate, StdStream};
 pub use sockets::{GuestSockets, add_to_linker as add_sockets_to_linker};
 
@@ -146,10 +146,18 @@ pub struct Caller {
     pub request_time: EpochMillis,
 }
 
+/// What the host functions know of the event that is being handled.
+pub struct CurrentEvent {
+    pub caller: Caller,
+    /// `None` if the component cannot ask for it, or is only started to check it.
+    pub event: Option<Event>,
+}
+
 /// Everything that the host functions of one event need.
 pub struct Capabilities {
     pub scope: Arc<PluginScope>,
     pub caller: Caller,
+    event: Option<Event>,
     pub table: ResourceTable,
     pub memory: EventMemory,
     /// Calls since the memory behind the handles was measured.
@@ -161,21 +169,34 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    pub fn new(scope: Arc<PluginScope>, memory: EventMemory, caller: Caller) -> Self {
+    pub fn new(scope: Arc<PluginScope>, memory: EventMemory, current: CurrentEvent) -> Self {
+        let CurrentEvent { caller, event } = current;
         let mut table = ResourceTable::new();
         table.set_max_capacity(crate::limits::EVENT_HANDLES);
         let host_calls_left = scope.limits.host_calls;
         let (descriptors, files) = (OpenDescriptors::default(), EventFiles::default());
-        Self { scope, caller, table, memory, unmeasured_calls: 0, host_calls_left, log: None, descriptors, files }
+        Self {
+            scope,
+            caller,
+            event,
+            table,
+            memory,
+            unmeasured_calls: 0,
+            host_calls_left,
+            log: None,
+            descriptors,
+            files,
+        }
     }
 
     /// Prepares for the next event of a reused instance. Resource handles remain, because the guest still has them.
-    pub fn begin_event(&mut self, caller: Caller) {
+    pub fn begin_event(&mut self, current: CurrentEvent) {
+        let CurrentEvent { caller, event } = current;
         if let Some(log) = &self.log {
             log.begin_event(&caller);
         }
         self.memory.begin_event();
-        self.caller = caller;
+        (self.caller, self.event) = (caller, event);
         self.host_calls_left = self.scope.limits.host_calls;
     }
 

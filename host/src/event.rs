@@ -1,5 +1,6 @@
 //! The events of a connection that handlers receive, and the responses that they return.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::id::RequestId;
@@ -45,13 +46,13 @@ fn date(at: EpochMillis) -> [u64; 3] {
     [year, (month + 2) % 12, day]
 }
 
-/// One event of a connection.
+/// One event of a connection. A clone shares its strings and the message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The upgrade request, which waits until the handler returns.
     Connect {
-        headers: Vec<Field>,
-        query_string: Vec<Field>,
+        headers: Arc<[Field]>,
+        query_string: Arc<[Field]>,
     },
     Message {
         message_id: RequestId,

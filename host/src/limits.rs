@@ -169,6 +169,12 @@ pub const API_KEY_BYTES_MAX: usize = 1024;
 
 /// Longest line of the log, with all of its fields; a longer one is cut. A backtrace counts as one line.
 pub const LOG_LINE_BYTES_MAX: usize = 32 * 1024;
+/// Longest line of a stack or a backtrace; a longer one is cut, because the names in a guest may have any length.
+pub const LOG_STACK_LINE_BYTES_MAX: usize = 512;
+/// Longest message of a handler's failure; a longer one is cut.
+pub const FAILURE_MESSAGE_BYTES_MAX: usize = 4 * 1024;
+/// Lines of the stack of a handler's failure that are logged. Of a longer one, the middle is left out.
+pub const FAILURE_STACK_LINES_MAX: usize = 40;
 /// Log lines that wait to be written to stderr. Further lines are dropped and counted.
 pub const LOG_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long the end of a server waits until the last log lines are written.

@@ -24,6 +24,7 @@ use crate::worker::{Worker, WorkerOptions, compiler_config, guest_limits};
 mod budget;
 mod cache;
 mod cpu;
+mod failure;
 mod kept;
 mod load;
 mod places;
@@ -37,6 +38,7 @@ mod trusted;
 mod turns;
 
 pub use cache::CodeCacheOptions;
+pub use failure::Failure;
 pub use load::Artifact;
 pub use places::{Capacity, Claim, Place, PlaceRequest, Places, Share, WaitingEvents};
 pub use plugin::{Invocation, InvokeError, Plugin, check_message_size};

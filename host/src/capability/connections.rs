@@ -5,11 +5,13 @@ use crate::bindings::jackfield::gateway as wit;
 use crate::bindings::jackfield::gateway::connections::{CloseFrame as WitCloseFrame, ConnectionError, ConnectionInfo};
 use crate::bindings::jackfield::gateway::types::{ConnectionContext, Identity, PayloadResult};
 use crate::capability::Capabilities;
+use crate::capability::event_json::{AuthorizerEventJson, EventJson};
 use crate::connections::{CloseFrame, Peer, Post, PostError};
-use crate::event::Field;
+use crate::event::{Event, Field};
 use crate::id::ConnectionId;
 use crate::limits::TURN_POSTS;
 use crate::payload::Payload;
+use crate::world::World;
 
 impl wit::types::Host for Capabilities {}
 
@@ -25,6 +27,20 @@ impl wit::current_connection::Host for Capabilities {
             authorizer: authorizer_context(peer),
             stage_variables: api.stage_variables.clone(),
         })
+    }
+
+    fn event(&mut self) -> wasmtime::Result<String> {
+        self.count_host_call_or_trap()?;
+        let Self { scope, caller, event, .. } = self;
+        let no_event = || wasmtime::format_err!("current-connection.event: no event is being handled");
+        let event = event.as_ref().ok_or_else(no_event)?;
+        let json = match (scope.world, event) {
+            (World::RequestAuthorizer, Event::Connect { headers, query_string }) => {
+                serde_json::to_string(&AuthorizerEventJson { caller, headers, query_string })
+            }
+            _ => serde_json::to_string(&EventJson { caller, event }),
+        };
+        Ok(json.expect("every part of an event can be written as JSON"))
     }
 }
 

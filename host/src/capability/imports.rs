@@ -92,6 +92,11 @@ pub fn grant_lines<'a>(imports: impl Iterator<Item = &'a str>, grants: &Grants) 
     lines
 }
 
+/// Returns whether a component with these imports can ask for the event that it handles.
+pub fn reads_event(imports: &[String]) -> bool {
+    imports.iter().any(|import| import == "jackfield:gateway/current-connection@0.1.0")
+}
+
 /// Returns whether any grant would make the host serve an import.
 pub fn is_served(import: &str) -> bool {
     required_grant(import) != RequiredGrant::Unknown

@@ -214,7 +214,7 @@ impl Invoke {
                 let given = |name: &str| self.header.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
                 let headers = sent.into_iter().filter(|(name, _)| !given(name));
                 let headers = headers.map(|(name, value)| (name.to_owned(), value)).chain(self.header.clone());
-                Event::Connect { headers: headers.collect(), query_string: self.query.clone() }
+                Event::Connect { headers: headers.collect(), query_string: self.query.clone().into() }
             }
             RouteKey::Disconnect => Event::Disconnect(Disconnect { status_code: self.code, reason: self.body.clone() }),
             RouteKey::Default | RouteKey::Custom(_) => {

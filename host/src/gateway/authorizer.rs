@@ -196,7 +196,7 @@ fn parse_response(response: &Bytes, method_arn: &str) -> Result<(Decision, Optio
         return Err(too_large(response.len()));
     }
     let failed =
-        |error: String| InvokeError::Failed(shortened(&printable(&error), LOGGED_ERROR_BYTES_MAX).into_owned());
+        |error: String| InvokeError::failed(shortened(&printable(&error), LOGGED_ERROR_BYTES_MAX).into_owned());
     lambda_response::parse(response, method_arn).map_err(failed)
 }
 

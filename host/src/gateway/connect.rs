@@ -59,7 +59,7 @@ impl Gateway {
         let mut connection =
             Connection::new(id, stage.api.stage_id, peer, &stage.connection, self.connections.memory());
         connection.message_count = stage.metrics.message_count.clone();
-        let event = Event::Connect { headers, query_string };
+        let event = Event::Connect { headers: headers.into(), query_string: query_string.into() };
         let mut caller = stage.caller(&Arc::new(connection), RouteKey::Connect.as_str().into(), now());
         let mut progress = Progress::default();
         let decision = match self.authorize_upgrade(&stage, &mut caller, &event, &target, &mut progress).await {

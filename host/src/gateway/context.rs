@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_variable_has_no_value_if_the_event_lacks_the_property() {
-        let connect = Event::Connect { headers: Vec::new(), query_string: Vec::new() };
+        let connect = Event::Connect { headers: Vec::new().into(), query_string: Vec::new().into() };
         for name in ["messageId", "identity.userAgent", "identity.user", "authorizer.other", "disconnectReason"] {
             assert_eq!(value(name, &connect), None, "{name}");
         }

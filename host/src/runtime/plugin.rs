@@ -16,13 +16,14 @@ use tokio::time::sleep_until;
 use wasmtime::Store;
 use wasmtime::component::{ComponentExportIndex, InstancePre};
 
-use crate::capability::{Caller, PluginScope};
+use crate::bindings::jackfield::gateway::types as wit;
+use crate::capability::{Caller, CurrentEvent, PluginScope, reads_event};
 use crate::connections::{Connection, Peer};
 use crate::event::{Decision, Event, Field, Response, now};
 use crate::id::{ConnectionId, NodeId, RequestId, StageId};
 use crate::memory::{KeptMemory, RejectedGrowth};
-use crate::printable::{printable, shortened};
 use crate::runtime::cpu::Metered;
+use crate::runtime::failure::Failure;
 use crate::runtime::kept::KeptInstances;
 use crate::runtime::places::{Claim, Membership};
 use crate::runtime::scarcity::{LacksResources, is_guest_scarcity};
@@ -39,15 +40,12 @@ pub(super) use instance::Instance;
 use instance::check_type;
 use start::Start;
 
-/// Longest error text of a handler; a longer one is cut.
-const FAILURE_BYTES_MAX: usize = 4 * 1024;
-
 /// Why an invocation returned no response.
 #[derive(Debug, thiserror::Error)]
 pub enum InvokeError {
-    /// The handler returned this error.
+    /// The handler returned this failure.
     #[error("the handler failed: {0}")]
-    Failed(String),
+    Failed(Failure),
     #[error("the handler returned an invalid response: {0}")]
     Malformed(String),
     #[error("the handler ran longer than {0:?} (timeout in the manifest)")]
@@ -104,6 +102,8 @@ pub struct Plugin {
     slots: u32,
     turns: PluginTurns,
     places: Membership,
+    /// Whether the component can ask for the event that it handles.
+    reads_event: bool,
     /// How many events one instance handles; 0 creates a new sandbox for each event.
     reuse: usize,
     /// What every event is charged in addition to the memory of its guest.
@@ -146,6 +146,7 @@ impl Plugin {
             slots,
             turns,
             places,
+            reads_event: reads_event(&artifact.imports),
             reuse,
             host_bytes,
             initial_bytes: host_bytes,
@@ -192,8 +193,7 @@ impl Plugin {
     /// Dropping the future stops the guest at once; its earlier posts and writes remain.
     pub async fn invoke(&self, caller: &Caller, event: &Event) -> Invocation {
         assert_eq!(self.scope.world, World::RouteHandler, "only route handlers are bound to routes");
-        let invocation =
-            self.call(caller, Claim::of(caller, event), async |instance| instance.handle(caller, event).await).await;
+        let invocation = self.call(caller, event, async |instance| instance.handle(caller, event).await).await;
         invocation.and_then(|response| self.check(response.into()))
     }
 
@@ -201,22 +201,28 @@ impl Plugin {
     ///
     /// # Cancel safety
     /// Same as `invoke`.
-    pub async fn authorize(&self, caller: &Caller, headers: &[Field], query_string: &[Field]) -> Invocation<Decision> {
+    pub async fn authorize(
+        &self,
+        caller: &Caller,
+        headers: &Arc<[Field]>,
+        query_string: &Arc<[Field]>,
+    ) -> Invocation<Decision> {
+        let event = Event::Connect { headers: Arc::clone(headers), query_string: Arc::clone(query_string) };
         let call = async |instance: &mut Instance| instance.authorize(caller, headers, query_string).await;
-        let invocation = self.call(caller, Claim::CONNECT, call).await;
+        let invocation = self.call(caller, &event, call).await;
         invocation.and_then(|decision| Ok(decision.into()))
     }
 
-    /// Makes one call into a guest, as soon as there are a place for its claim and memory.
+    /// Makes one call into a guest, as soon as there are a place for the event and memory.
     async fn call<T>(
         &self,
         caller: &Caller,
-        claim: Claim,
-        call: impl AsyncFnOnce(&mut Instance) -> wasmtime::Result<Result<T, String>>,
+        event: &Event,
+        call: impl AsyncFnOnce(&mut Instance) -> wasmtime::Result<Result<T, wit::Failure>>,
     ) -> Invocation<T> {
         let arrived = Instant::now();
         let mut progress = Progress::default();
-        let (_place, now, start) = match self.acquire(arrived, claim).await {
+        let (_place, now, start) = match self.acquire(arrived, Claim::of(caller, event)).await {
             Ok(acquired) => acquired,
             Err(error) => {
                 let total = arrived.elapsed();
@@ -224,7 +230,8 @@ impl Plugin {
             }
         };
         // The future is boxed because it is large, and each future that contains it would be moved with it.
-        let result = self.within_time_limits(now, Box::pin(self.run(caller, start, call, &mut progress))).await;
+        let run = Box::pin(self.run(caller, event, start, call, &mut progress));
+        let result = self.within_time_limits(now, run).await;
         let instantiate = progress.started.map_or(Duration::ZERO, |started| started - arrived);
         Invocation { result, instantiate, total: arrived.elapsed(), memory_bytes: progress.memory_bytes }
     }
@@ -247,11 +254,13 @@ impl Plugin {
     async fn run<T>(
         &self,
         caller: &Caller,
+        event: &Event,
         start: Start,
-        call: impl AsyncFnOnce(&mut Instance) -> wasmtime::Result<Result<T, String>>,
+        call: impl AsyncFnOnce(&mut Instance) -> wasmtime::Result<Result<T, wit::Failure>>,
         progress: &mut Progress,
     ) -> Result<T, InvokeError> {
-        let mut instance = self.instance(caller.clone(), start).await?;
+        let current = CurrentEvent { caller: caller.clone(), event: self.reads_event.then(|| event.clone()) };
+        let mut instance = self.instance(current, start).await?;
         progress.started = Some(Instant::now());
         let result = call(&mut instance).await;
         progress.memory_bytes = instance.store.data().capabilities.memory.linear_bytes();
@@ -261,19 +270,19 @@ impl Plugin {
             Err(error) => return Err(self.failure(&instance.store, &error)),
         };
         self.keep(instance);
-        result.map_err(handler_failed)
+        result.map_err(|failure| InvokeError::Failed(failure.into()))
     }
 
-    async fn instance(&self, caller: Caller, start: Start) -> Result<Instance, InvokeError> {
+    async fn instance(&self, current: CurrentEvent, start: Start) -> Result<Instance, InvokeError> {
         let charge = match start {
             Start::Kept(mut instance) => {
-                HostState::begin_event(&mut instance.store, caller);
+                HostState::begin_event(&mut instance.store, current);
                 return Ok(instance);
             }
             Start::New(charge) => charge,
         };
         let memory = self.event_memory(charge);
-        let mut store = HostState::store(&self.runtime, Arc::clone(&self.scope), memory, caller);
+        let mut store = HostState::store(&self.runtime, Arc::clone(&self.scope), memory, current);
         match self.pre.instantiate_async(&mut store).await {
             Ok(instance) => {
                 let function = instance.get_func(&mut store, self.function).expect("the export was found at load");
@@ -338,7 +347,8 @@ impl Plugin {
             || LacksResources("it does not start: there is no memory (memory_total in [server])".to_owned());
         let charge = self.scope.memory.try_charge(self.host_bytes).ok_or_else(no_memory)?;
         let memory = self.event_memory(charge);
-        let mut store = HostState::store(&self.runtime, Arc::clone(&self.scope), memory, caller);
+        let mut store =
+            HostState::store(&self.runtime, Arc::clone(&self.scope), memory, CurrentEvent { caller, event: None });
         let mut lacks_resources = false;
         let starting = async {
             let started = self.pre.instantiate_async(&mut store).await;
@@ -396,12 +406,12 @@ pub fn check_message_size(response: Response, bytes_max: usize) -> Result<Respon
     }
 }
 
-/// Returns the error of a handler. Its text is escaped and cut, because it is written to the log.
-fn handler_failed(text: String) -> InvokeError {
-    InvokeError::Failed(shortened(&printable(&text), FAILURE_BYTES_MAX).into_owned())
-}
-
 impl InvokeError {
+    /// Returns a failure without a stack.
+    pub fn failed(message: String) -> Self {
+        Self::Failed(Failure::new(message))
+    }
+
     /// Formats the error with all of its causes on one line.
     pub fn explain(&self) -> String {
         let mut text = self.to_string();
@@ -418,6 +428,7 @@ impl InvokeError {
     pub fn backtrace(&self) -> Option<&str> {
         match self {
             Self::OutOfCpuTime(_, trap) | Self::OutOfMemory(_, trap) | Self::Trapped(trap) => trap.backtrace(),
+            Self::Failed(failure) => failure.stack(),
             _ => None,
         }
     }

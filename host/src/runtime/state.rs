@@ -9,7 +9,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::capability::http::EgressHooks;
-use crate::capability::{Caller, Capabilities, GuestSockets, PluginScope, StdStream};
+use crate::capability::{Capabilities, CurrentEvent, GuestSockets, PluginScope, StdStream};
 use crate::limits::{EVENT_HANDLES, HELD_MEASURE_CALLS, RANDOM_BYTES_MAX};
 use crate::memory::EventMemory;
 use crate::runtime::Runtime;
@@ -29,11 +29,16 @@ pub struct HostState {
 
 impl HostState {
     /// Creates a store for one event. Every limit is in force before the guest's first instruction.
-    pub fn store(runtime: &Runtime, scope: Arc<PluginScope>, memory: EventMemory, caller: Caller) -> Store<Self> {
+    pub fn store(
+        runtime: &Runtime,
+        scope: Arc<PluginScope>,
+        memory: EventMemory,
+        current: CurrentEvent,
+    ) -> Store<Self> {
         let cpu = CpuBudget::new(scope.limits.cpu_time);
         let host_call_bytes = scope.host_call_bytes();
         let egress = EgressHooks::new(Arc::clone(&scope.egress), scope.limits.host_calls);
-        let capabilities = Capabilities::new(scope, memory, caller);
+        let capabilities = Capabilities::new(scope, memory, current);
         let mut no_handles = ResourceTable::new();
         no_handles.set_max_capacity(0);
         let state = Self { capabilities, cpu, wasi: None, http: WasiHttpCtx::new(), egress, no_handles };
@@ -56,9 +61,9 @@ impl HostState {
     }
 
     /// Prepares a reused instance for its next event.
-    pub fn begin_event(store: &mut Store<Self>, caller: Caller) {
+    pub fn begin_event(store: &mut Store<Self>, current: CurrentEvent) {
         let state = store.data_mut();
-        state.capabilities.begin_event(caller);
+        state.capabilities.begin_event(current);
         state.egress.begin_event(state.capabilities.scope.limits.host_calls);
         store.set_epoch_deadline(1);
     }

@@ -6,10 +6,9 @@ use std::fmt::{self, Write as _};
 
 use wasmtime::{FrameInfo, WasmBacktrace};
 
+use crate::limits::LOG_STACK_LINE_BYTES_MAX;
 use crate::printable::{printable, shortened};
 
-/// Longest line of a backtrace; a longer one is cut, because names in a component may have any length.
-const LINE_BYTES_MAX: usize = 512;
 /// The text with which wasmtime's own format of a backtrace begins.
 const BACKTRACE_HEADING: &str = "error while executing at wasm backtrace:";
 
@@ -64,9 +63,9 @@ fn start_of(value: impl fmt::Display) -> String {
     struct Start(String);
     impl fmt::Write for Start {
         fn write_str(&mut self, text: &str) -> fmt::Result {
-            let room = LINE_BYTES_MAX + 1 - self.0.len().min(LINE_BYTES_MAX + 1);
+            let room = LOG_STACK_LINE_BYTES_MAX + 1 - self.0.len().min(LOG_STACK_LINE_BYTES_MAX + 1);
             self.0.push_str(&text[..text.ceil_char_boundary(room.min(text.len()))]);
-            let is_enough = self.0.len() > LINE_BYTES_MAX || self.0.starts_with(BACKTRACE_HEADING);
+            let is_enough = self.0.len() > LOG_STACK_LINE_BYTES_MAX || self.0.starts_with(BACKTRACE_HEADING);
             if is_enough { Err(fmt::Error) } else { Ok(()) }
         }
     }
@@ -77,7 +76,7 @@ fn start_of(value: impl fmt::Display) -> String {
 }
 
 fn line(text: &str) -> String {
-    shortened(&printable(text), LINE_BYTES_MAX).into_owned()
+    shortened(&printable(text), LOG_STACK_LINE_BYTES_MAX).into_owned()
 }
 
 #[cfg(test)]
@@ -92,7 +91,7 @@ mod tests {
     #[test]
     fn only_as_much_of_a_text_is_formatted_as_is_logged() {
         assert_eq!(start_of("trap"), "trap");
-        assert_eq!(start_of("ü".repeat(1000)).len(), LINE_BYTES_MAX + 2);
+        assert_eq!(start_of("ü".repeat(1000)).len(), LOG_STACK_LINE_BYTES_MAX + 2);
         let backtrace = fmt::from_fn(|f| {
             writeln!(f, "{BACKTRACE_HEADING}")?;
             panic!("a name is converted")

@@ -6,11 +6,13 @@ use std::path::Path;
 use wasmtime::Engine;
 use wasmtime::component::{Component, Func, TypedFunc};
 
-use crate::bindings::jackfield::gateway::types::{Event, RequestContext, Response};
+use crate::bindings::jackfield::gateway::types::{Event, Failure, RequestContext, Response};
 use crate::runtime::cache::verified::{CodeSource, VerifiedCode};
 
 /// The typed function `jackfield:gateway/handler.handle`.
-pub type HandlerFunc<'a> = TypedFunc<(RequestContext<'a>, Event<'a>), (Result<Response, String>,)>;
+pub type HandlerFunc<'a> = TypedFunc<HandlerParameters<'a>, HandlerResults>;
+pub type HandlerParameters<'a> = (RequestContext<'a>, Event<'a>);
+pub type HandlerResults = (Result<Response, Failure>,);
 
 /// Returns the component of compiled code from the code cache, mapped from its file or copied.
 pub fn deserialize_component(engine: &Engine, code: &VerifiedCode) -> wasmtime::Result<Component> {

@@ -67,9 +67,9 @@ macro_rules! export_authorizer {
                 fn authorize(
                     context: $crate::RequestContext,
                     request: $crate::ConnectEvent,
-                ) -> ::std::result::Result<$crate::Decision, ::std::string::String> {
+                ) -> ::std::result::Result<$crate::Decision, $crate::__private::Failure> {
                     <$authorizer as $crate::Authorizer>::authorize(&context, request)
-                        .map_err(|error| ::std::string::ToString::to_string(&error))
+                        .map_err($crate::__private::failure)
                 }
             }
 

@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::bindings::jackfield::gateway::types::Failure;
+
 /// The result of a callback.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -27,6 +29,11 @@ impl Error {
     pub fn downcast_ref<T: StdError + 'static>(&self) -> Option<&T> {
         self.0.downcast_ref()
     }
+}
+
+/// Returns the failure that the host logs. Rust's errors have no stack.
+pub fn failure(error: Error) -> Failure {
+    Failure { message: error.to_string(), stack: None }
 }
 
 impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for Error {

@@ -124,6 +124,8 @@ pub mod prelude {
 /// The functions that the expanded macros of this crate call. Other code must not use them.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::bindings::jackfield::gateway::types::Failure;
+    pub use crate::error::failure;
     pub use crate::plugin::{connect, disconnect, handle, message, no_route};
 }
 

@@ -63,9 +63,8 @@ macro_rules! export {
                 fn handle(
                     context: $crate::RequestContext,
                     event: $crate::Event,
-                ) -> ::std::result::Result<$crate::Response, ::std::string::String> {
-                    $crate::__private::handle::<$plugin>(&context, event)
-                        .map_err(|error| ::std::string::ToString::to_string(&error))
+                ) -> ::std::result::Result<$crate::Response, $crate::__private::Failure> {
+                    $crate::__private::handle::<$plugin>(&context, event).map_err($crate::__private::failure)
                 }
             }
 

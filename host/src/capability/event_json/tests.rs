@@ -141,7 +141,7 @@ fn connect_is_as_documented() {
         "Root=1-65c66adf-0123456789abcdef01234567",
         fields([("Content-Length", "0")]),
     );
-    let event = Event::Connect { headers, query_string: Vec::new() };
+    let event = Event::Connect { headers: headers.into(), query_string: Vec::new().into() };
     let read = check_event(&sample().caller(), &event, golden!("connect"));
     assert_eq!(read.headers["x-forwarded-port"], "443");
     assert!(read.query_string_parameters.is_empty() && read.body.is_none());
@@ -170,7 +170,7 @@ fn connect_of_a_browser_without_a_proxy() {
         ("Sec-WebSocket-Protocol", "chat, superchat"),
     ]);
     let query_string = fields([("token", "a b"), ("room", "1"), ("room", "2")]);
-    let event = Event::Connect { headers, query_string };
+    let event = Event::Connect { headers: headers.into(), query_string: query_string.into() };
     let read = check_event(&fixture.caller(), &event, golden!("connect_of_a_browser"));
     assert_eq!(read.multi_value_query_string_parameters.all("room").unwrap(), ["1", "2"]);
     assert_eq!(read.request_context.authorizer.fields["principalId"], "user-1");

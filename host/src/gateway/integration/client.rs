@@ -252,7 +252,7 @@ impl From<ClientError> for InvokeError {
             ClientError::Unreachable(_)
             | ClientError::Untrusted(_)
             | ClientError::TooLarge(_)
-            | ClientError::Broken(_) => Self::Failed(error.explain()),
+            | ClientError::Broken(_) => Self::failed(error.explain()),
         }
     }
 }

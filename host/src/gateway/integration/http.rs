@@ -65,7 +65,7 @@ impl Http {
     /// # Cancel safety
     /// Dropping the future closes the connection; the server may have acted on the event.
     pub async fn invoke(&self, caller: &Caller, event: &Event) -> Result<Response, InvokeError> {
-        let request = self.request(caller, event).map_err(InvokeError::Failed)?;
+        let request = self.request(caller, event).map_err(InvokeError::failed)?;
         let response = self.client.send_for(Claim::of(caller, event), request).await?;
         if self.settings.proxy { pass_through(response) } else { self.map_response(caller, event, &response) }
     }

@@ -86,7 +86,7 @@ impl Lambda {
     }
 
     fn request(&self, caller: &Caller, payload: Bytes) -> Result<Request<Bytes>, InvokeError> {
-        let url = self.settings.url.uri(caller, |_| None, &[]).map_err(InvokeError::Failed)?;
+        let url = self.settings.url.uri(caller, |_| None, &[]).map_err(InvokeError::failed)?;
         let host = url.authority().map_or("", |authority| authority.as_str()).to_owned();
         let headers = [
             ("host", host),
@@ -160,10 +160,10 @@ fn message(event: &Event) -> Bytes {
 /// Parses the result of a function under proxy integration: its response, or its error.
 fn parse_proxy_response(result: &http::Response<Bytes>) -> Result<Response, InvokeError> {
     if let Some(failure) = function_failure(result.body()) {
-        return Err(InvokeError::Failed(failure));
+        return Err(InvokeError::failed(failure));
     }
     if let Some(kind) = result.headers().get("x-amz-function-error") {
-        return Err(InvokeError::Failed(String::from_utf8_lossy(kind.as_bytes()).into_owned()));
+        return Err(InvokeError::failed(String::from_utf8_lossy(kind.as_bytes()).into_owned()));
     }
     proxy_response::parse(result.body()).map_err(|error| InvokeError::Malformed(error.to_string()))
 }
@@ -175,7 +175,7 @@ fn check_invoked(result: http::Response<Bytes>) -> Result<http::Response<Bytes>,
         return Ok(result);
     }
     let kind = result.headers().get("x-amzn-errortype").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    Err(InvokeError::Failed(format!("the Invoke API returned {} {kind}", result.status()).trim_end().to_owned()))
+    Err(InvokeError::failed(format!("the Invoke API returned {} {kind}", result.status()).trim_end().to_owned()))
 }
 
 /// `$integration.response.body.errorMessage`, which selects the integration response; empty if there is none.

@@ -10,13 +10,11 @@ use crate::capability::Caller;
 use crate::event::{Decision, Event, Field, Grant, Response};
 use crate::payload::Payload;
 use crate::runtime::state::HostState;
-use crate::runtime::trusted;
+use crate::runtime::trusted::{self, HandlerParameters, HandlerResults};
 use crate::world::World;
 
-type HandlerParameters<'a> = (wit::RequestContext<'a>, wit::Event<'a>);
-type HandlerResults = (Result<wit::Response, String>,);
 type AuthorizerParameters<'a> = (wit::RequestContext<'a>, wit::ConnectEvent<'a>);
-type AuthorizerResults = (Result<wit_authorizer::Decision, String>,);
+type AuthorizerResults = (Result<wit_authorizer::Decision, wit::Failure>,);
 
 /// A guest that has been started.
 pub(in crate::runtime) struct Instance {
@@ -39,7 +37,7 @@ impl Instance {
         &mut self,
         caller: &Caller,
         event: &Event,
-    ) -> wasmtime::Result<Result<wit::Response, String>> {
+    ) -> wasmtime::Result<Result<wit::Response, wit::Failure>> {
         let (headers, query_string);
         let event = match event {
             Event::Connect { headers: all_headers, query_string: parameters } => {
@@ -63,7 +61,7 @@ impl Instance {
         caller: &Caller,
         headers: &[Field],
         query_string: &[Field],
-    ) -> wasmtime::Result<Result<wit_authorizer::Decision, String>> {
+    ) -> wasmtime::Result<Result<wit_authorizer::Decision, wit::Failure>> {
         let (headers, query_string) = (borrow_fields(headers), borrow_fields(query_string));
         let request = wit::ConnectEvent { headers: &headers, query_string: &query_string };
         // The type is checked again for each upgrade, which costs 0.2 us. Only handlers are called often enough to

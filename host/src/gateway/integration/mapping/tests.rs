@@ -24,8 +24,8 @@ pub fn connect() -> Event {
         fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>()
     };
     Event::Connect {
-        headers: fields(&[("X-One", "1"), ("x-twice", "a"), ("X-Twice", "b")]),
-        query_string: fields(&[("token", "t"), ("room", "1"), ("room", "2")]),
+        headers: fields(&[("X-One", "1"), ("x-twice", "a"), ("X-Twice", "b")]).into(),
+        query_string: fields(&[("token", "t"), ("room", "1"), ("room", "2")]).into(),
     }
 }
 
