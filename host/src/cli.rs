@@ -13,7 +13,7 @@ use tracing::warn;
 use crate::config::{Config, MANIFEST_NAME};
 use crate::limits::LOG_FLUSH_TIMEOUT;
 use crate::reload::display_path;
-use crate::runtime::{CodeCacheOptions, Runtime, RuntimeOptions, WaitingEvents};
+use crate::runtime::{CodeCacheOptions, EngineFolder, Runtime, RuntimeOptions, WaitingEvents};
 use crate::telemetry::{self, LogFormat};
 use crate::worker::{self, WorkerOptions};
 
@@ -125,6 +125,20 @@ struct ManifestArg {
     manifest: PathBuf,
 }
 
+/// The option that names the folder of the script engines.
+#[derive(clap::Args)]
+struct EnginesArg {
+    /// Folder of the engines of scripts; the default is the folder engines beside the binary
+    #[arg(long, value_name = "FOLDER")]
+    engines: Option<PathBuf>,
+}
+
+impl EnginesArg {
+    fn folder(&self) -> EngineFolder {
+        EngineFolder::new(self.engines.clone())
+    }
+}
+
 /// Reads a manifest; the error contains all its problems.
 fn load_manifest(path: &Path) -> anyhow::Result<Config> {
     Config::load(path)
@@ -170,12 +184,12 @@ fn format_count(count: usize, noun: &str) -> String {
 }
 
 /// Creates the engine, with the cache folder and the limits of the manifest.
-fn new_runtime(config: &Config, waiting: WaitingEvents) -> anyhow::Result<Arc<Runtime>> {
+fn new_runtime(config: &Config, engines: &EnginesArg, waiting: WaitingEvents) -> anyhow::Result<Arc<Runtime>> {
     let server = &config.server;
     let folder = cache_folder(server.cache.as_ref());
     let cache = folder.as_deref().map(|folder| CodeCacheOptions { folder, bytes_max: server.cache_bytes });
     let worker = WorkerOptions { executable: None, limits: config.compiler.clone() };
-    Runtime::new(RuntimeOptions { cache, worker, waiting })
+    Runtime::new(RuntimeOptions { cache, worker, waiting, engines: engines.folder() })
 }
 
 /// Returns the folder for compiled code: that of the manifest, or else one in the user's cache folder.

@@ -222,6 +222,11 @@ pub const COMPILER_STDERR_BYTES_MAX: usize = 2 * 1024;
 
 /// Largest script, after all of its files were made one. A bundle with an AWS client has 500 KiB.
 pub const SCRIPT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// CPU time of the top level of a script, which runs once for each save. That of a bundle with an AWS client takes
+/// 0.1 s.
+pub const SCRIPT_LOAD_CPU_TIME: Duration = Duration::from_secs(5);
+/// Longest result of a load: the names of the exports and the warnings.
+pub const SCRIPT_RESULT_BYTES_MAX: usize = 1024 * 1024;
 
 // ---- the backend ---------------------------------------------------------------------------
 
@@ -341,6 +346,9 @@ pub const JWKS_STALE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a watched file must stay unchanged before it is read.
 pub const RELOAD_DEBOUNCE: Duration = Duration::from_millis(100);
+/// How long a file of a script must stay unchanged before it is read. It is shorter because loading a script takes
+/// milliseconds, and an unfinished one is loaded again.
+pub const SOURCE_DEBOUNCE: Duration = Duration::from_millis(10);
 /// How long the manifest must stay unchanged before its keys are read. It is shorter, so that the keys of a manifest are
 /// valid before its deployment is live.
 pub const ACCESS_DEBOUNCE: Duration = Duration::from_millis(30);

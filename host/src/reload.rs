@@ -31,6 +31,7 @@ mod files;
 mod newest_tasks;
 mod reloader;
 mod resources;
+mod scripts;
 mod start;
 mod throttles;
 mod watch;
@@ -42,6 +43,7 @@ pub use build::{Build, BuildQueue};
 pub use files::{ServeMode, WatchedFiles};
 pub use reloader::{DeploymentParts, Reloader, ReloaderOptions};
 pub use resources::Resources;
+pub use scripts::SourceFiles;
 pub use start::{StartOptions, StartedPlugins};
 pub use throttles::ThrottleRegistries;
 pub use watch::{FileReader, WatchMode, read_unwatched};
@@ -60,6 +62,8 @@ pub struct Loader {
     pub reader: FileReader,
     /// The compiled components in use.
     pub artifacts: Arc<Artifacts>,
+    /// The files of scripts.
+    pub sources: Arc<SourceFiles>,
     /// Receives the names of plugins whose new version keeps failing; `None`: no version is on probation.
     pub probation_reports: Option<mpsc::Sender<ProbationReport>>,
 }
@@ -112,7 +116,10 @@ impl Loader {
         before: Option<&LoadedPlugin>,
         excluded: Option<blake3::Hash>,
     ) -> Result<LoadedPlugin, LoadError> {
-        let (content, artifact) = loop {
+        if integration.script.is_some() {
+            return self.load_script(config, integration, before, excluded).await;
+        }
+        let artifact = loop {
             let permit = self.artifacts.acquire_load().await;
             let (content, bytes) = self.read_component(config, integration).await?;
             let kept = |before: &&LoadedPlugin| before.artifact.content == content || excluded == Some(content);
@@ -129,7 +136,7 @@ impl Loader {
                 continue;
             };
             if let Some(artifact) = slot.upgrade() {
-                break (content, artifact);
+                break artifact;
             }
             let failed = |error| load_error(config, integration, content, &error);
             let artifact = match self.runtime.load_cached(content).await.map_err(failed)? {
@@ -154,10 +161,19 @@ impl Loader {
             };
             let artifact = Arc::new(artifact);
             *slot = Arc::downgrade(&artifact);
-            break (content, artifact);
+            break artifact;
         };
+        self.bind_artifact(config, integration, artifact).await
+    }
+
+    async fn bind_artifact(
+        &self,
+        config: &Config,
+        integration: &config::Component,
+        artifact: Arc<Artifact>,
+    ) -> Result<LoadedPlugin, LoadError> {
         let bound = self.runtime.bind(&artifact, self.scope(config, integration), integration.reuse).await;
-        let plugin = Arc::new(bound.map_err(|error| load_error(config, integration, content, &error))?);
+        let plugin = Arc::new(bound.map_err(|error| load_error(config, integration, artifact.content, &error))?);
         let probation = self.probation(config, &plugin);
         Ok(LoadedPlugin { integration: integration.clone(), artifact, plugin, probation })
     }
@@ -171,6 +187,9 @@ impl Loader {
 
     /// Checks that the file of an integration is a valid component, without checking its grants.
     pub async fn check_file(&self, config: &Config, integration: &config::Component) -> Result<(), LoadError> {
+        if integration.script.is_some() {
+            return self.prepare(config, integration).await.map(drop);
+        }
         let (content, bytes) = self.read_component(config, integration).await?;
         let compiled = self.compile(integration, bytes).await;
         compiled.map(|_| ()).map_err(|error| load_error(config, integration, content, &error))
@@ -188,6 +207,9 @@ impl Loader {
         integration: &config::Component,
         before: &LoadedPlugin,
     ) -> Result<LoadedPlugin, LoadError> {
+        if let Some(artifact) = self.reload_settings(config, integration, before).await? {
+            return self.bind_artifact(config, integration, artifact).await;
+        }
         let artifact = Arc::clone(&before.artifact);
         let scope = self.scope(config, integration);
         let is_same = before.plugin.scope().is_equivalent(&scope) && before.integration.reuse == integration.reuse;

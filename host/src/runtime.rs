@@ -30,6 +30,7 @@ mod load;
 mod places;
 mod plugin;
 mod scarcity;
+mod script;
 mod state;
 mod stdio;
 mod structures;
@@ -43,10 +44,12 @@ pub use load::Artifact;
 pub use places::{Capacity, Claim, Place, PlaceRequest, Places, Share, WaitingEvents};
 pub use plugin::{Invocation, InvokeError, Plugin, check_message_size};
 pub use scarcity::{LacksResources, is_scarcity};
+pub use script::{EngineFolder, Language, LoadMemory, Script, ScriptSettings};
 pub use trap::Trap;
 pub use trusted::close_inherited_files;
 
 use cache::CodeCache;
+use script::Engines;
 use state::HostState;
 use structures::StructureProbe;
 use turns::Turns;
@@ -66,6 +69,9 @@ pub struct Runtime {
     turns: Arc<Turns>,
     probe: StructureProbe,
     worker: Worker,
+    engines: Engines,
+    /// Limits how many scripts are loaded at the same time.
+    script_loads: Semaphore,
 }
 
 /// The resources of the machine that a runtime may use.
@@ -77,11 +83,13 @@ pub struct RuntimeOptions<'a> {
     pub worker: WorkerOptions,
     /// Counts the events that wait for a place.
     pub waiting: WaitingEvents,
+    /// Where the engines of scripts are.
+    pub engines: EngineFolder,
 }
 
 impl Runtime {
     pub fn new(options: RuntimeOptions<'_>) -> anyhow::Result<Arc<Self>> {
-        let RuntimeOptions { cache, worker, waiting } = options;
+        let RuntimeOptions { cache, worker, waiting, engines } = options;
         let engine = engine()?;
         let linker = linker(&engine).map_err(into_anyhow).context("cannot link the host functions")?;
         let cache = cache.and_then(|options| match CodeCache::open(options, &engine) {
@@ -98,7 +106,27 @@ impl Runtime {
         let loading_slots = Semaphore::new(LOADING_SLOTS_MAX);
         let probe = StructureProbe::new();
         let worker = Worker::new(worker);
-        Ok(Arc::new(Self { engine, linker, cache, places, warm_slots, loading_slots, turns, probe, worker }))
+        let (engines, script_loads) = (Engines::new(engines), script::load_permits());
+        Ok(Arc::new(Self {
+            engine,
+            linker,
+            cache,
+            places,
+            warm_slots,
+            loading_slots,
+            turns,
+            probe,
+            worker,
+            engines,
+            script_loads,
+        }))
+    }
+}
+
+impl Runtime {
+    /// Returns what starts child processes.
+    pub fn worker(&self) -> &Worker {
+        &self.worker
     }
 }
 
@@ -106,8 +134,8 @@ impl Runtime {
 /// many memories or tables needs several; if it counted as one, a few such guests would use up the memories and
 /// tables of the pool.
 fn slots_needed(component: &Component) -> u32 {
-    // wasmtime does not know the resources of a component that imports core modules. The host provides no
-    // modules, so such a component does not load.
+    // wasmtime does not know the resources of a component that imports core modules. The host provides modules only for
+    // the components of script engines, whose slots are known.
     let slots = component.resources_required().map_or(COMPONENT_SLOTS_MAX, |needed| {
         let memories = usize::try_from(needed.num_memories).unwrap_or(usize::MAX);
         let tables = usize::try_from(needed.num_tables).unwrap_or(usize::MAX);

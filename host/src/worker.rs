@@ -37,6 +37,9 @@ use message::Reply;
 /// The hidden verb with which this binary is started as a child.
 pub const VERB: &str = "compile-component";
 
+/// The option with which a child compiles a core module.
+const MODULE_OPTION: &str = "--module";
+
 /// Compiles components in child processes: at most `COMPILERS_MAX` at the same time, and one for each plugin.
 pub struct Worker {
     executable: PathBuf,
@@ -51,6 +54,15 @@ pub struct WorkerOptions {
     /// The binary to run; `None`: the one that this process runs.
     pub executable: Option<PathBuf>,
     pub limits: CompilerLimits,
+}
+
+/// What the bytes are that a child compiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeKind {
+    /// A component, or a core module that can be converted to one.
+    Component,
+    /// A core module that stays one: a part of a script engine.
+    Module,
 }
 
 /// Native code, as wasmtime stores it, and how long its compilation took.
@@ -108,7 +120,7 @@ impl Worker {
     /// If the bytes are not a component and cannot be converted to one, if a limit is exceeded, or if the child fails.
     /// # Cancel safety
     /// Dropping the future kills the child.
-    pub async fn compile(&self, plugin: &str, bytes: &[u8]) -> Result<Compiled, CompileError> {
+    pub async fn compile(&self, plugin: &str, kind: CodeKind, bytes: &[u8]) -> Result<Compiled, CompileError> {
         if bytes.len() as u64 > COMPONENT_BYTES_MAX {
             let length = bytes.len();
             return Err(CompileError::Rejected(format!(
@@ -119,14 +131,14 @@ impl Worker {
         let _turn = self.turns.acquire(plugin).await;
         let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
         let started = Instant::now();
-        let compiling = self.run(bytes);
+        let compiling = self.run(kind, bytes);
         let timeout = self.limits.timeout;
         let code = tokio::time::timeout(timeout, compiling).await.map_err(|_| CompileError::TimedOut(timeout))??;
         Ok(Compiled { code, took: started.elapsed() })
     }
 
-    async fn run(&self, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
-        let mut child = self.command().spawn()?;
+    async fn run(&self, kind: CodeKind, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
+        let mut child = self.command(kind).spawn()?;
         // The child stops when its stdin is closed, so it also stops if this process is killed.
         let mut stdin = child.stdin.take().expect("stdin is a pipe");
         let stdout = child.stdout.take().expect("stdout is a pipe");
@@ -150,7 +162,7 @@ impl Worker {
         }
     }
 
-    fn command(&self) -> Command {
+    fn command(&self, kind: CodeKind) -> Command {
         let CompilerLimits { cpu_time, memory_bytes, timeout: _ } = self.limits;
         // The limit has a resolution of one second.
         let cpu_seconds = cpu_time.as_secs() + u64::from(cpu_time.subsec_nanos() > 0);
@@ -159,6 +171,7 @@ impl Worker {
         command
             .arg0("jackfield")
             .args([VERB, "--cpu-seconds", &cpu_seconds.to_string(), "--memory-bytes", &memory_bytes.to_string()])
+            .args((kind == CodeKind::Module).then_some(MODULE_OPTION))
             .env_clear()
             // The number of threads of wasmtime's compiler.
             .env("RAYON_NUM_THREADS", threads.to_string())

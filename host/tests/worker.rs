@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jackfield::limits::COMPILERS_MAX;
-use jackfield::worker::{VERB, Worker, WorkerOptions};
+use jackfield::worker::{CodeKind, VERB, Worker, WorkerOptions};
 
 use crate::bombs::{self, Ending};
 use crate::components::{hostile_version, replace_file, wait_for_version};
@@ -230,7 +230,7 @@ async fn few_components_are_compiled_at_once_and_one_for_each_plugin() {
     for (plugins, most) in [(["a", "a", "a"], 1), (["a", "b", "c"], COMPILERS_MAX)] {
         let compiling = plugins.map(|plugin| {
             let (worker, bytes) = (Arc::clone(&worker), Arc::clone(&bytes));
-            tokio::spawn(async move { worker.compile(plugin, &bytes).await.map(drop) })
+            tokio::spawn(async move { worker.compile(plugin, CodeKind::Component, &bytes).await.map(drop) })
         });
         eventually("as many compile as may", async || compilers().len() == most).await;
         for _ in 0..20 {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use crate::cli::sandbox::Sandbox;
-use crate::cli::{ManifestArg, combine_problems, format_count, missing_page_warning, print_output};
+use crate::cli::{EnginesArg, ManifestArg, combine_problems, format_count, missing_page_warning, print_output};
 use crate::config::{Authorizer, AuthorizerType, CheckedManifest, Config, Integration};
 use crate::reload::{LoadedPlugin, display_path};
 use crate::telemetry::report_warning;
@@ -18,6 +18,8 @@ use crate::telemetry::report_warning;
 pub struct Check {
     #[command(flatten)]
     manifest: ManifestArg,
+    #[command(flatten)]
+    engines: EnginesArg,
 }
 
 impl Check {
@@ -29,7 +31,7 @@ impl Check {
         config.warnings.iter().for_each(|warning| report_warning(&warning.to_string()));
         missing_page_warning(&config).iter().for_each(|warning| report_warning(warning));
 
-        let sandbox = Sandbox::new(&config)?;
+        let sandbox = Sandbox::new(&config, &self.engines)?;
         let mut all = Vec::new();
         for (name, integration) in &config.components {
             let line = Some(integration.component_line);

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::runtime::close_inherited_files;
-use crate::worker;
+use crate::worker::{self, CodeKind};
 
 /// Compile the component on stdin for another process of jackfield
 #[derive(clap::Args)]
@@ -14,12 +14,16 @@ pub struct CompileComponent {
     /// Memory that this process may use
     #[arg(long)]
     memory_bytes: u64,
+    /// Whether the bytes are a core module of a script engine, which is not converted to a component
+    #[arg(long)]
+    module: bool,
 }
 
 impl CompileComponent {
     /// Must run before anything that opens files or starts threads.
     pub fn run(self) -> ExitCode {
         close_inherited_files();
-        worker::run_child(self.cpu_seconds, self.memory_bytes)
+        let kind = if self.module { CodeKind::Module } else { CodeKind::Component };
+        worker::run_child(kind, self.cpu_seconds, self.memory_bytes)
     }
 }

@@ -1,15 +1,20 @@
 //! `inspect`: describes a component, and the grants that it needs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
 use crate::capability::{Grants, grant_lines, is_served};
-use crate::cli::{format_size, print_output};
-use crate::runtime::{Artifact, Runtime, RuntimeOptions};
+use crate::cli::{EnginesArg, format_count, format_size, print_output};
+use crate::limits::{EVENT_HOST_BYTES, EVENT_MEMORY_BYTES};
+use crate::memory::SharedMemory;
+use crate::runtime::{Artifact, Language, LoadMemory, Runtime, RuntimeOptions, ScriptSettings};
+use crate::script_source::{PrepareOptions, prepare};
 use crate::world::World;
 
 /// Show the world, imports and exports of a component, and the grants it needs
@@ -18,12 +23,17 @@ use crate::world::World;
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment, after_help = "Example:\n  jackfield inspect target/wasm32-wasip2/release/chat.wasm")]
 pub struct Inspect {
-    /// A component, or a core module with the metadata of its world
+    /// A component, a core module with the metadata of its world, or a script
     file: PathBuf,
+    #[command(flatten)]
+    engines: EnginesArg,
 }
 
 impl Inspect {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
+        if Language::of(&self.file).is_some() {
+            return self.inspect_script().await;
+        }
         let file = self.file.display();
         let bytes = std::fs::read(&self.file).with_context(|| format!("cannot read {file}"))?;
         let size = bytes.len();
@@ -51,6 +61,31 @@ impl Inspect {
             std::iter::once(format!("add to {}:", section(&artifact))).chain(lines).collect()
         };
         add_lines("grants", grants);
+        print_output(&text)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Describes a script. It is loaded in an engine, so its top level runs.
+    async fn inspect_script(&self) -> anyhow::Result<ExitCode> {
+        let file = self.file.display();
+        let runtime = Runtime::new(RuntimeOptions { engines: self.engines.folder(), ..RuntimeOptions::default() })?;
+        let options = PrepareOptions { plugin: "", worker: runtime.worker(), bundler: None };
+        let prepared = prepare(&self.file, options).await.with_context(|| file.to_string())?;
+        let (size, modules) = (prepared.code.len(), prepared.modules.len());
+        let memory = SharedMemory::new(None).plugin();
+        let memory = LoadMemory { plugin: &memory, host_bytes: EVENT_HOST_BYTES, bytes_max: EVENT_MEMORY_BYTES };
+        let settings = ScriptSettings { world: World::RouteHandler, handler: None, environment: BTreeMap::new() };
+        let loaded = runtime.load_script(memory, Arc::new(prepared), settings).await;
+        let artifact = loaded.with_context(|| file.to_string())?;
+        let script = artifact.script.as_ref().expect("a script was loaded");
+        let version = &artifact.content.to_hex()[..12];
+        let text = format!(
+            "{file}\n  version   {version}\n  size      {}, of {}\n  memory    {}\n  exports   {}\n",
+            format_size(size),
+            format_count(modules, "file"),
+            format_size(script.memory_bytes),
+            or_none(script.exports.clone()).join(", "),
+        );
         print_output(&text)?;
         Ok(ExitCode::SUCCESS)
     }

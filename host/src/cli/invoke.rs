@@ -13,7 +13,7 @@ use crate::backend::{ConnectionStore, Row};
 use crate::capability::Caller;
 use crate::capability::event_json::EventJson;
 use crate::cli::sandbox::Sandbox;
-use crate::cli::{format_count, format_size, load_manifest, print_output};
+use crate::cli::{EnginesArg, format_count, format_size, load_manifest, print_output};
 use crate::config::{self, Config, MANIFEST_NAME};
 use crate::connections::{Connection, Peer, Presence};
 use crate::event::{Disconnect, Event, Field, now};
@@ -72,6 +72,8 @@ pub struct Invoke {
     /// Print the event as API Gateway's JSON and run nothing
     #[arg(long, conflicts_with_all = ["row", "other"])]
     print_event: bool,
+    #[command(flatten)]
+    engines: EnginesArg,
 }
 
 fn field(text: &str) -> Result<Field, String> {
@@ -93,7 +95,7 @@ impl Invoke {
         if self.print_event {
             return self.print_event_json(&config, stage_name, key);
         }
-        let sandbox = Sandbox::new(&config)?;
+        let sandbox = Sandbox::new(&config, &self.engines)?;
         let mut plugins = Plugins::new();
         if let Some(component) = config.components.get(&route.integration) {
             plugins.insert(component.name.clone(), sandbox.loader.load(&config, component, None).await?);

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::backend::{Backend, Durability, SledOptions};
 use crate::capability::{FullBuckets, GuestDescriptors, Services};
-use crate::cli::{new_runtime, open_files};
+use crate::cli::{EnginesArg, new_runtime, open_files};
 use crate::config::Config;
 use crate::connections::budget::PeerMemory;
 use crate::connections::{ConnectionCounters, Connections};
@@ -27,7 +27,7 @@ pub struct Sandbox {
 
 impl Sandbox {
     /// Creates a loader with a store of its own, because a running server may have locked the manifest's store.
-    pub fn new(config: &Config) -> anyhow::Result<Self> {
+    pub fn new(config: &Config, engines: &EnginesArg) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
         let options =
             SledOptions { folder: folder.path().join("store"), durability: Durability::Interval(FLUSH_INTERVAL) };
@@ -41,7 +41,7 @@ impl Sandbox {
             memory: SharedMemory::new(config.server.memory_bytes),
             message_bytes: config.connection.message_bytes,
         };
-        let runtime = new_runtime(config, WaitingEvents::default())?;
+        let runtime = new_runtime(config, engines, WaitingEvents::default())?;
         let loader = Loader {
             runtime,
             services,
@@ -50,6 +50,7 @@ impl Sandbox {
             transport: Transport::new(),
             reader: FileReader::default(),
             artifacts: Arc::default(),
+            sources: Arc::default(),
             probation_reports: None,
         };
         Ok(Self { loader, _folder: folder })

@@ -16,7 +16,9 @@ use tracing::{error, info, warn};
 
 use crate::backend::Backend;
 use crate::capability::{FullBuckets, GuestDescriptors, Services};
-use crate::cli::{ManifestArg, admin, combine_problems, missing_page_warning, new_runtime, open_files, print_output};
+use crate::cli::{
+    EnginesArg, ManifestArg, admin, combine_problems, missing_page_warning, new_runtime, open_files, print_output,
+};
 use crate::config::{self, Config, MANIFEST_BYTES_MAX};
 use crate::connections::budget::PeerMemory;
 use crate::connections::{ConnectionCounters, Connections};
@@ -86,6 +88,8 @@ struct ServeOptions {
     /// Wait this long for slow components at the start; the default is 5s
     #[arg(long, value_name = "TIME", value_parser = start_wait)]
     start_wait: Option<Duration>,
+    #[command(flatten)]
+    engines: EnginesArg,
 }
 
 fn start_wait(text: &str) -> Result<Duration, String> {
@@ -158,7 +162,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         memory: SharedMemory::new(config.server.memory_bytes),
         message_bytes: config.connection.message_bytes,
     };
-    let runtime = new_runtime(&config, metrics.waiting.clone())?;
+    let runtime = new_runtime(&config, &options.engines, metrics.waiting.clone())?;
     // `dev` serves what its author has just written, whatever it returns.
     let (reports, probation_reports) = mpsc::channel(PROBATION_REPORTS_MAX);
     let loader = Loader {
@@ -169,6 +173,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         transport: Transport::counting(metrics.waiting.clone()),
         reader: files.reader(),
         artifacts: Arc::default(),
+        sources: Arc::default(),
         probation_reports: (serve_mode == ServeMode::Serve).then_some(reports),
     };
     let start = StartOptions { timeout: options.start_wait.unwrap_or(START_WAIT_MAX), fail_fast: options.fail_fast };

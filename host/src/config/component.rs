@@ -11,6 +11,7 @@ use super::section::Section;
 use super::value::{self, InvalidValue, KIB, MIB};
 use crate::capability::Grants;
 use crate::limits::{CONCURRENT_EVENTS_MAX, EventLimits};
+use crate::runtime::Language;
 use crate::world::World;
 
 /// API Gateway allows 50 ms to 29 s; here a slow handler may take as long as a Lambda function.
@@ -19,6 +20,9 @@ const EVENT_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(50)..=Dur
 const EVENT_CPU_TIMES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(15 * 60);
 /// From one page of WebAssembly to everything that 32 bits can address.
 const EVENT_MEMORIES: RangeInclusive<usize> = 64 * KIB..=4096 * MIB;
+
+/// Longest name of an export.
+const EXPORT_NAME_BYTES_MAX: usize = 256;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Component {
@@ -36,6 +40,16 @@ pub struct Component {
     pub limits: EventLimits,
     /// Largest number of events that one sandbox handles one after another; 0: each event has a new sandbox.
     pub reuse: usize,
+    /// `None` if the file is a component.
+    pub script: Option<Script>,
+}
+
+/// The keys of a component whose file is a script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Script {
+    pub language: Language,
+    /// The export that handles events.
+    pub handler: Option<String>,
 }
 
 impl Component {
@@ -47,6 +61,7 @@ impl Component {
 
 pub fn component(world: World, name: &str, section: &mut Section<'_>, folder: &Path) -> Component {
     let file = section.read_required("component", value::path(folder));
+    let script = script(section, file.as_deref());
     let component = Component {
         world,
         name: name.to_owned(),
@@ -57,6 +72,7 @@ pub fn component(world: World, name: &str, section: &mut Section<'_>, folder: &P
         grants: grants(section, folder),
         limits: event_limits(section),
         reuse: section.read("reuse", value::count(0..=1_000_000)).unwrap_or(0),
+        script,
     };
     let (has_build, has_watch) = (section.contains("build"), !component.watch.is_empty());
     if has_build != has_watch {
@@ -66,6 +82,47 @@ pub fn component(world: World, name: &str, section: &mut Section<'_>, folder: &P
         section.problems.warning(section.span_of(written), problem, advice);
     }
     component
+}
+
+/// Reads the keys that only scripts have, and reports keys that do not fit. The extension of the file decides.
+fn script(section: &mut Section<'_>, file: Option<&Path>) -> Option<Script> {
+    let handler = section.read("handler", export_name);
+    let language = file.and_then(Language::of);
+    let report = |key: &'static str, problem: &str, advice: &str| {
+        if section.contains(key) {
+            let problem = format!("{}: {problem}", section.name_of(key));
+            section.problems.error(section.span_of(key), problem, advice);
+        }
+    };
+    match language {
+        None if file.is_some() => {
+            let advice = "remove it: a component of WebAssembly exports its handler by its world; \
+                          to serve a script, write component = \"FILE.ts\"";
+            report("handler", "found with a component that is no script", advice);
+        }
+        Some(Language::JavaScript) => {
+            let advice = "remove it: use the grants of the manifest, such as buckets, instead";
+            report("files", "found with a script, which has no files", advice);
+            let advice = "remove it: use fetch with allowed_hosts instead";
+            report("sockets", "found with a script, which has no sockets", advice);
+        }
+        None | Some(Language::Python) => {}
+    }
+    language.map(|language| Script { language, handler })
+}
+
+fn export_name(value: &DeValue<'_>) -> Result<String, InvalidValue> {
+    let name = value::string(value)?;
+    let is_name = !name.is_empty() && name.len() <= EXPORT_NAME_BYTES_MAX && !name.contains(char::is_control);
+    if !is_name {
+        let advice = "write only the name of the export: handler = \"connect\"";
+        return Err(InvalidValue::new("the name of an export of the script", advice));
+    }
+    if let Some((file, export)) = name.rsplit_once('.') {
+        let advice = format!("component names the file, so write handler = {export:?}");
+        return Err(InvalidValue::new(format!("the name of an export without {file:?}"), advice));
+    }
+    Ok(name.to_owned())
 }
 
 fn command(value: &DeValue<'_>) -> Result<String, InvalidValue> {

@@ -159,6 +159,7 @@ fn every_key_of_the_manifest_is_in_the_config() {
     assert_eq!(config.backend, Backend::Sled(sled));
 
     let chat = Component {
+        script: None,
         world: World::RouteHandler,
         name: "chat".to_owned(),
         component: "/project/chat/target/chat.wasm".into(),

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use crate::config::Config;
 use crate::limits::RELOAD_DEBOUNCE;
 use crate::reload::Build;
+use crate::reload::scripts::SourceFiles;
 use crate::reload::watch::{FileReader, WatchMode, WatchTarget, Watcher, WatcherOptions};
 
 /// Reports of the watcher that may wait to be handled. The watcher merges further changes into later reports.
@@ -42,7 +43,7 @@ impl WatchedFiles {
         };
         let watcher = Watcher::start(options, report)?;
         let mut files = Self { watcher, changes, watched: BTreeSet::new() };
-        files.set(targets(config, serve_mode))?;
+        files.set(targets(config, &SourceFiles::default(), serve_mode))?;
         Ok(files)
     }
 
@@ -51,18 +52,20 @@ impl WatchedFiles {
         self.watcher.reader()
     }
 
-    /// Watches these targets and no others from now on. Blocks while the folders are listed.
+    /// Watches these targets and no others from now on. Blocks while the folders are listed. Returns the targets that were
+    /// not watched before.
     ///
     /// # Errors
     /// If the watcher has stopped.
-    pub fn set(&mut self, targets: BTreeSet<WatchTarget>) -> anyhow::Result<()> {
+    pub fn set(&mut self, targets: BTreeSet<WatchTarget>) -> anyhow::Result<Vec<WatchTarget>> {
         if targets == self.watched {
-            return Ok(());
+            return Ok(Vec::new());
         }
         // Listing large folders takes time.
         tokio::task::block_in_place(|| self.watcher.set(targets.clone()))?;
+        let new = targets.difference(&self.watched).cloned().collect();
         self.watched = targets;
-        Ok(())
+        Ok(new)
     }
 
     /// Waits for the targets that may have changed. Returns `None` if the watcher has stopped.
@@ -75,9 +78,16 @@ impl WatchedFiles {
 }
 
 /// Returns the manifest, every component, every model and every file of authorities, and for `dev` the sources.
-pub fn targets(config: &Config, serve_mode: ServeMode) -> BTreeSet<WatchTarget> {
+pub fn targets(config: &Config, sources: &SourceFiles, serve_mode: ServeMode) -> BTreeSet<WatchTarget> {
     let mut targets = BTreeSet::from([WatchTarget::File(config.manifest.clone())]);
-    targets.extend(config.components.values().map(|integration| WatchTarget::File(integration.component.clone())));
+    targets.extend(config.components.values().flat_map(|integration| {
+        let path = integration.component.clone();
+        match integration.script {
+            // A script may have further files, which are known once they have been read.
+            Some(_) => sources.files(&path).into_iter().chain([path]).map(WatchTarget::Source).collect(),
+            None => vec![WatchTarget::File(path)],
+        }
+    }));
     targets.extend(config.models.values().map(|model| WatchTarget::File(model.schema.clone())));
     targets.extend(config.ca_files.keys().map(|path| WatchTarget::File(path.clone())));
     if serve_mode == ServeMode::Dev {

@@ -1,7 +1,7 @@
 //! Follows the files of a running server: one task decides what a change means.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -182,7 +182,9 @@ impl Reloader {
             }
             self.publish_unavailable();
             // Files that only the old manifest named need not be watched any more.
-            self.files.set(self.targets())?;
+            let watched = self.files.set(self.targets())?;
+            let changed = self.loader.sources.changed_since_read(&watched);
+            self.reload_files(&changed).await;
             let built = async {
                 match &mut self.builds {
                     Some(builds) => builds.finished().await,
@@ -253,7 +255,7 @@ impl Reloader {
     fn targets(&self) -> BTreeSet<WatchTarget> {
         let serve_mode = if self.builds.is_some() { ServeMode::Dev } else { ServeMode::Serve };
         let configs = std::iter::once(&self.served.config).chain(&self.candidate);
-        configs.flat_map(|config| targets(config, serve_mode)).collect()
+        configs.flat_map(|config| targets(config, &self.loader.sources, serve_mode)).collect()
     }
 
     async fn handle_changes(&mut self, changed: &BTreeSet<WatchTarget>) -> anyhow::Result<()> {
@@ -268,12 +270,13 @@ impl Reloader {
             self.files.set(self.targets())?;
         }
         self.request_builds(changed).await?;
-        let files = changed.iter().filter_map(|target| match target {
-            WatchTarget::File(path) => Some(path.clone()),
-            WatchTarget::Folder(_) => None,
-        });
-        let mut files: BTreeSet<PathBuf> = files.collect();
-        let names_a_file = |config: &Config| names(config).any(|path| files.contains(path));
+        let files = changed.iter().filter_map(WatchTarget::file);
+        let mut files: BTreeSet<PathBuf> = files.map(Path::to_owned).collect();
+        let sources = &self.loader.sources;
+        let names_a_file = |config: &Config| {
+            names(config).any(|path| files.contains(path))
+                || config.components.values().any(|integration| sources.contain_any(&integration.component, &files))
+        };
         if manifest_changed || self.candidate.as_ref().is_some_and(names_a_file) {
             self.try_candidate().await;
         }
@@ -293,8 +296,14 @@ impl Reloader {
 
     /// Reloads every component and resource of the served manifest whose file is among `files`.
     async fn reload_files(&mut self, files: &BTreeSet<PathBuf>) {
+        if files.is_empty() {
+            return;
+        }
         let components = self.served.config.components.values();
-        let affected = components.filter(|integration| files.contains(&integration.component));
+        let sources = &self.loader.sources;
+        let affected = components.filter(|integration| {
+            files.contains(&integration.component) || sources.contain_any(&integration.component, files)
+        });
         let affected: Vec<_> = affected.map(|integration| integration.name.clone()).collect();
         self.pinned.retain(|name| !affected.contains(name));
         self.start_loads(affected).await;

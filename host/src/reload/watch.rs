@@ -24,11 +24,18 @@ mod watcher;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use notify::Watcher as _;
 use tokio::sync::mpsc;
+
+use crate::limits::SOURCE_DEBOUNCE;
 
 pub use content::hash_content;
 use inbox::{Inbox, REPORTS_CLOSE};
@@ -68,9 +75,21 @@ const FOLDER_ENTRIES_MAX: usize = 100_000;
 pub enum WatchTarget {
     /// One file, also through symbolic links.
     File(PathBuf),
+    /// A file of a script: as `File`, but it is reported sooner.
+    Source(PathBuf),
     /// Everything below a folder, except for what builds, editors and version control keep there. The path may also be
     /// a file.
     Folder(PathBuf),
+}
+
+impl WatchTarget {
+    /// Returns the path of a file; `None` for a folder.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) | Self::Source(path) => Some(path),
+            Self::Folder(_) => None,
+        }
+    }
 }
 
 /// How changes are noticed.
@@ -86,7 +105,7 @@ pub enum WatchMode {
 /// What a watcher is started with.
 pub struct WatcherOptions {
     pub mode: WatchMode,
-    /// How long a target must stay unchanged before it is reported.
+    /// How long a target must stay unchanged before it is reported. For a file of a script it is `SOURCE_DEBOUNCE`.
     pub debounce: Duration,
     /// A file of which a part can be valid too. After it has become shorter in place, it must stay unchanged for
     /// longer, because its writer may have closed it before the last part.
@@ -164,6 +183,8 @@ impl Drop for Watcher {
 struct Timing {
     /// How long a target must stay unchanged before it is reported.
     debounce: Duration,
+    /// The same for a file of a script.
+    source_debounce: Duration,
     /// How often everything is scanned, whether there were events or not.
     scan_interval: Duration,
     /// The debounce time of a file that may be written only in part; see `PARTIAL_WRITE_QUIET`.
@@ -174,7 +195,13 @@ struct Timing {
 
 impl Timing {
     const fn new(debounce: Duration, scan_interval: Duration) -> Timing {
-        Timing { debounce, scan_interval, partial_write_quiet: PARTIAL_WRITE_QUIET, held_open_max: HELD_OPEN_MAX }
+        Timing {
+            debounce,
+            source_debounce: SOURCE_DEBOUNCE,
+            scan_interval,
+            partial_write_quiet: PARTIAL_WRITE_QUIET,
+            held_open_max: HELD_OPEN_MAX,
+        }
     }
 }
 

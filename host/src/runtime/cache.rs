@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 use wasmtime::Engine;
 
 use crate::capability::{FileGrant, Grants};
-use crate::runtime::structures::{LoadedCode, StructureProbe};
+use crate::runtime::structures::{LoadedCode, LoadedModule, StructureProbe};
 use crate::runtime::trusted;
 
 mod folder;
@@ -108,17 +108,33 @@ impl CodeCache {
 
     /// Returns the component with that content, if this engine has compiled it before. Blocks the thread.
     pub fn get(&self, engine: &Engine, probe: &StructureProbe, content: &blake3::Hash) -> Option<LoadedCode> {
-        let name = self.name(content);
-        match self.load(engine, probe, &name) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                self.report_rejected(&name, &error);
-                None
-            }
-        }
+        self.load(content, |code| {
+            let component = trusted::deserialize_component(engine, code)?;
+            let structure_bytes = probe.structure_bytes(|probe| trusted::deserialize_component(probe, code));
+            Ok(LoadedCode { component, structure_bytes })
+        })
     }
 
-    fn load(&self, engine: &Engine, probe: &StructureProbe, name: &str) -> Result<Option<LoadedCode>, Rejection> {
+    /// As `get`, for a core module.
+    pub fn get_module(&self, engine: &Engine, probe: &StructureProbe, key: &blake3::Hash) -> Option<LoadedModule> {
+        self.load(key, |code| {
+            let module = trusted::deserialize_module(engine, code)?;
+            let structure_bytes = probe.module_structure_bytes(|probe| trusted::deserialize_module(probe, code));
+            Ok(LoadedModule { module, structure_bytes })
+        })
+    }
+
+    fn load<T>(&self, content: &blake3::Hash, load: impl FnOnce(&VerifiedCode) -> wasmtime::Result<T>) -> Option<T> {
+        let name = self.name(content);
+        let code = self.read(&name);
+        let loaded = code.and_then(|code| code.map(|code| load(&code).map_err(Rejection::Incompatible)).transpose());
+        loaded.unwrap_or_else(|error| {
+            self.report_rejected(&name, &error);
+            None
+        })
+    }
+
+    fn read(&self, name: &str) -> Result<Option<VerifiedCode>, Rejection> {
         let Some(file) = self.folder.open_file(&c_name(name))? else { return Ok(None) };
         let (found, most) = (file.metadata.len(), self.bytes_max);
         if found > most {
@@ -128,10 +144,7 @@ impl CodeCache {
         if let Err(error) = file.file.set_modified(SystemTime::now()) {
             debug!(name, "cannot set the time of the last use: {error}");
         }
-        let code = VerifiedCode::read(file, name).map_err(OpenError::Io)?.ok_or(Rejection::Damaged)?;
-        let component = trusted::deserialize_component(engine, &code).map_err(Rejection::Incompatible)?;
-        let structure_bytes = probe.structure_bytes(|probe| trusted::deserialize_component(probe, &code));
-        Ok(Some(LoadedCode { component, structure_bytes }))
+        Ok(Some(VerifiedCode::read(file, name).map_err(OpenError::Io)?.ok_or(Rejection::Damaged)?))
     }
 
     /// Logs once for each file why it was not used. It is compiled again, and replaced.
@@ -149,7 +162,7 @@ impl CodeCache {
         warn!(path = %path.display(), "{rejection}");
     }
 
-    /// Stores compiled code, the output of `Component::serialize`. Blocks the thread. A failure is only logged, because
+    /// Stores compiled code, the output of `serialize` of a component or module. Blocks the thread. A failure is only logged, because
     /// the next start can compile again.
     pub fn put(&self, content: &blake3::Hash, code: &[u8]) {
         let name = self.name(content);

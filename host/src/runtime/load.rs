@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
+use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::capability::{Grants, PluginScope, check_imports};
 use crate::printable::shortened;
-use crate::runtime::structures::LoadedCode;
-use crate::runtime::{Plugin, Runtime, into_anyhow, trusted};
-use crate::worker::Compiled;
+use crate::runtime::structures::{LoadedCode, LoadedModule};
+use crate::runtime::{Plugin, Runtime, Script, into_anyhow, trusted};
+use crate::worker::{CodeKind, Compiled};
 
 /// Longest list of exports in an error; a longer one is cut.
 const EXPORTS_BYTES_MAX: usize = 1024;
@@ -28,6 +29,8 @@ pub struct Artifact {
     pub exports: Vec<String>,
     /// How long compiling took; `None` if the code came from the cache.
     pub compiled_in: Option<Duration>,
+    /// The script, if the plugin is one; then the component is that of its engine.
+    pub script: Option<Arc<Script>>,
 }
 
 impl Runtime {
@@ -43,7 +46,7 @@ impl Runtime {
         if let Some(artifact) = self.load_cached(content).await? {
             return Ok(artifact);
         }
-        let Compiled { code, took } = self.worker.compile(plugin, &bytes).await?;
+        let Compiled { code, took } = self.worker.compile(plugin, CodeKind::Component, &bytes).await?;
         drop(bytes);
         let loaded = self.blocking(move |runtime| runtime.load_code(&content, &code)).await??;
         Ok(self.artifact(loaded, content, Some(took)))
@@ -60,11 +63,11 @@ impl Runtime {
         let ty = component.component_type();
         let imports = ty.imports(&self.engine).map(|(name, _)| name.to_owned()).collect();
         let exports = ty.exports(&self.engine).map(|(name, _)| name.to_owned()).collect();
-        Artifact { component, structure_bytes, content, imports, exports, compiled_in }
+        Artifact { component, structure_bytes, content, imports, exports, compiled_in, script: None }
     }
 
     /// Runs `work` on a thread that serves no connection: hashing and mapping a large component takes too long.
-    async fn blocking<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> anyhow::Result<T> {
@@ -91,6 +94,24 @@ impl Runtime {
         Ok(LoadedCode { component, structure_bytes })
     }
 
+    pub(super) fn cached_module(&self, key: &blake3::Hash) -> Option<LoadedModule> {
+        self.cache.as_ref().and_then(|cache| cache.get_module(&self.engine, &self.probe, key))
+    }
+
+    /// As `load_code`, for a core module.
+    pub(super) fn load_module_code(&self, key: &blake3::Hash, code: &[u8]) -> anyhow::Result<LoadedModule> {
+        if let Some(cache) = &self.cache {
+            cache.put(key, code);
+        }
+        if let Some(loaded) = self.cached_module(key) {
+            return Ok(loaded);
+        }
+        let module = trusted::deserialize_module_code(&self.engine, code).map_err(into_anyhow);
+        let module = module.context("cannot load the code")?;
+        let load = |probe: &Engine| trusted::deserialize_module_code(probe, code);
+        Ok(LoadedModule { module, structure_bytes: self.probe.module_structure_bytes(load) })
+    }
+
     /// Binds a component to its grants and limits: links it, checks the type of the function that its world exports,
     /// and starts it once to find out now whether its start function traps.
     ///
@@ -112,14 +133,18 @@ impl Runtime {
             let (interface, name) = (world.interface(), world.name());
             bail!("it exports {found}, but not {interface}: build it against the world {name}");
         }
-        check_imports(&scope.section(), &artifact.imports, &scope.grants).map_err(|problems| anyhow!(problems))?;
+        if artifact.script.is_none() {
+            check_imports(&scope.section(), &artifact.imports, &scope.grants).map_err(|problems| anyhow!(problems))?;
+        }
         if !scope.grants.files.is_empty() {
             let (runtime, grants) = (Arc::clone(self), scope.grants.clone());
             scope.run_on_file_threads(move || runtime.check_folders(&grants)).await??;
         }
-        let pre = self
-            .linker
-            .instantiate_pre(&artifact.component)
+        let pre = match &artifact.script {
+            Some(script) => script.instantiate_pre(),
+            None => self.linker.instantiate_pre(&artifact.component),
+        };
+        let pre = pre
             .map_err(into_anyhow)
             .context("it was built against another version of the contract: an import has the wrong type")?;
         Plugin::start(Arc::clone(self), scope, artifact, pre, reuse).await

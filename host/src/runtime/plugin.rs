@@ -29,7 +29,7 @@ use crate::runtime::places::{Claim, Membership};
 use crate::runtime::scarcity::{LacksResources, is_guest_scarcity};
 use crate::runtime::state::HostState;
 use crate::runtime::turns::PluginTurns;
-use crate::runtime::{Artifact, Runtime, Trap, into_anyhow, slots_needed};
+use crate::runtime::{Artifact, Runtime, Script, Trap, into_anyhow, slots_needed};
 use crate::world::World;
 
 mod instance;
@@ -96,6 +96,8 @@ pub struct Plugin {
     scope: Arc<PluginScope>,
     content: blake3::Hash,
     pre: InstancePre<HostState>,
+    /// `None` if the plugin is no script.
+    script: Option<Arc<Script>>,
     /// The function that the component's world exports.
     function: ComponentExportIndex,
     /// Pool slots of one instance.
@@ -130,7 +132,7 @@ impl Plugin {
         let function = interface.and_then(|interface| component.get_export_index(Some(&interface), world.function()));
         let function =
             function.with_context(|| format!("its {} has no function {}", world.interface(), world.function()))?;
-        let slots = slots_needed(component);
+        let slots = artifact.script.as_ref().map_or_else(|| slots_needed(component), |script| script.slots());
         let places = Membership::new(runtime.places.share(&scope.section()));
         let turns = runtime.turns.plugin();
         let host_bytes = scope.host_bytes() + artifact.structure_bytes;
@@ -142,6 +144,7 @@ impl Plugin {
             scope: Arc::new(scope),
             content: artifact.content,
             pre,
+            script: artifact.script.clone(),
             function,
             slots,
             turns,
@@ -270,7 +273,15 @@ impl Plugin {
             Err(error) => return Err(self.failure(&instance.store, &error)),
         };
         self.keep(instance);
-        result.map_err(|failure| InvokeError::Failed(failure.into()))
+        result.map_err(|failure| InvokeError::Failed(self.in_source_files(failure).into()))
+    }
+
+    /// Replaces the positions in the stack of a script with those in its source files.
+    fn in_source_files(&self, mut failure: wit::Failure) -> wit::Failure {
+        if let (Some(script), Some(stack)) = (&self.script, &mut failure.stack) {
+            *stack = script.map_stack(stack);
+        }
+        failure
     }
 
     async fn instance(&self, current: CurrentEvent, start: Start) -> Result<Instance, InvokeError> {

@@ -3,8 +3,8 @@
 use std::os::fd::RawFd;
 use std::path::Path;
 
-use wasmtime::Engine;
 use wasmtime::component::{Component, Func, TypedFunc};
+use wasmtime::{Engine, Module};
 
 use crate::bindings::jackfield::gateway::types::{Event, Failure, RequestContext, Response};
 use crate::runtime::cache::verified::{CodeSource, VerifiedCode};
@@ -46,6 +46,16 @@ pub fn deserialize_component(engine: &Engine, code: &VerifiedCode) -> wasmtime::
     }
 }
 
+/// As `deserialize_component`, for a core module of a script engine.
+pub fn deserialize_module(engine: &Engine, code: &VerifiedCode) -> wasmtime::Result<Module> {
+    // SAFETY: as in `deserialize_component`, for the same files, which only differ in what `serialize` they come from:
+    // wasmtime rejects the code of a component here, and that of a module there.
+    match code.source() {
+        CodeSource::File(path) => unsafe { Module::deserialize_file(engine, path) },
+        CodeSource::Bytes(bytes) => unsafe { Module::deserialize(engine, bytes) },
+    }
+}
+
 /// Copies compiled code into memory.
 ///
 /// The caller promises that `code` is the reply of a child process of [`Worker`](crate::worker::Worker).
@@ -62,6 +72,15 @@ pub fn deserialize_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Compon
     //   engines, which only `Runtime::compile` calls, with the reply.
     // - Another version or other settings of wasmtime. wasmtime itself rejects such code.
     unsafe { Component::deserialize(engine, code) }
+}
+
+/// As `deserialize_code`, for a core module of a script engine.
+///
+/// The caller promises that `code` is the reply of a child process of [`Worker`](crate::worker::Worker).
+pub fn deserialize_module_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Module> {
+    // SAFETY: as in `deserialize_code`. The only caller is `Runtime::load_module_code`, for two engines, which only
+    // `Runtime::compile_module` calls, with the reply.
+    unsafe { Module::deserialize(engine, code) }
 }
 
 /// Closes every open file except stdin, stdout and stderr, so that a child process has no file that the server itself

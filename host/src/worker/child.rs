@@ -6,10 +6,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
 use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
+use wasmtime::Module;
 use wasmtime::component::Component;
 
 use crate::limits::COMPILER_ERROR_BYTES_MAX;
 use crate::printable::shortened;
+use crate::worker::CodeKind;
 use crate::worker::component::{describe_unsupported, to_component};
 use crate::worker::engine::child_engine;
 use crate::worker::message::{self, Reply};
@@ -23,8 +25,8 @@ const FILES_MAX: u64 = 16;
 /// Compiles the component that the parent sends on stdin, and sends the reply on stdout.
 ///
 /// The caller has closed every inherited file except stdin, stdout and stderr.
-pub fn run(cpu_seconds: u64, memory_bytes: u64) -> ExitCode {
-    match limit_process(cpu_seconds, memory_bytes).and_then(|()| reply()) {
+pub fn run(kind: CodeKind, cpu_seconds: u64, memory_bytes: u64) -> ExitCode {
+    match limit_process(cpu_seconds, memory_bytes).and_then(|()| reply(kind)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // If the parent has gone, nothing reads the error.
@@ -66,10 +68,10 @@ fn limit_process(cpu_seconds: u64, memory_bytes: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn reply() -> anyhow::Result<()> {
+fn reply(kind: CodeKind) -> anyhow::Result<()> {
     let bytes = message::read_request(io::stdin().lock()).context("cannot read the component")?;
     exit_with_parent();
-    let reply = match compile(&bytes) {
+    let reply = match compile(kind, &bytes) {
         Ok(code) => Reply::Code(code),
         Err(error) => Reply::Rejected(shortened(&format!("{error:#}"), COMPILER_ERROR_BYTES_MAX).into_owned()),
     };
@@ -85,12 +87,15 @@ fn exit_with_parent() {
     });
 }
 
-fn compile(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
+fn compile(kind: CodeKind, bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
     let engine = child_engine().map_err(into_anyhow)?;
-    let code = to_component(bytes).and_then(|component| {
-        let compiled = Component::from_binary(&engine, &component).and_then(|component| component.serialize());
-        compiled.map_err(into_anyhow).context("it cannot be compiled")
-    });
+    let compiled = |compiled: wasmtime::Result<Vec<u8>>| compiled.map_err(into_anyhow).context("it cannot be compiled");
+    let code = match kind {
+        CodeKind::Component => to_component(bytes).and_then(|component| {
+            compiled(Component::from_binary(&engine, &component).and_then(|component| component.serialize()))
+        }),
+        CodeKind::Module => compiled(Module::from_binary(&engine, bytes).and_then(|module| module.serialize())),
+    };
     code.map_err(|error| match describe_unsupported(bytes) {
         Some(reason) => anyhow!(reason),
         None => error,

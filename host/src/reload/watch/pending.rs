@@ -17,6 +17,8 @@ pub(super) struct WatchedTarget {
     open_since: Option<Instant>,
     /// Whether a part of the file can be valid too.
     is_partially_valid: bool,
+    /// Whether it is a file of a script.
+    is_source: bool,
     /// The file and its length when it was last reported.
     reported: Option<(FileId, u64)>,
 }
@@ -43,7 +45,19 @@ pub(super) enum ChangeSource {
 
 impl WatchedTarget {
     pub fn new(is_partially_valid: bool) -> WatchedTarget {
-        WatchedTarget { plan: Plan::default(), pending: None, open_since: None, is_partially_valid, reported: None }
+        WatchedTarget {
+            plan: Plan::default(),
+            pending: None,
+            open_since: None,
+            is_partially_valid,
+            is_source: false,
+            reported: None,
+        }
+    }
+
+    /// Returns a target that is a file of a script.
+    pub fn source() -> WatchedTarget {
+        WatchedTarget { is_source: true, ..WatchedTarget::new(false) }
     }
 
     pub fn mark_changed(&mut self, at: Instant, source: ChangeSource) {
@@ -79,7 +93,8 @@ impl WatchedTarget {
     pub fn due(&self, timing: &Timing) -> Option<Instant> {
         let pending = self.pending?;
         let may_be_partial = pending.has_shrunk || pending.source == ChangeSource::Scan || self.open_since.is_some();
-        let quiet = if may_be_partial { timing.debounce.max(timing.partial_write_quiet) } else { timing.debounce };
+        let debounce = if self.is_source { timing.source_debounce } else { timing.debounce };
+        let quiet = if may_be_partial { debounce.max(timing.partial_write_quiet) } else { debounce };
         let due = (pending.last + quiet).min(pending.first + REPORT_DELAY_MAX.max(quiet));
         Some(self.open_since.map_or(due, |since| due.max(since + timing.held_open_max)))
     }
@@ -116,6 +131,20 @@ mod tests {
             watched.mark_changed(changed_at, ChangeSource::Event);
             assert_eq!(watched.due(&TIMING), Some(changed_at + DEBOUNCE));
         }
+    }
+
+    #[test]
+    fn a_file_of_a_script_is_due_sooner_unless_its_writer_holds_it_open() {
+        let start = Instant::now();
+        let timing = Timing { source_debounce: DEBOUNCE / 10, ..TIMING };
+        let mut watched = WatchedTarget::source();
+        watched.mark_changed(start, ChangeSource::Event);
+        assert_eq!(watched.due(&timing), Some(start + DEBOUNCE / 10));
+        watched.set_writer(Writer::Open, start);
+        assert_eq!(watched.due(&timing), Some(start + TIMING.held_open_max));
+        let mut other = WatchedTarget::new(false);
+        other.mark_changed(start, ChangeSource::Event);
+        assert_eq!(other.due(&timing), Some(start + DEBOUNCE));
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub(super) struct Plan {
 impl Plan {
     pub fn for_target(target: &WatchTarget) -> Plan {
         let mut plan = Plan::default();
-        let (WatchTarget::File(path) | WatchTarget::Folder(path)) = target;
+        let (WatchTarget::File(path) | WatchTarget::Source(path) | WatchTarget::Folder(path)) = target;
         let Some(end) = plan.resolve(path) else {
             return plan;
         };

@@ -114,7 +114,7 @@ impl WatcherThread {
     fn set(&mut self, targets: BTreeSet<WatchTarget>) {
         self.targets.retain(|target, _| {
             let is_kept = targets.contains(target);
-            if let (false, WatchTarget::File(path)) = (is_kept, target) {
+            if let (false, Some(path)) = (is_kept, target.file()) {
                 self.files.open_writes.record(path, None);
                 self.files.open_writes.set_unchecked(path, false);
             }
@@ -125,7 +125,11 @@ impl WatcherThread {
         for target in &new {
             let partially_valid = self.files.partially_valid.as_deref();
             let is_partially_valid = matches!(target, WatchTarget::File(path) if Some(&**path) == partially_valid);
-            self.targets.insert(target.clone(), WatchedTarget::new(is_partially_valid));
+            let watched = match target {
+                WatchTarget::Source(_) => WatchedTarget::source(),
+                WatchTarget::File(_) | WatchTarget::Folder(_) => WatchedTarget::new(is_partially_valid),
+            };
+            self.targets.insert(target.clone(), watched);
             self.files.set_unchecked(target, true);
         }
         self.scan(&new);
@@ -155,15 +159,14 @@ impl WatcherThread {
             for (target, watched) in &mut self.targets {
                 let concerns = watched.plan.concerns(&path);
                 if concerns {
-                    if let (WatchTarget::File(_), Some(writer)) = (target, events.writer) {
+                    if let (Some(_), Some(writer)) = (target.file(), events.writer) {
                         watched.set_writer(writer, events.at);
                         self.files.record(target, watched);
                         if writer == Writer::Closed {
                             self.files.set_unchecked(target, false);
                         }
                     }
-                    let another_event_follows =
-                        REPORTS_CLOSE || events.renamed || matches!(target, WatchTarget::Folder(_));
+                    let another_event_follows = REPORTS_CLOSE || events.renamed || target.file().is_none();
                     watched.mark_changed(
                         events.at,
                         if another_event_follows { ChangeSource::Event } else { ChangeSource::Scan },
@@ -171,7 +174,7 @@ impl WatcherThread {
                     changed.insert(target.clone());
                 }
                 // Scanning a file is cheap, but scanning a folder lists it.
-                let needs_scan = concerns && (events.renamed || matches!(target, WatchTarget::File(_)));
+                let needs_scan = concerns && (events.renamed || target.file().is_some());
                 if needs_scan || (unwatched && watched.plan.has_folder_from(&path)) {
                     to_scan.insert(target.clone());
                 }
@@ -329,7 +332,7 @@ impl WatcherThread {
     fn mark_changed(&mut self, target: &WatchTarget, at: Instant, source: ChangeSource) {
         if let Some(watched) = self.targets.get_mut(target) {
             // The longer wait protects a file from being read in part. Nothing reads all files of a folder.
-            let source = if matches!(target, WatchTarget::File(_)) { source } else { ChangeSource::Event };
+            let source = if target.file().is_some() { source } else { ChangeSource::Event };
             watched.mark_changed(at, source);
         }
     }
@@ -352,7 +355,7 @@ impl WatcherThread {
         // event.
         let polling = self.backend.is_none();
         for target in self.scan(&due) {
-            if polling || matches!(target, WatchTarget::File(_)) {
+            if polling || target.file().is_some() {
                 self.mark_changed(&target, now, ChangeSource::Scan);
             }
         }
@@ -387,14 +390,14 @@ impl Drop for WatcherThread {
 
 impl WatchedFileStates {
     fn record(&self, target: &WatchTarget, watched: &WatchedTarget) {
-        if let WatchTarget::File(path) = target {
+        if let Some(path) = target.file() {
             self.open_writes.record(path, watched.open_since());
         }
     }
 
     /// Records whether a writer may hold the file open that began before the file was watched.
     fn set_unchecked(&self, target: &WatchTarget, is_unchecked: bool) {
-        if let WatchTarget::File(path) = target {
+        if let Some(path) = target.file() {
             self.open_writes.set_unchecked(path, is_unchecked);
         }
     }

@@ -132,8 +132,7 @@ fn a_planted_file_is_not_used_and_does_not_block() {
         let path = site.folder().join(cache.name(&key));
         plant(&path);
         let started = Instant::now();
-        let rejection =
-            cache.load(&site.engine, &StructureProbe::new(), &cache.name(&key)).err().map(|error| error.to_string());
+        let rejection = cache.read(&cache.name(&key)).err().map(|error| error.to_string());
         assert!(rejection.as_ref().is_some_and(|text| text.contains(found)), "{found}: {rejection:?}");
         assert!(started.elapsed() < Duration::from_secs(20), "{found}: read what it should only have looked at");
         assert_eq!(site.get(&cache, &key), None, "{found}");
@@ -156,7 +155,7 @@ fn a_planted_file_of_another_user_is_not_used() {
     cache.put(&key, &site.code("stored"));
     let path = site.folder().join(cache.name(&key));
     std::os::unix::fs::chown(&path, Some(OTHER_USER), None).unwrap();
-    let rejection = cache.load(&site.engine, &StructureProbe::new(), &cache.name(&key)).err().unwrap().to_string();
+    let rejection = cache.read(&cache.name(&key)).err().unwrap().to_string();
     assert_eq!(
         rejection,
         "rejected cached code, which another user may have written: found a file of the user id 65534, expected a \
@@ -280,13 +279,13 @@ fn several_servers_share_the_size_of_one_folder() {
     let servers: Vec<_> = (0..4).map(|_| site.open_with(most)).collect();
     std::thread::scope(|scope| {
         for (index, server) in servers.iter().enumerate() {
-            let (site, code) = (&site, &code);
+            let code = &code;
             scope.spawn(move || {
                 for file in 0..100 {
                     let key = content(&format!("{}", index / 2 * 1000 + file));
                     server.put(&key, code);
                     // Another server may have removed it; it is never half written.
-                    assert!(server.load(&site.engine, &StructureProbe::new(), &server.name(&key)).is_ok());
+                    assert!(server.read(&server.name(&key)).is_ok());
                 }
             });
         }
