@@ -225,7 +225,9 @@ pub const SCRIPT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// CPU time of the top level of a script, which runs once for each save. That of a bundle with an AWS client takes
 /// 0.1 s.
 pub const SCRIPT_LOAD_CPU_TIME: Duration = Duration::from_secs(5);
-/// Longest result of a load: the names of the exports and the warnings.
+/// Lines of its top level that are logged; further ones are not.
+pub const SCRIPT_LOG_LINES_MAX: usize = 100;
+/// Longest result of a load: the names of the exports, the warnings and what was logged.
 pub const SCRIPT_RESULT_BYTES_MAX: usize = 1024 * 1024;
 
 // ---- the backend ---------------------------------------------------------------------------

@@ -52,6 +52,7 @@ mod reload_under_load;
 mod reuse;
 mod rollback;
 mod routes;
+mod scripts;
 mod sdks;
 mod shares;
 mod signatures;

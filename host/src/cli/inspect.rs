@@ -10,10 +10,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::capability::{Grants, grant_lines, is_served};
-use crate::cli::{EnginesArg, format_count, format_size, print_output};
-use crate::limits::{EVENT_HOST_BYTES, EVENT_MEMORY_BYTES};
+use crate::cli::{EnginesArg, cache_folder, format_count, format_size, print_output};
+use crate::limits::{CODE_CACHE_BYTES_MAX, EVENT_HOST_BYTES, EVENT_MEMORY_BYTES};
 use crate::memory::SharedMemory;
-use crate::runtime::{Artifact, Language, LoadMemory, Runtime, RuntimeOptions, ScriptSettings};
+use crate::runtime::{Artifact, CodeCacheOptions, Language, LoadMemory, Runtime, RuntimeOptions, ScriptSettings};
 use crate::script_source::{PrepareOptions, prepare};
 use crate::world::World;
 
@@ -68,7 +68,10 @@ impl Inspect {
     /// Describes a script. It is loaded in an engine, so its top level runs.
     async fn inspect_script(&self) -> anyhow::Result<ExitCode> {
         let file = self.file.display();
-        let runtime = Runtime::new(RuntimeOptions { engines: self.engines.folder(), ..RuntimeOptions::default() })?;
+        let folder = cache_folder(None);
+        let cache = folder.as_deref().map(|folder| CodeCacheOptions { folder, bytes_max: CODE_CACHE_BYTES_MAX });
+        let options = RuntimeOptions { cache, engines: self.engines.folder(), ..RuntimeOptions::default() };
+        let runtime = Runtime::new(options)?;
         let options = PrepareOptions { plugin: "", worker: runtime.worker(), bundler: None };
         let prepared = prepare(&self.file, options).await.with_context(|| file.to_string())?;
         let (size, modules) = (prepared.code.len(), prepared.modules.len());

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-use tracing::warn;
+use tracing::{debug, error, info, trace, warn};
 
 use super::{LoadError, LoadedPlugin, Loader, describe_problem, load_error};
 use crate::config::{self, Config};
+use crate::printable::printable;
 use crate::reload::watch::WatchTarget;
 use crate::runtime::{Artifact, ScriptSettings};
 use crate::script_source::{PrepareOptions, Prepared, SourceError, prepare};
@@ -108,8 +109,19 @@ impl Loader {
         let artifact = self.make_image(integration, config, Arc::new(prepared), settings).await;
         let artifact = Arc::new(artifact.map_err(|error| load_error(config, integration, content, &error))?);
         drop(permit);
-        for warning in artifact.script.iter().flat_map(|script| &script.warnings) {
-            warn!(plugin = %integration.name, "{warning}");
+        if let Some(script) = &artifact.script {
+            let plugin = &integration.name;
+            for line in &script.log {
+                let text = &line.message;
+                match line.level {
+                    0 => trace!(target: "guest", %plugin, "{text}"),
+                    1 => debug!(target: "guest", %plugin, "{text}"),
+                    2 => info!(target: "guest", %plugin, "{text}"),
+                    3 => warn!(target: "guest", %plugin, "{text}"),
+                    _ => error!(target: "guest", %plugin, "{text}"),
+                }
+            }
+            script.warnings.iter().for_each(|warning| warn!(plugin = %integration.name, "{}", printable(warning)));
         }
         self.bind_artifact(config, integration, artifact).await
     }

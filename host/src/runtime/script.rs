@@ -15,7 +15,9 @@ use tokio::sync::Semaphore;
 use wasmtime::Module;
 
 use crate::capability::PluginScope;
+use crate::limits::{GUEST_LOG_LINE_BYTES_MAX, SCRIPT_LOG_LINES_MAX};
 use crate::memory::{EventMemory, PluginMemory};
+use crate::printable::{printable, shortened};
 use crate::runtime::scarcity::LacksResources;
 use crate::runtime::{Artifact, Runtime, into_anyhow};
 use crate::script_source::Prepared;
@@ -33,7 +35,7 @@ pub use language::Language;
 pub(super) use engine::Engines;
 
 use engine::ScriptEngine;
-use load::{Cancellation, LoadRequest, LoadResult};
+use load::{Cancellation, LoadRequest, LoadResult, LogLine};
 use source_map::SourceMap;
 
 /// Scripts that are loaded at the same time, each on a thread for blocking work; further ones wait.
@@ -75,6 +77,8 @@ pub struct Script {
     pub exports: Vec<String>,
     /// What the engine reported while it loaded the script.
     pub warnings: Vec<String>,
+    /// What its top level has logged.
+    pub log: Vec<LogLine>,
     source_map: SourceMap,
 }
 
@@ -110,14 +114,17 @@ impl Runtime {
         let script = self.blocking(move |runtime| {
             let request = LoadRequest { prepared: &prepared, settings: &settings };
             let loaded = engine.load(&runtime.engine, &request, memory, cancellation)?;
-            let LoadResult { exports, warnings, memory } = match loaded {
+            let LoadResult { exports, warnings, log, memory } = match loaded {
                 Ok(loaded) => loaded,
                 Err(failure) => return Err(anyhow!(failure.describe(&source_map))),
             };
             let image = Module::from_binary(&runtime.engine, &image::encode(&memory)).map_err(into_anyhow);
             let image = image.context("cannot make an image of its memory")?;
             let memory_bytes = memory.len();
-            Ok(Script { engine, image, memory_bytes, prepared, settings, exports, warnings, source_map })
+            let printed = |text: &str| shortened(&printable(text), GUEST_LOG_LINE_BYTES_MAX).into_owned();
+            let log = log.into_iter().take(SCRIPT_LOG_LINES_MAX);
+            let log = log.map(|LogLine { level, message }| LogLine { level, message: printed(&message) }).collect();
+            Ok(Script { engine, image, memory_bytes, prepared, settings, exports, warnings, log, source_map })
         });
         let script = script.await??;
         Ok(self.script_artifact(script))

@@ -16,6 +16,7 @@ use wasmtime::{Engine, Instance, Linker, Module, Store, UpdateDeadline};
 use super::ScriptSettings;
 use super::source_map::SourceMap;
 use crate::bindings::jackfield::gateway::types as wit;
+use crate::event::{EpochMillis, now};
 use crate::limits::{SCRIPT_LOAD_CPU_TIME, SCRIPT_RESULT_BYTES_MAX};
 use crate::memory::{EventMemory, RejectedGrowth};
 use crate::runtime::failure::Failure;
@@ -40,6 +41,7 @@ pub struct LoadRequest<'a> {
 pub struct LoadResult {
     pub exports: Vec<String>,
     pub warnings: Vec<String>,
+    pub log: Vec<LogLine>,
     /// The memory of the engine, with the script in it.
     pub memory: Vec<u8>,
 }
@@ -83,6 +85,8 @@ struct RequestJson<'a> {
     handler: Option<&'a str>,
     env: &'a BTreeMap<String, String>,
     world: &'static str,
+    /// The time of the load, which is the time at the top level of the script.
+    time: EpochMillis,
 }
 
 /// The result, as the engine writes it.
@@ -93,6 +97,16 @@ struct ReplyJson {
     exports: Vec<String>,
     #[serde(default)]
     warnings: Vec<String>,
+    #[serde(default)]
+    log: Vec<LogLine>,
+}
+
+/// A line that the top level of a script has logged.
+#[derive(Debug, Deserialize)]
+pub struct LogLine {
+    /// From 0, which is `trace`, to 4, which is `error`.
+    pub level: u8,
+    pub message: String,
 }
 
 impl Cancellation {
@@ -130,6 +144,7 @@ impl<'a> LoadRequest<'a> {
             handler: settings.handler.as_deref(),
             env: &settings.environment,
             world: short_name(settings.world),
+            time: now(),
         };
         serde_json::to_vec(&request).context("cannot pass the script to the engine")
     }
@@ -193,11 +208,11 @@ impl EngineInstance {
         drop(json);
         let result = load.call(&mut self.store, (pointer, length));
         let result = result.map_err(|error| explain(&self.store, &error))?;
-        let ReplyJson { error, exports, warnings } = self.reply(result)?;
+        let ReplyJson { error, exports, warnings, log } = self.reply(result)?;
         if let Some(failure) = error {
             return Ok(Err(failure));
         }
-        Ok(Ok(LoadResult { exports, warnings, memory: self.into_memory()? }))
+        Ok(Ok(LoadResult { exports, warnings, log, memory: self.into_memory()? }))
     }
 
     /// Returns the content of the memory.

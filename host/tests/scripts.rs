@@ -1,0 +1,254 @@
+//! Components that are scripts: loaded by the real engine, live as they are saved.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::components::{ask_until, replace_file};
+use crate::deployments::{ADMIN, deployments};
+use crate::harness::{Peer, Server, Site, TEST_TIMEOUT, children, eventually};
+
+/// A manifest whose integration is the script `chat.js`. `keys` are further keys of the integration.
+fn manifest(keys: &str) -> String {
+    manifest_of("chat.js", keys)
+}
+
+fn manifest_of(file: &str, keys: &str) -> String {
+    format!(
+        "[integrations.chat]\ncomponent = {file:?}\n{keys}\n\n\
+         [routes]\n\"$default\" = {{ integration = \"chat\", route_response = true }}\n"
+    )
+}
+
+fn site(source: &str, keys: &str) -> Site {
+    let site = Site::new(&manifest(keys));
+    fs::write(site.path().join("chat.js"), source).unwrap();
+    site
+}
+
+fn script(server: &Server) -> PathBuf {
+    server.site.path().join("chat.js")
+}
+
+/// A script that answers each message with this text and the message.
+fn answering(text: &str) -> String {
+    format!(
+        "import {{ plugin }} from \"jackfield\";\n\
+         export default plugin({{ message(event) {{ return {text:?} + \" \" + event.text(); }} }});\n"
+    )
+}
+
+#[tokio::test]
+async fn a_script_answers_messages_without_a_build() {
+    let server = site(&answering("echo"), "").serve();
+    let mut peer = server.connect("").await;
+    assert_eq!(peer.ask("one").await, "echo one");
+    assert_eq!(peer.ask("zwei äöü").await, "echo zwei äöü");
+}
+
+#[tokio::test]
+async fn a_saved_script_is_live_while_sockets_stay_open_and_one_with_an_error_is_not() {
+    let server = site(&answering("first"), "").serve();
+    let mut peer = server.connect("").await;
+    assert_eq!(peer.ask("a").await, "first a");
+    // Programs save in different ways: in place, and with another file that is renamed.
+    fs::write(script(&server), answering("second")).unwrap();
+    ask_until(&mut peer, "b", "second b").await;
+    replace_file(&script(&server), answering("third"));
+    ask_until(&mut peer, "c", "third c").await;
+
+    fs::write(script(&server), "export default plugin({ message( { return 1 } });\n").unwrap();
+    server.log.wait_for_line(&["ERROR", "jackfield.toml:2: [integrations.chat] chat.js", "chat.js:1"]).await;
+    assert_eq!(peer.ask("d").await, "third d");
+    fs::write(script(&server), "throw new RangeError(\"not today\");\n").unwrap();
+    server.log.wait_for_line(&["ERROR", "not today"]).await;
+    eventually("the stack is in the log", async || server.log.text().contains("(chat.js:1:")).await;
+    assert_eq!(peer.ask("e").await, "third e");
+
+    fs::write(script(&server), answering("fourth")).unwrap();
+    ask_until(&mut peer, "f", "fourth f").await;
+}
+
+#[tokio::test]
+async fn the_manifest_names_the_export_that_handles_events() {
+    let source = "exports.connect = async () => ({ statusCode: 200 });\n\
+                  exports.send = async (event) => ({ statusCode: 200, body: event.requestContext.routeKey + \" \" + event.body });\n";
+    let site = Site::new(&manifest_of("chat.cjs", "handler = \"send\""));
+    fs::write(site.path().join("chat.cjs"), source).unwrap();
+    let server = site.serve();
+    let mut peer = server.connect("").await;
+    assert_eq!(peer.ask("hello").await, "$default hello");
+
+    replace_file(&server.site.manifest(), manifest_of("chat.cjs", "handler = \"post\""));
+    let error = server.log.wait_for_line(&["ERROR", "[integrations.chat]", "post"]).await;
+    assert!(error.contains("connect") && error.contains("send"), "{error}");
+    assert_eq!(peer.ask("again").await, "$default again");
+}
+
+#[tokio::test]
+async fn the_environment_is_there_when_the_script_is_loaded_and_a_change_of_it_loads_the_script_again() {
+    let source = "const room = process.env.ROOM;\n\
+                  export const handler = async (event) => ({ statusCode: 200, body: `${room} ${event.body}` });\n";
+    let server = site(source, "env = { ROOM = \"blue\" }").serve();
+    let mut peer = server.connect("").await;
+    assert_eq!(peer.ask("a").await, "blue a");
+    replace_file(&server.site.manifest(), manifest("env = { ROOM = \"red\" }"));
+    ask_until(&mut peer, "b", "red b").await;
+}
+
+#[tokio::test]
+async fn a_failure_is_logged_with_the_line_of_the_source() {
+    let source = "function fail(text) {\n  throw new Error(\"no room for \" + text);\n}\n\
+                  export const handler = async (event) => fail(event.body);\n";
+    let server = site(source, "").serve();
+    let mut peer = server.connect("").await;
+    assert!(peer.ask("you").await.contains("Internal server error"));
+    server.log.wait_for_line(&["no room for you"]).await;
+    server.log.wait_for_line(&["at fail (chat.js:2:"]).await;
+}
+
+#[tokio::test]
+async fn a_top_level_that_computes_without_end_or_takes_too_much_memory_is_not_served() {
+    let keys = "memory = \"16MiB\"";
+    let server = site(&answering("old"), keys).serve();
+    let mut peer = server.connect("").await;
+    assert_eq!(peer.ask("a").await, "old a");
+
+    let with_memory = |mib: usize| format!("const kept = new Uint8Array({mib} << 20).fill(1);\n{}", answering("new"));
+    fs::write(script(&server), with_memory(64)).unwrap();
+    server.log.wait_for_line(&["ERROR", "[integrations.chat]", "memory"]).await;
+    assert_eq!(peer.ask("b").await, "old b");
+    fs::write(script(&server), with_memory(4)).unwrap();
+    ask_until(&mut peer, "c", "new c").await;
+
+    fs::write(script(&server), "for (;;) {}\n").unwrap();
+    server.log.wait_for_line(&["ERROR", "its top level used more than 5s of CPU"]).await;
+    assert_eq!(peer.ask("d").await, "new d");
+    let busy = "let sum = 0;\nfor (let i = 0; i < 1e6; i++) sum += i;\n";
+    fs::write(script(&server), format!("{busy}{}", answering("computed"))).unwrap();
+    ask_until(&mut peer, "e", "computed e").await;
+}
+
+#[tokio::test]
+async fn a_host_function_is_not_called_while_a_script_is_loaded() {
+    let source = "import { connections, plugin } from \"jackfield\";\n\
+                  await connections.post(\"L0SM9cOFvHcCIhw=\", \"x\");\nexport default plugin({});\n";
+    let site = site(source, "grants = [\"connections\"]");
+    let (code, _, stderr) = site.run(&["check"]);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains("chat.js") && stderr.contains("handler"), "{stderr}");
+}
+
+#[tokio::test]
+async fn an_older_version_of_a_script_can_be_served_again() {
+    let site = Site::new(&format!("{ADMIN}{}", manifest("")));
+    fs::write(site.path().join("chat.js"), answering("first")).unwrap();
+    let server = site.serve();
+    let mut peer = server.connect("").await;
+    assert_eq!(peer.ask("a").await, "first a");
+    fs::write(script(&server), answering("second")).unwrap();
+    ask_until(&mut peer, "b", "second b").await;
+    let (code, _, stderr) = deployments(&server, &["--rollback", "1"]).await;
+    assert_eq!(code, 0, "{stderr}");
+    ask_until(&mut peer, "c", "first c").await;
+    fs::write(script(&server), answering("third")).unwrap();
+    ask_until(&mut peer, "d", "third d").await;
+}
+
+#[tokio::test]
+async fn a_version_of_a_script_that_keeps_failing_goes_back() {
+    let server = site(&answering("good"), "").serve();
+    let mut peer = server.connect("").await;
+    // The first version has worked when its probation is over.
+    for _ in 0..25 {
+        assert_eq!(peer.ask("a").await, "good a");
+    }
+    let failing = "export const handler = async () => { throw new Error(\"broken\"); };\n";
+    fs::write(script(&server), failing).unwrap();
+    let deadline = Instant::now() + TEST_TIMEOUT;
+    while !peer.ask("b").await.contains("Internal server error") {
+        assert!(Instant::now() < deadline, "the broken version is never live");
+    }
+    ask_until(&mut peer, "c", "good c").await;
+}
+
+#[test]
+fn without_the_engine_the_error_names_the_command_that_makes_it() {
+    let site = site(&answering("echo"), "");
+    fs::create_dir(site.path().join("empty")).unwrap();
+    for arguments in [&["check"][..], &["invoke", "$default"], &["serve", "--listen", "127.0.0.1:0"]] {
+        let (code, _, stderr) = site.run(&[arguments, &["--engines", "empty"]].concat());
+        assert_eq!(code, 1, "{arguments:?}");
+        assert!(stderr.contains("JavaScript engine") && stderr.contains("cargo xtask engines"), "{stderr}");
+    }
+}
+
+#[test]
+fn the_verbs_work_with_the_source_of_a_script() {
+    let site = site(&answering("echo"), "");
+    let (code, stdout, stderr) = site.run(&["check"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("chat.js"), "{stdout}");
+    let (code, stdout, stderr) = site.run(&["invoke", "$default", "--body", "hello"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("body      echo hello"), "{stdout}");
+    let (code, stdout, stderr) = site.run(&["inspect", "chat.js"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("exports   default"), "{stdout}");
+}
+
+/// Saves in a row of which the test waits for each to be live.
+const SAVES: usize = 60;
+/// The setting for more saves, to measure.
+const SAVES_VARIABLE: &str = "JACKFIELD_SAVES";
+
+/// As large as several versions with their images that may be kept, but far less than that of all saves.
+const GROWTH_MIB_MAX: usize = 96;
+
+#[tokio::test]
+async fn the_images_of_replaced_versions_are_dropped() {
+    let server = site(&saved(0), "").serve();
+    let mut peer = server.connect("").await;
+    let saves = std::env::var(SAVES_VARIABLE).ok().and_then(|text| text.parse().ok()).unwrap_or(SAVES);
+    // The deployments that can be restored are full after these.
+    let mut took = Vec::new();
+    for number in 1..=20 {
+        save(&server, &mut peer, number).await;
+    }
+    let before = resident_mib(&server);
+    for number in 21..=20 + saves {
+        took.push(save(&server, &mut peer, number).await);
+    }
+    let after = resident_mib(&server);
+    took.sort();
+    let (median, worst) = (took[took.len() / 2], took[took.len() - 1]);
+    eprintln!(
+        "{saves} saves: live after {median:.1?} (median), {worst:.1?} (longest); {before} MiB before, {after} MiB after"
+    );
+    assert!(after < before + GROWTH_MIB_MAX, "{before} MiB before, {after} MiB after {saves} saves");
+    assert!(children(server.process.id()).is_empty());
+}
+
+/// A script whose image has 2 MiB more than the engine.
+fn saved(number: usize) -> String {
+    format!("const kept = new Uint8Array(2 << 20).fill({});\n{}", number % 250 + 1, answering(&number.to_string()))
+}
+
+/// Saves a version, and returns after which time a peer was answered by it.
+async fn save(server: &Server, peer: &mut Peer, number: usize) -> Duration {
+    let source = saved(number);
+    let started = Instant::now();
+    fs::write(script(server), source).unwrap();
+    let answer = format!("{number} x");
+    while peer.ask("x").await != answer {
+        assert!(started.elapsed() < TEST_TIMEOUT, "version {number} is never live");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    started.elapsed()
+}
+
+fn resident_mib(server: &Server) -> usize {
+    let status = fs::read_to_string(Path::new("/proc").join(server.process.id().to_string()).join("status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() / 1024
+}
