@@ -1,0 +1,1 @@
+// The AWS clients that go to the host.

@@ -1,0 +1,24 @@
+// What the engine in Rust calls: see `Hooks` in js-engine/src/engine.rs.
+
+import { loadBuiltin } from "../builtins.js";
+import { setEnvironment } from "../env.js";
+import { bind } from "./bind.js";
+import { evaluateCommonJs } from "./commonjs.js";
+import { describe } from "./errors.js";
+import { clearTimers, runTimer } from "./timers.js";
+import { warnings } from "./warnings.js";
+
+const { toWellFormed } = String.prototype;
+const { apply } = Reflect;
+
+export const hooks = {
+  builtin: loadBuiltin,
+  bind,
+  environment: setEnvironment,
+  commonjs: evaluateCommonJs,
+  describe,
+  runTimer,
+  clearTimers,
+  warnings,
+  wellFormed: (text) => apply(toWellFormed, text, []),
+};

@@ -1,0 +1,5 @@
+// Math.random, which each instance seeds anew.
+
+import { native } from "../native.js";
+
+Math.random = native.random.number;

@@ -1,0 +1,1 @@
+// Node's built-in modules, Buffer and process.

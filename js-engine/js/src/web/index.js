@@ -1,0 +1,1 @@
+// The web platform: URL, fetch, streams and so on.

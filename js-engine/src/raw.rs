@@ -1,0 +1,60 @@
+//! All unsafe code of the engine: its exports that take pointers, and borrowed bytes of JavaScript.
+
+use std::cell::RefCell;
+
+use rquickjs::TypedArray;
+
+use crate::{engine, load};
+
+thread_local! {
+    /// The result of the last `jackfield_initialize` or `jackfield_load`, which the host reads after the call.
+    static RESULT: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Makes the base image. Returns the position and the length of a result, as `jackfield_load` does.
+// SAFETY: no other symbol of the module has this name, or the linker would report it.
+#[unsafe(no_mangle)]
+extern "C" fn jackfield_initialize() -> i64 {
+    keep(engine::initialize())
+}
+
+/// Reserves `length` bytes for the request of `jackfield_load`, which frees them.
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+extern "C" fn jackfield_alloc(length: u32) -> *mut u8 {
+    let bytes = vec![0_u8; length as usize].into_boxed_slice();
+    Box::into_raw(bytes).cast()
+}
+
+/// Loads a file as the request in these bytes says. Returns `position << 32 | length` of a result in JSON, which is valid
+/// until the next call.
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+extern "C" fn jackfield_load(request: *mut u8, length: u32) -> i64 {
+    let request = std::ptr::slice_from_raw_parts_mut(request, length as usize);
+    // SAFETY: only the host calls this function, with what `jackfield_alloc` returned for the same length, and once for
+    // each of them. A host that does otherwise damages no memory but this instance's.
+    let request = unsafe { Box::from_raw(request) };
+    keep(load::load(request.into_vec()))
+}
+
+fn keep(result: String) -> i64 {
+    RESULT.with(|kept| {
+        let mut kept = kept.borrow_mut();
+        *kept = result;
+        (kept.as_ptr() as i64) << 32 | kept.len() as i64
+    })
+}
+
+/// The clock of QuickJS, in microseconds since the Unix epoch: its only import from its environment.
+// SAFETY: only the libc of rquickjs-sys names this symbol, and expects this signature.
+#[unsafe(no_mangle)]
+extern "C" fn __rquickjs_host_now_us() -> f64 {
+    crate::native::clock::microseconds()
+}
+
+/// Copies the bytes out of an array; none if its buffer was detached.
+pub fn copy_bytes(array: &TypedArray<'_, u8>) -> Option<Vec<u8>> {
+    // SAFETY: JavaScript could change or free the bytes, but none runs before they are copied.
+    unsafe { array.as_bytes() }.map(<[u8]>::to_vec)
+}
