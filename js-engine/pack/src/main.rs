@@ -1,0 +1,39 @@
+//! Makes the files of an engine, which the host loads, from the module that the compiler made.
+//!
+//! `engine-pack CORE FOLDER` writes three files:
+//! - `engine.wasm`: the module without its memory, which it imports as `image` `memory`, and without its data;
+//! - `memory.wasm`: a module with only that memory and the data;
+//! - `component.wasm`: the component around both, which imports them as core modules.
+//!
+//! So the host compiles the code once, and a handler is only another module with a memory.
+
+use std::path::Path;
+use std::{env, fs};
+
+use anyhow::Context as _;
+
+mod component;
+mod core_module;
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<_> = env::args_os().skip(1).collect();
+    let [core, folder] = arguments.as_slice() else { anyhow::bail!("usage: engine-pack CORE FOLDER") };
+    let folder = Path::new(folder);
+    let core = fs::read(core).with_context(|| format!("cannot read {}", Path::new(core).display()))?;
+    let parts = core_module::split(&core)?;
+    let component = component::around(&core, &parts.module_type)?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    for (name, bytes) in [("engine.wasm", parts.engine), ("memory.wasm", parts.memory), ("component.wasm", component)] {
+        write(&folder.join(name), &bytes)?;
+    }
+    Ok(())
+}
+
+/// Writes a file so that a server that starts meanwhile reads the old one or the new one, and no part of one.
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let temporary = path.with_extension("new");
+    fs::write(&temporary, bytes).with_context(|| format!("cannot write {}", temporary.display()))?;
+    fs::rename(&temporary, path).with_context(|| format!("cannot write {}", path.display()))?;
+    eprintln!("    {}: {} KiB", path.display(), bytes.len() / 1024);
+    Ok(())
+}
