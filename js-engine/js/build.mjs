@@ -1,19 +1,29 @@
 // Bundles src/main.js into the one script that the engine evaluates when its base image is made.
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
 
-await build({
+const OUTPUT = "dist/main.js";
+
+const { outputFiles } = await build({
   entryPoints: ["src/main.js"],
-  outfile: "dist/main.js",
+  outfile: OUTPUT,
   bundle: true,
+  write: false,
   format: "iife",
   target: "es2023",
   platform: "neutral",
   mainFields: ["module", "main"],
   conditions: ["worker", "browser", "import"],
-  // QuickJS writes these names into stacks.
-  keepNames: false,
-  legalComments: "linked",
+  legalComments: "eof",
   logLevel: "warning",
-  loader: { ".json": "json" },
-  plugins: [],
 });
+
+// cargo builds the engine again if this file is written.
+const text = outputFiles[0].text;
+let before = "";
+try {
+  before = readFileSync(OUTPUT, "utf8");
+} catch {
+  mkdirSync("dist", { recursive: true });
+}
+if (text !== before) writeFileSync(OUTPUT, text);

@@ -1,11 +1,13 @@
 //! Finds the tools that builds and tests need besides rustup, and installs those that are missing.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
+use crate::engines::WasmCompiler;
 use crate::step::{root, step, target};
 
 /// The target with WASI, and the one without it.
@@ -44,6 +46,12 @@ const PYTHON: &[Tool] = &[
 ];
 const NODE: &[Tool] =
     &[Tool { probe: &["node", "--version"], package: "nodejs" }, Tool { probe: &["npm", "--version"], package: "npm" }];
+/// C compilers that can make WebAssembly, each with an archiver of the same release.
+const CLANGS: &[(&str, &str)] =
+    &[("clang-19", "llvm-ar-19"), ("clang", "llvm-ar"), ("clang-18", "llvm-ar-18"), ("clang-17", "llvm-ar-17")];
+const CLANG_PACKAGES: &str = "clang-19 llvm-19";
+/// Has a clang, for users that cannot install packages of the system.
+const ZIG: Package = Package { name: "ziglang", version: "0.17.1" };
 /// No version is pinned, because a release of Debian has only one.
 const BROWSER: &[Tool] = &[Tool { probe: &["chromium", "--version"], package: "chromium" }];
 /// The names of the browser's command on different systems.
@@ -131,6 +139,76 @@ pub fn node_modules() -> anyhow::Result<PathBuf> {
     Ok(modules)
 }
 
+/// Installs node and npm.
+pub fn node() -> anyhow::Result<()> {
+    install_missing(NODE)
+}
+
+/// Returns a C compiler that can make WebAssembly: one that is installed, or Debian's if the user is root, or the one in
+/// PyPI's package of Zig.
+pub fn wasm_compiler() -> anyhow::Result<WasmCompiler> {
+    if let Some(found) = installed_clang() {
+        return Ok(found);
+    }
+    if can_use_apt() {
+        let installed = apt_install(CLANG_PACKAGES);
+        if let Some(found) = installed_clang() {
+            return Ok(found);
+        }
+        if let Err(error) = installed {
+            eprintln!("    {error:#}; the compiler of Zig is used instead");
+        }
+    }
+    zig()
+}
+
+fn installed_clang() -> Option<WasmCompiler> {
+    let works = |(compiler, archiver): &&(&str, &str)| {
+        let compile = [compiler, "--target=wasm32-unknown-unknown", "-c", "-x", "c", "/dev/null", "-o", "/dev/null"];
+        succeeds(&compile) && succeeds(&[archiver, "--version"])
+    };
+    let (compiler, archiver) = CLANGS.iter().find(works)?;
+    Some(WasmCompiler { compiler: PathBuf::from(compiler), archiver: PathBuf::from(archiver) })
+}
+
+/// Installs Zig from PyPI into the target folder, and writes scripts that call it as clang is called.
+fn zig() -> anyhow::Result<WasmCompiler> {
+    let folder = target().join("engine-tools");
+    let python = folder.join("bin/python");
+    let is_installed = |folder: &Path| {
+        let files = fs::read_dir(folder.join("lib")).into_iter().flatten().flatten();
+        let package = format!("site-packages/{}-{}.dist-info", ZIG.name, ZIG.version);
+        files.map(|file| file.path().join(&package)).any(|package| package.exists())
+    };
+    if !is_installed(&folder) {
+        install_missing(PYTHON)?;
+        step(
+            "creating a Python environment for the C compiler in the target folder",
+            Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder),
+        )?;
+        step(
+            &format!("installing {} {} from PyPI into it: a C compiler for WebAssembly", ZIG.name, ZIG.version),
+            Command::new(&python)
+                .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+                .arg(format!("{}=={}", ZIG.name, ZIG.version)),
+        )?;
+    }
+    // Zig has other names for targets than clang, and options about debug information that it rejects.
+    let python = python.display();
+    let compiler = format!(
+        "#!/bin/sh\nfor argument; do\n  shift\n  case \"$argument\" in\n    --target=* | -g*) ;;\n    \
+         *) set -- \"$@\" \"$argument\" ;;\n  esac\ndone\nexec '{python}' -m ziglang cc -target wasm32-freestanding \"$@\"\n"
+    );
+    let archiver = format!("#!/bin/sh\nexec '{python}' -m ziglang ar \"$@\"\n");
+    let found = WasmCompiler { compiler: folder.join("zig-cc"), archiver: folder.join("zig-ar") };
+    for (path, script) in [(&found.compiler, compiler), (&found.archiver, archiver)] {
+        fs::write(path, script).with_context(|| format!("cannot write {}", path.display()))?;
+        let executable = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(path, executable).with_context(|| format!("cannot make {} executable", path.display()))?;
+    }
+    Ok(found)
+}
+
 /// Returns the command of a Chromium, which is installed if there is none.
 pub fn browser() -> anyhow::Result<&'static str> {
     let installed = BROWSERS.iter().find(|name| succeeds(&[name, "--version"]));
@@ -151,17 +229,25 @@ fn install_missing(needed: &[Tool]) -> anyhow::Result<()> {
         return Ok(());
     }
     let packages = missing.join(" ");
-    let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
-    if !is_root || !succeeds(&["apt-get", "--version"]) {
+    if !can_use_apt() {
         bail!("{packages} must be installed first; on Debian: sudo apt-get install {packages}");
     }
+    apt_install(&packages)
+}
+
+fn can_use_apt() -> bool {
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
+    is_root && succeeds(&["apt-get", "--version"])
+}
+
+fn apt_install(packages: &str) -> anyhow::Result<()> {
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
         command.args(["-qq", "-y"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
         command
     };
     step("updating Debian's lists of packages", &mut apt(&["update"]))?;
-    step(&format!("installing {packages} with apt-get"), apt(&["install"]).args(missing))
+    step(&format!("installing {packages} with apt-get"), apt(&["install"]).args(packages.split(' ')))
 }
 
 fn succeeds(command: &[&str]) -> bool {

@@ -10,7 +10,7 @@ use crate::step::{cargo, cargo_in, format_duration, target};
 use crate::{guests, setup};
 
 /// The folders of all workspaces, whose formatting is checked.
-const WORKSPACES: &[&str] = &["", "plugins", "host/tests/guests", "xtask/bench"];
+const WORKSPACES: &[&str] = &["", "plugins", "host/tests/guests", "xtask/bench", "js-engine"];
 
 /// The results of all tests and checks so far.
 #[derive(Default)]
