@@ -24,8 +24,12 @@ type Calls = Arc<Mutex<Vec<(String, Value)>>>;
 pub struct Functions {
     pub address: SocketAddr,
     calls: Calls,
+    /// The payload of each call, byte for byte.
+    payloads: Payloads,
     running: Running,
 }
+
+type Payloads = Arc<Mutex<Vec<Vec<u8>>>>;
 
 /// How many calls run now, and the most that ran at once.
 type Running = Arc<Mutex<(usize, usize)>>;
@@ -33,16 +37,20 @@ type Running = Arc<Mutex<(usize, usize)>>;
 impl Functions {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let calls = Calls::default();
-        let running = Running::default();
-        let shared = (Arc::clone(&calls), Arc::clone(&running));
+        let functions = Self::new(listener.local_addr().unwrap());
+        let Self { calls, payloads, running, .. } = &functions;
+        let shared = (Arc::clone(calls), Arc::clone(payloads), Arc::clone(running));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(serve_connection(stream, shared.clone()));
             }
         });
-        Self { address, calls, running }
+        functions
+    }
+
+    /// Functions that do not run yet.
+    fn new(address: SocketAddr) -> Self {
+        Self { address, calls: Calls::default(), payloads: Payloads::default(), running: Running::default() }
     }
 
     /// Serves a manifest with the integration `function`, whose timeout is 500 ms.
@@ -69,6 +77,12 @@ impl Functions {
         events.filter(|event| event["requestContext"]["eventType"] == event_type).cloned().collect()
     }
 
+    /// Returns the payloads of all calls so far, byte for byte.
+    pub fn payloads(&self) -> Vec<String> {
+        let payloads = self.payloads.lock().unwrap();
+        payloads.iter().map(|payload| String::from_utf8(payload.clone()).unwrap()).collect()
+    }
+
     /// Returns the latest event of this type.
     pub fn last(&self, event_type: &str) -> Value {
         self.events(event_type).pop().unwrap_or_else(|| panic!("no {event_type}"))
@@ -76,7 +90,7 @@ impl Functions {
 }
 
 /// Serves the requests of one TCP connection in their order.
-async fn serve_connection(mut stream: TcpStream, (calls, running): (Calls, Running)) {
+async fn serve_connection(mut stream: TcpStream, (calls, payloads, running): (Calls, Payloads, Running)) {
     let mut bytes = Vec::new();
     loop {
         let head = loop {
@@ -94,6 +108,7 @@ async fn serve_connection(mut stream: TcpStream, (calls, running): (Calls, Runni
             }
         }
         let body: Vec<u8> = bytes.drain(..length).collect();
+        payloads.lock().unwrap().push(body.clone());
         let payload = serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8(body).unwrap().into());
         let path = head.strip_prefix("POST ").unwrap().split(' ').next().unwrap().to_owned();
         let count_running = |more: usize, less: usize| {
@@ -226,8 +241,7 @@ async fn a_function_that_fails_or_returns_an_invalid_response_is_a_bad_gateway()
 #[tokio::test]
 async fn a_function_that_cannot_be_reached_is_a_bad_gateway() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let functions =
-        Functions { address: listener.local_addr().unwrap(), calls: Calls::default(), running: Running::default() };
+    let functions = Functions::new(listener.local_addr().unwrap());
     drop(listener);
     let server = functions.serve_all("");
     assert_eq!(server.try_connect("", &[]).await.err(), Some(502));

@@ -259,3 +259,12 @@ fn a_granted_folder_that_does_not_exist_is_reported() {
     fs::create_dir(site.path().join("books")).unwrap();
     assert_checks(&site);
 }
+
+#[test]
+fn a_component_that_asks_for_its_event_while_it_is_started_is_refused() {
+    let initialize = r#"(func (export "_initialize") (call $event (i32.const 600)))"#;
+    let import = r#"(import "jackfield:gateway/current-connection@0.1.0" "event" (func $event (param i32)))"#;
+    let module = wat::digit_handler(initialize, "(i32.const 1)").replacen("(module", &format!("(module {import}"), 1);
+    let error = component_error(&wat::lean_module(&module));
+    assert_contains(&error, &["it does not start", "current-connection.event: no event is being handled"]);
+}

@@ -26,6 +26,7 @@ mod connect;
 mod deployments;
 mod dev;
 mod endings;
+mod event_json;
 mod guest_memory;
 mod half_written;
 mod harm;

@@ -10,3 +10,9 @@ use crate::host::current_connection as host;
 pub fn context() -> ConnectionContext {
     host::context()
 }
+
+/// Returns the event that is being handled as JSON, exactly as API Gateway sends it to a Lambda function. In an
+/// authorizer it is the event of a REQUEST authorizer.
+pub fn event() -> String {
+    host::event()
+}

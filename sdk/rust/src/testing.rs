@@ -58,6 +58,7 @@
 //! [`kv::Bucket`]: crate::kv::Bucket
 
 mod double;
+mod event_json;
 pub(crate) mod imports;
 
 use std::fmt;

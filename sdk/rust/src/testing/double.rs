@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::event_json::EventJson;
 use super::{Authorize, ConnectError, Handle, LogLine, disconnect_event, message_event};
 use crate::bindings::jackfield::gateway::connections::{CloseFrame, ConnectionError};
 use crate::{
@@ -27,8 +28,8 @@ thread_local! {
 pub struct Double {
     now_ms: Cell<u64>,
     ids_issued: Cell<u32>,
-    /// The connection whose event is being handled.
-    current: RefCell<Option<String>>,
+    /// The event that is being handled.
+    current: RefCell<Option<CurrentEvent>>,
     pub(super) connections: RefCell<BTreeMap<String, Connection>>,
     pub(super) rows: RefCell<BTreeMap<String, Attributes>>,
     pub(super) buckets: RefCell<BTreeMap<String, BTreeMap<String, Vec<u8>>>>,
@@ -38,6 +39,19 @@ pub struct Double {
     /// The connections that a handler has deleted and whose `$disconnect` has not run yet.
     deleted: RefCell<VecDeque<String>>,
     failures: RefCell<Vec<String>>,
+}
+
+struct CurrentEvent {
+    request: RequestContext,
+    event: Event,
+    exported: Exported,
+}
+
+/// The function of the component that handles an event.
+#[derive(Clone, Copy)]
+enum Exported {
+    Handler,
+    Authorizer,
 }
 
 /// The attributes of a row, sorted and without duplicates.
@@ -120,7 +134,7 @@ impl Double {
         self.connections.borrow_mut().insert(id.clone(), connection);
         self.rows.borrow_mut().insert(id.clone(), Attributes::new());
 
-        let result = self.invoke(&id, "$connect", |context| handle(context, Event::Connect(event)));
+        let result = self.handle_event(&id, "$connect", Event::Connect(event), handle);
         let error = match result {
             Ok(response) if (200..=299).contains(&response.status_code) => {
                 self.with_connection(&id, |connection| connection.state = State::Open);
@@ -141,7 +155,8 @@ impl Double {
         let id = self.next_id();
         let (connection, event) = request.into_connection(self.now_ms());
         self.connections.borrow_mut().insert(id.clone(), connection);
-        let decision = self.invoke(&id, "$connect", |context| authorize(context, event));
+        let current = self.current_event(&id, "$connect", Event::Connect(event.clone()), Exported::Authorizer);
+        let decision = self.invoke(current, |context| authorize(context, event));
         self.connections.borrow_mut().remove(&id);
         self.disconnect_deleted();
         decision
@@ -160,7 +175,7 @@ impl Double {
             None => select_route(&body, routes),
         };
         let (handle, event) = (self.handle(id), message_event(self.next_id(), body));
-        let result = self.invoke(id, &route_key, |context| handle(context, event));
+        let result = self.handle_event(id, &route_key, event, handle);
         self.disconnect_deleted();
         result
     }
@@ -179,7 +194,7 @@ impl Double {
     fn disconnect(&self, id: &str) -> Result<()> {
         let frame = self.close_frame(id).expect("only a closed connection is disconnected");
         let handle = self.handle(id);
-        let result = self.invoke(id, "$disconnect", |context| handle(context, disconnect_event(&frame)));
+        let result = self.handle_event(id, "$disconnect", disconnect_event(&frame), handle);
         self.rows.borrow_mut().remove(id);
         result.map(drop)
     }
@@ -201,16 +216,26 @@ impl Double {
         self.with_connection(id, |connection| connection.handle)
     }
 
-    fn invoke<T>(&self, id: &str, route_key: &str, call: impl FnOnce(&RequestContext) -> Result<T>) -> Result<T> {
+    fn handle_event(&self, id: &str, route_key: &str, event: Event, handle: Handle) -> Result<Response> {
+        let current = self.current_event(id, route_key, event.clone(), Exported::Handler);
+        self.invoke(current, |context| handle(context, event))
+    }
+
+    fn current_event(&self, id: &str, route_key: &str, event: Event, exported: Exported) -> CurrentEvent {
         let connected_at = self.with_connection(id, |connection| connection.connected_at);
-        let context = RequestContext {
+        let request = RequestContext {
             connection_id: id.to_owned(),
             route_key: route_key.to_owned(),
             request_id: self.next_id(),
             request_time: self.now_ms(),
             connected_at,
         };
-        let outer = self.current.replace(Some(id.to_owned()));
+        CurrentEvent { request, event, exported }
+    }
+
+    fn invoke<T>(&self, current: CurrentEvent, call: impl FnOnce(&RequestContext) -> Result<T>) -> Result<T> {
+        let context = current.request.clone();
+        let outer = self.current.replace(Some(current));
         assert!(outer.is_none(), "a handler must not call the methods of a testing::Peer");
         let result = call(&context);
         self.current.replace(None);
@@ -220,11 +245,29 @@ impl Double {
     // ---- host functions ----------------------------------------------------------------------
 
     pub fn connection_context(&self) -> ConnectionContext {
-        let id =
-            self.current.borrow().clone().expect(
-                "current_connection::context() was called while no event is handled: only a handler can call it",
-            );
-        self.with_connection(&id, |connection| ConnectionContext {
+        self.with_current(|current| self.context_of(&current.request.connection_id))
+    }
+
+    pub fn event_json(&self) -> String {
+        self.with_current(|CurrentEvent { request, event, exported }| {
+            let connection = self.context_of(&request.connection_id);
+            let json = EventJson { request, connection: &connection, event };
+            match exported {
+                Exported::Handler => json.of_handler(),
+                Exported::Authorizer => json.of_authorizer(),
+            }
+        })
+    }
+
+    fn with_current<R>(&self, work: impl FnOnce(&CurrentEvent) -> R) -> R {
+        let current = self.current.borrow();
+        work(current.as_ref().expect(
+            "a function of current_connection was called while no event is handled: only a handler can call it",
+        ))
+    }
+
+    fn context_of(&self, id: &str) -> ConnectionContext {
+        self.with_connection(id, |connection| ConnectionContext {
             api_id: "test".to_owned(),
             stage: "test".to_owned(),
             domain_name: "localhost".to_owned(),

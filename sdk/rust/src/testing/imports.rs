@@ -22,6 +22,10 @@ pub mod current_connection {
     pub fn context() -> ConnectionContext {
         Double::current().connection_context()
     }
+
+    pub fn event() -> String {
+        Double::current().event_json()
+    }
 }
 
 pub mod connections {

@@ -37,6 +37,8 @@ impl Authorizer for TestAuthorizer {
                 let stage = current_connection::context().stage;
                 Ok(Decision::allow("looker").with("row", row).with("post", post).with("stage", stage))
             }
+            // Grants the event as JSON.
+            "event" => Ok(Decision::allow("reader").with("event", current_connection::event())),
             "deny" => Ok(Decision::Deny),
             "unauthorized" => Ok(Decision::Unauthorized),
             "large" => {

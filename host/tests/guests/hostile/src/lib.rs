@@ -21,7 +21,7 @@ mod version;
 struct Hostile;
 
 impl Plugin for Hostile {
-    /// `?record=KEY` stores the whole request under that key, `?protocol=NAME` accepts a subprotocol,
+    /// `?record=KEY` stores the whole request under that key, `?event=KEY` the event as JSON, `?protocol=NAME` accepts a subprotocol,
     /// `?header=NAME:VALUE` adds that header to the response, and `?do=COMMAND` runs a command.
     fn on_connect(context: &RequestContext, request: ConnectEvent) -> Result<Response> {
         if let Some(key) = request.query("record") {
@@ -29,6 +29,9 @@ impl Plugin for Hostile {
             let headers = request.headers.iter().map(line('H'));
             let lines: String = headers.chain(request.query_string.iter().map(line('Q'))).collect();
             kv::Bucket::open("shared")?.set(key, format!("{}\n{lines}", context.connection_id))?;
+        }
+        if let Some(key) = request.query("event") {
+            kv::Bucket::open("shared")?.set(key, current_connection::event())?;
         }
         let response = match request.query("do") {
             Some(command) => run_command(context, command)?,
@@ -51,12 +54,13 @@ impl Plugin for Hostile {
                 reply(format!("{} {json}", context.route_key))
             }
             Some(command) => run_command(context, command_in(command)),
+            None if message.body.as_bytes() == b"event" => run_command(context, "event"),
             None => run_command(context, "binary"),
         }
     }
 
     /// Adds a line with the code and the reason to the bucket, where a test can read it. If it runs twice for a
-    /// connection, there are two lines.
+    /// connection, there are two lines. The reason `event=KEY` stores the event as JSON under that key.
     fn on_disconnect(context: &RequestContext, end: DisconnectEvent) -> Result<()> {
         let ends = kv::Bucket::open("ends")?;
         ends.increment("count", 1)?;
@@ -66,6 +70,9 @@ impl Plugin for Hostile {
         });
         lines.extend(format!("{} {}", end.status_code, end.reason).into_bytes());
         ends.set(&context.connection_id, lines)?;
+        if let Some(key) = end.reason.strip_prefix("event=") {
+            kv::Bucket::open("shared")?.set(key, current_connection::event())?;
+        }
         let row = connection_store::get(&context.connection_id)?;
         if let Some(command) = row.attribute("at-end") {
             run_command(context, command)?;
@@ -313,6 +320,7 @@ fn run_command(context: &RequestContext, command: &str) -> Result<Response> {
             let keys: Result<Vec<_>, _> = bucket.keys().collect();
             reply(keys?.len())
         }
+        "event" => reply(current_connection::event()),
         "draft" => reply(draft::run_command(rest)),
         "agent" => reply(current_connection::context().identity.user_agent.unwrap_or_else(|| "none".to_owned())),
         "variable" => {
