@@ -11,7 +11,7 @@ use crate::bindings::exports::jackfield::gateway::handler;
 use crate::bindings::jackfield::gateway::types::{ConnectEvent, Event, Failure, RequestContext, Response};
 use crate::engine::{self, Hook, Thrown};
 use crate::event_loop::{self, Stopped};
-use crate::native::{self, Text, connections, kv, log};
+use crate::native::{self, Text, connections, http, kv, log};
 
 thread_local! {
     static BOUND: RefCell<Option<Bound>> = const { RefCell::new(None) };
@@ -52,6 +52,7 @@ fn run<T>(context: RequestContext, event: Event, convert: Convert<T>) -> Result<
         let result = settle(ctx, context, event)
             .and_then(|value| convert(ctx, value).map_err(|error| Thrown::from_error(ctx, error)));
         let dropped = event_loop::clear(ctx);
+        http::clear();
         kv::clear();
         if dropped > 0 && result.is_ok() {
             log::write(

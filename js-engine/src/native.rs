@@ -11,7 +11,7 @@ pub mod connections;
 mod crypto;
 mod encoding;
 mod event;
-mod http;
+pub mod http;
 pub mod kv;
 pub mod log;
 mod random;
