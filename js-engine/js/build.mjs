@@ -10,6 +10,8 @@ const { outputFiles } = await build({
   bundle: true,
   write: false,
   format: "iife",
+  // White space would stay in the memory of every handler. Names stay as they are, because programs see those of classes.
+  minifyWhitespace: true,
   target: "es2023",
   platform: "neutral",
   mainFields: ["module", "main"],

@@ -1,5 +1,5 @@
 // `SERVER` and `OTHER` are two origins of the test server, `PRIVATE` one whose address is not allowed.
-const { SERVER, OTHER, PRIVATE } = process.env;
+const { SERVER, OTHER, PRIVATE, CLOSED } = process.env;
 
 test("a request arrives with its method, path, headers and body", async () => {
   const response = await fetch(`${SERVER}/echo?a=1#fragment`, { method: "POST", body: "hällo", headers: { "X-Own": "yes" } });
@@ -162,7 +162,7 @@ test("a host whose address is private is refused with what to write", async () =
 });
 
 test("a connection that is refused has Node's code", async () => {
-  const error = await assert.rejects(fetch(`${process.env.CLOSED}/`), "TypeError", "refused");
+  const error = await assert.rejects(fetch(`${CLOSED}/`), "TypeError", "refused");
   assert.equal(error.cause.code, "ECONNREFUSED");
 });
 

@@ -27,7 +27,8 @@ const USER_AGENT = "jackfield";
 
 export function fetch(input, init = undefined) {
   if (native.loading()) {
-    throw new Error("fetch is not available while the module is loaded; move the call into the handler");
+    throw new Error("fetch was called while the file was loaded; the top level of a file runs once for each save, and all "
+      + "instances start from what it leaves, so fetch works only in a handler: move the call into the handler");
   }
   return start(input, init);
 }
