@@ -1,6 +1,7 @@
 // Bundles src/main.js into the one script that the engine evaluates when its base image is made.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
+import { aliases } from "./aliases.mjs";
 
 const OUTPUT = "dist/main.js";
 
@@ -18,6 +19,8 @@ const { outputFiles } = await build({
   conditions: ["worker", "browser", "import"],
   legalComments: "eof",
   logLevel: "warning",
+  loader: { ".json": "json" },
+  plugins: [aliases],
 });
 
 // cargo builds the engine again if this file is written.

@@ -54,6 +54,7 @@ fn run<T>(context: RequestContext, event: Event, convert: Convert<T>) -> Result<
         let dropped = event_loop::clear(ctx);
         http::clear();
         kv::clear();
+        native::process::end_event(ctx);
         if dropped > 0 && result.is_ok() {
             log::write(
                 WARN,

@@ -95,7 +95,12 @@ pub fn with_loading<T>(body: impl FnOnce(&Ctx<'_>) -> T) -> T {
 /// # Panics
 /// If the base image was not made.
 pub fn with<T>(body: impl FnOnce(&Ctx<'_>) -> T) -> T {
-    CONTEXT.with(|context| context.get().expect("the image was initialized").with(|ctx| body(&ctx)))
+    CONTEXT.with(|context| {
+        let context = context.get().expect("the image was initialized");
+        let result = context.with(|ctx| body(&ctx));
+        native::process::watch_promises(context.runtime());
+        result
+    })
 }
 
 /// Starts the interpreter and evaluates the bundle. Returns the result in JSON.

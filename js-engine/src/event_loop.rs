@@ -11,6 +11,7 @@ use rquickjs::{Ctx, Persistent, Value};
 use crate::bindings::wasi::clocks::monotonic_clock;
 use crate::bindings::wasi::io::poll::{self, Pollable};
 use crate::engine::{self, Thrown};
+use crate::native::process;
 
 thread_local! {
     static STATE: RefCell<State> = const { RefCell::new(State::new()) };
@@ -103,9 +104,15 @@ pub fn track_rejection<'js>(ctx: Ctx<'js>, promise: Value<'js>, reason: Value<'j
     });
 }
 
-/// Runs all microtasks.
+/// Runs all microtasks, and before them what `process.nextTick` queued, as Node does.
 pub fn run_microtasks(ctx: &Ctx<'_>) {
-    while ctx.execute_pending_job() {}
+    process::run_ticks(ctx);
+    loop {
+        while ctx.execute_pending_job() {}
+        if !process::run_ticks(ctx) {
+            return;
+        }
+    }
 }
 
 /// Why the loop stopped.

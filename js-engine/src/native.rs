@@ -5,6 +5,7 @@ use rquickjs::{Array, Ctx, Exception, FromJs, Function, IntoJs, Object, Result, 
 use crate::engine::{self, Hooks};
 use crate::raw;
 
+mod buffer;
 pub mod clock;
 mod config;
 pub mod connections;
@@ -14,6 +15,7 @@ mod event;
 pub mod http;
 pub mod kv;
 pub mod log;
+pub mod process;
 mod random;
 mod store;
 mod timers;
@@ -22,6 +24,7 @@ mod url;
 /// Returns the object with all areas.
 pub fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     let native = Object::new(ctx.clone())?;
+    native.set("buffer", buffer::object(ctx)?)?;
     native.set("clock", clock::object(ctx)?)?;
     native.set("config", config::object(ctx)?)?;
     native.set("connections", connections::object(ctx)?)?;
@@ -31,6 +34,7 @@ pub fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     native.set("http", http::object(ctx)?)?;
     native.set("kv", kv::object(ctx)?)?;
     native.set("log", log::object(ctx)?)?;
+    native.set("process", process::object(ctx)?)?;
     native.set("random", random::object(ctx)?)?;
     native.set("store", store::object(ctx)?)?;
     native.set("timers", timers::object(ctx)?)?;
