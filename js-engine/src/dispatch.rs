@@ -20,17 +20,21 @@ thread_local! {
 struct Bound {
     /// `(kind, connectionId, routeKey, requestId, requestTime, connectedAt, first, second)`: handles an event.
     dispatch: Hook,
-    /// `(result) => array`: checks and flattens a result that is neither empty nor a string nor bytes.
+    /// `(result) => array`: checks and flattens a result.
     respond: Hook,
+    /// Whether a result may also be nothing, a string or bytes, which need no check.
+    allows_plain: bool,
 }
 
 /// The levels of wasi:logging that this module uses.
 const WARN: u8 = 3;
 
 /// Keeps the functions of the file that was loaded.
-pub fn set<'js>(ctx: &Ctx<'js>, dispatch: Function<'js>, respond: Function<'js>) {
-    let bound = Bound { dispatch: Persistent::save(ctx, dispatch), respond: Persistent::save(ctx, respond) };
+pub fn set<'js>(ctx: &Ctx<'js>, bound: &Array<'js>) -> rquickjs::Result<()> {
+    let function = |index| bound.get::<Function>(index).map(|function| Persistent::save(ctx, function));
+    let bound = Bound { dispatch: function(0)?, respond: function(1)?, allows_plain: bound.get(2)? };
     BOUND.with_borrow_mut(|kept| *kept = Some(bound));
+    Ok(())
 }
 
 impl handler::Guest for Component {
@@ -131,12 +135,11 @@ fn flatten<'js>(ctx: &Ctx<'js>, value: Value<'js>) -> rquickjs::Result<Array<'js
 
 fn response<'js>(ctx: &Ctx<'js>, value: Value<'js>) -> rquickjs::Result<Response> {
     let mut response = Response { status_code: 200, headers: Vec::new(), body: None };
-    if value.is_undefined() || value.is_null() {
-        return Ok(response);
-    }
-    response.body = connections::payload(&value)?;
-    if response.body.is_some() {
-        return Ok(response);
+    if BOUND.with_borrow(|bound| bound.as_ref().is_some_and(|bound| bound.allows_plain)) {
+        response.body = connections::payload(&value)?;
+        if response.body.is_some() || value.is_undefined() || value.is_null() {
+            return Ok(response);
+        }
     }
     let flat = flatten(ctx, value)?;
     response.status_code = flat.get(0)?;

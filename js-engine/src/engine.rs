@@ -8,9 +8,9 @@ use crate::{event_loop, modules, native};
 
 /// The bundle of js/, made by esbuild.
 const BUNDLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/js/dist/main.js"));
-/// How much of the stack JavaScript may use. Deeper recursion throws a `RangeError`. The host's limit for the stack of
-/// machine code, 512 KiB, is reached later than this one.
-const STACK_BYTES: usize = 192 * 1024;
+/// How much of the stack in the engine's memory JavaScript may use. Deeper recursion throws a `RangeError`. The host limits
+/// another stack, that of machine code, to 512 KiB; functions in JavaScript that call each other fill it less than this one.
+const STACK_BYTES: usize = 128 * 1024;
 /// A garbage collection for cycles runs when this much is allocated. It is more than most events ever allocate, because a
 /// collection writes to every object, and each page that is written is copied from the image.
 const GC_THRESHOLD_BYTES: usize = 64 * 1024 * 1024;
@@ -30,7 +30,7 @@ pub struct Hooks {
     pub builtin: Hook,
     /// `(request, exports) => [dispatch, respond]`: what handles the events.
     pub bind: Hook,
-    /// `(environment) => void`: sets `process.env`.
+    /// `(environment, request) => void`: sets `process.env`, before the file is evaluated.
     pub environment: Hook,
     /// `(source, name) => exports`: evaluates a CommonJS module.
     pub commonjs: Hook,
@@ -152,10 +152,10 @@ impl Thrown {
 
     /// Describes the reason of a rejection, or any other value that was thrown.
     pub fn from_reason<'js>(ctx: &Ctx<'js>, reason: Value<'js>) -> Self {
-        let describe = || hook(ctx, |hooks| &hooks.describe)?.call::<_, Vec<String>>((reason.clone(),));
+        let describe = || hook(ctx, |hooks| &hooks.describe)?.call::<_, Vec<native::Text>>((reason.clone(),));
         match describe().catch(ctx) {
             Ok(described) => {
-                let mut described = described.into_iter();
+                let mut described = described.into_iter().map(|text| text.0);
                 Self { message: described.next().unwrap_or_default(), stack: described.next().unwrap_or_default() }
             }
             // For example, if there is no memory or no stack left.

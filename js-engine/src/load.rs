@@ -28,7 +28,9 @@ fn evaluate<'js>(ctx: &Ctx<'js>, request: &Object<'js>) -> Result<String, Thrown
     let thrown = |error| Thrown::from_error(ctx, error);
     native::clock::set_load_time(request.get::<_, Option<f64>>("time").ok().flatten());
     let environment: Value = request.get("env").map_err(thrown)?;
-    engine::hook(ctx, |hooks| &hooks.environment).and_then(|set| set.call::<_, ()>((environment,))).map_err(thrown)?;
+    engine::hook(ctx, |hooks| &hooks.environment)
+        .and_then(|set| set.call::<_, ()>((environment, request.clone())))
+        .map_err(thrown)?;
     let name: String = request.get("name").map_err(thrown)?;
     let source: native::Text = request.get("source").map_err(thrown)?;
     let exports = match request.get::<_, String>("format").map_err(thrown)?.as_str() {
@@ -39,8 +41,7 @@ fn evaluate<'js>(ctx: &Ctx<'js>, request: &Object<'js>) -> Result<String, Thrown
     event_loop::take_unhandled_rejection(ctx, None)?;
     let bind = || engine::hook(ctx, |hooks| &hooks.bind)?.call::<_, Array>((request.clone(), exports.clone()));
     let bound = bind().map_err(thrown)?;
-    let function = |index| bound.get::<Function>(index).map_err(thrown);
-    dispatch::set(ctx, function(0)?, function(1)?);
+    dispatch::set(ctx, &bound).map_err(thrown)?;
     success(ctx, exports).map_err(thrown)
 }
 
@@ -70,7 +71,7 @@ fn settle<'js>(ctx: &Ctx<'js>, promise: &Promise<'js>) -> Result<(), Thrown> {
 fn commonjs<'js>(ctx: &Ctx<'js>, name: &str, source: String) -> Result<Value<'js>, Thrown> {
     let evaluate = || {
         // The parameters of the function are what a CommonJS module finds besides the globals. They are on the first
-        // line of the source, so that the numbers of lines are right.
+        // line of the source, so that the numbers of lines are right; js/src/jackfield/errors.js corrects the columns.
         let mut options = rquickjs::context::EvalOptions::default();
         options.strict = false;
         options.filename = Some(name.to_owned());
@@ -78,18 +79,11 @@ fn commonjs<'js>(ctx: &Ctx<'js>, name: &str, source: String) -> Result<Value<'js
         let function: Function = ctx.eval_with_options(wrapped, options)?;
         engine::hook(ctx, |hooks| &hooks.commonjs)?.call((function, name))
     };
-    evaluate().map_err(|error| {
-        let mut thrown = Thrown::from_error(ctx, error);
-        thrown.stack = without_head(&thrown.stack, name);
-        thrown
-    })
+    evaluate().map_err(|error| Thrown::from_error(ctx, error))
 }
 
-const COMMONJS_HEAD: &str = "(function (exports, require, module, __filename, __dirname) {";
-
-fn without_head(stack: &str, _name: &str) -> String {
-    stack.to_owned()
-}
+/// What stands before the source of a CommonJS module.
+pub const COMMONJS_HEAD: &str = "(function (exports, require, module, __filename, __dirname) {";
 
 fn success<'js>(ctx: &Ctx<'js>, exports: Value<'js>) -> rquickjs::Result<String> {
     let result = Object::new(ctx.clone())?;

@@ -3,7 +3,7 @@
 use rquickjs::{Array, Ctx, Exception, FromJs, Function, IntoJs, Object, Result, TypedArray, Value};
 
 use crate::engine::{self, Hooks};
-use crate::raw;
+use crate::{load, raw};
 
 mod buffer;
 pub mod clock;
@@ -13,6 +13,7 @@ mod crypto;
 mod encoding;
 mod event;
 pub mod http;
+mod json;
 pub mod kv;
 pub mod log;
 pub mod process;
@@ -32,6 +33,7 @@ pub fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     native.set("encoding", encoding::object(ctx)?)?;
     native.set("event", event::object(ctx)?)?;
     native.set("http", http::object(ctx)?)?;
+    native.set("json", json::object(ctx)?)?;
     native.set("kv", kv::object(ctx)?)?;
     native.set("log", log::object(ctx)?)?;
     native.set("process", process::object(ctx)?)?;
@@ -39,6 +41,7 @@ pub fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     native.set("store", store::object(ctx)?)?;
     native.set("timers", timers::object(ctx)?)?;
     native.set("url", url::object(ctx)?)?;
+    native.set("commonJsHead", load::COMMONJS_HEAD.len())?;
     native.set("loading", Function::new(ctx.clone(), engine::loading)?)?;
     native.set("start", Function::new(ctx.clone(), start)?)?;
     Ok(native)

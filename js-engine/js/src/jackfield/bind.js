@@ -6,7 +6,7 @@ import { lambdaAuthorizer, lambdaHandler } from "./lambda.js";
 import { respond } from "./respond.js";
 import { respondDecision } from "./decision.js";
 
-/** Returns `[dispatch, respond]`. */
+/** Returns `[dispatch, respond, allowsPlain]`: with `allowsPlain`, nothing, strings and bytes need no `respond`. */
 export function bind(request, exports) {
   const ours = exports.default instanceof Plugin || exports.default instanceof Routes || exports.default instanceof Authorizer;
   const name = request.handler ?? (ours ? "default" : "handler");
@@ -14,11 +14,11 @@ export function bind(request, exports) {
   const isAuthorizer = request.world === "request-authorizer";
   if (handler instanceof Plugin || handler instanceof Routes) {
     if (isAuthorizer) throw new TypeError(`the export ${JSON.stringify(name)} handles routes, but an authorizer was expected: use authorizer(...)`);
-    return [handler instanceof Plugin ? pluginDispatch(handler.functions) : routesDispatch(handler.functions), respond];
+    return [handler instanceof Plugin ? pluginDispatch(handler.functions) : routesDispatch(handler.functions), respond, true];
   }
   if (handler instanceof Authorizer) {
     if (!isAuthorizer) throw new TypeError(`the export ${JSON.stringify(name)} is an authorizer, but it is used for routes: use plugin(...) or routes(...)`);
-    return [authorizerDispatch(handler.authorize), respondDecision];
+    return [authorizerDispatch(handler.authorize), respondDecision, false];
   }
   if (typeof handler !== "function") throw new TypeError(missing(request, name, exports, handler));
   return isAuthorizer ? lambdaAuthorizer(handler) : lambdaHandler(handler);

@@ -1,12 +1,25 @@
 // What was thrown, for the log: a message of one line, and the stack apart.
 
+import { native } from "../native.js";
 import { inspect } from "./inspect.js";
+
+/** The start of a position on the first line of a CommonJS file, whose columns include the head of its function. */
+let firstLine;
+
+/** Takes what is to be loaded, so that positions in it can be corrected. */
+export function expectFile({ name, format }) {
+  firstLine = format === "commonjs" ? `${name}:1:` : undefined;
+}
 
 /** Returns `[message, stack]` of anything that was thrown. */
 export function describe(reason) {
-  if (!isError(reason)) return [`${kind(reason)} was thrown that is no Error: ${inspect(reason)}`, ""];
-  const message = headline(reason);
-  return [message, stackOf(reason) + causes(reason)];
+  try {
+    if (!isError(reason)) return [`${kind(reason)} was thrown that is no Error: ${inspect(reason)}`, ""];
+    return [headline(reason), stackOf(reason) + causes(reason)];
+  } catch {
+    // A proxy or a getter of what was thrown throws, too.
+    return ["something was thrown that cannot be described", ""];
+  }
 }
 
 export function isError(value) {
@@ -32,7 +45,14 @@ function property(error, name) {
 /** The frames of an error, one a line, without the first line that other engines write. */
 export function stackOf(error) {
   const lines = property(error, "stack").split("\n");
-  return lines.map((line) => line.trim()).filter((line) => line.startsWith("at ") && !line.includes("(jackfield:")).join("\n");
+  return lines.map((line) => correct(line.trim())).filter((line) => line.startsWith("at ") && !line.includes("(jackfield:")).join("\n");
+}
+
+function correct(frame) {
+  const at = firstLine === undefined ? -1 : frame.indexOf(firstLine);
+  if (at < 0) return frame;
+  const column = at + firstLine.length;
+  return frame.slice(0, column) + frame.slice(column).replace(/^\d+/, (digits) => Math.max(1, digits - native.commonJsHead));
 }
 
 /** The causes of an error, and the errors of an AggregateError, with their stacks. */

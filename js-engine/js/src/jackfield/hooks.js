@@ -4,7 +4,7 @@ import { loadBuiltin } from "../builtins.js";
 import { setEnvironment } from "../env.js";
 import { bind } from "./bind.js";
 import { evaluateCommonJs } from "./commonjs.js";
-import { describe } from "./errors.js";
+import { describe, expectFile } from "./errors.js";
 import { clearTimers, runTimer } from "./timers.js";
 import { warnings } from "./warnings.js";
 
@@ -14,7 +14,10 @@ const { apply } = Reflect;
 export const hooks = {
   builtin: loadBuiltin,
   bind,
-  environment: setEnvironment,
+  environment(values, request) {
+    setEnvironment(values);
+    expectFile(request);
+  },
   commonjs: evaluateCommonJs,
   describe,
   runTimer,

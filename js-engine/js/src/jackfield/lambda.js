@@ -64,7 +64,7 @@ function call(handler, event, requestId, requestTime) {
 export function lambdaHandler(handler) {
   const dispatch = (kind, connectionId, routeKey, requestId, requestTime) =>
     call(handler, JSON.parse(native.event.json()), requestId, requestTime);
-  return [dispatch, respondProxy];
+  return [dispatch, respondProxy, false];
 }
 
 const KEYS = ["statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded"];
@@ -123,7 +123,7 @@ export function lambdaAuthorizer(handler) {
       throw error;
     }
   };
-  return [dispatch, respondPolicy];
+  return [dispatch, respondPolicy, false];
 }
 
 function respondPolicy({ unauthorized, event, result }) {
