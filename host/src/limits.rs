@@ -222,6 +222,10 @@ pub const COMPILER_STDERR_BYTES_MAX: usize = 2 * 1024;
 
 /// Largest script, after all of its files were made one. A bundle with an AWS client has 500 KiB.
 pub const SCRIPT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Files of a script in Python and its packages.
+pub const PYTHON_FILES_MAX: usize = 4096;
+/// Largest text file of a package that is no module; larger ones are left out.
+pub const PYTHON_DATA_FILE_BYTES_MAX: u64 = 256 * 1024;
 /// CPU time of the top level of a script, which runs once for each save. That of a bundle with an AWS client takes
 /// 0.1 s.
 pub const SCRIPT_LOAD_CPU_TIME: Duration = Duration::from_secs(5);

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::limits::SCRIPT_BYTES_MAX;
 use crate::worker::Worker;
 
+mod python;
+
 /// How the text of a script is evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -14,6 +16,8 @@ pub enum Format {
     Module,
     /// A CommonJS module.
     Commonjs,
+    /// Modules of Python: the code is a JSON object with their files, as `python` describes.
+    Python,
 }
 
 /// A script that is ready to be loaded.
@@ -63,6 +67,9 @@ pub struct PrepareOptions<'a> {
 /// # Cancel safety
 /// Dropping the future ends the child processes.
 pub async fn prepare(entry: &Path, _options: PrepareOptions<'_>) -> Result<Prepared, SourceError> {
+    if entry.extension().is_some_and(|extension| extension == "py") {
+        return python::prepare(entry).await;
+    }
     let failed =
         |text: String| SourceError { text, modules: vec![entry.to_owned()], absent: Vec::new(), is_transient: false };
     let read = entry.to_owned();

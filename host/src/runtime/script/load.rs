@@ -139,14 +139,24 @@ impl<'a> LoadRequest<'a> {
             format: match prepared.format {
                 Format::Module => "module",
                 Format::Commonjs => "commonjs",
+                Format::Python => "python",
             },
-            source: &prepared.code,
+            source: if prepared.format == Format::Python { "" } else { &prepared.code },
             handler: settings.handler.as_deref(),
             env: &settings.environment,
             world: short_name(settings.world),
             time: now(),
         };
-        serde_json::to_vec(&request).context("cannot pass the script to the engine")
+        let mut json = serde_json::to_vec(&request).context("cannot pass the script to the engine")?;
+        if prepared.format == Format::Python {
+            // The files are a JSON object, whose members become members of the request.
+            json.pop();
+            json.push(b',');
+            json.extend_from_slice(
+                prepared.code.strip_prefix('{').context("the files of the script are no object")?.as_bytes(),
+            );
+        }
+        Ok(json)
     }
 }
 

@@ -1,0 +1,3 @@
+from boto3 import Session
+
+__all__ = ["Session"]

@@ -1,0 +1,103 @@
+"""Buckets of keys and values, which outlive connections."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from componentize_py_types import Err
+from jackfield_engine.state import refuse_while_loading
+from wit_world.imports import atomics, batch
+from wit_world.imports import wasi_keyvalue_store as host
+
+from .errors import KvError
+
+
+def _bytes(value: str | bytes) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    raise TypeError(f"a value of a bucket is a str or bytes, not {type(value).__name__}; use json.dumps for JSON")
+
+
+class Bucket:
+    """A bucket that the manifest grants. It is opened at its first use in an event."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def _call(self, function: Callable, *arguments):
+        refuse_while_loading("jackfield.kv")
+        try:
+            with host.open(self.name) as handle:
+                return function(handle, *arguments)
+        except Err as error:
+            raise self._error(error.value) from None
+
+    def _error(self, reason) -> KvError:
+        if isinstance(reason, host.Error_NoSuchStore):
+            return KvError(f"no bucket {self.name!r} is granted to the handler", 404)
+        if isinstance(reason, host.Error_AccessDenied):
+            return KvError(f"the manifest does not grant the bucket {self.name!r} to the handler", 403)
+        return KvError(f"the bucket {self.name!r} failed: {reason.value}", 503)
+
+    def get(self, key: str) -> bytes | None:
+        return self._call(host.Bucket.get, key)
+
+    def get_text(self, key: str) -> str | None:
+        value = self.get(key)
+        return None if value is None else value.decode()
+
+    def set(self, key: str, value: str | bytes) -> None:
+        self._call(host.Bucket.set, key, _bytes(value))
+
+    def delete(self, key: str) -> None:
+        self._call(host.Bucket.delete, key)
+
+    def exists(self, key: str) -> bool:
+        return self._call(host.Bucket.exists, key)
+
+    def list_keys(self, cursor: str | None = None) -> tuple[list[str], str | None]:
+        """Returns one page of keys, and the cursor of the next page."""
+        page = self._call(host.Bucket.list_keys, cursor)
+        return page.keys, page.cursor
+
+    def increment(self, key: str, delta: int = 1) -> int:
+        """Adds to a number and returns the sum. A key that does not exist counts as 0."""
+        return self._call(atomics.increment, key, delta)
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """Returns the values of those keys that exist."""
+        return dict(entry for entry in self._call(batch.get_many, list(keys)) if entry is not None)
+
+    def set_many(self, values: Mapping[str, str | bytes]) -> None:
+        self._call(batch.set_many, [(key, _bytes(value)) for key, value in values.items()])
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        self._call(batch.delete_many, list(keys))
+
+    def update(self, key: str, change: Callable[[bytes | None], str | bytes | None]) -> bytes | None:
+        """Writes what `change` returns for the current value, again if another event has changed it meanwhile.
+
+        Returns what was written; `None`, and nothing is written, if `change` returns `None`.
+        """
+        return self._call(self._update, key, change)
+
+    @staticmethod
+    def _update(handle, key, change):
+        cas = atomics.Cas.new(handle, key)
+        while True:
+            value = change(cas.current())
+            if value is None:
+                return None
+            value = _bytes(value)
+            try:
+                atomics.swap(cas, value)
+                return value
+            except Err as error:
+                if isinstance(error.value, atomics.CasError_CasFailed):
+                    cas = error.value.value
+                    continue
+                raise Err(error.value.value) from None
+
+
+def bucket(name: str) -> Bucket:
+    return Bucket(name)

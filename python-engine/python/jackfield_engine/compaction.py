@@ -1,0 +1,78 @@
+"""What makes the first event of an instance cheap: an event that writes few pages of the image.
+
+A page of the image that is written is copied first, and given back after the event. Three things spread the writes of
+an event over the memory: free blocks between the objects of the image, where an event's objects would go; the marks of
+the garbage collector; and the reference counts of the objects that an event uses.
+"""
+
+import gc
+import sys
+from array import array
+
+from wit_world.imports import image
+
+# Objects that fill the free blocks. They are kept for ever.
+_filling: list = []
+# What was made immortal. None of it may be freed before the image is taken.
+_kept: list = []
+_SIZES = [
+    *range(256 << 10, 16 << 10, -(16 << 10)),
+    *range(16 << 10, 2 << 10, -(1 << 10)),
+    *range(2 << 10, 512, -128),
+    *range(512, -1, -8),
+]
+
+
+def fill_free_blocks(most: int) -> None:
+    """Fills the free blocks below the end of the heap, the large ones first, with at most `most` objects."""
+    at = len(_filling)
+    end = at + most
+    _filling.extend([None] * most)
+    # A block of this size goes to the end of the heap: what lies behind it is no free block between objects.
+    last = bytes(256 << 10)
+    border = id(last)
+    for size in _SIZES:
+        behind = 0
+        while at < end and behind < 3:
+            block = bytes(size)
+            if id(block) > border:
+                behind += 1
+            else:
+                _filling[at] = block
+                at += 1
+    del _filling[at:]
+
+
+def make_immortal() -> int:
+    """Makes every object that the collector can reach immortal. Returns how many there were.
+
+    A reference count of an immortal object is never written. CPython allows it for any object: it is then never freed,
+    which does not matter for what an image contains.
+    """
+    is_immortal = getattr(sys, "_is_immortal", None)
+    if is_immortal is None:
+        return 0
+    found = gc.get_objects()
+    seen = {id(one) for one in found}
+    # Containers of this function, which end with it.
+    own = {id(found), id(seen)}
+    referents = gc.get_referents
+    at = 0
+    while at < len(found):
+        for one in referents(found[at]):
+            if id(one) not in seen and not is_immortal(one):
+                seen.add(id(one))
+                found.append(one)
+        at += 1
+    addresses = array("I", [id(one) for one in found if id(one) not in own and not is_immortal(one)])
+    _kept.append(found)
+    image.make_immortal(addresses.buffer_info()[0], len(addresses))
+    return len(addresses)
+
+
+def settle(most: int) -> None:
+    """Leaves the heap as an image should be. `most`: how many free blocks may be filled."""
+    gc.collect()
+    make_immortal()
+    fill_free_blocks(most)
+    gc.freeze()
