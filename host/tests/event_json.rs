@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{
-    self, HOSTILE, HOSTILE_GRANTS, Peer, Server, Site, TEST_AUTHORIZER, TEST_TIMEOUT, component, eventually, manifest,
+    HOSTILE, HOSTILE_GRANTS, Peer, Server, Site, TEST_AUTHORIZER, TEST_TIMEOUT, component, eventually, manifest,
 };
 use crate::lambda::Functions;
 
