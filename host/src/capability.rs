@@ -39,7 +39,7 @@ pub use files::{GuestFiles, add_to_linker as add_files_to_linker};
 pub use full_buckets::FullBuckets;
 pub use grants::{AllowedHost, FileGrant, Grants, Scheme};
 pub use imports::{check_imports, grant_lines, is_served, reads_event};
-pub use log::{GuestLog, LogRate, StdStream};
+pub use log::{GuestLog, GuestPanic, LogRate, StdStream};
 pub use sockets::{GuestSockets, add_to_linker as add_sockets_to_linker};
 
 use descriptors::OpenDescriptors;
@@ -207,6 +207,11 @@ impl Capabilities {
         log.get_or_insert_with(|| {
             Arc::new(GuestLog::new(Arc::clone(name), Arc::clone(log_rate), caller, limits.log_bytes))
         })
+    }
+
+    /// Returns the panic with which the guest has ended this event, if its standard library has written one.
+    pub fn take_panic(&self) -> Option<GuestPanic> {
+        self.log.as_ref().and_then(|log| log.take_panic())
     }
 
     /// Returns the limits for the files, sockets and HTTP connections of this event.

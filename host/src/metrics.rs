@@ -232,7 +232,8 @@ impl CloudWatchMetrics {
                 InvokeError::Failed(_)
                 | InvokeError::OutOfCpuTime(..)
                 | InvokeError::OutOfMemory(..)
-                | InvokeError::Trapped(_),
+                | InvokeError::Trapped(_)
+                | InvokeError::HandlerPanicked(_),
             ) => self.integration_error.increment(1),
             Err(_) => self.execution_error.increment(1),
         }

@@ -93,7 +93,7 @@ async fn a_component_that_fails_or_exceeds_a_limit_is_500_and_the_server_keeps_r
     let server = site_with_authorizer("", limits).serve();
     for (command, why) in [
         ("fail", "the authorizer failed: the handler failed: the list of guests is lost"),
-        ("panic", "the authorizer failed: the handler trapped"),
+        ("panic", "the authorizer failed: the handler panicked: a panic as ordered"),
         ("spin", "the authorizer failed: the handler used more than 50ms of CPU"),
         ("sleep", "the authorizer failed: the handler ran longer than 2s"),
         ("grow", "the authorizer failed: the handler trapped after it requested more than"),

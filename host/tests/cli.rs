@@ -372,7 +372,7 @@ fn invoke_exits_with_1_if_the_handler_fails() {
     let site = Site::new(&manifest(&component(HOSTILE), "", &limits));
     for (command, reason) in [
         ("fail", "the handler failed: as ordered: "),
-        ("trap", "the handler trapped: "),
+        ("trap", "the handler panicked: as ordered:"),
         ("spin", "the handler used more than 50ms of CPU (cpu_time in the manifest)"),
         ("sleep 60000", "the handler ran longer than 2s (timeout in the manifest)"),
         ("status 700", "the handler returned an invalid response: status 700, expected 200 to 599"),

@@ -236,24 +236,87 @@ async fn host_calls_do_not_overflow_the_host_however_deep_the_guests_stack_is() 
 // ---- the end of a guest ---------------------------------------------------------------------
 
 #[tokio::test]
-async fn a_trap_is_logged_with_plugin_version_route_request_and_the_backtrace_of_the_guest() {
-    let server = hostile("");
+async fn a_panic_is_logged_in_two_lines_with_plugin_version_route_request_and_its_place() {
+    let server = Site::new(&manifest(&component(HOSTILE), "", HOSTILE_GRANTS)).start(&["dev"]);
     let version = blake3::hash(&fs::read(component(HOSTILE)).unwrap()).to_hex()[..12].to_owned();
     let mut peer = server.connect("").await;
     let id = peer.id().await;
     let request_id = assert_error(&peer.ask("trap enough of this").await, INTERNAL);
-    let line = server.log.wait_for_line(&["enough of this"]).await;
-    assert!(
-        line.contains(&format!("plugin=guest route=$default connection_id={id} request_id={request_id}")),
-        "{line}"
-    );
-    let trap = server.log.wait_for_line(&["WARN the handler trapped: wasm trap: wasm `unreachable` instruction"]).await;
+    assert_answer(&mut peer, "print after", "printed").await;
+    server.log.wait_for_line(&["INFO after"]).await;
+    let log = server.log.text();
+    let lines: Vec<&str> = log.lines().skip_while(|line| !line.contains("panicked")).collect();
     let fields =
         format!("plugin=guest version={version} route=$default connection_id={id} request_id={request_id} backtrace=");
-    assert!(trap.ends_with(&fields), "{trap}");
+    assert!(lines[0].ends_with(&format!("WARN the handler panicked: as ordered: enough of this {fields}")), "{log}");
+    assert!(lines[1].starts_with("    at hostile/src/lib.rs:"), "{log}");
+    assert!(lines[2].contains("INFO after"), "{log}");
+    assert!(!log.contains("RUST_BACKTRACE"), "{log}");
+}
+
+#[tokio::test]
+async fn the_backtrace_of_a_panic_is_in_the_log_of_the_level_debug() {
+    let site = Site::new(&manifest(&component(HOSTILE), "", HOSTILE_GRANTS));
+    let mut command = site.command(&["serve"]);
+    command.env("RUST_LOG", "debug");
+    let server = site.launch(command);
+    let mut peer = server.connect("").await;
+    let request_id = assert_error(&peer.ask("trap").await, INTERNAL);
+    server.log.wait_for_line(&["DEBUG the backtrace of the panic plugin=guest route=$default", &request_id]).await;
     let frame = server.log.wait_for_line(&["hostile::run_command"]).await;
     assert!(frame.starts_with("    "), "{frame}");
     server.log.wait_for_line(&["jackfield:gateway/handler@0.1.0#handle"]).await;
+}
+
+#[tokio::test]
+async fn the_start_of_a_panic_without_a_trap_is_logged_as_it_was_written() {
+    let server = hostile("");
+    let mut peer = server.connect("").await;
+    assert_answer(&mut peer, "print-error thread 'x' panicked at a:1:2:", "printed").await;
+    let line = server.log.wait_for_line(&["WARN thread 'x' panicked at a:1:2: plugin=guest"]).await;
+    assert!(line.contains("route=$default"), "{line}");
+}
+
+/// Serves a guest in WebAssembly text and sends it a message, which must fail. Returns the log from the line with
+/// `first` to that of the next event.
+async fn log_of_failure(module: &str, first: &str) -> Vec<String> {
+    let server = serve_module(module, "");
+    let mut peer = server.connect("").await;
+    assert_error(&peer.ask("a").await, INTERNAL);
+    assert_error(&peer.ask("a").await, INTERNAL);
+    let is_first = |line: &&str| line.contains(first);
+    eventually("both failures are logged", async || server.log.text().lines().filter(is_first).count() == 2).await;
+    let log = server.log.text();
+    let mut lines = log.lines().skip_while(|line| !line.contains(first));
+    let head = lines.next().unwrap().to_owned();
+    [head].into_iter().chain(lines.take_while(|line| !line.contains(first)).map(str::to_owned)).collect()
+}
+
+#[tokio::test]
+async fn a_panic_without_output_is_logged_with_the_functions_below_it() {
+    let fields = "(func $rust_begin_unwind unreachable)
+        (func $core::panicking::panic_fmt (call $rust_begin_unwind))
+        (func $guest::divide (call $core::panicking::panic_fmt))";
+    let module = wat::handler(fields, "(call $guest::divide) (unreachable)");
+    let lines = log_of_failure(&module, "WARN the handler panicked").await;
+    assert!(
+        lines[0].contains("the handler panicked: its target has no output, so the message is unknown"),
+        "{lines:?}"
+    );
+    assert!(lines[1].starts_with("    2: ") && lines[1].ends_with("guest::divide"), "{lines:?}");
+    assert!(lines[2].starts_with("    3: ") && lines[2].ends_with("!handle"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn the_stack_of_a_failure_is_logged_with_one_line_for_each_frame() {
+    // err; the message of 7 bytes at 740; a stack of 31 bytes at 750
+    let failure = r#"(data (i32.const 700) "\01\00\00\00\e4\02\00\00\07\00\00\00\01\00\00\00\ee\02\00\00\1f\00\00\00")
+        (data (i32.const 740) "no room")
+        (data (i32.const 750) "    at f (a.js:1:2)\n    at \1b[2J")"#;
+    let module = wat::handler(failure, "(i32.const 700)");
+    let lines = log_of_failure(&module, "WARN the handler failed").await;
+    assert!(lines[0].contains("WARN the handler failed: no room plugin=guest"), "{lines:?}");
+    assert_eq!(lines[1..], ["    at f (a.js:1:2)", "    at \\u{1b}[2J"]);
 }
 
 #[tokio::test]
@@ -501,7 +564,7 @@ async fn output_of_a_guest_cannot_forge_log_lines() {
     }
     assert_error(&peer.ask("fail one\nFORGED\u{1b}[31m").await, INTERNAL);
     assert_error(&peer.ask("trap one\nFORGED\u{1b}[31m").await, INTERNAL);
-    server.log.wait_for_line(&["WARN the handler trapped"]).await;
+    server.log.wait_for_line(&[r"WARN the handler panicked: as ordered: one FORGED\u{1b}[31m"]).await;
     let log = log_so_far(&server, &mut peer).await;
     assert!(log.contains(r"the handler failed: as ordered: one\nFORGED\u{1b}[31m"), "{log}");
     assert!(log.contains(r"one\rFORGED\u{1b}[2J\u{8}"), "{log}");

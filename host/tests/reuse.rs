@@ -92,7 +92,7 @@ async fn memory_that_was_refused_earlier_is_not_reported_as_the_cause_of_a_later
     let [grown, count, _] = answers(&server, ["grow 200", "count", "trap later"]).await;
     assert!(grown.parse::<usize>().is_ok_and(|grown| grown < 128), "{grown}");
     assert_eq!(count, "1", "the sandbox was kept");
-    server.log.wait_for_line(&["WARN the handler trapped: wasm trap"]).await;
+    server.log.wait_for_line(&["WARN the handler panicked: as ordered: later"]).await;
     assert!(!server.log.text().contains("requested more than"), "{}", server.log.text());
 }
 

@@ -13,9 +13,13 @@ use crate::id::{ConnectionId, RequestId};
 use crate::limits::{GUEST_LOG_CONTEXT_BYTES_MAX, GUEST_LOG_LINE_BYTES_MAX, LOG_LINE_OVERHEAD_BYTES};
 use crate::printable::{is_printable, printable, shortened};
 
+mod panic;
 mod rate;
 
+pub use panic::GuestPanic;
 pub use rate::LogRate;
+
+use panic::PanicLines;
 
 /// Bytes that a line of JSON has in addition to the values of its fields: their names, its time and its level.
 const JSON_OVERHEAD_BYTES: usize = 208;
@@ -37,6 +41,8 @@ struct LoggedEvent {
     truncated: bool,
     /// The unfinished lines of stdout and stderr.
     unfinished: [Vec<u8>; 2],
+    /// The lines of a panic that are held back.
+    panic: Option<PanicLines>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,14 +97,49 @@ impl GuestLog {
         }
     }
 
+    /// Returns the panic that the guest has written to stderr in this event, if it has. It is not logged otherwise.
+    pub fn take_panic(&self) -> Option<GuestPanic> {
+        let mut event = self.lock();
+        self.end_line(&mut event, StdStream::Stderr);
+        event.panic.take().map(GuestPanic::from)
+    }
+
     fn end_lines(&self, event: &mut LoggedEvent) {
         self.end_line(event, StdStream::Stdout);
         self.end_line(event, StdStream::Stderr);
+        self.log_held_lines(event);
     }
 
     fn end_line(&self, event: &mut LoggedEvent, stream: StdStream) {
         let line = std::mem::take(&mut event.unfinished[stream as usize]);
-        self.log_line(event, stream.level(), "", &String::from_utf8_lossy(&line));
+        let line = String::from_utf8_lossy(&line);
+        match stream {
+            StdStream::Stderr => self.end_error_line(event, &line),
+            StdStream::Stdout => self.log_line(event, stream.level(), "", &line),
+        }
+    }
+
+    /// Logs a line of stderr, or holds it back if it belongs to a panic.
+    fn end_error_line(&self, event: &mut LoggedEvent, line: &str) {
+        match &mut event.panic {
+            Some(panic) => {
+                if !panic.push(line) {
+                    self.log_held_lines(event);
+                }
+            }
+            None => match PanicLines::begin(line) {
+                Some(panic) => event.panic = Some(panic),
+                None => self.log_line(event, StdStream::Stderr.level(), "", line),
+            },
+        }
+    }
+
+    /// Logs the lines that were held back, because they are not followed by a trap.
+    fn log_held_lines(&self, event: &mut LoggedEvent) {
+        let Some(panic) = event.panic.take() else { return };
+        for line in panic.into_lines() {
+            self.log_line(event, StdStream::Stderr.level(), "", &line);
+        }
     }
 
     /// Logs a line, in pieces if it is too long for one line of the log.
@@ -186,6 +227,7 @@ impl LoggedEvent {
             bytes_left,
             truncated: false,
             unfinished: [Vec::new(), Vec::new()],
+            panic: None,
         }
     }
 }

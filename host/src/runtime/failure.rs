@@ -91,7 +91,8 @@ mod tests {
         let message = |bytes: usize| failure(&"m".repeat(bytes), "").to_string();
         assert_eq!(message(FAILURE_MESSAGE_BYTES_MAX).len(), FAILURE_MESSAGE_BYTES_MAX);
         assert!(
-            message(FAILURE_MESSAGE_BYTES_MAX + 1).ends_with(&format!("({} bytes)", FAILURE_MESSAGE_BYTES_MAX + 1))
+            message(FAILURE_MESSAGE_BYTES_MAX + 1)
+                .ends_with(&format!("({} bytes in all)", FAILURE_MESSAGE_BYTES_MAX + 1))
         );
 
         let stack = |lines: usize| failure("", &(1..=lines).map(|line| format!("at {line}\n")).collect::<String>());

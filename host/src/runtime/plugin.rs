@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use tokio::task::coop::unconstrained;
 use tokio::time::sleep_until;
+use tracing::debug;
 use wasmtime::Store;
 use wasmtime::component::{ComponentExportIndex, InstancePre};
 
@@ -56,6 +57,9 @@ pub enum InvokeError {
     OutOfMemory(RejectedGrowth, #[source] Trap),
     #[error("the handler trapped")]
     Trapped(#[source] Trap),
+    /// A trap that the language calls a panic, with the message of the panic as its cause.
+    #[error("the handler panicked")]
+    HandlerPanicked(#[source] Trap),
     /// A bug of the host or of wasmtime, which must not end the connection.
     #[error("the host panicked while it ran the handler: {0}")]
     Panicked(String),
@@ -328,6 +332,17 @@ impl Plugin {
             InvokeError::OutOfCpuTime(self.scope.limits.cpu_time, trap)
         } else if let Some(rejected) = state.capabilities.memory.rejected() {
             InvokeError::OutOfMemory(rejected, trap)
+        } else if let Some(panic) = trap.panic(state.capabilities.take_panic()) {
+            let Caller { route_key, connection, request_id, .. } = &state.capabilities.caller;
+            debug!(
+                plugin = %self.name(),
+                route = %route_key,
+                connection_id = %connection.id,
+                %request_id,
+                backtrace = trap.backtrace().map(tracing::field::display),
+                "the backtrace of the panic"
+            );
+            InvokeError::HandlerPanicked(panic)
         } else {
             InvokeError::Trapped(trap)
         }
@@ -438,7 +453,10 @@ impl InvokeError {
     /// Returns the guest's stack, each function on an indented line. `None` if the error has no backtrace.
     pub fn backtrace(&self) -> Option<&str> {
         match self {
-            Self::OutOfCpuTime(_, trap) | Self::OutOfMemory(_, trap) | Self::Trapped(trap) => trap.backtrace(),
+            Self::OutOfCpuTime(_, trap)
+            | Self::OutOfMemory(_, trap)
+            | Self::Trapped(trap)
+            | Self::HandlerPanicked(trap) => trap.backtrace(),
             Self::Failed(failure) => failure.stack(),
             _ => None,
         }

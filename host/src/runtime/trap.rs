@@ -6,6 +6,7 @@ use std::fmt::{self, Write as _};
 
 use wasmtime::{FrameInfo, WasmBacktrace};
 
+use crate::capability::GuestPanic;
 use crate::limits::LOG_STACK_LINE_BYTES_MAX;
 use crate::printable::{printable, shortened};
 
@@ -17,6 +18,8 @@ const BACKTRACE_HEADING: &str = "error while executing at wasm backtrace:";
 pub struct Trap {
     cause: String,
     backtrace: Option<String>,
+    /// The part of the backtrace below Rust's functions for panics, if they are in it.
+    below_panic: Option<usize>,
 }
 
 impl Trap {
@@ -25,8 +28,31 @@ impl Trap {
         let causes = error.chain().map(start_of).filter(|cause| !cause.starts_with(BACKTRACE_HEADING));
         let cause = causes.map(|cause| line(&cause)).collect::<Vec<_>>().join(": ");
         let backtrace = error.downcast_ref::<WasmBacktrace>();
-        let frames = backtrace.map(|backtrace| backtrace.frames().iter().enumerate().map(frame).collect());
-        Self { cause, backtrace: frames }
+        let mut below_panic = None;
+        let frames = backtrace.map(|backtrace| {
+            let mut text = String::new();
+            for (index, frame) in backtrace.frames().iter().enumerate() {
+                let name = function(frame);
+                let is_panicking = below_panic == Some(text.len()) && is_of_core(&name);
+                text.push_str(&frame_line(index, frame, &name));
+                if is_panicking || name.contains("rust_begin_unwind") {
+                    below_panic = Some(text.len());
+                }
+            }
+            text
+        });
+        Self { cause, backtrace: frames, below_panic }
+    }
+
+    /// Returns the trap with the message of the panic as its cause, and where that was; `None` if it is no panic.
+    /// `written` is what the guest has written about it: a guest without output writes nothing.
+    pub fn panic(&self, written: Option<GuestPanic>) -> Option<Self> {
+        if let Some(GuestPanic { message, location }) = written {
+            return Some(Self { cause: message, backtrace: Some(format!("\n    at {location}")), below_panic: None });
+        }
+        let below = self.backtrace.as_ref()?.get(self.below_panic?..)?;
+        let cause = "its target has no output, so the message is unknown".to_owned();
+        Some(Self { cause, backtrace: Some(below.to_owned()).filter(|below| !below.is_empty()), below_panic: None })
     }
 
     /// Returns the guest's functions, the innermost first, each on an indented line.
@@ -35,15 +61,24 @@ impl Trap {
     }
 }
 
-/// Formats the function of a frame as a line. A name may contain a line feed, which is escaped: no line that a guest
-/// makes up begins at the left margin.
-fn frame((index, frame): (usize, &FrameInfo)) -> String {
-    let offset = frame.module_offset().map(|offset| format!("{offset:#8x} - ")).unwrap_or_default();
-    let module = frame.module().name().unwrap_or("<unknown>");
-    let function = match frame.func_name() {
+/// Returns the name of the function of a frame.
+fn function(frame: &FrameInfo) -> String {
+    match frame.func_name() {
         Some(name) => function_name(name),
         None => format!("<wasm function {}>", frame.func_index()),
-    };
+    }
+}
+
+/// Whether a function is one of Rust's core library, in either format of its name.
+fn is_of_core(name: &str) -> bool {
+    name.starts_with("core[") || name.starts_with("core::")
+}
+
+/// Formats the function of a frame as a line. A name may contain a line feed, which is escaped: no line that a guest
+/// makes up begins at the left margin.
+fn frame_line(index: usize, frame: &FrameInfo, function: &str) -> String {
+    let offset = frame.module_offset().map(|offset| format!("{offset:#8x} - ")).unwrap_or_default();
+    let module = frame.module().name().unwrap_or("<unknown>");
     format!("\n    {}", line(&format!("{index}: {offset}{module}!{function}")))
 }
 

@@ -252,7 +252,8 @@ fn is_failure<T>(result: &Result<T, InvokeError>) -> Option<bool> {
             | InvokeError::TimedOut(_)
             | InvokeError::OutOfCpuTime(..)
             | InvokeError::OutOfMemory(..)
-            | InvokeError::Trapped(_),
+            | InvokeError::Trapped(_)
+            | InvokeError::HandlerPanicked(_),
         ) => Some(true),
     }
 }
