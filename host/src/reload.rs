@@ -438,7 +438,11 @@ fn describe_problem(config: &Config, integration: &config::Component, error: &an
 
 /// Formats for the log how long the compilation of a component took.
 pub fn format_compile_time(artifact: &Artifact) -> String {
-    artifact.compiled_in.map_or_else(|| "cached".to_owned(), |time| format!("{time:?}"))
+    match artifact.compiled_in {
+        Some(time) => format!("{time:?}"),
+        None if artifact.script.is_some() => "none".to_owned(),
+        None => "cached".to_owned(),
+    }
 }
 
 /// Formats a path relative to the current folder if it is inside it.

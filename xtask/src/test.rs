@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use crate::step::{cargo, cargo_in, format_duration, target};
-use crate::{guests, setup};
+use crate::{engines, guests, setup};
 
 /// The folders of all workspaces, whose formatting is checked.
 const WORKSPACES: &[&str] = &["", "plugins", "host/tests/guests", "xtask/bench", "js-engine"];
@@ -24,6 +24,8 @@ struct Count {
 pub fn test(words: &[String]) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let mut count = Count::default();
+    // The tests of scripts fail without the engines, and all others run.
+    count.setup("build the engines", engines::build());
     if count.setup("build the guests", guests::build()).is_some() {
         count.test_host(words)?;
     }

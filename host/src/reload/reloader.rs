@@ -321,7 +321,12 @@ impl Reloader {
         }
         self.loader.metrics.reloads_refused.increment(1);
         let retry = if problems.iter().any(|problem| problem.is_transient) { ", and it is tried again" } else { "" };
-        error!("{}; the old version keeps serving{retry}", join_lines(&problems));
+        let consequence = format!("; the old version keeps serving{retry}");
+        match problems.as_slice() {
+            // The lines of its source or its stack come last.
+            [problem] => error!("{}", add_to_first_line(&problem.text, &consequence)),
+            problems => error!("{}{consequence}", join_lines(problems)),
+        }
         self.reported.insert(name.to_owned(), problems);
     }
 
@@ -478,6 +483,11 @@ impl Reloader {
 fn names(config: &Config) -> impl Iterator<Item = &PathBuf> {
     let components = config.components.values().map(|integration| &integration.component);
     components.chain(config.models.values().map(|model| &model.schema)).chain(config.ca_files.keys())
+}
+
+fn add_to_first_line(text: &str, addition: &str) -> String {
+    let (first, rest) = text.split_at(text.find('\n').unwrap_or(text.len()));
+    format!("{first}{addition}{rest}")
 }
 
 fn join_lines(problems: &[LoadError]) -> String {
