@@ -12,14 +12,14 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use tokio::sync::Semaphore;
-use wasmtime::Module;
+use wasmtime::{Engine, Module};
 
 use crate::capability::PluginScope;
 use crate::limits::{GUEST_LOG_LINE_BYTES_MAX, SCRIPT_LOG_LINES_MAX};
 use crate::memory::{EventMemory, PluginMemory};
 use crate::printable::{printable, shortened};
 use crate::runtime::scarcity::LacksResources;
-use crate::runtime::{Artifact, Runtime, into_anyhow};
+use crate::runtime::{Artifact, Runtime, into_anyhow, trusted};
 use crate::script_source::Prepared;
 use crate::world::World;
 
@@ -27,6 +27,8 @@ mod engine;
 mod image;
 mod language;
 mod load;
+#[cfg(target_os = "linux")]
+pub(super) mod sealed;
 mod source_map;
 
 pub use engine::EngineFolder;
@@ -113,14 +115,14 @@ impl Runtime {
         let source_map = SourceMap::new(&prepared.name, prepared.source_map.clone());
         let script = self.blocking(move |runtime| {
             let request = LoadRequest { prepared: &prepared, settings: &settings };
-            let loaded = engine.load(&runtime.engine, &request, memory, cancellation)?;
-            let LoadResult { exports, warnings, log, memory } = match loaded {
+            let mut instance = engine.instantiate(&runtime.engine, memory, cancellation)?;
+            let LoadResult { exports, warnings, log } = match instance.load(&request)? {
                 Ok(loaded) => loaded,
                 Err(failure) => return Err(anyhow!(failure.describe(&source_map))),
             };
-            let image = Module::from_binary(&runtime.engine, &image::encode(&memory)).map_err(into_anyhow);
-            let image = image.context("cannot make an image of its memory")?;
+            let memory = instance.memory_content()?;
             let memory_bytes = memory.len();
+            let image = make_image(&runtime.engine, memory).context("cannot make an image of its memory")?;
             let printed = |text: &str| shortened(&printable(text), GUEST_LOG_LINE_BYTES_MAX).into_owned();
             let log = log.into_iter().take(SCRIPT_LOG_LINES_MAX);
             let log = log.map(|LogLine { level, message }| LogLine { level, message: printed(&message) }).collect();
@@ -173,6 +175,20 @@ impl Script {
     pub fn map_stack(&self, stack: &str) -> String {
         self.source_map.map_stack(stack)
     }
+}
+
+/// Makes the module of an image.
+///
+/// # Errors
+/// If the process has too many open files, or there is no memory.
+fn make_image(engine: &Engine, memory: &[u8]) -> anyhow::Result<Module> {
+    let module = image::encode(memory);
+    #[cfg(target_os = "linux")]
+    let module =
+        sealed::SealedModule::new(engine, &module).map(|module| trusted::deserialize_sealed(engine, module))?;
+    #[cfg(not(target_os = "linux"))]
+    let module = Module::from_binary(engine, &module);
+    module.map_err(into_anyhow)
 }
 
 fn content(engine: &ScriptEngine, prepared: &Prepared, settings: &ScriptSettings) -> blake3::Hash {

@@ -8,6 +8,8 @@ use wasmtime::{Engine, Module};
 
 use crate::bindings::jackfield::gateway::types::{Event, Failure, RequestContext, Response};
 use crate::runtime::cache::verified::{CodeSource, VerifiedCode};
+#[cfg(target_os = "linux")]
+use crate::runtime::script::sealed::SealedModule;
 
 /// The typed function `jackfield:gateway/handler.handle`.
 pub type HandlerFunc<'a> = TypedFunc<HandlerParameters<'a>, HandlerResults>;
@@ -81,6 +83,19 @@ pub fn deserialize_module_code(engine: &Engine, code: &[u8]) -> wasmtime::Result
     // SAFETY: as in `deserialize_code`. The only caller is `Runtime::load_module_code`, for two engines, which only
     // `Runtime::compile_module` calls, with the reply.
     unsafe { Module::deserialize(engine, code) }
+}
+
+/// Returns a module that this process has compiled, mapped from its file in memory.
+#[cfg(target_os = "linux")]
+pub fn deserialize_sealed(engine: &Engine, module: SealedModule) -> wasmtime::Result<Module> {
+    // SAFETY: the file must contain what wasmtime wrote, and must not change while it is mapped. These could break that:
+    // - The script, which chooses what is in the memory that the module has. It chooses the content of data segments
+    //   and nothing else: `image::encode` writes the module, which has no functions, and wasmtime has compiled it in
+    //   this process just before.
+    // - A writer of the file. It has no name, its only descriptor is that of `SealedModule`, and no process can change
+    //   it once `SealedModule::new` has sealed it: not even this one, or root through `/proc`.
+    // - Other settings of wasmtime. The module was compiled by the same engine, and wasmtime rejects others.
+    unsafe { Module::deserialize_open_file(engine, module.into_file()) }
 }
 
 /// Closes every open file except stdin, stdout and stderr, so that a child process has no file that the server itself

@@ -26,6 +26,10 @@ impl Reloader {
         self.history.insert(number, self.served.clone());
         let oldest = self.gateway.records().first().map_or(number, |oldest| oldest.number);
         self.history = self.history.split_off(&oldest);
+        let configs = || self.history.values().map(|parts| &parts.config).chain(&self.candidate);
+        self.loader.sources.retain(|entry| {
+            configs().flat_map(|config| config.components.values()).any(|integration| integration.component == entry)
+        });
         let served: BTreeSet<_> = self.served.plugins.values().map(|loaded| Arc::as_ptr(&loaded.plugin)).collect();
         for loaded in self.history.values().flat_map(|parts| parts.plugins.values()) {
             if served.contains(&Arc::as_ptr(&loaded.plugin)) {

@@ -16,9 +16,9 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Engine, Module};
 
-use super::image;
 use super::language::Language;
-use super::load::{Cancellation, EngineInstance, LoadRequest, LoadResult, ScriptFailure};
+use super::load::{Cancellation, EngineInstance};
+use super::make_image;
 use crate::limits::{COMPONENT_BYTES_MAX, EVENT_HOST_BYTES, EVENT_MEMORY_BYTES};
 use crate::memory::{EventMemory, SharedMemory};
 use crate::runtime::structures::LoadedModule;
@@ -210,7 +210,7 @@ impl Runtime {
         let limited = EventMemory::new(charge, EVENT_HOST_BYTES, EVENT_MEMORY_BYTES);
         let mut instance = EngineInstance::new(&self.engine, module, memory, limited, Cancellation::default())?;
         instance.initialize()?;
-        Module::from_binary(&self.engine, &image::encode(&instance.into_memory()?)).map_err(into_anyhow)
+        make_image(&self.engine, instance.memory_content()?)
     }
 
     /// As `compile`, for a core module of an engine.
@@ -226,15 +226,14 @@ impl Runtime {
 }
 
 impl ScriptEngine {
-    /// Loads a script. The outer error is one of the engine or of a limit.
-    pub fn load(
+    /// Creates an instance that can load one script.
+    pub fn instantiate(
         &self,
         engine: &Engine,
-        request: &LoadRequest<'_>,
         memory: EventMemory,
         cancellation: Cancellation,
-    ) -> anyhow::Result<Result<LoadResult, ScriptFailure>> {
-        EngineInstance::new(engine, &self.module, &self.base, memory, cancellation)?.load(request)
+    ) -> anyhow::Result<EngineInstance> {
+        EngineInstance::new(engine, &self.module, &self.base, memory, cancellation)
     }
 
     /// Links an image into the component.

@@ -1,7 +1,8 @@
 //! Makes a core module of the memory of an instance: that memory with its content, and nothing else.
 
 use wasm_encoder::{
-    ConstExpr, DataSection, ExportKind, ExportSection, MemorySection, MemoryType, Module as ModuleEncoder,
+    ConstExpr, Encode as _, ExportKind, ExportSection, MemorySection, MemoryType, Module as ModuleEncoder, RawSection,
+    SectionId,
 };
 
 /// Bytes of a page of WebAssembly.
@@ -9,6 +10,8 @@ const PAGE_BYTES: usize = 64 * 1024;
 /// A block that contains only zeros is left out. It has the size of a page of the machine, because instances are
 /// created from whole pages.
 const BLOCK_BYTES: usize = 4096;
+/// Bytes of a segment in addition to its data: its kind, its offset and its length.
+const SEGMENT_HEAD_BYTES_MAX: usize = 16;
 /// Data segments of a module; WebAssembly's implementations accept 100,000.
 const SEGMENTS_MAX: usize = 50_000;
 
@@ -27,15 +30,28 @@ pub fn encode(memory: &[u8]) -> Vec<u8> {
     memories.memory(MemoryType { minimum, maximum: None, memory64: false, shared: false, page_size_log2: None });
     let mut exports = ExportSection::new();
     exports.export("memory", ExportKind::Memory, 0);
-    let mut data = DataSection::new();
-    for (offset, bytes) in runs {
-        // Offsets are unsigned, but the instruction has a signed constant.
-        let offset = u32::try_from(offset).expect("a memory of 32 bits").cast_signed();
-        data.active(0, &ConstExpr::i32_const(offset), bytes.iter().copied());
-    }
     let mut module = ModuleEncoder::new();
-    module.section(&memories).section(&exports).section(&data);
+    module.section(&memories).section(&exports);
+    let data = data_section(&runs);
+    module.section(&RawSection { id: SectionId::Data.into(), data: &data });
     module.finish()
+}
+
+/// Returns the content of the section with the data segments. The encoder's own section takes data byte by byte, which
+/// is slow for a memory of many megabytes.
+fn data_section(runs: &[(usize, &[u8])]) -> Vec<u8> {
+    let bytes: usize = runs.iter().map(|(_, bytes)| bytes.len() + SEGMENT_HEAD_BYTES_MAX).sum();
+    let mut data = Vec::with_capacity(bytes + SEGMENT_HEAD_BYTES_MAX);
+    runs.len().encode(&mut data);
+    for (offset, bytes) in runs {
+        // The kind of a segment that is copied to the first memory when the module is instantiated.
+        data.push(0);
+        // Offsets are unsigned, but the instruction has a signed constant.
+        let offset = u32::try_from(*offset).expect("a memory of 32 bits").cast_signed();
+        ConstExpr::i32_const(offset).encode(&mut data);
+        bytes.encode(&mut data);
+    }
+    data
 }
 
 /// Returns the longest runs of blocks that contain anything but zeros, each with its offset.
@@ -58,8 +74,8 @@ fn runs(memory: &[u8], block_bytes: usize) -> Vec<(usize, &[u8])> {
 }
 
 fn is_zero(block: &[u8]) -> bool {
-    // Without a branch for each byte, so that the compiler compares many bytes at once.
-    block.chunks(64).all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
+    const ZEROS: &[u8] = &[0; BLOCK_BYTES];
+    block.chunks(BLOCK_BYTES).all(|chunk| chunk == &ZEROS[..chunk.len()])
 }
 
 #[cfg(test)]

@@ -42,8 +42,6 @@ pub struct LoadResult {
     pub exports: Vec<String>,
     pub warnings: Vec<String>,
     pub log: Vec<LogLine>,
-    /// The memory of the engine, with the script in it.
-    pub memory: Vec<u8>,
 }
 
 /// An error of the script, as its language describes it.
@@ -205,7 +203,7 @@ impl EngineInstance {
     }
 
     /// Loads a script. The outer error is one of the engine or of a limit.
-    pub fn load(mut self, request: &LoadRequest<'_>) -> anyhow::Result<Result<LoadResult, ScriptFailure>> {
+    pub fn load(&mut self, request: &LoadRequest<'_>) -> anyhow::Result<Result<LoadResult, ScriptFailure>> {
         let json = request.json()?;
         let length = i32::try_from(json.len()).context("the script is too large")?;
         let allocate = self.instance.get_typed_func::<i32, i32>(&mut self.store, "jackfield_alloc");
@@ -222,13 +220,13 @@ impl EngineInstance {
         if let Some(failure) = error {
             return Ok(Err(failure));
         }
-        Ok(Ok(LoadResult { exports, warnings, log, memory: self.into_memory()? }))
+        Ok(Ok(LoadResult { exports, warnings, log }))
     }
 
     /// Returns the content of the memory.
-    pub fn into_memory(mut self) -> anyhow::Result<Vec<u8>> {
+    pub fn memory_content(&mut self) -> anyhow::Result<&[u8]> {
         let memory = self.memory()?;
-        Ok(memory.data(&self.store).to_vec())
+        Ok(memory.data(&self.store))
     }
 
     fn memory(&mut self) -> anyhow::Result<wasmtime::Memory> {

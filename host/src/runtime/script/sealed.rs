@@ -1,13 +1,15 @@
 //! Modules in memory that nothing can change any more, so that wasmtime maps them as it maps a file.
 //!
-//! A module that was compiled in this process is an anonymous copy, and wasmtime makes another copy of its data to map
-//! it for instances. Mapped from a file, it needs neither.
+//! A module that was compiled in this process would be an anonymous copy, of whose data wasmtime makes another copy to map
+//! it for instances. Mapped from a file, it is one copy.
 
 use std::fs::File;
 use std::io::Write as _;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-use wasmtime::Module;
+use wasmtime::Engine;
+
+use crate::runtime::into_anyhow;
 
 /// The code of a module, in a file without a name that cannot be changed.
 ///
@@ -15,14 +17,13 @@ use wasmtime::Module;
 pub struct SealedModule(File);
 
 impl SealedModule {
-    /// Copies a module into a file of its own, in memory.
+    /// Compiles a module into a file of its own, in memory.
     ///
     /// # Errors
-    /// If the process has too many open files, or there is no memory.
-    pub fn new(module: &Module) -> anyhow::Result<Self> {
-        let code = module.serialize().map_err(crate::runtime::into_anyhow)?;
-        let mut file =
-            File::from(memfd_create(c"jackfield-image", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    /// If the bytes are not a module, if the process has too many open files, or if there is no memory.
+    pub fn new(engine: &Engine, module: &[u8]) -> anyhow::Result<Self> {
+        let code = engine.precompile_module(module).map_err(into_anyhow)?;
+        let mut file = File::from(memfd_create(c"jackfield-image", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
         file.write_all(&code)?;
         // From here on, no process can write to it, make it shorter or longer, or take a seal off.
         fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
@@ -31,5 +32,36 @@ impl SealedModule {
 
     pub fn into_file(self) -> File {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek as _, SeekFrom};
+
+    use wasmtime::{Instance, Store};
+
+    use super::*;
+    use crate::runtime::script::image;
+    use crate::runtime::trusted::deserialize_sealed;
+
+    #[test]
+    fn a_sealed_module_cannot_be_changed_and_has_the_same_memory() {
+        let engine = Engine::default();
+        let mut memory = vec![0; 2 << 16];
+        memory[70_000] = 7;
+        let sealed = SealedModule::new(&engine, &image::encode(&memory)).unwrap();
+        let mut file = sealed.0.try_clone().unwrap();
+        file.seek(SeekFrom::Start(0)).unwrap();
+        assert!(file.write(b"x").is_err() && file.set_len(0).is_err());
+        let module = deserialize_sealed(&engine, sealed).unwrap();
+        for _ in 0..2 {
+            let mut store = Store::new(&engine, ());
+            let instance = Instance::new(&mut store, &module, &[]).unwrap();
+            let instance_memory = instance.get_memory(&mut store, "memory").unwrap();
+            assert!(instance_memory.data(&store) == memory);
+            // What an instance writes is not in the next one.
+            instance_memory.data_mut(&mut store)[70_000] = 8;
+        }
     }
 }
