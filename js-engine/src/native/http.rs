@@ -1,11 +1,11 @@
 //! `native.http`: requests of HTTP over wasi:http, several at the same time. Redirects, aborts and bodies as JavaScript
 //! knows them are in js/src/web/fetch.js.
 //!
-//! An exchange is one request with its response, and has a number. Each function that takes `done` calls it once, later,
-//! with an error or with a result. Nothing is called for an exchange that was closed.
+//! An exchange is one request with its response, and has a number. Each function that takes `done` calls it once, with an
+//! error or with a result. Nothing is called for an exchange that was closed.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use rquickjs::{Ctx, Function, IntoJs, Object, Persistent, Result, Value};
 
@@ -20,14 +20,35 @@ use crate::event_loop::{self, WaitId};
 
 /// How much of a body is read at once.
 const READ_BYTES: u64 = 64 * 1024;
+/// How many exchanges an event may have open at the same time: the host's `EVENT_HTTP_REQUESTS_MAX`. Further ones wait.
+const OPEN_MAX: usize = 8;
 
 thread_local! {
-    static EXCHANGES: RefCell<Exchanges> = const { RefCell::new(Exchanges { open: BTreeMap::new(), next: 1 }) };
+    static EXCHANGES: RefCell<Exchanges> = const { RefCell::new(Exchanges::new()) };
 }
 
 struct Exchanges {
     open: BTreeMap<u32, Exchange>,
+    /// Requests that wait until another exchange is closed.
+    queue: VecDeque<Queued>,
     next: u32,
+}
+
+/// A request that waits.
+struct Queued {
+    id: u32,
+    request: Request,
+    done: Done,
+    /// The first chunk of a streamed body, which JavaScript has written meanwhile.
+    chunk: Option<(Vec<u8>, Done)>,
+    /// Whether JavaScript has ended a streamed body without a chunk.
+    is_finished: bool,
+}
+
+impl Exchanges {
+    const fn new() -> Self {
+        Self { open: BTreeMap::new(), queue: VecDeque::new(), next: 1 }
+    }
 }
 
 /// The resources of one exchange. The fields are dropped in this order, each one before the one that it belongs to.
@@ -56,14 +77,18 @@ pub fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     object.set("write", Function::new(ctx.clone(), write)?)?;
     object.set("finish", Function::new(ctx.clone(), |id: u32| finish(id))?)?;
     object.set("read", Function::new(ctx.clone(), read)?)?;
-    object.set("close", Function::new(ctx.clone(), |id: u32| close(id))?)?;
+    object.set("close", Function::new(ctx.clone(), close)?)?;
+    object.set("isQueueing", Function::new(ctx.clone(), is_queueing)?)?;
     Ok(object)
 }
 
 /// Closes all exchanges, at the end of an event.
 pub fn clear() {
-    let ids: Vec<u32> = EXCHANGES.with_borrow(|exchanges| exchanges.open.keys().copied().collect());
-    ids.into_iter().for_each(close);
+    let open = EXCHANGES.with_borrow_mut(|exchanges| {
+        exchanges.queue.clear();
+        std::mem::take(&mut exchanges.open)
+    });
+    open.into_values().for_each(Exchange::close);
 }
 
 /// What JavaScript passes to `send`.
@@ -95,30 +120,56 @@ impl<'js> rquickjs::FromJs<'js> for Request {
     }
 }
 
-/// Sends a request. `done` gets `{ status, headers }`, the headers as names and values in turn. Returns the number of the
-/// exchange, or undefined if `done` already got an error.
-fn send<'js>(ctx: Ctx<'js>, request: Request, done: Function<'js>) -> Result<Option<u32>> {
+/// Sends a request, or lets it wait while too many are open. `done` gets `{ status, headers }`, the headers as names and
+/// values in turn. Returns the number of the exchange.
+fn send<'js>(ctx: Ctx<'js>, request: Request, done: Function<'js>) -> Result<u32> {
     refuse_while_loading(&ctx, "fetch")?;
     let done = Persistent::save(&ctx, done);
-    let (exchange, bytes) = match start(request) {
-        Ok(started) => started,
-        Err(failure) => {
-            call(&ctx, done, Err::<(), _>(failure))?;
-            return Ok(None);
-        }
-    };
     let id = EXCHANGES.with_borrow_mut(|exchanges| {
         let id = exchanges.next;
         exchanges.next += 1;
-        exchanges.open.insert(id, exchange);
+        exchanges.queue.push_back(Queued { id, request, done, chunk: None, is_finished: false });
         id
     });
-    wait_for_head(id, done);
-    if let Some(bytes) = bytes {
-        // If the body cannot be sent, the host reports that in place of the head.
-        write_rest(&ctx, id, bytes, 0, None)?;
+    start_queued(&ctx)?;
+    Ok(id)
+}
+
+/// Starts requests that wait, as long as not too many are open.
+fn start_queued(ctx: &Ctx<'_>) -> Result<()> {
+    loop {
+        let next =
+            EXCHANGES.with_borrow_mut(
+                |exchanges| {
+                    if exchanges.open.len() < OPEN_MAX { exchanges.queue.pop_front() } else { None }
+                },
+            );
+        let Some(Queued { id, request, done, chunk, is_finished }) = next else { return Ok(()) };
+        let (exchange, bytes) = match start(request) {
+            Ok(started) => started,
+            Err(failure) => {
+                call(ctx, done, Err::<(), _>(failure))?;
+                continue;
+            }
+        };
+        EXCHANGES.with_borrow_mut(|exchanges| exchanges.open.insert(id, exchange));
+        wait_for_head(id, done);
+        if let Some(bytes) = bytes {
+            // If the body cannot be sent, the host reports that in place of the head.
+            write_rest(ctx, id, bytes, 0, None)?;
+        }
+        if let Some((chunk, done)) = chunk {
+            write_rest(ctx, id, chunk, 0, Some(done))?;
+        }
+        if is_finished {
+            finish(id);
+        }
     }
-    Ok(Some(id))
+}
+
+/// Returns whether a request waits until another exchange is closed.
+fn is_queueing() -> bool {
+    EXCHANGES.with_borrow(|exchanges| !exchanges.queue.is_empty())
 }
 
 /// Passes the request to the host. Returns the exchange, and what is to be sent of its body.
@@ -204,7 +255,12 @@ fn read_saved(ctx: &Ctx<'_>, id: u32, done: Done) -> Result<()> {
 
 /// Sends a chunk of a streamed body. `done` gets no error and, as its result, whether the host reads on.
 fn write<'js>(ctx: Ctx<'js>, id: u32, bytes: Bytes, done: Function<'js>) -> Result<()> {
-    write_rest(&ctx, id, bytes.0, 0, Some(Persistent::save(&ctx, done)))
+    let done = Persistent::save(&ctx, done);
+    let waiting = |queued: &mut Queued| queued.chunk = Some((bytes.0.clone(), done.clone()));
+    if with_queued(id, waiting).is_some() {
+        return Ok(());
+    }
+    write_rest(&ctx, id, bytes.0, 0, Some(done))
 }
 
 /// Sends `bytes` from `start` on, as fast as the host accepts them. Without `done` it is the whole body, which is finished.
@@ -240,6 +296,7 @@ fn write_rest(ctx: &Ctx<'_>, id: u32, bytes: Vec<u8>, mut start: usize, done: Op
 
 /// Ends the body of the request.
 fn finish(id: u32) {
+    with_queued(id, |queued| queued.is_finished = true);
     let outgoing = with(id, |exchange| {
         exchange.output = None;
         exchange.outgoing.take()
@@ -250,15 +307,29 @@ fn finish(id: u32) {
     }
 }
 
-/// Closes an exchange and its connection. Nothing happens if it is closed already.
-fn close(id: u32) {
-    let Some(exchange) = EXCHANGES.with_borrow_mut(|exchanges| exchanges.open.remove(&id)) else { return };
-    // The pollables of the waits belong to the resources of the exchange.
-    exchange.receiving.into_iter().chain(exchange.sending).for_each(event_loop::cancel);
+/// Closes an exchange and its connection, which lets another one start. Nothing happens if it is closed already.
+fn close(ctx: Ctx<'_>, id: u32) -> Result<()> {
+    let open = EXCHANGES.with_borrow_mut(|exchanges| {
+        exchanges.queue.retain(|queued| queued.id != id);
+        exchanges.open.remove(&id)
+    });
+    open.into_iter().for_each(Exchange::close);
+    start_queued(&ctx)
+}
+
+impl Exchange {
+    fn close(self) {
+        // The pollables of the waits belong to the resources of the exchange, which are dropped after them.
+        self.receiving.into_iter().chain(self.sending).for_each(event_loop::cancel);
+    }
 }
 
 fn with<T>(id: u32, body: impl FnOnce(&mut Exchange) -> T) -> Option<T> {
     EXCHANGES.with_borrow_mut(|exchanges| exchanges.open.get_mut(&id).map(body))
+}
+
+fn with_queued<T>(id: u32, body: impl FnOnce(&mut Queued) -> T) -> Option<T> {
+    EXCHANGES.with_borrow_mut(|exchanges| exchanges.queue.iter_mut().find(|queued| queued.id == id).map(body))
 }
 
 fn call<'js, T: IntoJs<'js>>(ctx: &Ctx<'js>, done: Done, result: std::result::Result<T, Failure>) -> Result<()> {

@@ -17,6 +17,11 @@ test("classes and options of Intl that are not there are refused by name", () =>
   assert.throws(() => new Intl.DateTimeFormat("en-US", { calendar: "chinese" }), "RangeError", "calendar");
 });
 
+test("fields of a date that are not written together are refused by name", () => {
+  assert.throws(() => new Intl.DateTimeFormat("en-US", { year: "numeric", day: "numeric" }), "RangeError", "year and day");
+  assert.throws(() => new Intl.DateTimeFormat("en-US", { weekday: "short", month: "long" }), "RangeError", "weekday and month");
+});
+
 test("the default locale is en-US and the default time zone UTC", () => {
   const { locale, timeZone } = new Intl.DateTimeFormat().resolvedOptions();
   assert.equal(locale, "en-US");

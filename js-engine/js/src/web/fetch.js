@@ -1,15 +1,13 @@
 // `fetch` of the Fetch standard over the host's HTTP client: redirects, aborts, bodies, and errors that name the reason.
 
 import { native } from "../native.js";
-import { whenAborted } from "./abort.js";
 import { decode, encode } from "./bytes.js";
-import { Headers, headersToFlat } from "./headers.js";
+import { Exchange } from "./exchange.js";
+import { Headers } from "./headers.js";
+import { failed } from "./network-error.js";
 import { Request, requestBody, requestSignal, requestUrl } from "./request.js";
-import { networkError } from "./network-error.js";
 import { Response, received } from "./response.js";
 import { URL } from "./url.js";
-
-const { http } = native;
 
 /** The Fetch standard's limit of redirects. */
 const REDIRECTS_MAX = 20;
@@ -52,9 +50,11 @@ async function follow(request, exchange) {
   addDefaults(headers);
   for (let redirects = 0; ; redirects++) {
     const { status, headers: fields } = await exchange.send(url, method, headers, body);
-    const location = REDIRECT_STATUSES.includes(status) ? fieldOf(fields, "location") : undefined;
+    const location = REDIRECT_STATUSES.includes(status) ? headerOf(fields, "location") : undefined;
     if (location === undefined || request.redirect === "manual") {
-      return received({ url: withoutFragment(url), redirected: redirects > 0, status, headers: fields, reader: exchange.reader(fields, request.headers) });
+      const encoding = request.headers.has("accept-encoding") ? undefined : headerOf(fields, "content-encoding");
+      const reader = exchange.reader(encoding === "identity" ? undefined : encoding);
+      return received({ url: withoutFragment(url), redirected: redirects > 0, status, headers: fields, reader });
     }
     exchange.end();
     if (request.redirect === "error") throw failed(url, "the server redirects, but the request has redirect: \"error\"");
@@ -95,118 +95,7 @@ function redirectTarget(url, location) {
   return next;
 }
 
-/** One request after the other that the host sends for one call of `fetch`. */
-class Exchange {
-  /** The number of the host's exchange, or `undefined` if there is none. */
-  #id;
-  /** Why the call has ended early: `{ error }` of a body that could not be sent, or of an abort. */
-  #ended;
-  /** Rejects the promise that the call waits for. */
-  #reject = () => {};
-  /** Ends the stream that is being sent. */
-  #cancelBody = () => {};
-
-  /** Takes back that an abort of the signal ends this exchange. */
-  #forgetSignal;
-
-  constructor(signal) {
-    if (signal) this.#forgetSignal = whenAborted(signal, (reason) => this.#endWith(reason));
-  }
-
-  /** Sends a request. Returns the status and the headers of the response. */
-  async send(url, method, headers, body) {
-    if (this.#ended) throw this.#ended.error;
-    if (url.protocol !== "http:" && url.protocol !== "https:") {
-      throw failed(url, `the scheme ${url.protocol} is not available; available are http: and https:`);
-    }
-    const bytes = body?.bytes;
-    const stream = bytes ? undefined : body?.asStream();
-    const fields = headersToFlat(headers);
-    if (bytes) fields.push("content-length", String(bytes.length));
-    else if (!stream && (method === "POST" || method === "PUT")) fields.push("content-length", "0");
-    const head = this.#wait(url, (done) => {
-      const path = url.pathname + url.search;
-      const isStream = Boolean(stream);
-      this.#id = http.send({ method, scheme: url.protocol.slice(0, -1), authority: url.host, path, fields, bytes, isStream }, done);
-    });
-    if (stream) this.#sendStream(stream, url);
-    return head;
-  }
-
-  /** Sends a stream while the response may already arrive. */
-  async #sendStream(stream, url) {
-    const id = this.#id;
-    if (id === undefined) return;
-    const reader = stream.getReader();
-    this.#cancelBody = (reason) => reader.cancel(reason).catch(() => {});
-    try {
-      for (;;) {
-        const { done, value } = await reader.read();
-        if (done) break;
-        if (!(value instanceof Uint8Array)) throw new TypeError("a chunk of the body is not a Uint8Array");
-        const open = await new Promise((resolve) => http.write(id, value, (_error, reads) => resolve(reads)));
-        // The server may answer without reading the whole body. The response, or its error, is what counts.
-        if (!open) return this.#cancelBody();
-      }
-      http.finish(id);
-    } catch (error) {
-      this.#endWith(error);
-    }
-  }
-
-  /** Returns the reader of the body of the response. */
-  reader(fields, requested) {
-    const encoding = fieldOf(fields, "content-encoding");
-    const compressed = encoding && encoding !== "identity" && !requested.has("accept-encoding");
-    return {
-      read: async () => {
-        if (this.#ended) throw this.#ended.error;
-        if (this.#id === undefined) return undefined;
-        if (compressed) {
-          this.end();
-          throw new TypeError(`the response is compressed with ${encoding}, which fetch in a handler cannot decompress`);
-        }
-        const chunk = await this.#wait(undefined, (done) => http.read(this.#id, done));
-        if (chunk === undefined) this.#finish();
-        return chunk;
-      },
-      cancel: () => this.#finish(),
-    };
-  }
-
-  /** Ends the host's exchange. */
-  end() {
-    if (this.#id !== undefined) http.close(this.#id);
-    this.#id = undefined;
-  }
-
-  #finish() {
-    this.end();
-    this.#forgetSignal?.();
-  }
-
-  #endWith(error) {
-    if (this.#ended) return;
-    this.#ended = { error };
-    this.end();
-    this.#cancelBody(error);
-    this.#reject(error);
-  }
-
-  /** Calls `begin` with a callback of the host, and returns a promise of what the host passes to it. */
-  #wait(url, begin) {
-    return new Promise((resolve, reject) => {
-      this.#reject = reject;
-      begin((error, value) => {
-        if (error === undefined || error === null) return resolve(value);
-        this.end();
-        reject(this.#ended ? this.#ended.error : networkError(url, error));
-      });
-    });
-  }
-}
-
-function fieldOf(flat, name) {
+function headerOf(flat, name) {
   for (let index = 0; index + 1 < flat.length; index += 2) {
     if (flat[index].toLowerCase() === name) return flat[index + 1];
   }
@@ -215,11 +104,6 @@ function fieldOf(flat, name) {
 
 function withoutFragment(url) {
   return url.hash ? url.href.slice(0, url.href.indexOf("#")) : url.href;
-}
-
-// The message has the origin only: a path and a query may contain secrets.
-function failed(url, reason) {
-  return new TypeError(`fetch ${url.origin} failed: ${reason}`);
 }
 
 /** Returns the content of a URL `data:TYPE;base64,CONTENT`. */

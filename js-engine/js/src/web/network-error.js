@@ -55,3 +55,8 @@ function reasonOf(name, origin) {
   }
   return REASONS[name] ?? ["EIO", `the host's HTTP client reported ${name}`];
 }
+
+/** Returns an error of `fetch`. The message has the origin only: a path and a query may contain secrets. */
+export function failed(url, reason) {
+  return new TypeError(`fetch ${url.origin} failed: ${reason}`);
+}

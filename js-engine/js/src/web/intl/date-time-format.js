@@ -66,7 +66,16 @@ function resolve(options, required, defaults) {
       if (defaults !== "date") Object.assign(fields, { hour: "numeric", minute: "2-digit", second: "2-digit" });
     }
   }
+  checkTogether(fields);
   return { fields, dateStyle, timeStyle, timeZone: /^utc$|^gmt$|\//i.test(zone) ? "UTC" : zone, hourCycle: hourCycle(options, fields) };
+}
+
+/** Refuses fields of a date that are not written together in English, such as a year and a day without a month. */
+function checkTogether({ weekday, year, month, day }) {
+  if ((year && day && !month) || (weekday && (year || month) && !(month && day))) {
+    const names = Object.entries({ weekday, year, month, day }).filter(([, value]) => value).map(([name]) => name);
+    throw new RangeError(`Intl.DateTimeFormat: ${names.join(" and ")} are not available together without the rest of the date`);
+  }
 }
 
 function hourCycle(options, fields) {
@@ -162,8 +171,8 @@ function formatDate(values, fields) {
   if (!weekday) return parts;
   const name = { type: "weekday", value: text(WEEKDAYS[values.getUTCDay()], weekday) };
   if (parts.length === 0) return [name];
-  // The day of the week is at the start of a whole date, and after a part of one.
-  return day && month ? [name, literal(", "), ...parts] : [...parts, literal(" "), name];
+  // The day of the week is before a date, and after the day alone.
+  return month ? [name, literal(", "), ...parts] : [...parts, literal(" "), name];
 }
 
 function formatTime(values, fields, cycle) {
