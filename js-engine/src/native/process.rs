@@ -23,7 +23,7 @@ struct Ticks {
     clear: Hook,
 }
 
-/// The functions of js/src/node/async-hooks.js, once a handler has made an `AsyncLocalStorage`.
+/// The functions of js/src/node/async-hooks.js, once a file has imported `AsyncLocalStorage`.
 struct AsyncContext {
     /// Called when a promise is fulfilled, before its reactions are queued.
     fulfilled: Hook,
@@ -68,9 +68,8 @@ pub fn run_ticks(ctx: &Ctx<'_>) -> bool {
     true
 }
 
-/// Lets the runtime report fulfilled promises if an `AsyncLocalStorage` was made since the last call. It cannot be set while
-/// JavaScript runs, so that the first event that makes a storage, where none was made at load, may lose its value at an
-/// `await` of what is no promise.
+/// Lets the runtime report fulfilled promises if `onAsyncContext` was called since the last call. This cannot be set while
+/// JavaScript runs.
 pub fn watch_promises(runtime: &Runtime) {
     if !IS_CONTEXT_NEW.replace(false) {
         return;

@@ -8,13 +8,18 @@
 // - `await` of a value that is no promise makes a promise of its own, which the engine reports when it is fulfilled.
 // A handler without a storage pays for nothing of this.
 import { native } from "../native.js";
-import { context as tickContext } from "./process.js";
 import { unavailable } from "./errors.js";
+import { context as tickContext } from "./process.js";
 
 let frame;
 let installed = false;
 /** True while code of this module, and not of the handler, uses a promise. */
 let quiet = false;
+/** True from a reaction that enters a frame to the fulfilment of that reaction's own promise. */
+let restoring = false;
+let watched = false;
+/** What happens when a promise is fulfilled; see `install`. */
+let fulfilled = () => {};
 
 /** Returns a function that calls `callback` in the present frame. */
 function bind(callback) {
@@ -29,6 +34,30 @@ function bind(callback) {
       frame = before;
     }
   };
+}
+
+/** A reaction that does nothing but enter the frame. */
+function entering() {
+  const bound = frame;
+  return () => {
+    restoring = true;
+    frame = bound;
+  };
+}
+
+/**
+ * Lets the engine report fulfilled promises. It begins when the code that runs now ends, so that it is asked for when a
+ * file imports the class, and not when an event makes a storage.
+ */
+function watch() {
+  if (watched) return;
+  watched = true;
+  native.process.onAsyncContext(
+    () => fulfilled(),
+    () => {
+      frame = undefined;
+    },
+  );
 }
 
 function install() {
@@ -49,8 +78,8 @@ function install() {
       }
     };
   const quietThen = quietly(then);
-  define(prototype, "then", function (fulfilled, rejected) {
-    return quietThen.call(this, bind(fulfilled), bind(rejected));
+  define(prototype, "then", function (onFulfilled, onRejected) {
+    return quietThen.call(this, bind(onFulfilled), bind(onRejected));
   });
   const quietFinally = quietly(settle);
   define(prototype, "finally", function (callback) {
@@ -58,16 +87,12 @@ function install() {
   });
   define(Promise, "resolve", quietly(Promise.resolve));
 
-  /** A reaction that does nothing but enter the frame. */
-  const entering = () => {
-    const bound = frame;
-    return () => {
-      restoring = true;
-      frame = bound;
-    };
-  };
-  let restoring = false;
   const settled = Promise.resolve();
+  fulfilled = () => {
+    // The promise of one of the reactions that enter a frame needs none itself.
+    if (restoring) restoring = false;
+    else quietThen.call(settled, entering());
+  };
   Object.defineProperty(prototype, "constructor", {
     configurable: true,
     get() {
@@ -80,16 +105,6 @@ function install() {
     set(value) {
       define(this, "constructor", value);
     },
-  });
-
-  // Of the promise of an `await` for something that is no promise, and of all others that are fulfilled.
-  const fulfilled = () => {
-    // The promise of one of the reactions above needs none itself.
-    if (restoring) restoring = false;
-    else quietThen.call(settled, entering());
-  };
-  native.process.onAsyncContext(fulfilled, () => {
-    frame = undefined;
   });
 
   for (const name of ["setTimeout", "setInterval", "setImmediate", "queueMicrotask"]) {
@@ -194,7 +209,10 @@ export class AsyncResource {
 }
 
 export const asyncHooks = {
-  AsyncLocalStorage,
+  get AsyncLocalStorage() {
+    watch();
+    return AsyncLocalStorage;
+  },
   AsyncResource,
   executionAsyncId: () => 1,
   triggerAsyncId: () => 0,

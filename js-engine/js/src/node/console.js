@@ -1,5 +1,5 @@
 // The module `node:console`: the global console, and the class for consoles that write to a stream.
-import { formatWithOptions, inspect } from "./util.js";
+import { format, inspect } from "./util.js";
 
 class Console {
   #out;
@@ -16,7 +16,7 @@ class Console {
   }
 
   #write(stream, args) {
-    const lines = formatWithOptions({}, ...args).split("\n");
+    const lines = format(...args).split("\n");
     stream.write(`${lines.map((line) => this.#indent + line).join("\n")}\n`);
   }
 

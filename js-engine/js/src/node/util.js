@@ -1,14 +1,43 @@
 // The module `node:util`. Named exports, because npm packages of the base image import it as `util/`.
-import {
-  format,
-  formatWithOptions,
-  inspect,
-  stripVTControlCharacters,
-} from "node-inspect-extracted";
+import { custom as customInspect, format, inspect as show } from "../jackfield/inspect.js";
 import { invalidType, missing } from "./errors.js";
 import { types } from "./util-types.js";
 
-export { format, formatWithOptions, inspect, stripVTControlCharacters, types };
+export { format, types };
+
+/** Escape sequences of terminals by the names that `styleText` takes. */
+const COLORS = {
+  reset: [0, 0],
+  bold: [1, 22],
+  dim: [2, 22],
+  italic: [3, 23],
+  underline: [4, 24],
+  inverse: [7, 27],
+  strikethrough: [9, 29],
+  black: [30, 39],
+  red: [31, 39],
+  green: [32, 39],
+  yellow: [33, 39],
+  blue: [34, 39],
+  magenta: [35, 39],
+  cyan: [36, 39],
+  white: [37, 39],
+  gray: [90, 39],
+};
+
+/** Node's inspect, as the console shows values; the old form has options as arguments. */
+export function inspect(value, options, depth) {
+  return show(value, typeof options === "boolean" ? { showHidden: options, depth } : options);
+}
+Object.assign(inspect, { custom: customInspect, colors: COLORS, styles: {}, defaultOptions: { depth: 2, breakLength: 80 } });
+
+export function formatWithOptions(options, ...values) {
+  return format(...values);
+}
+
+export function stripVTControlCharacters(text) {
+  return text.replace(/[\u001b\u009b][[\]()#;?]*(?:(?:[\w;:/?%&=.~-]*\u0007)|(?:\d{1,4}(?:;\d{0,4})*)?[\dA-PR-TZcf-nq-uy=><~])/g, "");
+}
 
 const custom = Symbol.for("nodejs.util.promisify.custom");
 
@@ -80,7 +109,7 @@ export function toUSVString(text) {
 export function styleText(style, text) {
   let styled = text;
   for (const name of [style].flat()) {
-    const codes = inspect.colors[name];
+    const codes = COLORS[name];
     if (codes === undefined) throw invalidType("format", "a known style", name);
     styled = `\u001b[${codes[0]}m${styled}\u001b[${codes[1]}m`;
   }
