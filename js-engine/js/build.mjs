@@ -1,4 +1,4 @@
-// Bundles src/main.js into the one script that the engine evaluates when its base image is made.
+// Bundles src/main.js into the one module that the engine evaluates when its base image is made.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
 import { aliases } from "./aliases.mjs";
@@ -10,7 +10,7 @@ const { outputFiles } = await build({
   outfile: OUTPUT,
   bundle: true,
   write: false,
-  format: "iife",
+  format: "esm",
   // White space would stay in the memory of every handler. Names stay as they are, because programs see those of classes.
   minifyWhitespace: true,
   target: "es2023",

@@ -4,10 +4,8 @@ use std::cell::{Cell, OnceCell};
 
 use rquickjs::{CatchResultExt as _, CaughtError, Context, Ctx, Function, Object, Persistent, Runtime, Value};
 
-use crate::{event_loop, modules, native};
+use crate::{event_loop, modules, native, raw};
 
-/// The bundle of js/, made by esbuild.
-const BUNDLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/js/dist/main.js"));
 /// How much of the stack in the engine's memory JavaScript may use. Deeper recursion throws a `RangeError`. The host limits
 /// another stack, that of machine code, to 512 KiB; functions in JavaScript that call each other fill it less than this one.
 const STACK_BYTES: usize = 128 * 1024;
@@ -122,9 +120,8 @@ fn start() -> Result<(), String> {
     context.with(|ctx| {
         let evaluate = || {
             ctx.globals().set("__native", native::object(&ctx)?)?;
-            let mut options = rquickjs::context::EvalOptions::default();
-            options.filename = Some("jackfield".to_owned());
-            ctx.eval_with_options::<(), _>(BUNDLE, options)
+            let (_, evaluated) = raw::take_bundle(&ctx)?.eval()?;
+            evaluated.finish::<()>()
         };
         evaluate().catch(&ctx).map_err(|caught| plain(&caught))
     })?;

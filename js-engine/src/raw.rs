@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 
-use rquickjs::TypedArray;
+use rquickjs::module::Declared;
+use rquickjs::{Ctx, Module, TypedArray};
 
 use crate::{engine, load};
 
@@ -51,6 +52,22 @@ fn keep(result: String) -> i64 {
 #[unsafe(no_mangle)]
 extern "C" fn __rquickjs_host_now_us() -> f64 {
     crate::native::clock::microseconds()
+}
+
+const BUNDLE_BYTES: usize = include_bytes!(concat!(env!("OUT_DIR"), "/main.bytecode")).len();
+
+/// The bundle of js/ as bytecode, which build.rs made.
+static mut BUNDLE: [u8; BUNDLE_BYTES] = *include_bytes!(concat!(env!("OUT_DIR"), "/main.bytecode"));
+
+/// Reads the bundle, and then writes zeros over its bytes, so that they are in no image. Called once.
+pub fn take_bundle<'js>(ctx: &Ctx<'js>) -> rquickjs::Result<Module<'js, Declared>> {
+    // SAFETY: nothing else names `BUNDLE`, the module has one thread, and `Module::load` does not call this function.
+    let bundle = unsafe { &mut *(&raw mut BUNDLE) };
+    // SAFETY: the bytes are what this version of QuickJS wrote in build.rs. After a first call they are zeros, which
+    // QuickJS refuses by their first byte, the version of the format.
+    let module = unsafe { Module::load(ctx.clone(), bundle) };
+    bundle.fill(0);
+    module
 }
 
 /// Copies the bytes out of an array; none if its buffer was detached.
