@@ -16,10 +16,6 @@ export function isArrayBuffer(value) {
   }
 }
 
-export function isBufferSource(value) {
-  return typeof value === "object" && value !== null && (ArrayBuffer.isView(value) || isArrayBuffer(value));
-}
-
 /** Returns a Uint8Array on the memory of an ArrayBuffer or of a view; `undefined` for another value. */
 export function viewOf(source) {
   if (source instanceof Uint8Array) return source;

@@ -37,7 +37,13 @@ async function start(input, init) {
   signal?.throwIfAborted();
   const url = requestUrl(request);
   if (url.protocol === "data:") return fetchData(url);
-  return follow(request, new Exchange(signal));
+  const exchange = new Exchange(signal);
+  try {
+    return await follow(request, exchange);
+  } catch (error) {
+    exchange.finish();
+    throw error;
+  }
 }
 
 /** Sends a request, and further ones as long as the server redirects. */

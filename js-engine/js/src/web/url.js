@@ -229,12 +229,6 @@ export class URLSearchParams {
   static _replace(params, query) {
     params.#list = pairs(query.slice(1));
   }
-
-  static _from(list) {
-    const params = new URLSearchParams();
-    params.#list = list;
-    return params;
-  }
 }
 Object.defineProperty(URLSearchParams.prototype, Symbol.iterator, {
   value: URLSearchParams.prototype.entries,
@@ -247,11 +241,8 @@ tag(URLSearchParams, "URLSearchParams");
 
 const paramsOf = URLSearchParams._of;
 const replaceParams = URLSearchParams._replace;
-/** Makes URLSearchParams of a list of pairs of strings, which it keeps. */
-export const paramsFrom = URLSearchParams._from;
 delete URLSearchParams._of;
 delete URLSearchParams._replace;
-delete URLSearchParams._from;
 
 function pairs(query) {
   if (query === "") return [];
