@@ -127,13 +127,19 @@ fn swap(ctx: Ctx<'_>, number: u32, value: Bytes) -> Result<Option<u32>> {
     }
 }
 
-/// Returns `[value]` for each key that has one, and nothing for the others.
+/// Returns `[key, value]` for each key that has a value, and nothing for the others.
 fn get_many<'js>(ctx: Ctx<'js>, bucket: Text, keys: Vec<Text>) -> Result<Array<'js>> {
     let bucket = open(&ctx, &bucket)?;
     let values = batch::get_many(&bucket, &plain(keys)).map_err(|error| thrown(&ctx, &error))?;
     let array = Array::new(ctx.clone())?;
     for (index, value) in values.into_iter().enumerate() {
-        array.set(index, value.map(|(_, value)| Bytes(value)))?;
+        let pair = value.map(|(key, value)| {
+            let pair = Array::new(ctx.clone())?;
+            pair.set(0, key)?;
+            pair.set(1, Bytes(value))?;
+            Ok::<_, rquickjs::Error>(pair)
+        });
+        array.set(index, pair.transpose()?)?;
     }
     Ok(array)
 }
