@@ -22,6 +22,7 @@ mod cli;
 mod clients;
 mod code_cache;
 mod components;
+mod conformance;
 mod connect;
 mod deployments;
 mod dev;

@@ -44,15 +44,20 @@ impl ConnectionStore<'_> {
     }
 
     /// Replaces all attributes of the row.
+    ///
+    /// A row that does not exist is reported before attributes that are too large, here and in `add`.
     pub async fn put(self, id: ConnectionId, attributes: Vec<Field>) -> Result<(), BackendError> {
-        check_attributes(&attributes)?;
-        self.change(id, |_| normalize_attributes(attributes)).await
+        self.change(id, |_| {
+            check_attributes(&attributes)?;
+            normalize_attributes(attributes)
+        })
+        .await
     }
 
     /// Adds one attribute. Changes nothing if the row has it already.
     pub async fn add(self, id: ConnectionId, name: String, value: String) -> Result<(), BackendError> {
-        check_attribute(&name, &value)?;
         self.change(id, |mut attributes| {
+            check_attribute(&name, &value)?;
             attributes.push((name, value));
             normalize_attributes(attributes)
         })

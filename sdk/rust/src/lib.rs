@@ -85,6 +85,9 @@ mod authorizer;
 #[doc(hidden)]
 pub mod bindings;
 pub mod config;
+#[cfg(any(test, feature = "conformance"))]
+#[doc(hidden)]
+pub mod conformance;
 pub mod connection_store;
 pub mod connections;
 pub mod current_connection;

@@ -48,8 +48,9 @@
 //!
 //! The test double behaves like the real host in these points: a row exists from before `$connect` until after
 //! `$disconnect`, and a rejected peer leaves no row. A post to a connection that is unknown, is closed or has not
-//! finished its `$connect` fails with `Gone`. Payloads, attributes, keys and values have the same limits. A bucket that
-//! is not granted cannot be opened.
+//! finished its `$connect` fails with `Gone`. Payloads, attributes, keys, values, buckets, batches and the number of
+//! host calls have the same limits. A bucket that is not granted cannot be opened. Where the real host traps, the test
+//! double panics. The project runs the same conformance cases on the test double and on the real host.
 //!
 //! It does not simulate the component itself, its sandbox with the limits of time and memory, grants other than those
 //! of buckets, and full outboxes; [`Host::fail_posts_to`] makes posts fail.
@@ -60,6 +61,7 @@
 mod double;
 mod event_json;
 pub(crate) mod imports;
+mod parsing;
 
 use std::fmt;
 use std::rc::Rc;
@@ -98,7 +100,7 @@ impl Host {
     pub fn upgrade(&self, query: &str) -> Upgrade {
         Upgrade {
             double: Rc::clone(&self.0),
-            query_string: double::query_fields(query),
+            query_string: parsing::query_fields(query),
             headers: Vec::new(),
             source_ip: "127.0.0.1".to_owned(),
             authorizer: Vec::new(),
@@ -125,7 +127,12 @@ impl Host {
 
     /// Grants a bucket, like the key `buckets` of the manifest.
     pub fn add_bucket(&self, name: &str) {
-        self.0.add_bucket(name);
+        self.add_bucket_with(name, imports::BUCKET_BYTES_MAX, imports::BUCKET_KEYS_MAX);
+    }
+
+    /// Grants a bucket that may hold this much, like `size` and `keys` of `[buckets.NAME]` in the manifest.
+    pub fn add_bucket_with(&self, name: &str, size: u64, keys: u64) {
+        self.0.add_bucket(name, size, keys);
     }
 
     /// Sets a value of the handler's configuration.

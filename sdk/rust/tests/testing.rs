@@ -7,7 +7,7 @@ use jackfield_sdk::connections::{self, CloseFrame, ConnectionError};
 use jackfield_sdk::kv::{Bucket, KvError};
 use jackfield_sdk::prelude::*;
 use jackfield_sdk::testing::Host;
-use jackfield_sdk::{config, current_connection};
+use jackfield_sdk::{Grant, config, current_connection};
 
 const MESSAGE_BYTES_MAX: usize = 128 * 1024;
 
@@ -257,7 +257,7 @@ fn keys_and_values_are_limited_in_size() -> Result<()> {
     assert!(bucket.set(&"k".repeat(1024), vec![0; 400 * 1024]).is_ok());
     assert!(bucket.set(&"k".repeat(1025), "").is_err());
     assert!(bucket.set("k", vec![0; 400 * 1024 + 1]).is_err());
-    assert!(bucket.set("", "").is_err());
+    assert!(bucket.set("", "").is_ok());
     Ok(())
 }
 
@@ -362,6 +362,35 @@ fn a_handler_can_read_the_context_of_its_connection() -> Result<()> {
         .authorizer("tenant", "t1")
         .connect::<ContextEcho>()?;
     assert_eq!(with_identity.send("")?.body.unwrap(), "t1 blue test/1 192.0.2.1");
+    Ok(())
+}
+
+#[test]
+fn an_authorizer_grants_at_most_8_kib() -> Result<()> {
+    struct Generous;
+    impl Authorizer for Generous {
+        fn authorize(_: &RequestContext, request: ConnectEvent) -> Result<Decision> {
+            let bytes: usize = request.query("bytes").ok_or("no bytes")?.parse()?;
+            let value = "v".repeat(bytes - "principalId".len() - "A".len() - "name".len());
+            Ok(Decision::Allow(Grant { principal_id: "A".into(), context: vec![("name".into(), value)] }))
+        }
+    }
+    let host = Host::new();
+    assert!(host.upgrade("?bytes=8192").authorize::<Generous>().is_ok());
+    assert!(host.upgrade("?bytes=8193").authorize::<Generous>().is_err());
+    Ok(())
+}
+
+#[test]
+fn a_bucket_takes_no_more_than_its_quota() -> Result<()> {
+    let host = Host::new();
+    host.add_bucket_with("a", 5, 2);
+    let bucket = Bucket::open("a")?;
+    bucket.set("x", "12")?;
+    assert!(bucket.set("y", "12").is_err());
+    bucket.set("y", "1")?;
+    assert!(bucket.set("", "").is_err());
+    bucket.set("x", "1")?;
     Ok(())
 }
 

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::event_json::EventJson;
+use super::imports::MESSAGE_BYTES_MAX;
+use super::parsing::select_route;
 use super::{Authorize, ConnectError, Handle, LogLine, disconnect_event, message_event};
 use crate::bindings::jackfield::gateway::connections::{CloseFrame, ConnectionError};
 use crate::{
@@ -19,6 +19,12 @@ use crate::{
 
 /// The initial time of the clock, in November 2023.
 const START_MS: u64 = 1_700_000_000_000;
+
+/// The real host's default for the calls of one event that send or store something.
+const EVENT_HOST_CALLS: usize = 10_000;
+
+/// The real host's limit for the names and values that an authorizer grants, with the principal id.
+const GRANT_BYTES_MAX: usize = 8 * 1024;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Double>>> = const { RefCell::new(None) };
@@ -30,12 +36,14 @@ pub struct Double {
     ids_issued: Cell<u32>,
     /// The event that is being handled.
     current: RefCell<Option<CurrentEvent>>,
+    /// The host calls that the event may still make. `None` while no event is handled: a test may call what it needs.
+    host_calls_left: Cell<Option<usize>>,
     pub(super) connections: RefCell<BTreeMap<String, Connection>>,
     pub(super) rows: RefCell<BTreeMap<String, Attributes>>,
-    pub(super) buckets: RefCell<BTreeMap<String, BTreeMap<String, Vec<u8>>>>,
+    pub(super) buckets: RefCell<BTreeMap<String, Bucket>>,
     pub(super) config: RefCell<BTreeMap<String, String>>,
     pub(super) logs: RefCell<Vec<LogLine>>,
-    stage_variables: RefCell<Vec<Field>>,
+    stage_variables: RefCell<BTreeMap<String, String>>,
     /// The connections that a handler has deleted and whose `$disconnect` has not run yet.
     deleted: RefCell<VecDeque<String>>,
     failures: RefCell<Vec<String>>,
@@ -67,6 +75,13 @@ pub struct Connection {
     state: State,
     posts: Vec<Payload>,
     post_error: Option<ConnectionError>,
+}
+
+/// The keys and values of a bucket, and how much it may hold.
+pub struct Bucket {
+    pub pairs: BTreeMap<String, Vec<u8>>,
+    pub bytes_max: u64,
+    pub keys_max: u64,
 }
 
 /// The upgrade request of a peer, and the plugin that decides about it.
@@ -156,7 +171,7 @@ impl Double {
         let (connection, event) = request.into_connection(self.now_ms());
         self.connections.borrow_mut().insert(id.clone(), connection);
         let current = self.current_event(&id, "$connect", Event::Connect(event.clone()), Exported::Authorizer);
-        let decision = self.invoke(current, |context| authorize(context, event));
+        let decision = self.invoke(current, |context| authorize(context, event)).and_then(check_decision);
         self.connections.borrow_mut().remove(&id);
         self.disconnect_deleted();
         decision
@@ -165,6 +180,13 @@ impl Double {
     pub fn message(&self, id: &str, route_key: Option<&str>, body: Payload) -> Result<Response> {
         if self.close_frame(id).is_some() {
             return Err("the connection is closed".into());
+        }
+        if body.as_bytes().len() > MESSAGE_BYTES_MAX {
+            let frame = CloseFrame { code: 1009, reason: too_large_reason() };
+            self.close(id, frame)?;
+            return Err(
+                format!("the message has more than {MESSAGE_BYTES_MAX} bytes, so the connection is closed").into()
+            );
         }
         let routes = self.with_connection(id, |connection| {
             connection.last_active_at = self.now_ms();
@@ -218,7 +240,7 @@ impl Double {
 
     fn handle_event(&self, id: &str, route_key: &str, event: Event, handle: Handle) -> Result<Response> {
         let current = self.current_event(id, route_key, event.clone(), Exported::Handler);
-        self.invoke(current, |context| handle(context, event))
+        check_response(self.invoke(current, |context| handle(context, event))?)
     }
 
     fn current_event(&self, id: &str, route_key: &str, event: Event, exported: Exported) -> CurrentEvent {
@@ -235,11 +257,25 @@ impl Double {
 
     fn invoke<T>(&self, current: CurrentEvent, call: impl FnOnce(&RequestContext) -> Result<T>) -> Result<T> {
         let context = current.request.clone();
-        let outer = self.current.replace(Some(current));
-        assert!(outer.is_none(), "a handler must not call the methods of a testing::Peer");
-        let result = call(&context);
-        self.current.replace(None);
-        result
+        let _running = RunningEvent::begin(self, current);
+        call(&context)
+    }
+
+    /// Counts host calls against the limit of the event. Returns false if the limit does not allow them.
+    pub fn count_host_calls(&self, calls: usize) -> bool {
+        match self.host_calls_left.get().map(|left| left.checked_sub(calls)) {
+            Some(None) => return false,
+            left => self.host_calls_left.set(left.flatten()),
+        }
+        true
+    }
+
+    /// Counts one host call of a function that cannot return the error of `count_host_calls`.
+    ///
+    /// # Panics
+    /// Where the real host traps: if the limit does not allow the call.
+    pub fn count_host_call(&self) {
+        assert!(self.count_host_calls(1), "the event made more than {EVENT_HOST_CALLS} host calls");
     }
 
     // ---- host functions ----------------------------------------------------------------------
@@ -273,7 +309,7 @@ impl Double {
             domain_name: "localhost".to_owned(),
             identity: connection.identity.clone(),
             authorizer: connection.authorizer.clone(),
-            stage_variables: self.stage_variables.borrow().clone(),
+            stage_variables: self.stage_variables.borrow().clone().into_iter().collect(),
         })
     }
 
@@ -281,6 +317,7 @@ impl Double {
         self.with_open(id, |connection| match connection.post_error {
             Some(error) => Err(error),
             None => {
+                connection.last_active_at = self.now_ms();
                 connection.posts.push(payload.clone());
                 Ok(())
             }
@@ -322,8 +359,10 @@ impl Double {
         })
     }
 
-    pub fn add_bucket(&self, name: &str) {
-        self.buckets.borrow_mut().entry(name.to_owned()).or_default();
+    pub fn add_bucket(&self, name: &str, bytes_max: u64, keys_max: u64) {
+        let mut buckets = self.buckets.borrow_mut();
+        let pairs = buckets.remove(name).map(|bucket| bucket.pairs).unwrap_or_default();
+        buckets.insert(name.to_owned(), Bucket { pairs, bytes_max, keys_max });
     }
 
     pub fn set_config(&self, key: &str, value: &str) {
@@ -331,7 +370,7 @@ impl Double {
     }
 
     pub fn set_stage_variable(&self, name: &str, value: &str) {
-        self.stage_variables.borrow_mut().push((name.to_owned(), value.to_owned()));
+        self.stage_variables.borrow_mut().insert(name.to_owned(), value.to_owned());
     }
 
     pub fn advance(&self, by: Duration) {
@@ -363,88 +402,54 @@ impl Double {
     }
 }
 
-/// Returns the route that `$request.body.action` selects among `routes`; any action is a route if `routes` is empty.
-fn select_route(body: &Payload, routes: &[&str]) -> String {
-    let action = match body.parse_json::<Value>() {
-        Ok(json) => match &json["action"] {
-            Value::String(text) => text.clone(),
-            Value::Null => String::new(),
-            other => other.to_string(),
-        },
-        Err(_) => String::new(),
-    };
-    if action.is_empty() || !(routes.is_empty() || routes.contains(&action.as_str())) {
-        return "$default".to_owned();
+/// Keeps an event the current one. Dropping it ends the event, also if the handler panics.
+struct RunningEvent<'d>(&'d Double);
+
+impl<'d> RunningEvent<'d> {
+    fn begin(double: &'d Double, event: CurrentEvent) -> Self {
+        let outer = double.current.replace(Some(event));
+        assert!(outer.is_none(), "a handler must not call the methods of a testing::Peer");
+        double.host_calls_left.set(Some(EVENT_HOST_CALLS));
+        RunningEvent(double)
     }
-    action
 }
 
-/// Parses a query string such as `?a=1&b=2` and decodes its percent-encoding.
-pub fn query_fields(query: &str) -> Vec<Field> {
-    query
-        .trim_start_matches('?')
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (percent_decode(name), percent_decode(value))
-        })
-        .collect()
+impl Drop for RunningEvent<'_> {
+    fn drop(&mut self) {
+        self.0.current.replace(None);
+        self.0.host_calls_left.set(None);
+    }
 }
 
-fn percent_decode(text: &str) -> String {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let hex = match (first, after) {
-            (b'%', [high, low, ..]) => hex_digit(*high).zip(hex_digit(*low)),
-            _ => None,
-        };
-        match hex {
-            Some((high, low)) => {
-                decoded.push(high << 4 | low);
-                rest = &after[2..];
-            }
-            None => {
-                decoded.push(if *first == b'+' { b' ' } else { *first });
-                rest = after;
-            }
+/// Returns the response, or the failure that the real host logs for a response that it cannot use.
+fn check_response(response: Response) -> Result<Response> {
+    let status = response.status_code;
+    if !(200..=599).contains(&status) {
+        return Err(format!("the handler returned status {status}, expected 200 to 599").into());
+    }
+    let bytes = response.body.as_ref().map_or(0, |body| body.as_bytes().len());
+    if bytes > MESSAGE_BYTES_MAX {
+        return Err(
+            format!("the handler returned a body of {bytes} bytes; a message has at most {MESSAGE_BYTES_MAX}").into()
+        );
+    }
+    Ok(response)
+}
+
+/// Returns the decision, or the failure of one that grants too much.
+fn check_decision(decision: Decision) -> Result<Decision> {
+    if let Decision::Allow(grant) = &decision {
+        let values = grant.context.iter().filter(|(name, _)| !["principalId", "usageIdentifierKey"].contains(&&**name));
+        let bytes = values.map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        let bytes = bytes + "principalId".len() + grant.principal_id.len();
+        if bytes > GRANT_BYTES_MAX {
+            return Err(format!("the authorizer granted {bytes} bytes; the maximum is {GRANT_BYTES_MAX}").into());
         }
     }
-    String::from_utf8_lossy(&decoded).into_owned()
+    Ok(decision)
 }
 
-fn hex_digit(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn field(name: &str, value: &str) -> Field {
-        (name.to_owned(), value.to_owned())
-    }
-
-    #[test]
-    fn a_query_string_is_parsed_and_decoded() {
-        assert_eq!(query_fields(""), []);
-        assert_eq!(query_fields("?"), []);
-        assert_eq!(
-            query_fields("?a=1&b=x%20y+z&c&a=%C3%A4"),
-            [field("a", "1"), field("b", "x y z"), field("c", ""), field("a", "ä")]
-        );
-        assert_eq!(query_fields("a=100%"), [field("a", "100%")]);
-    }
-
-    #[test]
-    fn an_action_without_a_route_selects_the_default_route() {
-        let body = Payload::from(r#"{"action":"send"}"#);
-        assert_eq!(select_route(&body, &[]), "send");
-        assert_eq!(select_route(&body, &["send"]), "send");
-        assert_eq!(select_route(&body, &["who"]), "$default");
-        assert_eq!(select_route(&Payload::from("hello"), &[]), "$default");
-        assert_eq!(select_route(&Payload::from(r#""send""#), &[]), "$default");
-        assert_eq!(select_route(&Payload::from(r#"{"action":7}"#), &[]), "7");
-    }
+/// The close reason of the real host for a message that is too large. The second number is its limit for a frame.
+fn too_large_reason() -> String {
+    format!("a message has at most {MESSAGE_BYTES_MAX} bytes, a frame {}", 32 * 1024)
 }
