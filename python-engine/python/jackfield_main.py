@@ -4,6 +4,8 @@ import os
 
 from jackfield_engine import randomness  # Before anything that takes `os.urandom` into a module of its own.
 from jackfield_engine import preload  # noqa: F401
+import boto3.session  # noqa: F401
+import botocore.config  # noqa: F401
 from jackfield_engine import importer, loading, warming
 from jackfield_engine.exports import Authorizer, Handler, Loader
 

@@ -1,5 +1,7 @@
 //! Builds the engines of handlers in JavaScript and Python, as files that the host loads.
 
+mod python;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, time::SystemTime};
@@ -13,8 +15,20 @@ use crate::step::{cargo_in, root, step, target};
 const C_OPTIONS: &str = "-O2 -mbulk-memory";
 
 /// Builds the engines into `engines/` of the target folder. What is up to date is not built again.
-pub fn build() -> anyhow::Result<()> {
-    build_javascript()
+///
+/// `languages` selects some of them; an empty list means all.
+pub fn build(languages: &[String]) -> anyhow::Result<()> {
+    if let Some(unknown) = languages.iter().find(|language| !["javascript", "python"].contains(&language.as_str())) {
+        anyhow::bail!("unknown engine {unknown:?}: expected javascript or python");
+    }
+    let is_selected = |name: &str| languages.is_empty() || languages.iter().any(|language| language == name);
+    if is_selected("javascript") {
+        build_javascript()?;
+    }
+    if is_selected("python") {
+        python::build()?;
+    }
+    Ok(())
 }
 
 /// Builds the JavaScript engine: its bundle by esbuild, its code by cargo, and its files by the packer.
@@ -28,15 +42,20 @@ pub fn build_javascript() -> anyhow::Result<()> {
     step("building the JavaScript engine (the first time about 1 minute on 2 cores)", &mut cargo)?;
     let core = root().join("js-engine/target").join(LEAN).join("release/jackfield_js_engine.wasm");
     let folder = target().join("engines/javascript");
-    step(
-        "building the packer of engines",
-        cargo_in("js-engine").args(["build", "--release", "-p", "jackfield-engine-pack"]),
-    )?;
-    let packer = root().join("js-engine/target/release/jackfield-engine-pack");
+    let packer = packer()?;
     if is_newer(&folder.join("component.wasm"), &[&core, &packer]) {
         return Ok(());
     }
     step(&format!("writing the JavaScript engine to {}", folder.display()), Command::new(packer).arg(core).arg(folder))
+}
+
+/// Builds the program that makes the files of an engine out of its module. Returns its path.
+fn packer() -> anyhow::Result<PathBuf> {
+    step(
+        "building the packer of engines",
+        cargo_in("js-engine").args(["build", "--release", "-p", "jackfield-engine-pack"]),
+    )?;
+    Ok(root().join("js-engine/target/release/jackfield-engine-pack"))
 }
 
 /// Bundles the part of the engine that is written in JavaScript.

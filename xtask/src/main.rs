@@ -25,7 +25,8 @@ usage: cargo xtask VERB
   test     run every test, or only those tests of the host with a WORD in their name [WORD ..];
            the last line is `N passed, N failed`
   guests   build the plugins and the guests of the tests
-  engines  build the JavaScript engine into target/engines, with a C compiler for WebAssembly
+  engines  build the engines of scripts into target/engines, or only one of them: JavaScript with a C compiler for
+           WebAssembly, Python with componentize-py from PyPI [javascript|python]
   bench    measure jackfield and a plain server, and print one table [--only ECHO,.. --rounds N --quick]
   harm     attack a server of the release profile, or of the dev profile with --dev, and print one table;
            only the attacks with a WORD in their name [--dev] [WORD ..]
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
         "run" => run::run(&arguments),
         "test" => test::test(&arguments),
         "guests" => guests::build().map(|()| ExitCode::SUCCESS),
-        "engines" => engines::build().map(|()| ExitCode::SUCCESS),
+        "engines" => engines::build(&arguments).map(|()| ExitCode::SUCCESS),
         "bench" => bench::bench(&arguments),
         "harm" => harm::harm(&arguments),
         "help" | "--help" | "-h" => {

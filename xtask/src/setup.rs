@@ -51,6 +51,8 @@ const CLANGS: &[(&str, &str)] =
     &[("clang-19", "llvm-ar-19"), ("clang", "llvm-ar"), ("clang-18", "llvm-ar-18"), ("clang-17", "llvm-ar-17")];
 const CLANG_PACKAGES: &str = "clang-19 llvm-19";
 /// Has a clang, for users that cannot install packages of the system.
+/// Makes a component of CPython and the Python side of the engine.
+const COMPONENTIZE_PY: Package = Package { name: "componentize-py", version: "0.25.1" };
 const ZIG: Package = Package { name: "ziglang", version: "0.17.1" };
 /// No version is pinned, because a release of Debian has only one.
 const BROWSER: &[Tool] = &[Tool { probe: &["chromium", "--version"], package: "chromium" }];
@@ -160,6 +162,30 @@ pub fn wasm_compiler() -> anyhow::Result<WasmCompiler> {
         }
     }
     zig()
+}
+
+/// Installs the tool that makes a component of Python modules. Returns its path.
+pub fn componentize_py() -> anyhow::Result<PathBuf> {
+    let folder = target().join("componentize-py");
+    let tool = folder.join("bin/componentize-py");
+    let Package { name, version } = COMPONENTIZE_PY;
+    let expected = format!("{name} {version}");
+    let found = Command::new(&tool).arg("--version").stderr(Stdio::null()).output();
+    if found.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim() == expected) {
+        return Ok(tool);
+    }
+    install_missing(PYTHON)?;
+    step(
+        "creating a Python environment for the Python engine in the target folder",
+        Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder),
+    )?;
+    step(
+        &format!("installing {name} {version} from PyPI into that environment"),
+        Command::new(folder.join("bin/python"))
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+            .arg(format!("{name}=={version}")),
+    )?;
+    Ok(tool)
 }
 
 fn installed_clang() -> Option<WasmCompiler> {

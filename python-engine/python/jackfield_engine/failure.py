@@ -3,7 +3,8 @@
 import sys
 import traceback
 
-# Code of the engine and of the standard library that called the script is not shown.
+_FRAMES_MAX = 20
+# Code of the engine and of the standard library is not shown.
 _OWN = ("/python/", "/0/", "<frozen", "/1/")
 
 
@@ -58,10 +59,10 @@ def _frames(error: BaseException) -> list[str]:
     waiting = getattr(error, "frames", ())
     frames += [traceback.FrameSummary(*frame) for frame in waiting if not frame[0].startswith(_OWN)]
     # A recursion has a thousand frames; the first and the last ones explain it.
-    if len(frames) > 40:
-        left_out = len(frames) - 40
-        shown = [_frame(frame) for frame in frames[:10]]
-        return [*shown, f"({left_out} frames)", *(_frame(frame) for frame in frames[-30:])]
+    if len(frames) > _FRAMES_MAX:
+        first, last = frames[: _FRAMES_MAX // 2], frames[-_FRAMES_MAX // 2 :]
+        left_out = len(frames) - len(first) - len(last)
+        return [*map(_frame, first), f"({left_out} frames)", *map(_frame, last)]
     return [_frame(frame) for frame in frames]
 
 

@@ -68,7 +68,7 @@ def load(text: str) -> str:
 
 
 def _log() -> list[dict]:
-    lines = [{"message": line} for line in output.lines]
+    lines = [{"level": level, "message": message} for level, message in output.lines]
     output.lines.clear()
     return lines
 

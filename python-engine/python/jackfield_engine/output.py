@@ -9,8 +9,8 @@ from wit_world.imports.logging import Level
 
 from .state import state
 
-# What the top level has logged.
-lines: list[str] = []
+# What the top level has logged: a level from 0, which is trace, to 4, which is error, and the line.
+lines: list[tuple[int, str]] = []
 _LINES_MAX = 100
 
 
@@ -18,7 +18,7 @@ def log(level: Level, message: str) -> None:
     if not state.loading:
         host.log(level, "", message)
     elif len(lines) < _LINES_MAX:
-        lines.append(message)
+        lines.append((min(level.value, Level.ERROR.value), message))
 
 
 class Output(io.TextIOBase):

@@ -1,5 +1,6 @@
 """What of the standard library is different in a script: sockets, processes and threads are refused by name."""
 
+import threading
 import time
 
 from . import importer
@@ -21,8 +22,13 @@ def sleep(seconds: float, /) -> None:
     _sleep(seconds)
 
 
+def _start_thread(*arguments, **keywords):
+    raise RuntimeError("a Python script has no threads: use asyncio, or call the function directly")
+
+
 def install() -> None:
     time.sleep = sleep
+    threading._start_joinable_thread = threading._start_new_thread = _start_thread
     try:
         import _socket
         import socket

@@ -1,17 +1,17 @@
-//! `python-engine-pack COMPONENT FOLDER`: makes the files of the Python engine.
+//! `python-engine-merge COMPONENT MODULE`: makes one core module out of a component that componentize-py has built.
+//!
+//! The packer of engines makes the files of the engine out of that module, as it does for the JavaScript engine.
 
 mod additions;
 mod component;
 mod links;
 mod merge;
-mod split;
 
-use std::path::Path;
 use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
 use wasmparser::{Validator, WasmFeatures};
-use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::decoding::{DecodedWasm, decode};
 use wit_parser::{Resolve, WorldId, WorldItem};
 
@@ -23,20 +23,13 @@ const EXPORTS: [(&str, &str); 2] =
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [input, folder] = &arguments[..] else { anyhow::bail!("usage: python-engine-pack COMPONENT FOLDER") };
+    let [input, output] = &arguments[..] else { anyhow::bail!("usage: python-engine-merge COMPONENT MODULE") };
     let bytes = fs::read(input).with_context(|| format!("cannot read {input}"))?;
     let module = core_module(&bytes)?;
-    let component = ComponentEncoder::default().module(&module)?.validate(true).encode()?;
-    let engine = split::split(&component)?;
-    let mut validator = Validator::new_with_features(WasmFeatures::default());
-    for (name, bytes) in
-        [("engine.wasm", &engine.engine), ("memory.wasm", &engine.memory), ("component.wasm", &engine.component)]
-    {
-        validator.reset();
-        validator.validate_all(bytes).with_context(|| format!("the packer has made an invalid {name}"))?;
-        fs::write(Path::new(folder).join(name), bytes).with_context(|| format!("cannot write {name}"))?;
-    }
-    Ok(())
+    Validator::new_with_features(WasmFeatures::default())
+        .validate_all(&module)
+        .context("the merged module is not valid")?;
+    fs::write(output, &module).with_context(|| format!("cannot write {output}"))
 }
 
 /// The component as one core module with the metadata of its world.

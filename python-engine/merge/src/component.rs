@@ -40,7 +40,6 @@ pub struct Alias {
 
 /// One core module. Its vectors have the imported items first, as its index spaces do.
 pub struct Module<'a> {
-    pub bytes: &'a [u8],
     pub types: Vec<FuncType>,
     pub imports: Vec<Import>,
     /// The type of each defined function.
@@ -154,7 +153,6 @@ fn core_instance(instance: Instance<'_>) -> CoreInstance {
 impl<'a> Module<'a> {
     fn parse(bytes: &'a [u8]) -> Result<Self> {
         let mut module = Module {
-            bytes,
             types: vec![],
             imports: vec![],
             functions: vec![],
