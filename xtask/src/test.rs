@@ -25,7 +25,7 @@ pub fn test(words: &[String]) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let mut count = Count::default();
     // The tests of scripts fail without the engines, and all others run.
-    count.setup("build the engines", engines::build());
+    count.setup("build the engines", engines::build(&[]));
     if count.setup("build the guests", guests::build()).is_some() {
         count.test_host(words)?;
     }
