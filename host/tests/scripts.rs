@@ -123,7 +123,12 @@ async fn a_top_level_that_computes_without_end_or_takes_too_much_memory_is_not_s
     ask_until(&mut peer, "c", "new c").await;
 
     fs::write(script(&server), "for (;;) {}\n").unwrap();
-    server.log.wait_for_line(&["ERROR", "its top level used more than 5s of CPU"]).await;
+    // On a busy machine, 5 s of CPU time take far longer.
+    let deadline = Instant::now() + 10 * TEST_TIMEOUT;
+    while !server.log.text().contains("its top level used more than 5s of CPU") {
+        assert!(Instant::now() < deadline, "the load does not end");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     assert_eq!(peer.ask("d").await, "new d");
     let busy = "let sum = 0;\nfor (let i = 0; i < 1e6; i++) sum += i;\n";
     fs::write(script(&server), format!("{busy}{}", answering("computed"))).unwrap();
@@ -178,6 +183,47 @@ async fn a_version_of_a_script_that_keeps_failing_goes_back() {
     }
     server.log.wait_for_line(&["ERROR", "returned to the last version that worked", "plugin=chat"]).await;
     ask_until(&mut peers[0], "d", "good d").await;
+}
+
+#[tokio::test]
+async fn a_script_can_be_an_authorizer_in_both_styles() {
+    let ours = "import { authorizer } from \"jackfield\";\n\
+                export default authorizer((event) => event.query.get(\"token\") === \"secret\"\n\
+                  ? { principalId: \"A\", context: { room: \"blue\" } } : false);\n";
+    let lambda = "exports.handler = async (event) => ({\n  principalId: \"A\",\n  context: { room: \"blue\" },\n\
+                  policyDocument: { Version: \"2012-10-17\", Statement: [{ Action: \"execute-api:Invoke\",\n\
+                  Effect: event.queryStringParameters?.token === \"secret\" ? \"Allow\" : \"Deny\", Resource: event.methodArn }] } });\n";
+    for (file, source) in [("gate.mjs", ours), ("gate.cjs", lambda)] {
+        let site = Site::new(&format!(
+            "[authorizers.gate]\ncomponent = {file:?}\nidentity_sources = [\"route.request.querystring.token\"]\n\
+             [integrations.chat]\ncomponent = \"chat.js\"\n[routes]\n\
+             \"$connect\" = {{ integration = \"chat\", authorizer = \"gate\" }}\n\
+             \"$default\" = {{ integration = \"chat\", route_response = true }}\n"
+        ));
+        fs::write(site.path().join(file), source).unwrap();
+        let handler = "export const handler = async (event) => ({ statusCode: 200,\n\
+                       body: `${event.requestContext.authorizer.principalId} ${event.requestContext.authorizer.room}` });\n";
+        fs::write(site.path().join("chat.js"), handler).unwrap();
+        let server = site.serve();
+        assert_eq!(server.try_connect("?token=wrong", &[]).await.err(), Some(403), "{file}");
+        let mut peer = server.connect("?token=secret").await;
+        assert_eq!(peer.ask("who").await, "A blue", "{file}");
+    }
+}
+
+#[tokio::test]
+async fn each_event_begins_with_the_memory_of_the_load_unless_instances_are_kept() {
+    let source = "let count = 0;\nexport const handler = async () => ({ statusCode: 200, body: String(++count) });\n";
+    let server = site(source, "").serve();
+    let mut peer = server.connect("").await;
+    for _ in 0..3 {
+        assert_eq!(peer.ask("count").await, "1");
+    }
+    let server = site(source, "reuse = 100").serve();
+    let mut peer = server.connect("").await;
+    for number in 1..=3 {
+        assert_eq!(peer.ask("count").await, number.to_string());
+    }
 }
 
 #[test]

@@ -3,11 +3,13 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::component::Script;
 use super::*;
 use crate::backend::{BucketQuota, Durability, StoreName};
 use crate::capability::{AllowedHost, FileGrant, Grants, Scheme};
 use crate::gateway::RouteKey;
 use crate::limits::EventLimits;
+use crate::runtime::Language;
 use crate::world::World;
 
 const PATH: &str = "/project/jackfield.toml";
@@ -917,5 +919,56 @@ fn invalid_quotas_are_errors_and_unknown_buckets_are_warnings() {
     ] {
         let manifest = format!("{text}\n[integrations.chat]\ncomponent = \"x\"\nbuckets = [\"b\", \"history\"]\n[routes]\nx = \"chat\"");
         assert_eq!(problems(&manifest), format!("jackfield.toml:{expected}"));
+    }
+}
+
+#[test]
+fn the_extension_of_a_component_decides_whether_it_is_a_script() {
+    let component = |file: &str, keys: &str| {
+        let manifest = format!("[integrations.chat]\ncomponent = {file:?}\n{keys}\n[routes]\nx = \"chat\"");
+        config(&manifest).components["chat"].script.clone()
+    };
+    let script = |handler: Option<&str>| Script { language: Language::JavaScript, handler: handler.map(str::to_owned) };
+    assert_eq!(component("chat.wasm", ""), None);
+    assert_eq!(component("chat.ts", ""), Some(script(None)));
+    assert_eq!(component("src/chat.mjs", "handler = \"connect\""), Some(script(Some("connect"))));
+    assert_eq!(component("app.py", "").unwrap().language, Language::Python);
+}
+
+#[test]
+fn a_key_that_does_not_fit_a_script_or_a_component_is_an_error() {
+    let handler = "found with a component that is no script; remove it: a component of WebAssembly exports its handler \
+                   by its world; to serve a script, write component = \"FILE.ts\"";
+    for (file, keys, expected) in [
+        ("chat.wasm", "handler = \"connect\"", format!("handler: {handler}")),
+        (
+            "chat.js",
+            "files = [{ host = \"data\", guest = \"/data\" }]",
+            "files: found with a script, which has no files; remove it: use the grants of the manifest, such as buckets, \
+             instead"
+                .to_owned(),
+        ),
+        (
+            "chat.js",
+            "sockets = [\"127.0.0.1:6379\"]",
+            "sockets: found with a script, which has no sockets; remove it: use fetch with allowed_hosts instead".to_owned(),
+        ),
+        (
+            "chat.js",
+            "handler = \"chat.connect\"",
+            "handler: found \"chat.connect\", expected the name of an export without \"chat\"; component names the \
+             file, so write handler = \"connect\""
+                .to_owned(),
+        ),
+        (
+            "chat.js",
+            "handler = \"\"",
+            "handler: found \"\", expected the name of an export of the script; write only the name of the export: \
+             handler = \"connect\""
+                .to_owned(),
+        ),
+    ] {
+        let manifest = format!("[integrations.chat]\ncomponent = {file:?}\n{keys}\n[routes]\nx = \"chat\"");
+        assert_eq!(problems(&manifest), format!("jackfield.toml:3: integrations.chat.{expected}"));
     }
 }

@@ -194,3 +194,46 @@ fn settings(integration: &config::Component) -> ScriptSettings {
         environment: integration.grants.environment.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(path: &Path) -> WatchTarget {
+        WatchTarget::Source(path.to_owned())
+    }
+
+    #[test]
+    fn the_files_of_a_script_are_known_until_no_manifest_names_it() {
+        let sources = SourceFiles::default();
+        let [entry, module, absent, other] = ["chat.ts", "users.ts", "tsconfig.json", "other.ts"].map(PathBuf::from);
+        assert!(sources.files(&entry).is_empty());
+        sources.set(&entry, SystemTime::now(), &[entry.clone(), module.clone()], &[absent.clone()]);
+        assert_eq!(sources.files(&entry), BTreeSet::from([entry.clone(), module.clone(), absent.clone()]));
+        assert!(sources.contain_any(&entry, &BTreeSet::from([other.clone(), absent])));
+        assert!(!sources.contain_any(&entry, &BTreeSet::from([other.clone()])));
+        assert!(!sources.contain_any(&other, &BTreeSet::from([module])));
+        sources.retain(|named| named == other);
+        assert!(sources.files(&entry).is_empty());
+    }
+
+    // Nothing reports a change between the read of a file and the moment when it is watched.
+    #[test]
+    fn a_file_that_changes_before_it_is_watched_is_found_and_an_older_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let [entry, old, new, absent] = ["a.js", "old.js", "new.js", "absent.js"].map(|name| folder.path().join(name));
+        for path in [&entry, &old] {
+            fs::write(path, "").unwrap();
+        }
+        std::thread::sleep(3 * CHANGE_TIME_TOLERANCE);
+        let sources = SourceFiles::default();
+        sources.set(&entry, SystemTime::now(), &[entry.clone(), old.clone()], &[new.clone(), absent.clone()]);
+        let watched = [&entry, &old, &new, &absent].map(|path| source(path));
+        assert!(sources.changed_since_read(&watched).is_empty());
+        fs::write(&new, "").unwrap();
+        assert_eq!(sources.changed_since_read(&watched), BTreeSet::from([new.clone()]));
+        // A file that is moved to its place has an old time of its content.
+        fs::rename(&old, &absent).unwrap();
+        assert_eq!(sources.changed_since_read(&watched), BTreeSet::from([new, absent]));
+    }
+}
