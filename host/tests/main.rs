@@ -35,6 +35,7 @@ mod https;
 mod iam;
 mod import;
 mod integrations;
+mod javascript;
 mod jwt;
 mod lambda;
 mod lambda_runtime;
