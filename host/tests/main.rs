@@ -28,6 +28,7 @@ mod deployments;
 mod dev;
 mod endings;
 mod event_json;
+mod engine;
 mod guest_memory;
 mod half_written;
 mod harm;

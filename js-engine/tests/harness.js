@@ -78,4 +78,9 @@ async function runTests(word = "", event = undefined) {
   return { passed, failed };
 }
 
-export const handler = async (event) => ({ statusCode: 200, body: JSON.stringify(await runTests(event?.body ?? "", event)) });
+// A message selects tests by a word: as its whole body, or as `word` of JSON.
+export const handler = async (event) => {
+  const body = event?.body ?? "";
+  const word = body.startsWith("{") ? JSON.parse(body).word ?? "" : body;
+  return { statusCode: 200, body: JSON.stringify(await runTests(word, event)) };
+};

@@ -1,0 +1,200 @@
+//! Runs the tests of the JavaScript engine, which are in `js-engine/tests`: each file is a handler of the real binary, and
+//! each of its tests runs within an event.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path as UrlPath, Request, State};
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{AppendHeaders, IntoResponse as _, Response};
+use axum::routing::{any, get};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{Barrier, Notify};
+
+use crate::harness::Site;
+
+/// The file that has the test functions and the handler.
+const HARNESS: &str = "harness.js";
+
+#[tokio::test]
+async fn the_web_platform_works_in_the_javascript_engine() {
+    EngineTests::new("web", |file| file != "fetch.js").run("").await;
+}
+
+#[tokio::test]
+async fn the_modules_of_node_work_in_the_javascript_engine() {
+    // The AWS clients need grants and a second connection: host/tests/aws.rs runs their tests.
+    EngineTests::new("node", |file| file != "aws.js").run("env = { NAME = \"value\" }").await;
+}
+
+#[tokio::test]
+async fn fetch_works_in_the_javascript_engine() {
+    let [server, other] = [Playground::start().await, Playground::start().await];
+    // Nothing listens on this port any more when the listener is dropped.
+    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+    let origins = [&server.origin, &other.origin, &format!("http://{closed}")];
+    let keys = format!(
+        "timeout = \"25s\"\nallowed_hosts = {origins:?}\nenv = {{ SERVER = {:?}, OTHER = {:?}, CLOSED = {:?} }}",
+        origins[0], origins[1], origins[2],
+    );
+    EngineTests::new("web", |file| file == "fetch.js").run(&keys).await;
+}
+
+/// Test files of one folder of `js-engine/tests`.
+struct EngineTests {
+    files: Vec<PathBuf>,
+}
+
+impl EngineTests {
+    fn new(folder: &str, selects: impl Fn(&str) -> bool) -> Self {
+        let folder = tests_folder().join(folder);
+        let entries = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = entries.filter(|path| selects(&path.file_name().unwrap().to_string_lossy())).collect();
+        files.sort();
+        assert!(!files.is_empty(), "{} has no tests", folder.display());
+        Self { files }
+    }
+
+    /// Runs each file as a handler whose integration has these keys, and reports all failures together.
+    async fn run(&self, keys: &str) {
+        let harness = fs::read_to_string(tests_folder().join(HARNESS)).unwrap();
+        let names: Vec<_> = self.files.iter().map(|file| file.file_stem().unwrap().to_str().unwrap()).collect();
+        let integrations =
+            names.iter().map(|name| format!("[integrations.{name}]\ncomponent = \"{name}.js\"\n{keys}\n"));
+        let routes = names.iter().map(|name| format!("{name} = {{ integration = {name:?}, route_response = true }}\n"));
+        let manifest = format!("{}[routes]\n{}", integrations.collect::<String>(), routes.collect::<String>());
+        let site = Site::new(&manifest);
+        for (file, name) in self.files.iter().zip(&names) {
+            let source = format!("{harness}\n{}", fs::read_to_string(file).unwrap());
+            fs::write(site.path().join(format!("{name}.js")), source).unwrap();
+        }
+        let server = site.serve();
+        let mut failures = Vec::new();
+        for name in names {
+            let answer = server.connect("").await.ask(&json!({ "action": name }).to_string()).await;
+            let Some(report) = serde_json::from_str(&answer).ok().filter(|report: &Value| report["passed"].is_array())
+            else {
+                failures.push(format!("{name}: {answer}\n{}", server.log.text()));
+                continue;
+            };
+            let failed = report["failed"].as_array().unwrap();
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            failures.extend(failed.iter().map(|failure| {
+                format!(
+                    "{name}: {}: {}\n{}",
+                    text(&failure["name"]),
+                    text(&failure["message"]),
+                    text(&failure["stack"])
+                )
+            }));
+            let passed = report["passed"].as_array().unwrap().len();
+            assert!(passed + failed.len() > 0, "{name} has no tests");
+            println!("{name}: {passed} passed, {} failed", failed.len());
+        }
+        assert!(failures.is_empty(), "{}", failures.join("\n"));
+    }
+}
+
+fn tests_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../js-engine/tests")
+}
+
+/// An HTTP server whose paths behave as the tests of `fetch` need.
+struct Playground {
+    origin: String,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+/// What requests of one playground share.
+struct Shared {
+    /// The requests for `/meet` wait here for each other.
+    meeting: Mutex<Option<Arc<Barrier>>>,
+    /// A request for `/go-on` lets a response of `/chunks` end.
+    go_on: Notify,
+}
+
+impl Drop for Playground {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl Playground {
+    async fn start() -> Self {
+        let shared = Arc::new(Shared { meeting: Mutex::new(None), go_on: Notify::new() });
+        let router = Router::new()
+            .route("/echo", any(echo))
+            .route("/meet", get(meet))
+            .route("/never", any(std::future::pending::<()>))
+            .route("/chunks", get(chunks))
+            .route("/go-on", any(async |State(shared): State<Arc<Shared>>| shared.go_on.notify_one()))
+            .route("/cookies", get(async || AppendHeaders([(header::SET_COOKIE, "a=1"), (header::SET_COOKIE, "b=2")])))
+            .route("/status/{status}", get(async |UrlPath(status): UrlPath<u16>| StatusCode::from_u16(status).unwrap()))
+            .route("/redirect", any(redirect))
+            .route("/loop/{count}", get(redirect_loop))
+            .route("/gzip", get(async || ([(header::CONTENT_ENCODING, "gzip")], [0x1f_u8, 0x8b, 8, 0])))
+            .with_state(shared);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { origin, serving }
+    }
+}
+
+/// Returns the request as JSON.
+async fn echo(request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let headers: HashMap<_, _> =
+        head.headers.iter().map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes()))).collect();
+    let request = json!({
+        "method": head.method.as_str(),
+        "path": head.uri.to_string(),
+        "headers": headers,
+        "body": String::from_utf8_lossy(&body),
+    });
+    request.to_string().into_response()
+}
+
+/// Responds when as many requests as `of` says are under way.
+async fn meet(State(shared): State<Arc<Shared>>, uri: Uri) -> &'static str {
+    let of = query(&uri, "of").parse().unwrap();
+    let barrier = Arc::clone(shared.meeting.lock().unwrap().get_or_insert_with(|| Arc::new(Barrier::new(of))));
+    barrier.wait().await;
+    "met"
+}
+
+/// Sends a first part, and the second one after a request for `/go-on`.
+async fn chunks(State(shared): State<Arc<Shared>>) -> Body {
+    let first = futures_util::stream::iter([Ok::<_, Infallible>(Bytes::from_static(b"first "))]);
+    let second = futures_util::stream::once(async move {
+        shared.go_on.notified().await;
+        Ok(Bytes::from_static(b"second"))
+    });
+    Body::from_stream(futures_util::StreamExt::chain(first, second))
+}
+
+async fn redirect(uri: Uri) -> Response {
+    let status = StatusCode::from_u16(query(&uri, "status").parse().unwrap()).unwrap();
+    (status, [(header::LOCATION, query(&uri, "to"))]).into_response()
+}
+
+fn query(uri: &Uri, name: &str) -> String {
+    let mut query = form_urlencoded::parse(uri.query().unwrap().as_bytes());
+    query.find(|(other, _)| other == name).unwrap().1.into_owned()
+}
+
+/// Redirects as often as the path says.
+async fn redirect_loop(UrlPath(count): UrlPath<u32>) -> Response {
+    match count.checked_sub(1) {
+        Some(rest) => (StatusCode::FOUND, [(header::LOCATION, format!("/loop/{rest}"))]).into_response(),
+        None => "arrived".into_response(),
+    }
+}
