@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Barrier, Notify};
 
-use crate::harness::Site;
+use crate::harness::{Peer, Server, Site};
 
 /// The file that has the test functions and the handler.
 const HARNESS: &str = "harness.js";
@@ -45,6 +45,100 @@ async fn fetch_works_in_the_javascript_engine() {
         origins[0], origins[1], origins[2],
     );
     EngineTests::new("web", |file| file == "fetch.js").run(&keys).await;
+}
+
+/// Serves a script whose routes are its `actions`.
+fn serve(source: &str, actions: &[&str], keys: &str) -> Server {
+    site(source, actions, keys).serve()
+}
+
+fn site(source: &str, actions: &[&str], keys: &str) -> Site {
+    let routes = actions.iter().map(|action| format!("{action} = {{ integration = \"it\", route_response = true }}\n"));
+    let site = Site::new(&format!(
+        "[integrations.it]\ncomponent = \"it.js\"\n{keys}\n[routes]\n{}",
+        routes.collect::<String>()
+    ));
+    fs::write(site.path().join("it.js"), source).unwrap();
+    site
+}
+
+async fn ask(peer: &mut Peer, action: &str) -> String {
+    peer.ask(&json!({ "action": action }).to_string()).await
+}
+
+#[test]
+fn what_needs_an_event_is_refused_at_the_top_level_of_a_script() {
+    for call in ["await fetch(\"http://127.0.0.1:9/\")", "AbortSignal.timeout(5)", "new MessageChannel().port1.start()"]
+    {
+        let source = format!("{call};\nexport const handler = async () => \"loaded\";\n");
+        let (code, stdout, stderr) = site(&source, &["ask"], "").run(&["check"]);
+        // Nothing of a channel waits before a message is sent.
+        let is_allowed = call.contains("MessageChannel");
+        assert_eq!(code, if is_allowed { 0 } else { 1 }, "{call}: {stdout}{stderr}");
+        assert_eq!(stderr.contains("move the call into the handler"), !is_allowed, "{call}: {stderr}");
+    }
+}
+
+/// Returns keys that allow requests to the playground, whose origin is `process.env.SERVER`.
+fn allowed(playground: &Playground) -> String {
+    let origin = &playground.origin;
+    format!("allowed_hosts = [{origin:?}]\nenv = {{ SERVER = {origin:?} }}\n")
+}
+
+#[tokio::test]
+async fn a_request_that_a_handler_does_not_wait_for_ends_with_the_event() {
+    let source = r#"
+        const { SERVER } = process.env;
+        let events = 0;
+        export const handler = async (event) => {
+          events++;
+          if (event.requestContext.routeKey === "leave") {
+            for (let count = 0; count < 20; count++) fetch(`${SERVER}/never`);
+            return { statusCode: 200, body: "left" };
+          }
+          const response = await fetch(`${SERVER}/echo`, { method: "POST", body: "hi" });
+          return { statusCode: 200, body: `${(await response.json()).body} ${events}` };
+        };
+    "#;
+    let playground = Playground::start().await;
+    let server = serve(source, &["leave", "ask"], &(allowed(&playground) + "reuse = 100"));
+    let mut peer = server.connect("").await;
+    assert_eq!(ask(&mut peer, "leave").await, "left");
+    server.log.wait_for_line(&["WARN", "pending when the handler's promise settled", "await"]).await;
+    // The same sandbox handles the next events, in which as many requests can be open as in a new one.
+    assert_eq!(ask(&mut peer, "ask").await, "hi 2");
+    assert_eq!(ask(&mut peer, "leave").await, "left");
+    assert_eq!(ask(&mut peer, "ask").await, "hi 4");
+}
+
+#[tokio::test]
+async fn a_callback_may_come_after_a_request() {
+    let source = r#"
+        export const handler = (event, context, callback) => {
+          fetch(`${process.env.SERVER}/echo`, { method: "POST", body: "late" })
+            .then((response) => response.json())
+            .then((echoed) => callback(null, { statusCode: 200, body: echoed.body }));
+        };
+    "#;
+    let playground = Playground::start().await;
+    let server = serve(source, &["ask"], &allowed(&playground));
+    assert_eq!(ask(&mut server.connect("").await, "ask").await, "late");
+}
+
+#[tokio::test]
+async fn an_error_of_a_listener_ends_the_event_with_its_line() {
+    let source = r#"
+        export const handler = async () => {
+          const target = new EventTarget();
+          target.addEventListener("x", () => { throw new RangeError("in a listener"); });
+          target.dispatchEvent(new Event("x"));
+          await new Promise((resolve) => setTimeout(resolve, 1000));
+        };
+    "#;
+    let server = serve(source, &["ask"], "");
+    assert!(ask(&mut server.connect("").await, "ask").await.contains("Internal server error"));
+    server.log.wait_for_line(&["RangeError: in a listener"]).await;
+    server.log.wait_for_line(&["(it.js:4:"]).await;
 }
 
 /// Test files of one folder of `js-engine/tests`.
