@@ -15,6 +15,7 @@ mod access;
 mod access_log;
 mod api_keys;
 mod authorizers;
+mod aws;
 mod bad_input;
 mod broadcast;
 mod capabilities;
