@@ -208,7 +208,7 @@ mod tests {
         let sources = SourceFiles::default();
         let [entry, module, absent, other] = ["chat.ts", "users.ts", "tsconfig.json", "other.ts"].map(PathBuf::from);
         assert!(sources.files(&entry).is_empty());
-        sources.set(&entry, SystemTime::now(), &[entry.clone(), module.clone()], &[absent.clone()]);
+        sources.set(&entry, SystemTime::now(), &[entry.clone(), module.clone()], std::slice::from_ref(&absent));
         assert_eq!(sources.files(&entry), BTreeSet::from([entry.clone(), module.clone(), absent.clone()]));
         assert!(sources.contain_any(&entry, &BTreeSet::from([other.clone(), absent])));
         assert!(!sources.contain_any(&entry, &BTreeSet::from([other.clone()])));
