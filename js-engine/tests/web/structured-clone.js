@@ -12,6 +12,13 @@ test("structuredClone copies in depth, with cycles and shared parts", () => {
   assert.ok(Object.is(structuredClone(-0), -0));
 });
 
+test("a property with the name __proto__ stays a property", () => {
+  const copy = structuredClone(JSON.parse('{"__proto__": {"admin": true}}'));
+  assert.deepEqual(Object.keys(copy), ["__proto__"]);
+  assert.equal(copy.admin, undefined);
+  assert.equal(Object.getPrototypeOf(copy), Object.prototype);
+});
+
 test("structuredClone copies what JSON cannot", () => {
   const copy = structuredClone({
     date: new Date(5), map: new Map([["k", new Set([1, 2])]]), pattern: /a+/gi, boxed: Object("s"), big: Object(5n),

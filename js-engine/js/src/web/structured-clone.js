@@ -136,7 +136,12 @@ function define(object, name, value) {
 }
 
 function copyProperties(from, to, clones) {
-  for (const key of Object.keys(from)) to[key] = clone(from[key], clones);
+  for (const key of Object.keys(from)) {
+    const value = clone(from[key], clones);
+    // An assignment to this name would set the prototype.
+    if (key === "__proto__") Object.defineProperty(to, key, { value, writable: true, configurable: true, enumerable: true });
+    else to[key] = value;
+  }
   return to;
 }
 
