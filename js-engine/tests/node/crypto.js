@@ -1,7 +1,32 @@
 import crypto, { createHash, createHmac, randomBytes, randomFillSync, randomInt, randomUUID, timingSafeEqual } from "node:crypto";
 import bare from "crypto";
 import { Readable } from "node:stream";
-import { text } from "node:stream/consumers";
+
+/** What a function throws at the top level of this file, which runs when it is loaded. */
+function refusal(run) {
+  try {
+    return `no error, but ${run()}`;
+  } catch (error) {
+    return error.message;
+  }
+}
+const atLoad = {
+  digest: createHash("sha256").update("abc").digest("hex"),
+  refusals: [
+    refusal(() => randomUUID()),
+    refusal(() => randomBytes(1)),
+    refusal(() => randomInt(5)),
+    refusal(() => globalThis.crypto.getRandomValues(new Uint8Array(1))),
+    refusal(() => globalThis.crypto.randomUUID()),
+  ],
+};
+
+test("while a file is loaded hashes work, and secure randomness is refused with what to do", () => {
+  assert.equal(atLoad.digest, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  for (const message of atLoad.refusals) {
+    assert.ok(message.startsWith("crypto.") && message.includes("move the call into the handler"), message);
+  }
+});
 
 test("hashes are node's", async () => {
   assert.equal(bare, crypto);

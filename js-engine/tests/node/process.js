@@ -1,9 +1,13 @@
 import defaultProcess, { env, nextTick } from "node:process";
 
+const nameAtLoad = process.env.NAME;
+
 test("process says that it is node on linux, with the environment of the manifest", () => {
   assert.equal(defaultProcess, process);
   assert.equal(env, process.env);
   assert.equal(process.platform, "linux");
+  // host/tests/engine.rs sets it in the manifest.
+  assert.deepEqual([nameAtLoad, env.NAME], ["value", "value"]);
   assert.ok(/^v\d+\.\d+\.\d+$/.test(process.version));
   assert.equal(`v${process.versions.node}`, process.version);
   assert.equal(Object.prototype.toString.call(process), "[object process]");

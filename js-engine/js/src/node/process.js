@@ -37,9 +37,15 @@ function refused(name) {
   };
 }
 
-/** A stream whose lines go to the log of the handler. */
+/** A stream whose lines go to the log of the handler; a line without an end is logged when the code that runs now ends. */
 function logStream(fd, log) {
   let line = "";
+  let flushes = false;
+  const flush = () => {
+    flushes = false;
+    if (line !== "") log(line);
+    line = "";
+  };
   return {
     fd,
     isTTY: false,
@@ -49,14 +55,17 @@ function logStream(fd, log) {
       const lines = (line + (typeof chunk === "string" ? chunk : new TextDecoder().decode(chunk))).split("\n");
       line = lines.pop();
       for (const each of lines) log(each);
+      if (line !== "" && !flushes) {
+        flushes = true;
+        nextTick(flush);
+      }
       const done = typeof encoding === "function" ? encoding : callback;
       if (typeof done === "function") nextTick(done);
       return true;
     },
     end(chunk) {
       if (chunk !== undefined) this.write(chunk);
-      if (line !== "") log(line);
-      line = "";
+      flush();
     },
     on: () => process.stdout,
     once: () => process.stdout,
