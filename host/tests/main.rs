@@ -51,6 +51,7 @@ mod models;
 mod ordering;
 mod places;
 mod print_event;
+mod python_scripts;
 mod quarantine;
 mod reload;
 mod reload_under_load;

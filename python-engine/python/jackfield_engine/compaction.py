@@ -23,14 +23,14 @@ _SIZES = [
 ]
 
 
-def fill_free_blocks(most: int) -> None:
-    """Fills the free blocks below the end of the heap, the large ones first, with at most `most` objects."""
+def fill_free_blocks(most: int, border: int) -> None:
+    """Fills the free blocks below the address `border`, the large ones first, with at most `most` objects."""
     at = len(_filling)
     end = at + most
     _filling.extend([None] * most)
     # A block of this size goes to the end of the heap: what lies behind it is no free block between objects.
     last = bytes(256 << 10)
-    border = id(last)
+    border = max(border, id(last))
     for size in _SIZES:
         behind = 0
         while at < end and behind < 3:
@@ -40,11 +40,25 @@ def fill_free_blocks(most: int) -> None:
             else:
                 _filling[at] = block
                 at += 1
+    # The two smallest sizes of blocks are smaller than a bytes object.
+    for make in (_float, object):
+        behind = 0
+        while at < end and behind < 3:
+            block = make()
+            if id(block) > border:
+                behind += 1
+            else:
+                _filling[at] = block
+                at += 1
     del _filling[at:]
 
 
+def _float() -> float:
+    return float("1.5")
+
+
 def make_immortal() -> int:
-    """Makes every object that the collector can reach immortal. Returns how many there were.
+    """Makes every object that the collector can reach immortal. Returns the highest address of one.
 
     A reference count of an immortal object is never written. CPython allows it for any object: it is then never freed,
     which does not matter for what an image contains.
@@ -67,12 +81,11 @@ def make_immortal() -> int:
     addresses = array("I", [id(one) for one in found if id(one) not in own and not is_immortal(one)])
     _kept.append(found)
     image.make_immortal(addresses.buffer_info()[0], len(addresses))
-    return len(addresses)
+    return max(addresses, default=0)
 
 
 def settle(most: int) -> None:
     """Leaves the heap as an image should be. `most`: how many free blocks may be filled."""
     gc.collect()
-    make_immortal()
-    fill_free_blocks(most)
+    fill_free_blocks(most, make_immortal())
     gc.freeze()

@@ -39,8 +39,12 @@ class LambdaContext:
         return max(0, self._deadline - time.time_ns() // 1_000_000)
 
 
+# Warming replaces it, because the host has no event then.
+event_json = current_connection.event
+
+
 def call(handler: Callable, context):
-    return handler(json.loads(current_connection.event()), LambdaContext(context))
+    return handler(json.loads(event_json()), LambdaContext(context))
 
 
 _KEYS = {"statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded"}
@@ -98,7 +102,7 @@ def _body(returned):
 
 
 def authorize(handler: Callable, context, result: Callable):
-    event = json.loads(current_connection.event())
+    event = json.loads(event_json())
     try:
         returned = result(handler(event, LambdaContext(context)))
     except Exception as error:

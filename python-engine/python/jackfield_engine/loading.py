@@ -15,7 +15,7 @@ from .state import state
 
 # Free blocks that may be filled: those that the base image has, and those that a load leaves behind.
 _BASE_BLOCKS = 200_000
-_LOAD_BLOCKS = 4_000
+_LOAD_BLOCKS = 8_000
 
 
 class Script:
@@ -25,6 +25,8 @@ class Script:
 
 
 script: Script | None = None
+# Runs the engine's part of an event. Set by `warming`.
+warm: Callable[[], None] = lambda: None
 
 
 class BadScript(Exception):
@@ -64,6 +66,7 @@ def load(text: str) -> str:
     output.finish()
     result = json.dumps({"exports": exports, "warnings": warnings, "log": _log()})
     compaction.settle(_LOAD_BLOCKS)
+    warm()
     return result
 
 

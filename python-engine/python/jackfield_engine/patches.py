@@ -1,9 +1,10 @@
 """What of the standard library is different in a script: sockets, processes and threads are refused by name."""
 
+import sys
 import threading
 import time
 
-from . import importer
+from . import importer, ssl
 from .state import refuse_while_loading
 
 _sleep = time.sleep
@@ -27,6 +28,7 @@ def _start_thread(*arguments, **keywords):
 
 
 def install() -> None:
+    sys.modules["ssl"] = ssl
     time.sleep = sleep
     threading._start_joinable_thread = threading._start_new_thread = _start_thread
     try:

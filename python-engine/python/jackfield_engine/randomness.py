@@ -4,11 +4,13 @@ The generator of `random` is seeded with a fixed value in the load and from the 
 instance. Secure randomness is refused in the load: a key that is made there would be the same in each event.
 """
 
+import _random
 import os
 
 from .state import refuse_while_loading
 
 _urandom = os.urandom
+_generator_seed = _random.Random.seed
 
 
 def urandom(size: int, /) -> bytes:
@@ -35,4 +37,7 @@ def seed() -> None:
     """Seeds the generator from the host."""
     import random
 
-    random.seed(_urandom(32))
+    # The generator itself: `random.seed` would hash the bytes first, in Python.
+    generator = random._inst
+    _generator_seed(generator, int.from_bytes(_urandom(32)))
+    generator.gauss_next = None
