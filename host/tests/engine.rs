@@ -112,6 +112,19 @@ async fn a_request_that_a_handler_does_not_wait_for_ends_with_the_event() {
 }
 
 #[tokio::test]
+async fn a_request_without_any_allowed_host_is_refused_with_the_line_to_add() {
+    let source = r#"
+        export const handler = async () => {
+          const error = await fetch("https://api.example.com/path").catch((error) => error);
+          return { statusCode: 200, body: `${error.name} ${error.cause.code} ${error.message}` };
+        };
+    "#;
+    let answer = ask(&mut serve(source, &["ask"], "").connect("").await, "ask").await;
+    assert!(answer.starts_with("TypeError EACCES"), "{answer}");
+    assert!(answer.contains(r#"allowed_hosts = ["https://api.example.com"]"#), "{answer}");
+}
+
+#[tokio::test]
 async fn a_callback_may_come_after_a_request() {
     let source = r#"
         export const handler = (event, context, callback) => {
