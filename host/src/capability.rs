@@ -22,6 +22,7 @@ use crate::world::World;
 
 mod connection_store;
 mod connections;
+mod denials;
 mod descriptors;
 pub mod event_json;
 mod files;
@@ -38,10 +39,13 @@ pub use descriptors::{EventDescriptors, GuestDescriptors};
 pub use files::{GuestFiles, add_to_linker as add_files_to_linker};
 pub use full_buckets::FullBuckets;
 pub use grants::{AllowedHost, FileGrant, Grants, Scheme};
-pub use imports::{check_imports, grant_lines, is_served, reads_event};
+pub use imports::{
+    GrantedInterface, UsedInterfaces, check_imports, grant_lines, is_served, reads_event, used_interfaces,
+};
 pub use log::{GuestLog, GuestPanic, LogRate, StdStream};
 pub use sockets::{GuestSockets, add_to_linker as add_sockets_to_linker};
 
+use denials::Denials;
 use descriptors::OpenDescriptors;
 use files::EventFiles;
 
@@ -83,6 +87,7 @@ pub struct PluginScope {
     pub log_rate: Arc<LogRate>,
     /// Log of granted folders that cannot be opened.
     pub folder_log: RateLimitedLog,
+    denials: Denials,
     /// The threads on which the files of the guest are read and written.
     file_threads: Arc<BlockingThreads>,
     config: wasmtime_wasi_config::WasiConfigVariables,
@@ -97,8 +102,22 @@ impl PluginScope {
         let config = grants.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         let name: Arc<str> = name.into();
         let (log_rate, folder_log) = (LogRate::new(Arc::clone(&name)), RateLimitedLog::default());
+        let denials = Denials::default();
         let file_threads = Arc::new(BlockingThreads::new("files", PLUGIN_FILE_THREADS_MAX));
-        Self { world, name, grants, limits, services, egress, memory, log_rate, folder_log, file_threads, config }
+        Self {
+            world,
+            name,
+            grants,
+            limits,
+            services,
+            egress,
+            memory,
+            log_rate,
+            folder_log,
+            denials,
+            file_threads,
+            config,
+        }
     }
 
     /// Returns the section of the manifest that declares the plugin.
@@ -264,8 +283,7 @@ impl HasData for HasCapabilities {
     type Data<'a> = &'a mut Capabilities;
 }
 
-/// Adds all interfaces of this module to the linker. `check_imports` checks at load which of them a component may
-/// import.
+/// Adds all interfaces of this module to the linker. Without a grant, their functions return an error.
 pub fn add_to_linker<T: Send + 'static>(
     linker: &mut Linker<T>,
     get: fn(&mut T) -> &mut Capabilities,

@@ -560,6 +560,58 @@ async fn in_the_json_log_plugin_route_and_connection_are_fields() {
     assert!(fields["backtrace"].as_str().is_some_and(|place| place.contains("at hostile/src/lib.rs:")), "{line}");
 }
 
+// ---- interfaces without a grant ------------------------------------------------------------------
+
+#[tokio::test]
+async fn every_call_of_an_interface_without_a_grant_returns_an_error_and_the_log_names_the_line_to_add_once() {
+    let server = Site::hostile().serve();
+    let mut peer = server.connect("").await;
+    let id = peer.id().await;
+    assert_answer(&mut peer, "row room=a", "added").await;
+    assert_answer(&mut peer, "bucket shared", "opened").await;
+
+    // The grants are removed while the server runs. A component with wasi:http loads only with an allowed host.
+    let ungranted = manifest(&component(HOSTILE), "", "allowed_hosts = [\"http://127.0.0.1:9\"]");
+    fs::write(server.site.manifest(), ungranted).unwrap();
+    server.log.wait_for_line(&["live", "manifest="]).await;
+    let connections = "the handler has no grant for connections";
+    for command in ["post ID", "close ID", "close ID 1014 x", "info ID", "match room=a", "post not_an_id"] {
+        let command = command.replace("ID", &id);
+        assert_answer(&mut peer, &command, &format!("error: {connections}")).await;
+    }
+    assert_answer(&mut peer, "post-many 3", &format!("0 posted, 3 refused: {connections}")).await;
+    for command in
+        ["row room=b", "add-to ID a=b", "put-to ID a=b", "remove-from ID a", "attributes-of ID", "query room=a", "scan"]
+    {
+        let answer = "error: the handler has no grant for the connection store";
+        assert_answer(&mut peer, &command.replace("ID", &id), answer).await;
+    }
+    assert_answer(&mut peer, "bucket shared", "error: the handler has no grant for buckets").await;
+    assert_answer(&mut peer, "draft increment a", "error: Error::AccessDenied").await;
+    assert_answer(&mut peer, "print so far", "printed").await;
+    server.log.wait_for_line(&["INFO so far"]).await;
+
+    let log = server.log.text();
+    for (interface, error, line) in [
+        ("jackfield:gateway/connections", "forbidden", r#"grants = ["connections"]"#),
+        ("jackfield:gateway/connection-store", "access-denied", r#"grants = ["connection-store"]"#),
+        ("wasi:keyvalue", "access-denied", r#"buckets = ["NAME"]"#),
+    ] {
+        let text = format!(
+            "WARN a call of {interface} returned {error}, because the manifest does not grant it; to grant it, write \
+             in [integrations.guest]: {line} plugin=guest route=$default connection_id={id}"
+        );
+        assert_eq!(log.matches(&text).count(), 1, "{text} is not once in\n{log}");
+        assert_eq!(log.matches(&format!("a call of {interface} returned")).count(), 1, "{log}");
+    }
+
+    // A new version reports it again, and the grants apply as soon as the manifest has them.
+    fs::write(server.site.manifest(), manifest(&component(HOSTILE), "", HOSTILE_GRANTS)).unwrap();
+    server.log.wait_for_line(&["live", "manifest="]).await;
+    eventually("the grants apply", async || server.log.text().matches("manifest=").count() >= 2).await;
+    assert_answer(&mut peer, "attributes-of ID".replace("ID", &id).as_str(), "1").await;
+}
+
 // ---- files, environment, sockets -----------------------------------------------------------------
 
 #[tokio::test]

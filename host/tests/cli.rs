@@ -108,8 +108,9 @@ fn check_lists_what_is_served_and_writes_no_file() {
     let (code, stdout, stderr) = site.run(&["check"]);
     assert_eq!((code, &*stderr), (0, ""));
     let version = version(&component(HOSTILE));
+    let granted = "jackfield:gateway/connections, jackfield:gateway/connection-store, wasi:keyvalue, wasi:http";
     let expected = format!(
-        "jackfield.toml is fine: 3 routes, 1 integration\n  guest  version {version}  {}\n",
+        "jackfield.toml is fine: 3 routes, 1 integration\n  guest  version {version}  {}\n      granted: {granted}\n",
         component(HOSTILE).display()
     );
     assert_eq!(stdout, expected);
@@ -118,8 +119,24 @@ fn check_lists_what_is_served_and_writes_no_file() {
 }
 
 #[test]
+fn check_shows_which_imports_have_no_grant_and_the_line_to_add() {
+    let keys = "grants = [\"connection-store\"]\nallowed_hosts = [\"http://127.0.0.1:9\"]";
+    let site = Site::new(&manifest(&component(HOSTILE), "", keys));
+    let (code, stdout, stderr) = site.run(&["check"]);
+    assert_eq!((code, &*stderr), (0, ""));
+    for line in [
+        "      granted: jackfield:gateway/connection-store, wasi:http",
+        "      imported without a grant: jackfield:gateway/connections (calls return forbidden), wasi:keyvalue (calls \
+         return access-denied); to grant it, write in [integrations.guest]: grants = [\"connections\", \
+         \"connection-store\"] and buckets = [\"NAME\"]",
+    ] {
+        assert!(stdout.lines().any(|printed| printed == line), "no line {line:?} in\n{stdout}");
+    }
+}
+
+#[test]
 fn check_reports_every_problem_of_manifest_and_components_at_once() {
-    let (chat, site) = (component(CHAT), Site::new(""));
+    let (guest, site) = (component(HOSTILE), Site::new(""));
     fs::write(site.path().join("module.wasm"), b"\0asm\x01\0\0\0").unwrap();
     let text = format!(
         r#"
@@ -127,7 +144,7 @@ fn check_reports_every_problem_of_manifest_and_components_at_once() {
 lisen = "127.0.0.1:3001"
 
 [integrations.greedy]
-component = {chat:?}
+component = {guest:?}
 
 [integrations.lost]
 component = "lost.wasm"
@@ -152,10 +169,9 @@ component = "module.wasm"
     let beginnings = [
         r#"jackfield.toml:3: [server] has no key "lisen"; did you mean listen?"#,
         &format!(
-            "jackfield.toml:6: [integrations.greedy] {}: it imports jackfield:gateway/connections@0.1.0, which is not \
-             granted; it imports jackfield:gateway/connection-store@0.1.0, which is not granted; to grant it, write in \
-             [integrations.greedy]: grants = [\"connections\", \"connection-store\"]",
-            chat.display()
+            "jackfield.toml:6: [integrations.greedy] {}: it imports wasi:http/outgoing-handler@0.2.12, which is not \
+             granted; to grant it, write in [integrations.greedy]: allowed_hosts = [\"https://HOST\"]",
+            guest.display()
         ),
         "jackfield.toml:9: [integrations.lost] lost.wasm: file not found; build it: make lost",
         r#"jackfield.toml:12: integrations.lost.memory: found "1", expected a size"#,
@@ -219,13 +235,20 @@ fn inspect_shows_what_a_component_is_and_which_grants_it_needs() {
         "            jackfield:gateway/connections@0.1.0",
         "  grants    add to [integrations.NAME]:",
         r#"            grants = ["connections", "connection-store"]"#,
+        "  ungranted calls of jackfield:gateway/connections return forbidden",
+        "            calls of jackfield:gateway/connection-store return access-denied",
     ] {
         assert!(stdout.lines().any(|printed| printed == line), "no line {line:?} in\n{stdout}");
     }
     assert!(stdout.contains(&format!("\n  size      {size:.1} KiB, compiled in ")), "{stdout}");
 
     let (_, hostile, _) = site.run(&["inspect", component(HOSTILE).to_str().unwrap()]);
-    for line in [r#"            buckets = ["NAME"]"#, r#"            allowed_hosts = ["https://HOST"]"#] {
+    for line in [
+        r#"            buckets = ["NAME"]"#,
+        r#"            allowed_hosts = ["https://HOST"]"#,
+        "            calls of wasi:keyvalue return access-denied",
+        "            wasi:http prevents that the component loads",
+    ] {
         assert!(hostile.lines().any(|printed| printed == line), "no line {line:?} in\n{hostile}");
     }
     let (code, lean, _) = site.run(&["inspect", lean_echo().to_str().unwrap()]);
@@ -505,7 +528,7 @@ async fn with_the_log_as_json_every_line_of_stderr_is_an_object() {
     );
     assert_eq!(output["message"], "\\u{1b}[31mhello");
     assert!(
-        entries.iter().any(|line| line["level"] == "WARN" && line["message"].as_str().unwrap().contains("trapped"))
+        entries.iter().any(|line| line["level"] == "WARN" && line["message"].as_str().unwrap().contains("panicked"))
     );
 
     let (code, stdout, stderr) = server.site.run(&["--log-format", "json", "serve", "nowhere.toml"]);

@@ -2,12 +2,15 @@
 
 use crate::backend::{self, BackendError};
 use crate::bindings::jackfield::gateway::connection_store::{Host, Page, Row, StoreError};
-use crate::capability::Capabilities;
+use crate::capability::{Capabilities, GrantedInterface};
 use crate::event::Field;
 use crate::id::ConnectionId;
 
 impl Host for Capabilities {
     async fn get(&mut self, id: String) -> wasmtime::Result<Result<Row, StoreError>> {
+        if let Err(denied) = self.check_store_granted() {
+            return Ok(Err(denied));
+        }
         self.count_host_call_or_trap()?;
         let row = match parse_id(&id) {
             Ok(id) => self.store().get(id).await.map_err(StoreError::from),
@@ -17,6 +20,9 @@ impl Host for Capabilities {
     }
 
     async fn put(&mut self, id: String, attributes: Vec<Field>) -> wasmtime::Result<Result<(), StoreError>> {
+        if let Err(denied) = self.check_store_granted() {
+            return Ok(Err(denied));
+        }
         self.count_host_call_or_trap()?;
         let id = match parse_id(&id) {
             Ok(id) => id,
@@ -26,6 +32,9 @@ impl Host for Capabilities {
     }
 
     async fn add(&mut self, id: String, name: String, value: String) -> wasmtime::Result<Result<(), StoreError>> {
+        if let Err(denied) = self.check_store_granted() {
+            return Ok(Err(denied));
+        }
         self.count_host_call_or_trap()?;
         let id = match parse_id(&id) {
             Ok(id) => id,
@@ -40,6 +49,9 @@ impl Host for Capabilities {
         name: String,
         value: Option<String>,
     ) -> wasmtime::Result<Result<(), StoreError>> {
+        if let Err(denied) = self.check_store_granted() {
+            return Ok(Err(denied));
+        }
         self.count_host_call_or_trap()?;
         let id = match parse_id(&id) {
             Ok(id) => id,
@@ -54,14 +66,31 @@ impl Host for Capabilities {
         value: String,
         cursor: Option<String>,
     ) -> wasmtime::Result<Result<Page, StoreError>> {
+        if let Err(denied) = self.check_store_granted() {
+            return Ok(Err(denied));
+        }
         self.count_host_call_or_trap()?;
         let page = self.store().query(name, value, cursor).await;
         Ok(page.map(Page::from).map_err(StoreError::from))
     }
 
     async fn scan(&mut self, cursor: Option<String>) -> wasmtime::Result<Result<Page, StoreError>> {
+        if let Err(denied) = self.check_store_granted() {
+            return Ok(Err(denied));
+        }
         self.count_host_call_or_trap()?;
         Ok(self.store().scan(cursor).await.map(Page::from).map_err(StoreError::from))
+    }
+}
+
+impl Capabilities {
+    /// Every function of `connection-store` checks this first.
+    fn check_store_granted(&self) -> Result<(), StoreError> {
+        if self.scope.grants.connection_store {
+            return Ok(());
+        }
+        self.log_denied(GrantedInterface::ConnectionStore);
+        Err(StoreError::AccessDenied)
     }
 }
 

@@ -4,8 +4,8 @@ use crate::backend::BackendError;
 use crate::bindings::jackfield::gateway as wit;
 use crate::bindings::jackfield::gateway::connections::{CloseFrame as WitCloseFrame, ConnectionError, ConnectionInfo};
 use crate::bindings::jackfield::gateway::types::{ConnectionContext, Identity, PayloadResult};
-use crate::capability::Capabilities;
 use crate::capability::event_json::{AuthorizerEventJson, EventJson};
+use crate::capability::{Capabilities, GrantedInterface};
 use crate::connections::{CloseFrame, Peer, Post, PostError};
 use crate::event::{Event, Field};
 use crate::id::ConnectionId;
@@ -53,6 +53,9 @@ fn authorizer_context(peer: &Peer) -> Vec<Field> {
 
 impl wit::connections::Host for Capabilities {
     fn post_to_connection(&mut self, id: String, data: PayloadResult) -> wasmtime::Result<Result<(), ConnectionError>> {
+        if let Err(denied) = self.check_granted() {
+            return Ok(Err(denied));
+        }
         Ok(self.check_payload(data).and_then(|payload| self.post(&id, payload)))
     }
 
@@ -61,7 +64,8 @@ impl wit::connections::Host for Capabilities {
         ids: Vec<String>,
         data: PayloadResult,
     ) -> wasmtime::Result<Vec<Result<(), ConnectionError>>> {
-        let post = match self.check_payload(data).and_then(|payload| self.share(payload)) {
+        let payload = self.check_granted().and_then(|()| self.check_payload(data));
+        let post = match payload.and_then(|payload| self.share(payload)) {
             Ok(post) => post,
             Err(error) => return Ok(vec![Err(error); ids.len()]),
         };
@@ -82,7 +86,7 @@ impl wit::connections::Host for Capabilities {
         data: PayloadResult,
         except: Option<String>,
     ) -> wasmtime::Result<Result<u32, ConnectionError>> {
-        let payload = match self.check_payload(data) {
+        let payload = match self.check_granted().and_then(|()| self.check_payload(data)) {
             Ok(payload) => payload,
             Err(error) => return Ok(Err(error)),
         };
@@ -117,6 +121,9 @@ impl wit::connections::Host for Capabilities {
     }
 
     fn get_connection(&mut self, id: String) -> wasmtime::Result<Result<ConnectionInfo, ConnectionError>> {
+        if let Err(denied) = self.check_granted() {
+            return Ok(Err(denied));
+        }
         if !self.count_host_calls(1) {
             return Ok(Err(ConnectionError::LimitExceeded));
         }
@@ -134,6 +141,9 @@ impl wit::connections::Host for Capabilities {
         id: String,
         frame: Option<WitCloseFrame>,
     ) -> wasmtime::Result<Result<(), ConnectionError>> {
+        if let Err(denied) = self.check_granted() {
+            return Ok(Err(denied));
+        }
         if !self.count_host_calls(1) {
             return Ok(Err(ConnectionError::LimitExceeded));
         }
@@ -147,6 +157,15 @@ impl wit::connections::Host for Capabilities {
 }
 
 impl Capabilities {
+    /// Every function of `connections` checks this first.
+    fn check_granted(&self) -> Result<(), ConnectionError> {
+        if self.scope.grants.connections {
+            return Ok(());
+        }
+        self.log_denied(GrantedInterface::Connections);
+        Err(ConnectionError::Forbidden)
+    }
+
     fn check_payload(&self, data: PayloadResult) -> Result<Payload, ConnectionError> {
         let payload = Payload::from(data);
         if payload.len() > self.scope.services.message_bytes {

@@ -10,7 +10,7 @@ use crate::backend::{self, BackendError, KeysFrom, Page};
 use crate::bindings::wasi::keyvalue0_2_0_draft as draft;
 use crate::bindings::wasi::keyvalue0_2_0_draft2 as draft2;
 use crate::bindings::{Bucket, Cas};
-use crate::capability::Capabilities;
+use crate::capability::{Capabilities, GrantedInterface};
 use crate::limits::{HOST_CALL_BYTES, KEY_BYTES_MAX, PAGE_ITEMS, VALUE_BYTES_MAX};
 
 /// Why a guest gets no further handle.
@@ -18,12 +18,20 @@ const NO_MEMORY: &str = "the handles of the event exceed its memory";
 
 /// Why a bucket cannot be opened. Both drafts convert it to their own error type.
 enum OpenError {
+    /// The manifest grants other buckets.
     NoSuchStore,
+    /// The manifest grants no bucket.
+    AccessDenied,
     Full(String),
 }
 
 impl Capabilities {
     fn open_bucket(&mut self, name: &str) -> Result<Resource<Bucket>, OpenError> {
+        // Every other function needs a bucket that was opened.
+        if self.scope.grants.buckets.is_empty() {
+            self.log_denied(GrantedInterface::Buckets);
+            return Err(OpenError::AccessDenied);
+        }
         let (name, _) = self.scope.grants.buckets.get_key_value(name).ok_or(OpenError::NoSuchStore)?;
         let bucket = Bucket { name: name.as_str().into() };
         if !self.measure_held(1) {
@@ -73,6 +81,7 @@ macro_rules! implement {
                 self.count_host_call_or_trap()?;
                 Ok(self.open_bucket(&identifier).map_err(|error| match error {
                     OpenError::NoSuchStore => $draft::store::Error::NoSuchStore,
+                    OpenError::AccessDenied => $draft::store::Error::AccessDenied,
                     OpenError::Full(text) => $draft::store::Error::Other(text),
                 }))
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use crate::capability::{UsedInterfaces, grant_lines, used_interfaces};
 use crate::cli::sandbox::Sandbox;
 use crate::cli::{EnginesArg, ManifestArg, combine_problems, format_count, missing_page_warning, print_output};
 use crate::config::{Authorizer, AuthorizerType, CheckedManifest, Config, Integration};
@@ -93,7 +94,25 @@ fn summary(config: &Config, all: &[LoadedPlugin]) -> String {
 
 fn describe_component(name: &str, all: &[LoadedPlugin]) -> String {
     let loaded = all.iter().find(|loaded| loaded.integration.name == name).expect("every component was loaded");
-    format!("version {}  {}", loaded.plugin.version(), display_path(&loaded.integration.component))
+    let mut text = format!("version {}  {}", loaded.plugin.version(), display_path(&loaded.integration.component));
+    let scope = loaded.plugin.scope();
+    let UsedInterfaces { granted, denied } =
+        used_interfaces(loaded.artifact.imports.iter().map(String::as_str), &scope.grants);
+    if !granted.is_empty() {
+        let names: Vec<_> = granted.iter().map(|interface| interface.name()).collect();
+        let _ = write!(text, "\n      granted: {}", names.join(", "));
+    }
+    if !denied.is_empty() {
+        let names = denied.iter().map(|interface| format!("{} (calls return {})", interface.name(), interface.error()));
+        let names: Vec<_> = names.collect();
+        let (section, lines) = (scope.section(), grant_lines(&denied, &scope.grants).join(" and "));
+        let _ = write!(
+            text,
+            "\n      imported without a grant: {}; to grant it, write in {section}: {lines}",
+            names.join(", ")
+        );
+    }
+    text
 }
 
 fn describe_authorizer(name: &str, authorizer: &Authorizer, all: &[LoadedPlugin]) -> String {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::capability::{Grants, grant_lines, is_served};
+use crate::capability::{Grants, grant_lines, is_served, used_interfaces};
 use crate::cli::{EnginesArg, cache_folder, format_count, format_size, print_output};
 use crate::limits::{CODE_CACHE_BYTES_MAX, EVENT_HOST_BYTES, EVENT_MEMORY_BYTES};
 use crate::memory::SharedMemory;
@@ -54,13 +54,22 @@ impl Inspect {
         add_lines("world", vec![world(&artifact)]);
         add_lines("exports", or_none(artifact.exports.clone()));
         add_lines("imports", or_none(artifact.imports.iter().map(|name| import(name)).collect()));
-        let lines = grant_lines(artifact.imports.iter().map(String::as_str), &Grants::default());
+        let needed = used_interfaces(artifact.imports.iter().map(String::as_str), &Grants::default()).denied;
+        let lines = grant_lines(&needed, &Grants::default());
         let grants = if lines.is_empty() {
             vec!["none needed".to_owned()]
         } else {
             std::iter::once(format!("add to {}:", section(&artifact))).chain(lines).collect()
         };
         add_lines("grants", grants);
+        let without = needed.iter().map(|interface| {
+            if interface.may_be_missing() {
+                format!("calls of {} return {}", interface.name(), interface.error())
+            } else {
+                format!("{} prevents that the component loads", interface.name())
+            }
+        });
+        add_lines("ungranted", without.collect());
         print_output(&text)?;
         Ok(ExitCode::SUCCESS)
     }

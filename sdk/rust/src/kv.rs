@@ -29,9 +29,9 @@ const UPDATE_TRIES: u32 = 32;
 /// The reason why an operation on a bucket failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KvError {
-    /// No bucket of that name is granted to the component.
+    /// The manifest grants other buckets to the handler, but none of that name.
     NoSuchStore,
-    /// The component is not allowed to do this with the bucket.
+    /// The manifest grants no bucket to the handler.
     AccessDenied,
     /// Every try of an update conflicted with another update.
     Contended,
@@ -47,7 +47,7 @@ impl Bucket {
     /// Opens a bucket.
     ///
     /// # Errors
-    /// `NoSuchStore` if the manifest does not grant it.
+    /// `NoSuchStore` if the manifest does not grant it, `AccessDenied` if it grants no bucket at all.
     pub fn open(name: &str) -> Result<Self, KvError> {
         Ok(Bucket(host::open(name)?))
     }
@@ -236,7 +236,7 @@ impl fmt::Display for KvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             KvError::NoSuchStore => f.write_str("the handler has no grant for a bucket of that name"),
-            KvError::AccessDenied => f.write_str("the handler may not do this to the bucket"),
+            KvError::AccessDenied => f.write_str("the handler has no grant for buckets"),
             KvError::Contended => write!(f, "{UPDATE_TRIES} updates in a row lost against others"),
             KvError::Other(reason) => write!(f, "the bucket failed: {reason}"),
         }

@@ -64,7 +64,7 @@
 //! | [`config`] | the handler's configuration in the manifest | none |
 //! | [`log`] | lines in the host's log | none |
 //!
-//! A component imports only the functions that its code calls, so only those need a grant.
+//! Without its grant, each call of these functions returns an error, and the host's log names the line to add.
 //!
 //! `?` works with the errors of all these modules and with any other error. An `Err` that a callback returns is the
 //! handler's own failure: the host logs its text, and the peer receives only a general error message.

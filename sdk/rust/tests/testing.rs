@@ -208,6 +208,8 @@ fn a_query_returns_the_rows_of_all_pages() -> Result<()> {
 #[test]
 fn only_a_granted_bucket_can_be_opened() {
     let host = Host::new();
+    assert_eq!(Bucket::open("a").unwrap_err(), KvError::AccessDenied);
+    host.add_bucket("b");
     assert_eq!(Bucket::open("a").unwrap_err(), KvError::NoSuchStore);
     host.add_bucket("a");
     assert!(Bucket::open("a").is_ok());

@@ -267,6 +267,9 @@ pub mod keyvalue {
         check_parameters(identifier.len());
         let double = Double::current();
         double.count_host_call();
+        if double.buckets.borrow().is_empty() {
+            return Err(Error::AccessDenied);
+        }
         if !double.buckets.borrow().contains_key(identifier) {
             return Err(Error::NoSuchStore);
         }
