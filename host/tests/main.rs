@@ -25,6 +25,7 @@ mod code_cache;
 mod components;
 mod conformance;
 mod connect;
+mod contract;
 mod deployments;
 mod dev;
 mod endings;
