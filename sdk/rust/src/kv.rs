@@ -1,6 +1,6 @@
 //! Buckets of keys and values, for data that outlives a connection.
 //!
-//! This is `wasi:keyvalue`. A handler can open only the buckets that the manifest grants to it.
+//! This is `wasi:keyvalue` 0.2.0-draft2. A handler can open only the buckets that the manifest grants to it.
 //!
 //! ```
 //! # use jackfield_sdk::prelude::*;
