@@ -9,7 +9,7 @@ use wasm_encoder::{
 const PAGE_BYTES: usize = 64 * 1024;
 /// A block that contains only zeros is left out. It has the size of a page of the machine, because instances are
 /// created from whole pages.
-const BLOCK_BYTES: usize = 4096;
+pub const BLOCK_BYTES: usize = 4096;
 /// Bytes of a segment in addition to its data: its kind, its offset and its length.
 const SEGMENT_HEAD_BYTES_MAX: usize = 16;
 /// Data segments of a module; WebAssembly's implementations accept 100,000.
@@ -55,7 +55,7 @@ fn data_section(runs: &[(usize, &[u8])]) -> Vec<u8> {
 }
 
 /// Returns the longest runs of blocks that contain anything but zeros, each with its offset.
-fn runs(memory: &[u8], block_bytes: usize) -> Vec<(usize, &[u8])> {
+pub fn runs(memory: &[u8], block_bytes: usize) -> Vec<(usize, &[u8])> {
     let mut runs = Vec::new();
     let mut start = None;
     for (index, block) in memory.chunks(block_bytes).enumerate() {

@@ -4,11 +4,12 @@
 //! it for instances. Mapped from a file, it is one copy.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use wasmtime::Engine;
 
+use super::image;
 use crate::runtime::into_anyhow;
 
 /// The code of a module, in a file without a name that cannot be changed.
@@ -23,8 +24,12 @@ impl SealedModule {
     /// If the bytes are not a module, if the process has too many open files, or if there is no memory.
     pub fn new(engine: &Engine, module: &[u8]) -> anyhow::Result<Self> {
         let code = engine.precompile_module(module).map_err(into_anyhow)?;
-        let mut file = File::from(memfd_create(c"jackfield-image", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
-        file.write_all(&code)?;
+        let file = File::from(memfd_create(c"jackfield-image", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+        file.set_len(code.len() as u64)?;
+        // What is not written takes no memory, and is read as zeros.
+        for (offset, bytes) in image::runs(&code, image::BLOCK_BYTES) {
+            file.write_all_at(bytes, offset as u64)?;
+        }
         // From here on, no process can write to it, make it shorter or longer, or take a seal off.
         fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         Ok(Self(file))
@@ -37,23 +42,25 @@ impl SealedModule {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Seek as _, SeekFrom};
+    use std::os::unix::fs::MetadataExt as _;
 
     use wasmtime::{Instance, Store};
 
     use super::*;
-    use crate::runtime::script::image;
     use crate::runtime::trusted::deserialize_sealed;
 
     #[test]
     fn a_sealed_module_cannot_be_changed_and_has_the_same_memory() {
         let engine = Engine::default();
-        let mut memory = vec![0; 2 << 16];
-        memory[70_000] = 7;
+        let mut memory = vec![0; 64 << 16];
+        for offset in [70_000, 63 << 16] {
+            memory[offset] = 7;
+        }
         let sealed = SealedModule::new(&engine, &image::encode(&memory)).unwrap();
-        let mut file = sealed.0.try_clone().unwrap();
-        file.seek(SeekFrom::Start(0)).unwrap();
-        assert!(file.write(b"x").is_err() && file.set_len(0).is_err());
+        let file = sealed.0.try_clone().unwrap();
+        assert!(file.write_at(b"x", 0).is_err() && file.set_len(0).is_err());
+        let (bytes, allocated) = (file.metadata().unwrap().len(), file.metadata().unwrap().blocks() * 512);
+        assert!(allocated < bytes / 10, "{allocated} of {bytes} bytes take memory");
         let module = deserialize_sealed(&engine, sealed).unwrap();
         for _ in 0..2 {
             let mut store = Store::new(&engine, ());
