@@ -12,8 +12,9 @@ use rquickjs::{Context, Module, Runtime};
 /// The stack of compiled C and Rust code. QuickJS checks its own limit, `STACK_BYTES` in src/engine.rs, below it.
 const STACK_BYTES: u32 = 256 * 1024;
 
-/// The name of the bundle in stacks, by which js/src/jackfield/errors.js leaves its frames out.
-const BUNDLE_NAME: &str = "jackfield";
+/// The name of the bundle in stacks, by which js/src/jackfield/errors.js leaves its frames out. No module that a handler
+/// imports has this name.
+const BUNDLE_NAME: &str = "jackfield:engine";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

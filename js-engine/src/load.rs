@@ -4,7 +4,7 @@ use rquickjs::promise::PromiseState;
 use rquickjs::{Array, CatchResultExt as _, Ctx, Function, Module, Object, Promise, Value};
 
 use crate::engine::{self, Thrown};
-use crate::{dispatch, event_loop, native};
+use crate::{dispatch, event_loop, native, raw};
 
 /// Loads the file of a request in JSON. Returns a result in JSON, as ARCHITECTURE.md describes both.
 pub fn load(request: Vec<u8>) -> String {
@@ -13,6 +13,7 @@ pub fn load(request: Vec<u8>) -> String {
         event_loop::clear(ctx);
         let answer = result.unwrap_or_else(|thrown| error(ctx, &thrown));
         ctx.run_gc();
+        raw::fill_heap_holes(ctx);
         answer
     })
 }

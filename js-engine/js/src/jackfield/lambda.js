@@ -8,6 +8,9 @@ import { isError } from "./errors.js";
 import { parsePolicy } from "./policy.js";
 import { short } from "./respond.js";
 
+// The host writes the event, so it needs no limit on nesting.
+const { parse } = JSON;
+
 /** What Lambda gives a function besides its event. Nothing of it exists here that is not in the event or the manifest. */
 class LambdaContext {
   #deadline;
@@ -61,9 +64,18 @@ function call(handler, event, requestId, requestTime) {
   });
 }
 
+/**
+ * An event with the properties that most have. QuickJS shares the layout of objects with the same properties, so while
+ * this one lives, an event needs no layout of its own and no new names.
+ */
+const TYPICAL = parse(`{"requestContext":{"routeKey":"","messageId":"","eventType":"","extendedRequestId":"","requestTime":"",\
+"messageDirection":"","stage":"","connectedAt":0,"requestTimeEpoch":0,"identity":{"sourceIp":""},"requestId":"","domainName":"",\
+"connectionId":"","apiId":""},"body":"","isBase64Encoded":false}`);
+export const typicalEvent = () => TYPICAL;
+
 export function lambdaHandler(handler) {
   const dispatch = (kind, connectionId, routeKey, requestId, requestTime) =>
-    call(handler, JSON.parse(native.event.json()), requestId, requestTime);
+    call(handler, parse(native.event.json()), requestId, requestTime);
   return [dispatch, respondProxy, false];
 }
 
@@ -114,7 +126,7 @@ function scalar(name, value) {
 /** A Lambda authorizer: its policy document becomes a decision. */
 export function lambdaAuthorizer(handler) {
   const dispatch = async (kind, connectionId, routeKey, requestId, requestTime) => {
-    const event = JSON.parse(native.event.json());
+    const event = parse(native.event.json());
     try {
       return { event, result: await call(handler, event, requestId, requestTime) };
     } catch (error) {
