@@ -23,7 +23,11 @@ function runTicks() {
 }
 native.process.onTicks(runTicks, () => {
   ticks = [];
+  for (const flush of unfinished) flush();
 });
+
+/** What logs the lines without an end that streams have. */
+const unfinished = new Set();
 
 /** What `nextTick` wraps its callbacks with while an AsyncLocalStorage exists. */
 export const context = { bind: (callback) => callback };
@@ -40,9 +44,8 @@ function refused(name) {
 /** A stream whose lines go to the log of the handler; a line without an end is logged when the code that runs now ends. */
 function logStream(fd, log) {
   let line = "";
-  let flushes = false;
   const flush = () => {
-    flushes = false;
+    unfinished.delete(flush);
     if (line !== "") log(line);
     line = "";
   };
@@ -55,8 +58,8 @@ function logStream(fd, log) {
       const lines = (line + (typeof chunk === "string" ? chunk : new TextDecoder().decode(chunk))).split("\n");
       line = lines.pop();
       for (const each of lines) log(each);
-      if (line !== "" && !flushes) {
-        flushes = true;
+      if (line !== "" && !unfinished.has(flush)) {
+        unfinished.add(flush);
         nextTick(flush);
       }
       const done = typeof encoding === "function" ? encoding : callback;
