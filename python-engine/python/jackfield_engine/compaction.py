@@ -19,7 +19,9 @@ _SIZES = [
     *range(256 << 10, 16 << 10, -(16 << 10)),
     *range(16 << 10, 2 << 10, -(1 << 10)),
     *range(2 << 10, 512, -128),
-    *range(512, -1, -8),
+    *range(512, 0, -8),
+    # Not 0 or 1: CPython has only one object of each of these.
+    4,
 ]
 
 
