@@ -8,6 +8,7 @@ use std::{env, fs, time::SystemTime};
 
 use anyhow::Context as _;
 
+use crate::bundler;
 use crate::setup::{self, LEAN};
 use crate::step::{cargo_in, root, step, target};
 
@@ -16,14 +17,17 @@ const C_OPTIONS: &str = "-O2 -mbulk-memory";
 
 /// Builds the engines into `engines/` of the target folder. What is up to date is not built again.
 ///
-/// `languages` selects some of them; an empty list means all.
-pub fn build(languages: &[String]) -> anyhow::Result<()> {
-    if let Some(unknown) = languages.iter().find(|language| !["javascript", "python"].contains(&language.as_str())) {
-        anyhow::bail!("unknown engine {unknown:?}: expected javascript or python");
+/// `parts` selects some of them, or the bundler for scripts with imports; an empty list means all.
+pub fn build(parts: &[String]) -> anyhow::Result<()> {
+    if let Some(unknown) = parts.iter().find(|part| !["javascript", "bundler", "python"].contains(&part.as_str())) {
+        anyhow::bail!("unknown engine {unknown:?}: expected javascript, bundler or python");
     }
-    let is_selected = |name: &str| languages.is_empty() || languages.iter().any(|language| language == name);
+    let is_selected = |name: &str| parts.is_empty() || parts.iter().any(|part| part == name);
     if is_selected("javascript") {
         build_javascript()?;
+    }
+    if is_selected("bundler") {
+        bundler::build()?;
     }
     if is_selected("python") {
         python::build()?;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 #[cfg(test)]
 mod api_gateway_page;
 mod bench;
+mod bundler;
 mod engines;
 mod guests;
 mod harm;
@@ -25,8 +26,9 @@ usage: cargo xtask VERB
   test     run every test, or only those tests of the host with a WORD in their name [WORD ..];
            the last line is `N passed, N failed`
   guests   build the plugins and the guests of the tests
-  engines  build the engines of scripts into target/engines, or only one of them: JavaScript with a C compiler for
-           WebAssembly, Python with componentize-py from PyPI [javascript|python]
+  engines  build the engines of scripts into target/engines, or only some parts: JavaScript with a C compiler for
+           WebAssembly, the bundler for scripts with imports, Python with componentize-py from PyPI
+           [javascript|bundler|python ..]
   bench    measure jackfield and a plain server, and print one table [--only ECHO,.. --rounds N --quick]
   harm     attack a server of the release profile, or of the dev profile with --dev, and print one table;
            only the attacks with a WORD in their name [--dev] [WORD ..]

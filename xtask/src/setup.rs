@@ -235,6 +235,33 @@ fn zig() -> anyhow::Result<WasmCompiler> {
     Ok(found)
 }
 
+/// Installs the packages that tests bundle with scripts into the target folder: those of the lockfile in
+/// host/tests/packages. Returns the path of `node_modules`.
+pub fn test_packages() -> anyhow::Result<PathBuf> {
+    install_missing(NODE)?;
+    let (source, folder) = (root().join("host/tests/packages"), target().join("test-packages"));
+    let modules = folder.join("node_modules");
+    let lockfile = |folder: &Path| fs::read(folder.join("package-lock.json")).ok();
+    if modules.join(".package-lock.json").exists() && lockfile(&source) == lockfile(&folder) {
+        return Ok(modules);
+    }
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    let copy = |name: &str| {
+        fs::copy(source.join(name), folder.join(name)).with_context(|| format!("cannot copy {name}")).map(drop)
+    };
+    copy("package.json")?;
+    copy("package-lock.json")?;
+    let installed = step(
+        "installing the packages that tests bundle from npm into the target folder",
+        Command::new("npm").current_dir(&folder).args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]),
+    );
+    if installed.is_err() {
+        // Without its lockfile, the installation is repeated next time.
+        let _ = fs::remove_file(folder.join("package-lock.json"));
+    }
+    installed.map(|()| modules)
+}
+
 /// Returns the command of a Chromium, which is installed if there is none.
 pub fn browser() -> anyhow::Result<&'static str> {
     let installed = BROWSERS.iter().find(|name| succeeds(&[name, "--version"]));

@@ -10,7 +10,7 @@ use crate::step::{cargo, cargo_in, format_duration, target};
 use crate::{engines, guests, setup};
 
 /// The folders of all workspaces, whose formatting is checked.
-const WORKSPACES: &[&str] = &["", "plugins", "host/tests/guests", "xtask/bench", "js-engine"];
+const WORKSPACES: &[&str] = &["", "plugins", "host/tests/guests", "xtask/bench", "js-engine", "bundler"];
 
 /// The results of all tests and checks so far.
 #[derive(Default)]
@@ -54,6 +54,9 @@ impl Count {
         if let Some(node_modules) = self.setup("get the clients in JavaScript", setup::node_modules()) {
             host.env("JACKFIELD_TEST_NODE_MODULES", node_modules);
         }
+        if let Some(packages) = self.setup("get the packages that tests bundle", setup::test_packages()) {
+            host.env("JACKFIELD_TEST_PACKAGES", packages);
+        }
         if let Some(browser) = self.setup("get Chromium", setup::browser()) {
             host.env("JACKFIELD_TEST_BROWSER", browser);
         }
@@ -70,6 +73,11 @@ impl Count {
         self.run_tests(
             "testing the load generator",
             cargo_in("xtask/bench").args(["test", "--no-fail-fast", "--target-dir"]).arg(bench),
+        )?;
+        let bundler = target().join("bundler");
+        self.run_tests(
+            "testing the bundler",
+            cargo_in("bundler").args(["test", "--locked", "--no-fail-fast", "--target-dir"]).arg(bundler),
         )?;
         self.run_tests("testing the plugins natively", cargo_in("plugins").args(["test", "--no-fail-fast"]))
     }
