@@ -26,6 +26,7 @@ mod inspect;
 mod invoke;
 mod new;
 mod open_files;
+mod parse_script;
 mod sandbox;
 mod serve;
 mod store;
@@ -74,11 +75,16 @@ enum Verb {
     Store(store::Store),
     #[command(name = worker::VERB, hide = true)]
     CompileComponent(compile_component::CompileComponent),
+    #[command(name = worker::script::VERB, hide = true)]
+    ParseScript(parse_script::ParseScript),
 }
 
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Verb::CompileComponent(verb) = cli.verb {
+        return verb.run();
+    }
+    if let Verb::ParseScript(verb) = cli.verb {
         return verb.run();
     }
     // A server ends although no program reads its log. The other verbs wait for their reader, as other programs do.
@@ -109,7 +115,9 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
             Verb::Inspect(verb) => verb.run().await,
             Verb::Deployments(verb) => verb.run().await,
             Verb::Store(verb) => verb.run().await,
-            Verb::CompileComponent(_) => unreachable!("main runs it before it starts any thread"),
+            Verb::CompileComponent(_) | Verb::ParseScript(_) => {
+                unreachable!("main runs them before it starts any thread")
+            }
         }
     });
     // An aborted handler may still occupy a blocking thread; do not wait for it.

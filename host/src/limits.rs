@@ -233,6 +233,15 @@ pub const SCRIPT_LOAD_CPU_TIME: Duration = Duration::from_secs(5);
 pub const SCRIPT_LOG_LINES_MAX: usize = 100;
 /// Longest result of a load: the names of the exports, the warnings and what was logged.
 pub const SCRIPT_RESULT_BYTES_MAX: usize = 1024 * 1024;
+/// Scripts whose files are parsed or bundled at the same time, each in a process of its own; further ones wait. A
+/// component that is compiled for long delays no script.
+pub const SCRIPT_PROCESSES_MAX: usize = 2;
+/// Largest reply of such a process: the script and its source map, as JSON.
+pub const SCRIPT_REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Largest package.json of which the type is read.
+pub const PACKAGE_JSON_BYTES_MAX: u64 = 1024 * 1024;
+/// Longest part of a source line that an error quotes, in characters.
+pub const QUOTED_LINE_CHARS_MAX: usize = 120;
 
 // ---- the backend ---------------------------------------------------------------------------
 

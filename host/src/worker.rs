@@ -4,6 +4,8 @@
 //! and neither environment variables nor open files. A component that makes a parser or the compiler crash, or that
 //! takes too long, ends the child and nothing else.
 //!
+//! Files of scripts are parsed in the same way, and the bundler runs with the same limits.
+//!
 //! Knows processes and wasmtime's compiler. Does not know plugins, grants or files.
 
 use std::collections::HashSet;
@@ -20,7 +22,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::limits::{
     ARTEFACT_BYTES_MAX, COMPILER_STDERR_BYTES_MAX, COMPILER_THREADS_MAX, COMPILERS_MAX, COMPONENT_BYTES_MAX,
-    CompilerLimits,
+    CompilerLimits, SCRIPT_PROCESSES_MAX, SCRIPT_REPLY_BYTES_MAX,
 };
 use crate::printable::printable;
 
@@ -28,11 +30,13 @@ mod child;
 mod component;
 mod engine;
 mod message;
+pub mod script;
 
 pub use child::run as run_child;
 pub use engine::{compiler_config, guest_limits};
 
 use message::Reply;
+use script::{ParsedScript, ScriptFile};
 
 /// The hidden verb with which this binary is started as a child.
 pub const VERB: &str = "compile-component";
@@ -46,6 +50,8 @@ pub struct Worker {
     limits: CompilerLimits,
     slots: Semaphore,
     turns: PluginTurns,
+    script_slots: Semaphore,
+    script_turns: PluginTurns,
 }
 
 /// Settings of a [`Worker`].
@@ -110,8 +116,14 @@ impl CompileError {
 impl Worker {
     pub fn new(options: WorkerOptions) -> Self {
         let executable = options.executable.unwrap_or_else(own_executable);
-        let slots = Semaphore::new(COMPILERS_MAX);
-        Self { executable, limits: options.limits, slots, turns: PluginTurns::default() }
+        Self {
+            executable,
+            limits: options.limits,
+            slots: Semaphore::new(COMPILERS_MAX),
+            turns: PluginTurns::default(),
+            script_slots: Semaphore::new(SCRIPT_PROCESSES_MAX),
+            script_turns: PluginTurns::default(),
+        }
     }
 
     /// Compiles the content of a file in a child. Waits while another file of `plugin` is compiled, or too many others.
@@ -137,8 +149,55 @@ impl Worker {
         Ok(Compiled { code, took: started.elapsed() })
     }
 
+    /// Parses one file of a script in a child. Waits while another file of `plugin` is parsed, or too many others.
+    ///
+    /// # Errors
+    /// If a limit is exceeded, or if the child fails. Syntax errors are a part of the result.
+    /// # Cancel safety
+    /// Dropping the future kills the child.
+    pub async fn parse_script(&self, plugin: &str, file: &ScriptFile) -> Result<ParsedScript, CompileError> {
+        let request = serde_json::to_vec(file).map_err(io::Error::other)?;
+        let reply = self.run_script_process(plugin, self.command(&self.executable, script::VERB), &request).await?;
+        Ok(serde_json::from_slice(&reply).map_err(io::Error::other)?)
+    }
+
+    /// Runs the bundler as a child. Request and reply are those of the bundler, as JSON.
+    ///
+    /// # Errors
+    /// If a limit is exceeded, or if the child fails.
+    /// # Cancel safety
+    /// Dropping the future kills the child.
+    pub async fn bundle(&self, plugin: &str, bundler: &Path, request: &[u8]) -> Result<Vec<u8>, CompileError> {
+        self.run_script_process(plugin, self.command(bundler, "bundle"), request).await
+    }
+
+    async fn run_script_process(
+        &self,
+        plugin: &str,
+        command: Command,
+        request: &[u8],
+    ) -> Result<Vec<u8>, CompileError> {
+        let _turn = self.script_turns.acquire(plugin).await;
+        let _slot = self.script_slots.acquire().await.expect("the semaphore is never closed");
+        let timeout = self.limits.timeout;
+        let running = self.exchange(command, request, SCRIPT_REPLY_BYTES_MAX);
+        tokio::time::timeout(timeout, running).await.map_err(|_| CompileError::TimedOut(timeout))?
+    }
+
     async fn run(&self, kind: CodeKind, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
-        let mut child = self.command(kind).spawn()?;
+        let mut command = self.command(&self.executable, VERB);
+        command.args((kind == CodeKind::Module).then_some(MODULE_OPTION));
+        self.exchange(command, bytes, ARTEFACT_BYTES_MAX).await
+    }
+
+    /// Starts a child, sends it a request, and returns its reply.
+    async fn exchange(
+        &self,
+        mut command: Command,
+        bytes: &[u8],
+        reply_bytes_max: usize,
+    ) -> Result<Vec<u8>, CompileError> {
+        let mut child = command.spawn()?;
         // The child stops when its stdin is closed, so it also stops if this process is killed.
         let mut stdin = child.stdin.take().expect("stdin is a pipe");
         let stdout = child.stdout.take().expect("stdout is a pipe");
@@ -146,7 +205,7 @@ impl Worker {
         // An error of the write means that the child has ended; its status says why.
         let (_, reply, stderr) = tokio::join!(
             message::write_request(&mut stdin, bytes),
-            message::read_reply(stdout, ARTEFACT_BYTES_MAX),
+            message::read_reply(stdout, reply_bytes_max),
             read_tail(stderr),
         );
         drop(stdin);
@@ -162,16 +221,16 @@ impl Worker {
         }
     }
 
-    fn command(&self, kind: CodeKind) -> Command {
+    /// Returns the command that runs a verb of a program as a child.
+    fn command(&self, program: &Path, verb: &str) -> Command {
         let CompilerLimits { cpu_time, memory_bytes, timeout: _ } = self.limits;
         // The limit has a resolution of one second.
         let cpu_seconds = cpu_time.as_secs() + u64::from(cpu_time.subsec_nanos() > 0);
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(COMPILER_THREADS_MAX);
-        let mut command = Command::new(&self.executable);
+        let mut command = Command::new(program);
         command
             .arg0("jackfield")
-            .args([VERB, "--cpu-seconds", &cpu_seconds.to_string(), "--memory-bytes", &memory_bytes.to_string()])
-            .args((kind == CodeKind::Module).then_some(MODULE_OPTION))
+            .args([verb, "--cpu-seconds", &cpu_seconds.to_string(), "--memory-bytes", &memory_bytes.to_string()])
             .env_clear()
             // The number of threads of wasmtime's compiler.
             .env("RAYON_NUM_THREADS", threads.to_string())

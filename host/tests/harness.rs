@@ -44,8 +44,15 @@ pub fn lean_echo() -> PathBuf {
 }
 
 /// The server that the tests start. `cargo xtask harm` sets the variable to the binary of a release.
-fn binary() -> OsString {
+pub fn binary() -> OsString {
     env::var_os("JACKFIELD_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_jackfield").into())
+}
+
+/// The bundler that the server finds beside its own binary. `cargo xtask engines` builds it.
+pub fn bundler() -> PathBuf {
+    let bundler = Path::new(&binary()).with_file_name("jackfield-bundler");
+    assert!(bundler.exists(), "{} does not exist: run `cargo xtask engines`", bundler.display());
+    bundler
 }
 
 fn built_file(path: &str) -> PathBuf {

@@ -59,6 +59,7 @@ mod reload_under_load;
 mod reuse;
 mod rollback;
 mod routes;
+mod script_sources;
 mod scripts;
 mod sdks;
 mod shares;

@@ -37,15 +37,16 @@ pub fn run(kind: CodeKind, cpu_seconds: u64, memory_bytes: u64) -> ExitCode {
 }
 
 /// Whether a text on a child's stderr, or in its reply, says that an allocation failed. The first text is from the
-/// standard library of Rust, which then aborts the process, the second from wasmtime, the third from the system.
+/// standard library of Rust, which then aborts the process, the second from wasmtime, the third from the system, and the
+/// fourth a panic of the parser of scripts.
 pub fn is_out_of_memory(text: &str) -> bool {
-    ["memory allocation of ", "out of memory (failed to allocate", "Cannot allocate memory"]
+    ["memory allocation of ", "out of memory (failed to allocate", "Cannot allocate memory", ":\nout of memory\n"]
         .into_iter()
         .any(|reported| text.contains(reported))
 }
 
 /// Limits this process and all its later threads.
-fn limit_process(cpu_seconds: u64, memory_bytes: u64) -> anyhow::Result<()> {
+pub(super) fn limit_process(cpu_seconds: u64, memory_bytes: u64) -> anyhow::Result<()> {
     // If the machine runs out of memory, the kernel kills this process and not the server.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     let _ = setpriority_process(None, NICE);
@@ -79,7 +80,7 @@ fn reply(kind: CodeKind) -> anyhow::Result<()> {
 }
 
 /// Ends this process when the parent closes the other end of stdin, which also happens if the parent is killed.
-fn exit_with_parent() {
+pub(super) fn exit_with_parent() {
     std::thread::spawn(|| {
         // The parent sends nothing after the request.
         let _ = io::stdin().lock().read(&mut [0]);
