@@ -1,5 +1,6 @@
 """Types of the package `jackfield`, which the Python engine has."""
 
+import builtins
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -36,10 +37,10 @@ class ConnectEvent:
 
 class MessageEvent:
     type: Literal["message"]
-    body: str | bytes
+    body: str | builtins.bytes
     message_id: str
     def text(self) -> str: ...
-    def bytes(self) -> bytes: ...
+    def bytes(self) -> builtins.bytes: ...
     def json(self) -> Any: ...
 
 class DisconnectEvent:
