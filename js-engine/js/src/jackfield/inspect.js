@@ -7,11 +7,12 @@ export const custom = Symbol.for("nodejs.util.inspect.custom");
 
 /** Formats values as `console.log` does: the first may be a string with %s, %d, %i, %f, %j, %o, %O, %c and %%. */
 export function format(...values) {
+  if (values.length === 1 && typeof values[0] === "string") return values[0];
   let text = "";
   let next = 0;
   if (typeof values[0] === "string") {
     next = 1;
-    text = values.length === 1 ? values[0] : values[0].replace(/%[sdifjoOc%]/g, (directive) => {
+    text = !values[0].includes("%") ? values[0] : values[0].replace(/%[sdifjoOc%]/g, (directive) => {
       if (directive === "%%") return "%";
       if (next >= values.length) return directive;
       return formatOne(directive, values[next++]);

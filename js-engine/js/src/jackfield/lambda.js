@@ -13,20 +13,32 @@ const { parse } = JSON;
 
 /** What Lambda gives a function besides its event. Nothing of it exists here that is not in the event or the manifest. */
 class LambdaContext {
-  #deadline;
+  #requestTime;
   constructor(requestId, requestTime) {
     this.awsRequestId = requestId;
     this.callbackWaitsForEmptyEventLoop = true;
-    this.functionName = env.AWS_LAMBDA_FUNCTION_NAME ?? "jackfield";
-    this.functionVersion = env.AWS_LAMBDA_FUNCTION_VERSION ?? "$LATEST";
-    this.memoryLimitInMB = env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE ?? "128";
-    this.invokedFunctionArn = `arn:aws:lambda:us-east-1:123456789012:function:${this.functionName}`;
-    this.logGroupName = `/aws/lambda/${this.functionName}`;
-    this.logStreamName = requestId;
-    this.#deadline = requestTime + limit();
+    this.#requestTime = requestTime;
+  }
+  get functionName() {
+    return env.AWS_LAMBDA_FUNCTION_NAME ?? "jackfield";
+  }
+  get functionVersion() {
+    return env.AWS_LAMBDA_FUNCTION_VERSION ?? "$LATEST";
+  }
+  get memoryLimitInMB() {
+    return env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE ?? "128";
+  }
+  get invokedFunctionArn() {
+    return `arn:aws:lambda:us-east-1:123456789012:function:${this.functionName}`;
+  }
+  get logGroupName() {
+    return `/aws/lambda/${this.functionName}`;
+  }
+  get logStreamName() {
+    return this.awsRequestId;
   }
   getRemainingTimeInMillis() {
-    return Math.max(0, Math.round(this.#deadline - native.clock.unix()));
+    return Math.max(0, Math.round(this.#requestTime + limit() - native.clock.unix()));
   }
 }
 
@@ -87,12 +99,17 @@ function respondProxy(result) {
     throw new TypeError(`the function returned ${short(result)}; a Lambda function has to return an object with a statusCode`);
   }
   // As Lambda does it: what the function returned is JSON for API Gateway.
-  const unknown = Object.keys(result).find((key) => !KEYS.includes(key) && result[key] !== undefined);
-  if (unknown !== undefined) throw new TypeError(`the response has the key ${JSON.stringify(unknown)}; only ${KEYS.join(", ")} are allowed`);
-  return [proxyStatus(result.statusCode), proxyFields(result), proxyBody(result)];
+  for (const key in result) {
+    if (!KEYS.includes(key) && result[key] !== undefined) {
+      throw new TypeError(`the response has the key ${JSON.stringify(key)}; only ${KEYS.join(", ")} are allowed`);
+    }
+  }
+  const hasFields = (result.headers ?? result.multiValueHeaders ?? undefined) !== undefined;
+  return [proxyStatus(result.statusCode), hasFields ? proxyFields(result) : [], proxyBody(result)];
 }
 
 function proxyStatus(status) {
+  if (status === 200) return status;
   const number = typeof status === "string" && status !== "" ? Number(status) : status;
   if (Number.isInteger(number) && number >= 200 && number <= 599) return number;
   throw new TypeError(`the response has the statusCode ${short(status)}; a number from 200 to 599 was expected`);
