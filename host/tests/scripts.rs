@@ -146,6 +146,24 @@ async fn a_host_function_is_not_called_while_a_script_is_loaded() {
 }
 
 #[tokio::test]
+async fn a_call_that_the_manifest_does_not_grant_is_an_error_of_the_script_and_the_log_names_the_line_to_add() {
+    let source = "import { connections, plugin } from \"jackfield\";\n\
+                  export default plugin({ async message(event, context) {\n\
+                    try { await connections.postToConnection(context.connectionId, \"posted\"); return \"granted\"; }\n\
+                    catch (error) { return `denied ${error.statusCode}`; }\n  } });\n";
+    let server = site(source, "").serve();
+    let mut peer = server.connect("").await;
+    assert_eq!(peer.ask("a").await, "denied 403");
+    server.log.wait_for_line(&["WARN", "jackfield:gateway/connections", "grants = [\"connections\"]"]).await;
+    let server = site(source, "grants = [\"connections\"]").serve();
+    let mut peer = server.connect("").await;
+    peer.send("b").await;
+    let mut answers = [peer.text().await, peer.text().await];
+    answers.sort();
+    assert_eq!(answers, ["granted", "posted"]);
+}
+
+#[tokio::test]
 async fn an_older_version_of_a_script_can_be_served_again() {
     let site = Site::new(&format!("{ADMIN}{}", manifest("")));
     fs::write(site.path().join("chat.js"), answering("first")).unwrap();
@@ -242,7 +260,7 @@ fn the_verbs_work_with_the_source_of_a_script() {
     let site = site(&answering("echo"), "");
     let (code, stdout, stderr) = site.run(&["check"]);
     assert_eq!(code, 0, "{stderr}");
-    assert!(stdout.contains("chat.js"), "{stdout}");
+    assert!(stdout.contains("chat.js\n      exports: default\n"), "{stdout}");
     let (code, stdout, stderr) = site.run(&["invoke", "$default", "--body", "hello"]);
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.contains("body      echo hello"), "{stdout}");

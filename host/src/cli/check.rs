@@ -8,6 +8,7 @@ use crate::capability::{UsedInterfaces, grant_lines, used_interfaces};
 use crate::cli::sandbox::Sandbox;
 use crate::cli::{EnginesArg, ManifestArg, combine_problems, format_count, missing_page_warning, print_output};
 use crate::config::{Authorizer, AuthorizerType, CheckedManifest, Config, Integration};
+use crate::printable::{printable, shortened};
 use crate::reload::{LoadedPlugin, display_path};
 use crate::telemetry::report_warning;
 
@@ -92,6 +93,9 @@ fn summary(config: &Config, all: &[LoadedPlugin]) -> String {
     text
 }
 
+/// Longest list of the exports of a script; a longer one is cut.
+const EXPORTS_BYTES_MAX: usize = 1024;
+
 fn describe_component(name: &str, all: &[LoadedPlugin]) -> String {
     let loaded = all.iter().find(|loaded| loaded.integration.name == name).expect("every component was loaded");
     let mut text = format!("version {}  {}", loaded.plugin.version(), display_path(&loaded.integration.component));
@@ -102,7 +106,11 @@ fn describe_component(name: &str, all: &[LoadedPlugin]) -> String {
         let names: Vec<_> = granted.iter().map(|interface| interface.name()).collect();
         let _ = write!(text, "\n      granted: {}", names.join(", "));
     }
-    if !denied.is_empty() {
+    // The engine of a script imports everything, so its imports say nothing about the script.
+    if let Some(script) = &loaded.artifact.script {
+        let _ =
+            write!(text, "\n      exports: {}", shortened(&printable(&script.exports.join(", ")), EXPORTS_BYTES_MAX));
+    } else if !denied.is_empty() {
         let names = denied.iter().map(|interface| format!("{} (calls return {})", interface.name(), interface.error()));
         let names: Vec<_> = names.collect();
         let (section, lines) = (scope.section(), grant_lines(&denied, &scope.grants).join(" and "));

@@ -13,9 +13,13 @@ use crate::capability::{Grants, grant_lines, is_served, used_interfaces};
 use crate::cli::{EnginesArg, cache_folder, format_count, format_size, print_output};
 use crate::limits::{CODE_CACHE_BYTES_MAX, EVENT_HOST_BYTES, EVENT_MEMORY_BYTES};
 use crate::memory::SharedMemory;
+use crate::printable::{printable, shortened};
 use crate::runtime::{Artifact, CodeCacheOptions, Language, LoadMemory, Runtime, RuntimeOptions, ScriptSettings};
 use crate::script_source::{PrepareOptions, prepare};
 use crate::world::World;
+
+/// Longest list of the exports of a script; a longer one is cut.
+const EXPORTS_BYTES_MAX: usize = 1024;
 
 /// Show the world, imports and exports of a component, and the grants it needs
 ///
@@ -96,7 +100,7 @@ impl Inspect {
             format_size(size),
             format_count(modules, "file"),
             format_size(script.memory_bytes),
-            or_none(script.exports.clone()).join(", "),
+            shortened(&printable(&or_none(script.exports.clone()).join(", ")), EXPORTS_BYTES_MAX),
         );
         print_output(&text)?;
         Ok(ExitCode::SUCCESS)
