@@ -19,10 +19,14 @@ use crate::files::RecordingFiles;
 use crate::problem::{line, position, relative};
 use crate::protocol::Problem;
 use crate::references;
-use crate::stub::Virtual;
+use crate::stub::{AWS_ENVIRONMENT, Virtual};
 
 /// Packages whose builds for `require` are those for Node.js. Their builds for `import` work in the engine.
 const IMPORT_ONLY_SCOPES: [&str; 2] = ["@aws-sdk/", "@smithy/"];
+
+/// Builds for browsers of the packages of this scope read no environment and parse XML with the DOM, so that parts of them
+/// are replaced.
+const AWS_SCOPE: &str = "@aws-sdk/";
 
 const VARIABLE_REQUIRE: &str = "require needs a string here, because files are found before the script runs: \
     require each file by its name, and select one of them";
@@ -78,6 +82,16 @@ impl BuiltinsPlugin {
         let is_require = args.kind == ImportKind::Require;
         let is_virtual = Virtual::of(importer).is_some();
         let importer_path = Path::new(importer);
+        if let Some(Virtual::AwsConfiguration(_)) = Virtual::of(importer) {
+            return Some(if specifier == AWS_ENVIRONMENT {
+                external(specifier)
+            } else {
+                HookResolveIdOutput::from_id(specifier)
+            });
+        }
+        if let Some(replaced) = self.resolve_in_aws(importer_path, specifier, args.kind) {
+            return Some(replaced);
+        }
         let is_own = !is_virtual && !is_in_package(importer_path);
         match self.builtins.kind(specifier) {
             // An ES module has no `require`.
@@ -112,6 +126,22 @@ impl BuiltinsPlugin {
             }
         }
         None
+    }
+
+    /// Replaces a file of an AWS client (v3): its configuration is the one for browsers with what the environment has, and XML
+    /// is parsed without the DOM.
+    fn resolve_in_aws(&self, importer: &Path, specifier: &str, kind: ImportKind) -> Option<HookResolveIdOutput> {
+        if !matches!(specifier, "./runtimeConfig" | "./xml-parser") {
+            return None;
+        }
+        let package = package_of(importer).filter(|package| package.starts_with(AWS_SCOPE))?;
+        if specifier == "./xml-parser" {
+            let file = importer.with_file_name("xml-parser.js");
+            return (package == "@aws-sdk/xml-builder" && file.is_file())
+                .then(|| HookResolveIdOutput::from_id(file.to_string_lossy().into_owned()));
+        }
+        let resolved = self.resolver.resolve(Some(importer), specifier, kind, false).ok()?;
+        Some(HookResolveIdOutput::from_id(Virtual::AwsConfiguration(resolved.path.to_string()).id()))
     }
 
     /// Remembers what one of the author's own files imports, and refuses what cannot work.

@@ -3,6 +3,9 @@
 /// How the names of these modules begin. No file has such a name.
 const PREFIX: &str = "\0jackfield:";
 
+/// The module of the engine that gives the environment to clients of AWS.
+pub const AWS_ENVIRONMENT: &str = "jackfield:aws-environment";
+
 /// A module that exists only in the bundle.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Virtual {
@@ -14,6 +17,8 @@ pub enum Virtual {
     Missing(String),
     /// Makes such a module.
     Stub,
+    /// The configuration of a client of AWS, around the one in this file.
+    AwsConfiguration(String),
 }
 
 impl Virtual {
@@ -23,6 +28,7 @@ impl Virtual {
             Self::Import(name) => format!("{PREFIX}import:{name}"),
             Self::Missing(name) => format!("{PREFIX}missing:{name}"),
             Self::Stub => format!("{PREFIX}stub"),
+            Self::AwsConfiguration(path) => format!("{PREFIX}aws-configuration:{path}"),
         }
     }
 
@@ -31,6 +37,7 @@ impl Virtual {
         Some(match rest.split_once(':') {
             Some(("require", name)) => Self::Require(name.to_owned()),
             Some(("import", name)) => Self::Import(name.to_owned()),
+            Some(("aws-configuration", path)) => Self::AwsConfiguration(path.to_owned()),
             Some(("missing", name)) => Self::Missing(name.to_owned()),
             _ => Self::Stub,
         })
@@ -54,6 +61,13 @@ impl Virtual {
                 format!("module.exports = require({})({}, {});\n", text(&Self::Stub.id()), text(name), text(reason))
             }
             Self::Stub => include_str!("stub.js").to_owned(),
+            Self::AwsConfiguration(path) => format!(
+                "import {{ getRuntimeConfig as base }} from {};\n\
+                 import {{ withEnvironment }} from {};\n\
+                 export const getRuntimeConfig = (configuration) => withEnvironment(base, configuration);\n",
+                text(path),
+                text(AWS_ENVIRONMENT)
+            ),
         }
     }
 }
@@ -65,7 +79,13 @@ mod tests {
     #[test]
     fn the_id_of_a_virtual_module_leads_back_to_it() {
         let name = || "node:fs/promises".to_owned();
-        for module in [Virtual::Require(name()), Virtual::Import(name()), Virtual::Missing(name()), Virtual::Stub] {
+        for module in [
+            Virtual::Require(name()),
+            Virtual::Import(name()),
+            Virtual::Missing(name()),
+            Virtual::Stub,
+            Virtual::AwsConfiguration("/p/a:b.js".to_owned()),
+        ] {
             assert_eq!(Virtual::of(&module.id()), Some(module));
         }
         assert_eq!(Virtual::of("/project/stub.js"), None);
