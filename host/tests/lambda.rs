@@ -101,7 +101,8 @@ async fn serve_connection(mut stream: TcpStream, (calls, payloads, running): (Ca
                 return;
             }
         };
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+        let length: usize =
+            head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
         while bytes.len() < length {
             if !matches!(stream.read_buf(&mut bytes).await, Ok(1..)) {
                 return;
