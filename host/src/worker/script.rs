@@ -241,7 +241,7 @@ fn problem(diagnostic: &OxcDiagnostic, lines: &Lines) -> Problem {
         Some(help) => format!("{}: {help}", diagnostic.message),
         None => diagnostic.message.to_string(),
     };
-    let position = diagnostic.labels.first().map(|label| lines.position(u32::try_from(label.offset()).unwrap_or(0)));
+    let position = diagnostic.labels.first().map(|label| lines.position(label.offset()));
     Problem { message, position }
 }
 
