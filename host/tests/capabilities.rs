@@ -805,6 +805,21 @@ fn plugin(name: &str) -> Server {
     Site::new(&moved).serve()
 }
 
+/// Returns the same for an example plugin that is a script, which is copied into the folder of the test.
+fn script_plugin(name: &str, script: &str) -> Server {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins").join(name);
+    let original = fs::read_to_string(folder.join("jackfield.toml")).unwrap();
+    assert!(original.contains(&format!("component = {script:?}")), "{original}");
+    let site = Site::new(&original.replace("\"sled:../../data\"", "\"sled:data\""));
+    fs::copy(folder.join(script), site.path().join(script)).unwrap();
+    site.serve()
+}
+
+/// The chat in each language.
+fn chats() -> [Server; 3] {
+    [plugin(CHAT), script_plugin("chat-typescript", "chat.ts"), script_plugin("chat-python", "chat.py")]
+}
+
 async fn assert_receives(peer: &mut Peer, message: Value) {
     let text = peer.text().await;
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap_or_default(), message, "{text}");
@@ -817,8 +832,13 @@ async fn assert_receives_nothing(peer: &mut Peer) {
 }
 
 #[tokio::test]
-async fn two_users_chat_in_as_many_tabs_as_they_like() {
-    let server = plugin(CHAT);
+async fn in_each_language_two_users_chat_in_as_many_tabs_as_they_like() {
+    for server in chats() {
+        two_users_chat(&server).await;
+    }
+}
+
+async fn two_users_chat(server: &Server) {
     let mut a = server.connect("?userId=A").await;
     let mut b = server.connect("?userId=B").await;
     assert_receives(&mut a, json!({ "type": "joined", "user": "B" })).await;
@@ -850,8 +870,13 @@ async fn two_users_chat_in_as_many_tabs_as_they_like() {
 }
 
 #[tokio::test]
-async fn the_chat_reports_invalid_requests() {
-    let server = plugin(CHAT);
+async fn in_each_language_the_chat_reports_invalid_requests() {
+    for server in chats() {
+        invalid_requests_are_reported(&server).await;
+    }
+}
+
+async fn invalid_requests_are_reported(server: &Server) {
     for query in ["", "?userId=", "?userId=%20", &format!("?userId={}", "x".repeat(33))] {
         assert_eq!(server.try_connect(query, &[]).await.err(), Some(400), "{query}");
     }

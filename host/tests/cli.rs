@@ -603,6 +603,37 @@ fn new_prints_the_next_commands() {
     assert!(stderr.ends_with("; for example \"my-chat\"\n"), "{stderr}");
 }
 
+/// Does what the README of a new project says in each language that needs no build: `new`, `dev`, and a change that goes
+/// live while the peer stays connected.
+#[tokio::test]
+async fn a_new_script_project_is_served_and_changed_as_its_readme_says() {
+    for (language, file, reply) in [
+        ("js", "handler.js", "return event.body"),
+        ("ts", "handler.ts", "return event.body"),
+        ("python", "handler.py", "return event.body"),
+    ] {
+        let site = Site::new("");
+        let (code, stdout, stderr) = site.run(&["new", language, "hello"]);
+        assert_eq!((code, &*stderr), (0, ""));
+        assert!(stdout.contains("\n  cd hello\n  jackfield dev "), "{stdout}");
+        assert!(stdout.ends_with(&format!("\nThe handler is hello/{file}.\n")), "{stdout}");
+        let project = site.path().join("hello");
+        let readme = fs::read_to_string(project.join("README.md")).unwrap();
+        assert!(readme.contains(&format!("change `{file}`")), "{readme}");
+
+        let mut command = site.command(&["dev"]);
+        command.current_dir(&project);
+        let server = site.clone().launch(command);
+        let mut peer = server.connect("").await;
+        assert_eq!(peer.ask("hello").await, "hello", "{language}");
+        let source = fs::read_to_string(project.join(file)).unwrap();
+        assert!(source.contains(reply), "{source}");
+        fs::write(project.join(file), source.replace(reply, "return \"changed\"")).unwrap();
+        wait_for_answer(&mut peer, "changed").await;
+        assert!(!server.log.text().contains("build command"), "{}", server.log.text());
+    }
+}
+
 #[test]
 fn check_says_how_to_build_a_new_project() {
     let site = Site::new("");

@@ -1,6 +1,7 @@
 //! Published WebSocket clients against the server: wscat, Python's websockets, and a browser.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Output, Stdio};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
@@ -198,11 +199,11 @@ async fn websockets_reads_the_error_of_a_rejected_handshake() {
 
 // ---- a browser ---------------------------------------------------------------------------------
 
-/// Returns a server with the chat plugin, and its page at `/`.
-fn serve_chat() -> Server {
+/// Returns a server with the chat in one language, and its page at `/`.
+fn serve_chat(chat: &Path) -> Server {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins/chat/chat.html");
     let grants = "grants = [\"connections\", \"connection-store\"]";
-    Site::new(&manifest(&component(CHAT), &format!("server = {{ page = {page:?} }}"), grants).replace(
+    Site::new(&manifest(chat, &format!("server = {{ page = {page:?} }}"), grants).replace(
         "[routes]",
         "[routes]\nsendmessage = { integration = \"guest\", route_response = true }\n\
          who = { integration = \"guest\", route_response = true }",
@@ -230,22 +231,29 @@ async fn send_message(browser: &mut Browser, tab: &Tab, partner: &str, text: &st
 
 #[tokio::test]
 async fn in_a_browser_two_users_write_to_each_other_through_the_chat_page() {
-    let server = serve_chat();
+    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
     let mut browser = Browser::start().await;
-    let a = open_chat(&mut browser, &server, "A").await;
-    let b = open_chat(&mut browser, &server, "B").await;
+    for chat in [component(CHAT), plugins.join("chat-typescript/chat.ts"), plugins.join("chat-python/chat.py")] {
+        two_users_write_to_each_other(&mut browser, &serve_chat(&chat)).await;
+    }
+}
 
-    send_message(&mut browser, &a, "B", "größer <b>than</b> you").await;
+async fn two_users_write_to_each_other(browser: &mut Browser, server: &Server) {
+    let a = open_chat(browser, server, "A").await;
+    let b = open_chat(browser, server, "B").await;
+
+    send_message(browser, &a, "B", "größer <b>than</b> you").await;
     browser.wait_until(&b, CONVERSATION, "A: größer <b>than</b> you").await;
     browser.wait_until(&a, CONVERSATION, "You: größer <b>than</b> you").await;
     browser.wait_until(&a, "document.querySelector('#text').value", "").await;
-    send_message(&mut browser, &b, "A", "not at all").await;
+    send_message(browser, &b, "A", "not at all").await;
     browser.wait_until(&a, CONVERSATION, "You: größer <b>than</b> you|B: not at all").await;
     assert_eq!(browser.evaluate(&a, "document.querySelector('#trouble').textContent").await, "");
 
     // Closing the tab ends the connection, so that the user has left.
     browser.close(b).await;
     browser.wait_until(&a, "[...document.querySelectorAll('#log .note')].at(-1)?.textContent", "B left").await;
+    browser.close(a).await;
 }
 
 #[tokio::test]

@@ -25,6 +25,9 @@ const PYPI_PACKAGES: &[Package] = &[
 const NPM_PACKAGES: &[Package] = &[
     Package { name: "@aws-sdk/client-apigatewaymanagementapi", version: "3.1168.0" },
     Package { name: "wscat", version: "6.1.0" },
+    // A DynamoDB for functions that keep their connections in it.
+    Package { name: "dynalite", version: "4.0.0" },
+    Package { name: "typescript", version: "5.9.3" },
 ];
 
 struct Package {

@@ -1,4 +1,4 @@
-//! `new`: creates a project folder with a working handler, test and manifest.
+//! `new`: creates a project folder with a working handler and manifest.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,9 +9,11 @@ use anyhow::{Context, bail, ensure};
 use crate::cli::print_output;
 use crate::config::{DEFAULT_LISTEN, DEFAULT_STAGE};
 
-/// Create a project folder with a working handler, test and manifest
+mod script;
+
+/// Create a project folder with a working handler and manifest
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  jackfield new rust chat")]
+#[command(after_help = "Examples:\n  jackfield new ts chat\n  jackfield new rust chat")]
 pub struct New {
     #[command(subcommand)]
     language: Language,
@@ -19,7 +21,25 @@ pub struct New {
 
 #[derive(clap::Subcommand)]
 enum Language {
-    /// A handler in Rust
+    /// A handler in JavaScript, which needs no build
+    #[command(after_help = "Example:\n  jackfield new js chat")]
+    Js {
+        /// The name of the folder and the integration: a-z 0-9 - _
+        name: String,
+    },
+    /// A handler in TypeScript, which needs no build
+    #[command(after_help = "Example:\n  jackfield new ts chat")]
+    Ts {
+        /// The name of the folder and the integration: a-z 0-9 - _
+        name: String,
+    },
+    /// A handler in Python, which needs no build
+    #[command(after_help = "Example:\n  jackfield new python chat")]
+    Python {
+        /// The name of the folder and the integration: a-z 0-9 - _
+        name: String,
+    },
+    /// A handler in Rust, with a test
     #[command(after_help = "Example:\n  jackfield new rust chat")]
     Rust {
         /// The name of the folder, the crate and the integration: a-z 0-9 - _
@@ -32,9 +52,17 @@ enum Language {
 
 impl New {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let Language::Rust { name, sdk } = self.language;
-        let folder = create_rust_project(&name, Path::new(""), &SdkSource::find(sdk.as_deref())?)?;
-        print_output(&next_steps(&folder))?;
+        let parent = Path::new("");
+        let text = match self.language {
+            Language::Js { name } => script::JAVASCRIPT.run(&name, parent)?,
+            Language::Ts { name } => script::TYPESCRIPT.run(&name, parent)?,
+            Language::Python { name } => script::PYTHON.run(&name, parent)?,
+            Language::Rust { name, sdk } => {
+                let folder = create_rust_project(&name, parent, &SdkSource::find(sdk.as_deref())?)?;
+                next_steps(&folder, RUST_COMMANDS, "src/lib.rs")
+            }
+        };
+        print_output(&text)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -102,35 +130,46 @@ fn create_rust_project(name: &str, parent: &Path, sdk: &SdkSource) -> anyhow::Re
     let fill_in = |template: &str| {
         template.replace("{{name}}", name).replace("{{crate}}", &name.replace('-', "_")).replace("{{sdk}}", &dependency)
     };
-    let folder = parent.join(name);
+    create_project(&parent.join(name), RUST_FILES, fill_in)
+}
+
+/// Creates a new folder with these files, whose templates `fill_in` completes, and returns the folder.
+///
+/// # Errors
+/// If the folder exists, or if it cannot be written. No files are left behind then.
+fn create_project(folder: &Path, files: &[(&str, &str)], fill_in: impl Fn(&str) -> String) -> anyhow::Result<PathBuf> {
     if folder.symlink_metadata().is_ok() {
         bail!("{} already exists; choose another name, or move it away", folder.display());
     }
-    fs::create_dir(&folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
-    let written = RUST_FILES.iter().try_for_each(|(path, template)| write(&folder.join(path), &fill_in(template)));
+    fs::create_dir(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    let written = files.iter().try_for_each(|(path, template)| write(&folder.join(path), &fill_in(template)));
     if written.is_err() {
         // The folder was created above, so it contains no files of the user.
-        let _ = fs::remove_dir_all(&folder);
+        let _ = fs::remove_dir_all(folder);
     }
-    written.map(|()| folder)
+    written.map(|()| folder.to_owned())
 }
 
-/// Returns the text that explains how to continue in the new folder.
-fn next_steps(folder: &Path) -> String {
+/// What to run in a Rust project.
+const RUST_COMMANDS: &str = "\
+  rustup target add wasm32-wasip2   # once
+  jackfield dev                     # builds and serves it, again after every change
+";
+
+/// Returns the text that explains how to continue in the new folder, whose handler is the file `handler`.
+fn next_steps(folder: &Path, commands: &str, handler: &str) -> String {
     let folder = folder.display();
     format!(
         "\
 created {folder}. Next:
 
   cd {folder}
-  rustup target add wasm32-wasip2   # once
-  jackfield dev                     # builds and serves it, again after every change
-
+{commands}
 In another terminal:
 
   npx wscat -c ws://{DEFAULT_LISTEN}/{DEFAULT_STAGE}
 
-The handler is {folder}/src/lib.rs.
+The handler is {folder}/{handler}.
 "
     )
 }
@@ -152,6 +191,11 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 
 /// Checks that a name is valid for a crate, a folder, an integration and a Rust path.
 fn check_crate_name(name: &str) -> anyhow::Result<()> {
+    check_name(name, "crate name", RESERVED_NAMES)
+}
+
+/// Checks that a name is valid for a folder and an integration, and not one of `reserved`.
+fn check_name(name: &str, what: &str, reserved: &[&str]) -> anyhow::Result<()> {
     const LENGTH_MAX: usize = 64;
     let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
     let well_formed = name.starts_with(|first: char| first.is_ascii_lowercase())
@@ -160,18 +204,18 @@ fn check_crate_name(name: &str) -> anyhow::Result<()> {
     if !well_formed {
         let similar = name.to_lowercase().replace(|c: char| !c.is_ascii() || !is_inner(c as u8), "-");
         let similar = similar.trim_matches(|c: char| !c.is_ascii_lowercase());
-        let advice = if (1..=LENGTH_MAX).contains(&similar.len()) && check_crate_name(similar).is_ok() {
+        let advice = if (1..=LENGTH_MAX).contains(&similar.len()) && check_name(similar, what, reserved).is_ok() {
             format!("; for example {similar:?}")
         } else {
             String::new()
         };
         bail!(
-            "{name:?} is not a valid crate name: expected a lower-case letter, followed by lower-case letters, digits, \
-             - and _, at most {LENGTH_MAX} characters{advice}"
+            "{name:?} is not a valid {what}: expected a lower-case letter, followed by lower-case letters, digits, - and \
+             _, at most {LENGTH_MAX} characters{advice}"
         );
     }
-    if RESERVED_NAMES.contains(&&*name.replace('-', "_")) {
-        bail!("{name:?} is not a valid crate name: it is reserved by Rust or the SDK; for example \"my-{name}\"");
+    if reserved.contains(&&*name.replace('-', "_")) {
+        bail!("{name:?} is not a valid {what}: it is reserved by Rust or the SDK; for example \"my-{name}\"");
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ use crate::capability::{FullBuckets, GuestDescriptors, Services};
 use crate::cli::{
     EnginesArg, ManifestArg, admin, combine_problems, missing_page_warning, new_runtime, open_files, print_output,
 };
-use crate::config::{self, Config, MANIFEST_BYTES_MAX};
+use crate::config::{self, Component, Config, MANIFEST_BYTES_MAX};
 use crate::connections::budget::PeerMemory;
 use crate::connections::{ConnectionCounters, Connections};
 use crate::gateway::{Gateway, Transport};
@@ -130,7 +130,10 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     let mut access = AccessFollower::watch(mode, &config, Arc::clone(&throttles))?;
     let mut builds = (serve_mode == ServeMode::Dev).then(|| BuildQueue::new(&config.folder));
     if let Some(builds) = &mut builds {
-        if Build::all(&config).is_empty() {
+        // A script is served as it is.
+        let is_script = |component: &Component| component.component.extension().is_some_and(|end| end != "wasm");
+        let needs_no_build = !config.components.is_empty() && config.components.values().all(is_script);
+        if Build::all(&config).is_empty() && !needs_no_build {
             warn!("no integration has a build command, so dev only serves (set build and watch in the manifest)");
         }
         let built = stop.run_until_cancelled(builds.build_all(Build::all(&config))).await;
