@@ -71,6 +71,39 @@ async fn a_saved_script_is_live_while_sockets_stay_open_and_one_with_an_error_is
 }
 
 #[tokio::test]
+async fn a_change_of_an_imported_file_is_live_and_so_is_one_that_was_missing() {
+    let site = Site::new(&manifest_of("chat.ts", ""));
+    let write = |name: &str, text: &str| fs::write(site.path().join(name), text).unwrap();
+    let chat = |import: &str| {
+        format!(
+            "import {{ plugin, type MessageEvent }} from \"jackfield\";\nimport {{ text }} from {import:?};\n\n\
+             export default plugin({{\n  message(event: MessageEvent): string {{\n    return text(event.text());\n  }},\n}});\n"
+        )
+    };
+    let text = |word: &str| format!("export const text = (sent: string): string => \"{word} \" + sent;\n");
+    write("chat.ts", &chat("./text"));
+    write("text.ts", &text("first"));
+    let server = site.clone().serve();
+    let mut peer = server.connect("").await;
+    assert_eq!(peer.ask("a").await, "first a");
+    write("text.ts", &text("second"));
+    ask_until(&mut peer, "b", "second b").await;
+
+    write("chat.ts", &chat("./other"));
+    server.log.wait_for_line(&["ERROR", "chat.ts", "keeps serving"]).await;
+    assert_eq!(peer.ask("c").await, "second c");
+    write("other.ts", &text("third"));
+    ask_until(&mut peer, "d", "third d").await;
+
+    write("other.ts", "export function text(sent: string): string {\n  throw new Error(\"no \" + sent);\n}\n");
+    let deadline = Instant::now() + TEST_TIMEOUT;
+    while !peer.ask("e").await.contains("Internal server error") {
+        assert!(Instant::now() < deadline, "the failing file is never live");
+    }
+    server.log.wait_for_line(&["at text (other.ts:2:"]).await;
+}
+
+#[tokio::test]
 async fn the_manifest_names_the_export_that_handles_events() {
     let source = "exports.connect = async () => ({ statusCode: 200 });\n\
                   exports.send = async (event) => ({ statusCode: 200, body: event.requestContext.routeKey + \" \" + event.body });\n";
