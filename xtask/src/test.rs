@@ -10,7 +10,8 @@ use crate::step::{cargo, cargo_in, format_duration, target};
 use crate::{engines, guests, setup};
 
 /// The folders of all workspaces, whose formatting is checked.
-const WORKSPACES: &[&str] = &["", "plugins", "host/tests/guests", "xtask/bench", "js-engine", "bundler"];
+const WORKSPACES: &[&str] =
+    &["", "plugins", "host/tests/guests", "xtask/bench", "js-engine", "bundler", "python-engine/merge"];
 
 /// The results of all tests and checks so far.
 #[derive(Default)]
