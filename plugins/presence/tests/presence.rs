@@ -91,5 +91,5 @@ fn a_peer_without_a_name_is_rejected() {
 fn every_peer_is_rejected_without_a_grant_for_the_bucket() {
     let host = Host::new();
     let error = host.connect::<Presence>("?userId=A").unwrap_err();
-    assert_eq!(error.to_string(), "the handler failed: the handler has no grant for a bucket of that name");
+    assert_eq!(error.to_string(), "the handler failed: the handler has no grant for buckets");
 }
