@@ -230,8 +230,8 @@ impl Reloader {
                 if let Some(builds) = &mut self.builds {
                     Build::all(&self.served.config).into_iter().for_each(|build| builds.enqueue(build));
                 }
+                info!("SIGHUP: checking the manifest and every component again");
                 self.handle_changes(&self.targets()).await?;
-                info!("SIGHUP: checked the manifest and every component again");
             }
             ReloadEvent::Built(build, result) => self.handle_build_result(build, result.as_ref().err()).await,
             ReloadEvent::CandidateHandled => {

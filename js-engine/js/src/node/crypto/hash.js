@@ -130,7 +130,7 @@ export function timingSafeEqual(a, b) {
 }
 
 /** Runs `compute` in a later job and passes its result or its error to the callback. */
-function later(callback, compute) {
+export function later(callback, compute) {
   if (typeof callback !== "function") throw invalidType("callback", "of type function", callback);
   process.nextTick(() => {
     let value;

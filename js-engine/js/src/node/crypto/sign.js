@@ -2,7 +2,7 @@
 import { native } from "../../native.js";
 import { coded } from "../errors.js";
 import { concatenated, fromBytes, toBytes } from "./bytes.js";
-import { requireHash } from "./hash.js";
+import { later, requireHash } from "./hash.js";
 import { createPrivateKey, createPublicKey, handleOf } from "./keys.js";
 
 export const constants = {
@@ -56,17 +56,7 @@ function verifyBytes(algorithm, message, key, signature) {
 
 /** Calls back with the result in a later job if there is a callback. */
 function answered(callback, compute) {
-  if (callback === undefined) return compute();
-  process.nextTick(() => {
-    let value;
-    try {
-      value = compute();
-    } catch (error) {
-      callback(error);
-      return;
-    }
-    callback(null, value);
-  });
+  return callback === undefined ? compute() : later(callback, compute);
 }
 
 export function sign(algorithm, data, key, callback) {
