@@ -7,8 +7,9 @@ use futures_util::future::join_all;
 
 use crate::harness::{HOSTILE, HOSTILE_GRANTS, Peer, Server, Site, component, eventually};
 
-/// About 5 ms.
-const STEPS: usize = 5_000_000;
+/// One piece of work: about 25 ms, so that an event computes for nearly all of its time. After each piece it waits for the
+/// store, and on a busy machine the threads of the store are late: then a plugin with few events has none to run.
+const STEPS: usize = 25_000_000;
 
 /// The hostile guest as three plugins, with the routes `a`, `b` and `$default`. Each event may compute for a minute.
 fn three_plugins(limits: &str) -> Site {
@@ -62,7 +63,7 @@ async fn a_plugin_with_two_events_does_as_much_work_as_one_with_250() {
     let (a_before, b_before) = work_done(*observer.lock().await).await;
     eventually("much work is done", async || {
         let (a, b) = work_done(*observer.lock().await).await;
-        (a - a_before) + (b - b_before) > 300
+        (a - a_before) + (b - b_before) > 100
     })
     .await;
     let (a, b) = work_done(*observer.lock().await).await;
