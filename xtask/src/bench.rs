@@ -4,12 +4,14 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
 
-use crate::guests;
 use crate::step::{cargo, cargo_in, root, step, target};
+use crate::{engines, guests, setup};
 
 /// Builds everything that `bench` needs and runs it with these further arguments.
 pub fn bench(arguments: &[String]) -> anyhow::Result<ExitCode> {
     guests::build()?;
+    engines::build(&[])?;
+    let packages = setup::test_packages()?;
     step(
         "building jackfield with the release profile (fat LTO: about 12 minutes on 2 cores the first time)",
         cargo().args(["build", "--release", "-p", "jackfield"]),
@@ -36,6 +38,10 @@ pub fn bench(arguments: &[String]) -> anyhow::Result<ExitCode> {
         .arg(guest("wasm32-wasip2", "chat.wasm"))
         .arg("--ticket")
         .arg(guest("wasm32-wasip2", "ticket.wasm"))
+        .arg("--engines")
+        .arg(target().join("engines"))
+        .arg("--packages")
+        .arg(packages)
         .args(arguments)
         .status()
         .with_context(|| format!("cannot run {}", bench.display()))?;

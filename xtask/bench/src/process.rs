@@ -1,7 +1,9 @@
 //! CPU time, memory and cores of processes, from `/proc` and the clocks of Linux.
 
+use std::collections::HashSet;
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -35,11 +37,37 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
 pub fn resident_kib(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let status = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    parse_resident_kib(&status).with_context(|| format!("{path} has no line VmRSS"))
+    parse_kib(&status, "VmRSS").with_context(|| format!("{path} has no line VmRSS"))
 }
 
-fn parse_resident_kib(status: &str) -> Option<u64> {
-    let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// Returns the memory of the process in KiB, including that of its anonymous files (`memfd_create`), whether it is
+/// mapped or not.
+///
+/// # Errors
+/// If there is no such process.
+pub fn memory_kib(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let status = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let mut kib = 0;
+    // Mapped pages of anonymous files are in `RssShmem`, and all of their pages in the files themselves.
+    for name in ["RssAnon", "RssFile"] {
+        kib += parse_kib(&status, name).with_context(|| format!("{path} has no line {name}"))?;
+    }
+    let mut counted = HashSet::new();
+    let folder = format!("/proc/{pid}/fd");
+    for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))? {
+        let path = entry?.path();
+        // A file can be closed at any time.
+        let (Ok(target), Ok(file)) = (path.read_link(), path.metadata()) else { continue };
+        if target.to_string_lossy().starts_with("/memfd:") && counted.insert((file.dev(), file.ino())) {
+            kib += file.blocks() / 2;
+        }
+    }
+    Ok(kib)
+}
+
+fn parse_kib(status: &str, name: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     value.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
@@ -133,8 +161,8 @@ mod tests {
     #[test]
     fn resident_memory_is_parsed_from_its_line() {
         let status = "Name:\tload\nVmHWM:\t   9000 kB\nVmRSS:\t    8124 kB\nRssAnon:\t 12 kB\n";
-        assert_eq!(parse_resident_kib(status), Some(8124));
-        assert_eq!(parse_resident_kib("Name:\tkthreadd\n"), None);
+        assert_eq!(parse_kib(status, "VmRSS"), Some(8124));
+        assert_eq!(parse_kib("Name:\tkthreadd\n", "VmRSS"), None);
         assert!(resident_kib(std::process::id()).expect("this process is alive") > 0);
     }
 

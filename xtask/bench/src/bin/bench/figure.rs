@@ -8,7 +8,7 @@ use jackfield_bench::outcome::Outcome;
 use serde::Serialize;
 
 use crate::Scale;
-use crate::operation::Timing;
+use crate::operation::{Measurement, Operation};
 use crate::target::{self, Compare, Condition, Figure, Target};
 use crate::workload::Run;
 
@@ -53,12 +53,10 @@ pub enum Verdict {
 }
 
 /// Returns every row for which there are runs.
-pub fn rows(scale: &Scale, runs: &[Run], timings: &[Timing]) -> Vec<Row> {
+pub fn rows(scale: &Scale, runs: &[Run], operations: &[Operation], measured: &[Measurement]) -> Vec<Row> {
     let figures = target::figures(scale);
     let under_load = figures.iter().flat_map(|figure| figure_rows(figure, runs));
-    let operations = [("start", target::START), ("reload", target::RELOAD)];
-    let operations = operations.into_iter().filter_map(|(operation, target)| operation_row(operation, target, timings));
-    under_load.chain(operations).collect()
+    under_load.chain(operations.iter().map(|operation| operation_row(operation, measured))).collect()
 }
 
 /// Returns the rows of a figure: one for each handler that was run, or one for the plain server if no handler was run.
@@ -172,28 +170,28 @@ impl<'a> Pairs<'a> {
     }
 }
 
-fn operation_row(operation: &'static str, target: Target, timings: &[Timing]) -> Option<Row> {
-    let timings: Vec<&Timing> = timings.iter().filter(|timing| timing.operation == operation).collect();
-    let first = timings.first()?;
-    let took: Vec<f64> = timings.iter().filter_map(|timing| timing.ms).collect();
-    let failure = timings.iter().find_map(|timing| timing.failure.clone());
-    let verdict = match (&failure, median(&took)) {
-        (None, Some(ms)) => judge(target, ms),
+fn operation_row(operation: &Operation, measured: &[Measurement]) -> Row {
+    let is_of = |one: &&Measurement| (one.operation, one.handler) == (operation.title, operation.handler);
+    let measured: Vec<&Measurement> = measured.iter().filter(is_of).collect();
+    let values: Vec<f64> = measured.iter().filter_map(|one| one.value).collect();
+    let failure = measured.iter().find_map(|one| one.failure.clone());
+    let verdict = match (&failure, median(&values)) {
+        (None, Some(value)) => judge(operation.target, value),
         _ => Verdict::NotJudged,
     };
-    Some(Row {
-        figure: format!("{} to the first event served", first.operation),
-        subject: "wasip2".into(),
-        unit: "ms",
+    Row {
+        figure: operation.title.into(),
+        subject: operation.handler.into(),
+        unit: operation.unit,
         plain: None,
-        jackfield: median(&took),
-        judged: median(&took),
-        judged_unit: "ms",
-        range: range(&took),
-        target,
+        jackfield: median(&values),
+        judged: median(&values),
+        judged_unit: operation.unit,
+        range: range(&values),
+        target: operation.target,
         verdict,
         note: failure,
-    })
+    }
 }
 
 fn judge(target: Target, value: f64) -> Verdict {
@@ -239,7 +237,7 @@ mod tests {
             outcomes.map(|(round, &(cpu, rate))| run(round, "echo at a rate", subject, at_rate(cpu, rate))).collect()
         };
         let all: Vec<Run> = runs("plain", plain).into_iter().chain(runs("wasip2", ours)).collect();
-        rows(&SCALE, &all, &[]).remove(0)
+        rows(&SCALE, &all, &[], &[]).remove(0)
     }
 
     #[test]
@@ -260,7 +258,7 @@ mod tests {
             .into_iter()
             .flat_map(|(subject, cpu)| runs(subject, cpu))
             .collect();
-        let rows = rows(&SCALE, &all, &[]);
+        let rows = rows(&SCALE, &all, &[], &[]);
         let results: Vec<_> = rows.iter().map(|row| (&*row.subject, row.judged, row.verdict)).collect();
         let subject = "wasip2 with a model";
         assert_eq!(results, [(subject, Some(2.5), Verdict::Stated), (subject, Some(1.1), Verdict::Stated)]);
@@ -275,7 +273,7 @@ mod tests {
     #[test]
     fn a_failed_round_is_reported_and_not_judged() {
         let failed = Run { failure: Some("3 errors".into()), ..run(0, "broadcast", "lean", at_rate(1.0, 1.0)) };
-        let row = rows(&SCALE, &[run(0, "broadcast", "plain", at_rate(1.0, 1.0)), failed], &[]).remove(0);
+        let row = rows(&SCALE, &[run(0, "broadcast", "plain", at_rate(1.0, 1.0)), failed], &[], &[]).remove(0);
         assert_eq!((row.verdict, row.judged), (Verdict::NotJudged, None));
         assert_eq!(row.note.as_deref(), Some("lean failed in round 1: 3 errors"));
     }

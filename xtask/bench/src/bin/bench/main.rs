@@ -9,6 +9,7 @@ mod feature;
 mod figure;
 mod operation;
 mod probe;
+mod script;
 mod server;
 mod table;
 mod target;
@@ -23,7 +24,8 @@ use jackfield_bench::process;
 use serde::Serialize;
 
 use crate::feature::{BASELINE, Dependencies, Feature};
-use crate::operation::Operation;
+use crate::operation::{Measurement, Operation};
+use crate::script::Installation;
 use crate::server::{Components, Scratch, Subject};
 use crate::workload::Run;
 
@@ -56,6 +58,12 @@ struct Args {
     /// The authorizer `ticket` built for wasm32-wasip2.
     #[arg(long)]
     ticket: Option<PathBuf>,
+    /// The folder of the engines of scripts; without it, scripts are not measured.
+    #[arg(long, requires = "jackfield")]
+    engines: Option<PathBuf>,
+    /// A folder `node_modules` with the client for DynamoDB, which a script imports.
+    #[arg(long, requires = "engines")]
+    packages: Option<PathBuf>,
     /// Measure only these groups.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Group>,
@@ -84,6 +92,10 @@ pub enum Group {
     Connect,
     Reload,
     Start,
+    /// Events of handlers in JavaScript and Python.
+    Script,
+    /// From the save of a script to the first event that it handles, and the memory of scripts.
+    Save,
     /// The cost of an access log, throttles and a model for a message.
     EchoWith,
     /// The cost of authorizers and API keys for a connection.
@@ -133,34 +145,42 @@ fn main() -> Result<ExitCode> {
         function: function.as_ref().map(|function| function.port),
     };
     let features = feature::all(&dependencies).into_iter().filter(|feature| wanted(feature.group)).collect();
-    let subjects = subjects(&args, features)?;
-    let operations = operations(&args, wanted)?;
+    let scripts = installation(&args)?;
+    let mut subjects = subjects(&args, features)?;
+    if wanted(Group::Script) {
+        subjects.extend(scripts.iter().flat_map(Installation::subjects));
+    }
+    let mut operations = operations(&args, wanted)?;
+    if wanted(Group::Save) {
+        operations.extend(scripts.iter().flat_map(Installation::operations));
+    }
     let workloads: Vec<_> = workload::all(&scale).into_iter().filter(|workload| wanted(workload.group)).collect();
 
     server::warm_code_cache(&subjects, &scratch)?;
     let in_turn = |round: usize| workload::in_turn(&workloads, &subjects, round);
-    let total = (0..scale.rounds).map(|round| in_turn(round).len() + operations.len()).sum();
+    let operations_of = |round: usize| operations.iter().filter(move |operation| round == 0 || !operation.once);
+    let total = (0..scale.rounds).map(|round| in_turn(round).len() + operations_of(round).count()).sum();
     let mut progress = Progress { done: 0, total };
-    let (mut runs, mut timings) = (Vec::new(), Vec::new());
+    let (mut runs, mut measured) = (Vec::new(), Vec::new());
     for round in 0..scale.rounds {
         for (workload, subject) in in_turn(round) {
             let run = workload::run(workload, subject, &scratch, cores, round);
             progress.report(&run.to_string());
             runs.push(run);
         }
-        for operation in &operations {
-            let timing = operation.time(&scratch, round);
-            progress.report(&timing.to_string());
-            timings.push(timing);
+        for operation in operations_of(round) {
+            let measurement = operation.run(&scratch, round);
+            progress.report(&measurement.to_string());
+            measured.push(measurement);
         }
     }
 
-    let rows = figure::rows(&scale, &runs, &timings);
+    let rows = figure::rows(&scale, &runs, &operations, &measured);
     println!("{}", table::render(&rows));
     if let Some(path) = &args.json {
-        write_json(path, &Report { scale: &scale, rows: &rows, runs: &runs, timings: &timings })?;
+        write_json(path, &Report { scale: &scale, rows: &rows, runs: &runs, operations: &measured })?;
     }
-    let all_measured = runs.iter().all(Run::is_valid) && timings.iter().all(|timing| timing.failure.is_none());
+    let all_measured = runs.iter().all(Run::is_valid) && measured.iter().all(|one| one.failure.is_none());
     Ok(if all_measured { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -195,12 +215,12 @@ fn operations(args: &Args, wanted: impl Fn(Group) -> bool) -> Result<Vec<Operati
     let binary = absolute(binary)?;
     let mut operations = Vec::new();
     if wanted(Group::Start) {
-        operations.push(Operation::Start { binary: binary.clone(), component: absolute(wasip2)? });
+        operations.push(Operation::start(binary.clone(), absolute(wasip2)?));
     }
     match &args.reload_b {
         Some(after) if wanted(Group::Reload) => {
             let before = absolute(args.reload_a.as_ref().unwrap_or(wasip2))?;
-            operations.push(Operation::Reload { binary, before, after: absolute(after)? });
+            operations.push(Operation::reload(binary, before, absolute(after)?));
         }
         None if args.only.contains(&Group::Reload) => {
             bail!("reload needs --reload-b, a component that sends another response to echo requests")
@@ -208,6 +228,13 @@ fn operations(args: &Args, wanted: impl Fn(Group) -> bool) -> Result<Vec<Operati
         _ => {}
     }
     Ok(operations)
+}
+
+/// Returns what scripts need, if there are engines.
+fn installation(args: &Args) -> Result<Option<Installation>> {
+    let (Some(binary), Some(engines)) = (&args.jackfield, &args.engines) else { return Ok(None) };
+    let packages = args.packages.as_ref().map(|path| absolute(path)).transpose()?;
+    Ok(Some(Installation { binary: absolute(binary)?, engines: absolute(engines)?, packages }))
 }
 
 fn two_cores() -> Result<Option<Cores>> {
@@ -259,7 +286,7 @@ struct Report<'a> {
     scale: &'a Scale,
     rows: &'a [figure::Row],
     runs: &'a [Run],
-    timings: &'a [operation::Timing],
+    operations: &'a [Measurement],
 }
 
 fn write_json(path: &Path, report: &Report) -> Result<()> {

@@ -1,4 +1,5 @@
-//! Operations that are timed once in each round: the start of a server, and the reload of a component.
+//! Quantities that are measured once in each round without the load generator: the start of a server, the reload of a
+//! component, saves of scripts and their memory.
 //!
 //! The server can use every core for them, like on the machine of a developer.
 
@@ -11,43 +12,76 @@ use serde::Serialize;
 
 use crate::probe::Probe;
 use crate::server::{Components, Scratch, Server, Subject};
+use crate::target::{self, Target};
 
-/// A reload that takes longer has failed.
-const RELOAD_TIMEOUT: Duration = Duration::from_secs(20);
+/// A version that is not live after this time has failed.
+const LIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The interval between the requests that detect the new version.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-pub enum Operation {
-    /// From the start of the process to its first response. The code cache has the compiled component.
-    Start { binary: PathBuf, component: PathBuf },
-    /// From the rename that replaces a component to the first response of the new one. It is compiled within that time.
-    Reload { binary: PathBuf, before: PathBuf, after: PathBuf },
+pub struct Operation {
+    /// The figure in the table.
+    pub title: &'static str,
+    /// What handles the events.
+    pub handler: &'static str,
+    pub unit: &'static str,
+    pub target: Target,
+    /// Whether it is measured in the first round only, because it takes long.
+    pub once: bool,
+    pub measure: Box<Measure>,
 }
 
-/// The duration of an operation in one round, or the reason why it could not be measured.
+pub type Measure = dyn Fn(&Scratch) -> Result<f64>;
+
+/// The value of an operation in one round, or the reason why it could not be measured.
 #[derive(Serialize)]
-pub struct Timing {
+pub struct Measurement {
     pub round: usize,
-    #[serde(rename = "moment")]
     pub operation: &'static str,
+    pub handler: &'static str,
+    pub unit: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ms: Option<f64>,
+    pub value: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
 }
 
 impl Operation {
-    pub fn time(&self, scratch: &Scratch, round: usize) -> Timing {
-        let (operation, took) = match self {
-            Self::Start { binary, component } => ("start", start(scratch, binary, component)),
-            Self::Reload { binary, before, after } => ("reload", reload(scratch, binary, before, after)),
-        };
-        let (ms, failure) = match took {
-            Ok(took) => (Some(took.as_secs_f64() * 1e3), None),
+    /// From the start of the process to its first response. The code cache has the compiled component.
+    pub fn start(binary: PathBuf, component: PathBuf) -> Self {
+        Self {
+            title: "start to the first event served",
+            handler: "wasip2",
+            unit: "ms",
+            target: target::START,
+            once: false,
+            measure: Box::new(move |scratch| start(scratch, &binary, &component).map(milliseconds)),
+        }
+    }
+
+    /// From the rename that replaces a component to the first response of the new one. It is compiled within that time.
+    pub fn reload(binary: PathBuf, before: PathBuf, after: PathBuf) -> Self {
+        Self {
+            title: "reload to the first event served",
+            handler: "wasip2",
+            unit: "ms",
+            target: target::RELOAD,
+            once: false,
+            measure: Box::new(move |scratch| reload(scratch, &binary, &before, &after).map(milliseconds)),
+        }
+    }
+
+    pub fn run(&self, scratch: &Scratch, round: usize) -> Measurement {
+        let (value, failure) = match (self.measure)(scratch) {
+            Ok(value) => (Some(value), None),
             Err(error) => (None, Some(format!("{error:#}"))),
         };
-        Timing { round, operation, ms, failure }
+        Measurement { round, operation: self.title, handler: self.handler, unit: self.unit, value, failure }
     }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }
 
 fn start(scratch: &Scratch, binary: &Path, component: &Path) -> Result<Duration> {
@@ -78,20 +112,28 @@ fn reload(scratch: &Scratch, binary: &Path, before: &Path, after: &Path) -> Resu
     let bytes = std::fs::read(after).with_context(|| format!("cannot read {}", after.display()))?;
     std::fs::write(&next, with_unique_section(bytes)).context("cannot write the next version")?;
     std::fs::rename(&next, &live).context("cannot put the next version in place")?;
-    let renamed = Instant::now();
-    while renamed.elapsed() < RELOAD_TIMEOUT {
+    wait_until_live(&mut probe, |answer| answer != "which")
+}
+
+/// Sends requests until a response is that of the new version. Returns how long this took.
+///
+/// # Errors
+/// If a response is an error, or the new version is not live within [`LIVE_TIMEOUT`].
+pub fn wait_until_live(probe: &mut Probe, is_new: impl Fn(&str) -> bool) -> Result<Duration> {
+    let changed = Instant::now();
+    while changed.elapsed() < LIVE_TIMEOUT {
         let answer = probe.echo("which")?;
-        let took = renamed.elapsed();
+        let took = changed.elapsed();
         ensure!(
             !answer.contains("Internal server error"),
-            "the response of the second version to an echo request was {answer:?}"
+            "the response of the new version to an echo request was {answer:?}"
         );
-        if answer != "which" {
+        if is_new(&answer) {
             return Ok(took);
         }
         std::thread::sleep(POLL_INTERVAL);
     }
-    bail!("the first version still responds {RELOAD_TIMEOUT:?} after the rename")
+    bail!("the old version still responds {LIVE_TIMEOUT:?} after the change")
 }
 
 /// Adds a custom section that no component had before, so that the code cache does not have the component, as after a
@@ -108,13 +150,12 @@ fn with_unique_section(mut component: Vec<u8>) -> Vec<u8> {
     component
 }
 
-impl fmt::Display for Timing {
+impl fmt::Display for Measurement {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        match (self.ms, &self.failure) {
-            (Some(ms), _) => write!(out, "{:<14} {:<32} {ms:>9.1} ms", self.operation, "wasip2"),
-            (None, failure) => {
-                write!(out, "{:<14} {:<32} FAILED: {}", self.operation, "wasip2", failure.as_deref().unwrap_or(""))
-            }
+        write!(out, "{:<34} {:<22} ", self.operation, self.handler)?;
+        match (self.value, &self.failure) {
+            (Some(value), _) => write!(out, "{value:>9.1} {}", self.unit),
+            (None, failure) => write!(out, "FAILED: {}", failure.as_deref().unwrap_or("")),
         }
     }
 }

@@ -45,8 +45,13 @@ impl Probe {
     /// # Errors
     /// If there is no response within five seconds, or the connection is closed.
     pub fn echo(&mut self, content: &str) -> Result<String> {
+        self.request("echo", content)
+    }
+
+    /// As [`Self::echo`], for another route.
+    pub fn request(&mut self, route: &str, content: &str) -> Result<String> {
         let mut frame = Vec::new();
-        let request = format!(r#"{{"action":"echo","content":"{content}"}}"#);
+        let request = format!(r#"{{"action":"{route}","content":"{content}"}}"#);
         wire::encode(Opcode::Text, request.as_bytes(), &mut frame);
         self.socket.write_all(&frame).context("cannot send an echo request")?;
         loop {

@@ -19,6 +19,7 @@ use crate::probe::Probe;
 
 /// Long enough for the first start, which compiles the component, on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
+const START_WAIT: &str = "100s";
 /// The read buffer of both servers: jackfield's default.
 const READ_BUFFER_BYTES: usize = 2048;
 
@@ -29,6 +30,8 @@ pub struct Subject {
     binary: PathBuf,
     /// `None` for the plain server.
     handler: Option<Handler>,
+    /// The folder of the engines, if the handler is a script.
+    engines: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone)]
@@ -36,6 +39,22 @@ struct Handler {
     components: Components,
     reuse: Option<u32>,
     feature: Option<Feature>,
+    /// Files in the folder of the manifest. The first one is the component of `echo`, each other one has a route.
+    scripts: Vec<Script>,
+}
+
+/// A handler in JavaScript, TypeScript or Python.
+#[derive(Debug, Clone)]
+pub struct Script {
+    pub file: String,
+    pub text: String,
+}
+
+impl Script {
+    /// Returns the route key of the script with this index.
+    pub fn route(index: usize) -> String {
+        if index == 0 { "echo".into() } else { format!("echo{index}") }
+    }
 }
 
 /// The components that handle the events.
@@ -55,17 +74,33 @@ impl Components {
 
 impl Subject {
     pub fn plain(binary: PathBuf) -> Self {
-        Self { name: "plain".into(), binary, handler: None }
+        Self { name: "plain".into(), binary, handler: None, engines: None }
     }
 
     pub fn jackfield(name: String, binary: &Path, components: Components, reuse: Option<u32>) -> Self {
-        Self { name, binary: binary.to_owned(), handler: Some(Handler { components, reuse, feature: None }) }
+        let handler = Handler { components, reuse, feature: None, scripts: Vec::new() };
+        Self { name, binary: binary.to_owned(), handler: Some(handler), engines: None }
+    }
+
+    pub fn scripts(name: String, binary: &Path, engines: &Path, scripts: Vec<Script>, reuse: Option<u32>) -> Self {
+        let components = Components::only(scripts[0].file.clone().into());
+        let handler = Handler { components, reuse, feature: None, scripts };
+        Self { name, binary: binary.to_owned(), handler: Some(handler), engines: Some(engines.to_owned()) }
     }
 
     /// Returns this server with a feature.
     pub fn with(&self, feature: Feature) -> Self {
         let handler = self.handler.clone().map(|handler| Handler { feature: Some(feature.clone()), ..handler });
-        Self { name: format!("{} with {}", self.name, feature.name), binary: self.binary.clone(), handler }
+        Self { name: format!("{} with {}", self.name, feature.name), handler, ..self.clone() }
+    }
+
+    pub fn is_plain(&self) -> bool {
+        self.handler.is_none()
+    }
+
+    /// Returns whether the handler is a script.
+    pub fn is_script(&self) -> bool {
+        self.engines.is_some()
     }
 
     /// Returns the feature that is measured.
@@ -101,10 +136,16 @@ impl Subject {
                 // The folder of the access log.
                 remove_folder(&folder.join("logs"))?;
                 std::fs::create_dir(folder.join("logs")).context("cannot create a folder for logs")?;
-                for (name, text) in handler.feature.iter().flat_map(|feature| &feature.files) {
+                let scripts = handler.scripts.iter().map(|script| (&*script.file, &*script.text));
+                let files = handler.feature.iter().flat_map(|feature| feature.files.iter().copied());
+                for (name, text) in scripts.chain(files) {
                     std::fs::write(folder.join(name), text).with_context(|| format!("cannot write {name}"))?;
                 }
                 command.arg("serve").arg(path);
+                if let Some(engines) = &self.engines {
+                    // Every handler is ready before the server listens.
+                    command.arg("--engines").arg(engines).args(["--start-wait", START_WAIT]);
+                }
             }
         }
         // The code cache is in the scratch folder, because nothing uses the compiled code after the bench.
@@ -119,7 +160,7 @@ impl Subject {
 }
 
 fn manifest(handler: &Handler, on_connect: bool) -> String {
-    let Handler { components: Components { echo, relay }, reuse, feature } = handler;
+    let Handler { components: Components { echo, relay }, reuse, feature, scripts } = handler;
     let reuse = reuse.map(|reuse| format!("reuse = {reuse}\n")).unwrap_or_default();
     let grants = r#"grants = ["connections", "connection-store"]"#;
     let mut text = format!(
@@ -149,6 +190,10 @@ component = {echo:?}
         }
         None => "echo",
     };
+    for (index, script) in scripts.iter().enumerate().skip(1) {
+        let (name, file) = (Script::route(index), &script.file);
+        text += &format!("[integrations.{name}]\ncomponent = {file:?}\n{grants}\n{reuse}\n");
+    }
     let feature_keys = |group: Group| -> String {
         let keys = feature.iter().filter(|feature| feature.group == group).flat_map(|feature| &feature.route_keys);
         keys.map(|key| format!(", {key}")).collect()
@@ -156,6 +201,9 @@ component = {echo:?}
     text += "[routes]\n";
     text += &format!("echo = {{ integration = \"echo\", route_response = true{} }}\n", feature_keys(Group::EchoWith));
     text += &format!("\"$default\" = {{ integration = {other:?}, route_response = true }}\n");
+    for name in (1..scripts.len()).map(Script::route) {
+        text += &format!("{name} = {{ integration = {name:?}, route_response = true }}\n");
+    }
     if on_connect {
         text += &format!("\"$connect\" = {{ integration = {other:?}{} }}\n", feature_keys(Group::ConnectWith));
     }
@@ -290,6 +338,10 @@ mod tests {
     use super::*;
     use crate::feature::{self, Dependencies};
 
+    fn handler(echo: &str, feature: Option<Feature>) -> Handler {
+        Handler { components: Components::only(echo.into()), reuse: None, feature, scripts: Vec::new() }
+    }
+
     #[test]
     fn the_port_is_read_from_the_line_with_the_address() {
         assert_eq!(port_in("listening on ws://127.0.0.1:40123/dev"), Some(40123));
@@ -300,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_manifest_has_only_the_keys_that_the_handler_needs() {
-        let mut handler = Handler { components: Components::only("/a b/echo.wasm".into()), reuse: None, feature: None };
+        let mut handler = handler("/a b/echo.wasm", None);
         let plain = manifest(&handler, false);
         assert!(plain.contains("component = \"/a b/echo.wasm\"\n"));
         assert!(!plain.contains("reuse") && !plain.contains("$connect") && !plain.contains("relay"));
@@ -315,18 +367,22 @@ mod tests {
     #[test]
     fn a_feature_adds_keys_to_its_route_and_sections_of_its_own() {
         for feature in feature::all(&Dependencies::default()) {
-            let handler = Handler {
-                components: Components::only("echo.wasm".into()),
-                reuse: None,
-                feature: Some(feature.clone()),
-            };
-            let text = manifest(&handler, true);
+            let text = manifest(&handler("echo.wasm", Some(feature.clone())), true);
             let route = if feature.group == Group::EchoWith { "\necho = " } else { "\n\"$connect\" = " };
             let (_, line) = text.split_once(route).expect("the manifest has each route");
             let line = line.lines().next().expect("a route is a line");
             assert!(feature.route_keys.iter().all(|key| line.contains(&format!(", {key}"))), "{line}");
             assert!(text.ends_with(&feature.sections), "{text}");
         }
+    }
+
+    #[test]
+    fn each_script_has_an_integration_and_a_route() {
+        let scripts = [0, 1].map(|index| Script { file: format!("{index}.js"), text: String::new() });
+        let text = manifest(&Handler { scripts: scripts.to_vec(), ..handler("0.js", None) }, false);
+        assert!(text.contains("[integrations.echo]\ncomponent = \"0.js\"\n"), "{text}");
+        assert!(text.contains("[integrations.echo1]\ncomponent = \"1.js\"\n"), "{text}");
+        assert!(text.contains("\necho1 = { integration = \"echo1\", route_response = true }\n"), "{text}");
     }
 
     #[test]

@@ -169,6 +169,23 @@ pub fn figures(scale: &Scale) -> Vec<Figure> {
         condition: Condition::None,
         targets: fresh(AtLeast(4000.0)),
     });
+    figures.push(Figure {
+        title: "script, echo depth 16, CPU a message".into(),
+        workload: "script depth 16",
+        quantity: Quantity::Cpu,
+        compare: Compare::Added,
+        condition: Condition::None,
+        targets: vec![
+            ("javascript", AtMost(45.0)),
+            ("javascript reuse", AtMost(8.0)),
+            ("javascript lambda", AtMost(90.0)),
+            ("javascript lambda reuse", AtMost(30.0)),
+            ("python", AtMost(250.0)),
+            ("python reuse", AtMost(40.0)),
+            ("python lambda", AtMost(500.0)),
+            ("python lambda reuse", AtMost(40.0)),
+        ],
+    });
     for (title, workload, condition) in [
         (format!("echo at {}/s", scale.rate), "echo with", Condition::KeepUp(f64::from(scale.rate))),
         ("connections opened".into(), "connect with", Condition::None),
