@@ -1,0 +1,7 @@
+import { plugin } from "jackfield";
+
+export default plugin({
+  message() {
+    return "answer-0";
+  },
+});

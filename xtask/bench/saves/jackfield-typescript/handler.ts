@@ -1,0 +1,7 @@
+import { plugin, type MessageEvent } from "jackfield";
+
+export default plugin({
+  message(_event: MessageEvent): string {
+    return "answer-0";
+  },
+});

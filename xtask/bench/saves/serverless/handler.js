@@ -1,0 +1,6 @@
+exports.handler = async (event) => {
+  if (event.requestContext.eventType === "MESSAGE") {
+    return { statusCode: 200, body: "answer-0" };
+  }
+  return { statusCode: 200 };
+};
