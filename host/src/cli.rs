@@ -12,6 +12,7 @@ use tracing::warn;
 
 use crate::config::{Config, MANIFEST_NAME};
 use crate::limits::LOG_FLUSH_TIMEOUT;
+use crate::memory;
 use crate::reload::display_path;
 use crate::runtime::{CodeCacheOptions, EngineFolder, Runtime, RuntimeOptions, WaitingEvents};
 use crate::telemetry::{self, LogFormat};
@@ -197,7 +198,8 @@ fn new_runtime(config: &Config, engines: &EnginesArg, waiting: WaitingEvents) ->
     let folder = cache_folder(server.cache.as_ref());
     let cache = folder.as_deref().map(|folder| CodeCacheOptions { folder, bytes_max: server.cache_bytes });
     let worker = WorkerOptions { executable: None, limits: config.compiler.clone() };
-    Runtime::new(RuntimeOptions { cache, worker, waiting, engines: engines.folder() })
+    let memory_bytes = server.memory_bytes.unwrap_or_else(memory::half_of_the_machine);
+    Runtime::new(RuntimeOptions { cache, worker, waiting, engines: engines.folder(), memory_bytes })
 }
 
 /// Returns the folder for compiled code: that of the manifest, or else one in the user's cache folder.

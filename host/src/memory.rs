@@ -83,7 +83,7 @@ pub struct Waiting<'a> {
 impl SharedMemory {
     /// `None` limits the memory to half of the machine's.
     pub fn new(bytes_max: Option<usize>) -> Arc<Self> {
-        let bytes_max = bytes_max.unwrap_or_else(|| machine_bytes().map_or(usize::MAX, |bytes| bytes / 2));
+        let bytes_max = bytes_max.unwrap_or_else(half_of_the_machine);
         Arc::new(Self {
             bytes_max,
             accounts: Mutex::default(),
@@ -350,6 +350,11 @@ impl Drop for Waiting<'_> {
 /// Rounds up. A guest with a 64-bit memory can request so much that this would overflow.
 fn whole_steps(bytes: usize) -> usize {
     bytes.checked_next_multiple_of(MEMORY_STEP_BYTES).unwrap_or(bytes)
+}
+
+/// Returns the memory that all events may use together if the manifest does not limit it.
+pub fn half_of_the_machine() -> usize {
+    machine_bytes().map_or(usize::MAX, |bytes| bytes / 2)
 }
 
 /// Returns the memory of the machine, or the container's limit if that is lower. `None` if neither is known.

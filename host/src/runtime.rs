@@ -17,7 +17,8 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 use crate::capability;
 use crate::limits::{
     CONCURRENT_EVENTS_MAX, EPOCH_INTERVAL, GUEST_INSTANCES_MAX, GUEST_MEMORIES_MAX, GUEST_TABLES_MAX,
-    MEMORY_KEEP_RESIDENT_BYTES, SLOT_MEMORIES, SLOT_TABLES, TABLE_KEEP_RESIDENT_BYTES, WARM_SLOTS_MAX,
+    MEMORY_KEEP_RESIDENT_BYTES_MAX, MEMORY_KEEP_RESIDENT_BYTES_MIN, RESIDENT_MEMORY_SHARE, SLOT_MEMORIES, SLOT_TABLES,
+    TABLE_KEEP_RESIDENT_BYTES, WARM_SLOTS_MAX,
 };
 use crate::worker::{Worker, WorkerOptions, compiler_config, guest_limits};
 
@@ -85,12 +86,14 @@ pub struct RuntimeOptions<'a> {
     pub waiting: WaitingEvents,
     /// Where the engines of scripts are.
     pub engines: EngineFolder,
+    /// The memory that all events may use together. The pool may keep a part of it between events.
+    pub memory_bytes: usize,
 }
 
 impl Runtime {
     pub fn new(options: RuntimeOptions<'_>) -> anyhow::Result<Arc<Self>> {
-        let RuntimeOptions { cache, worker, waiting, engines } = options;
-        let engine = engine()?;
+        let RuntimeOptions { cache, worker, waiting, engines, memory_bytes } = options;
+        let engine = engine(memory_bytes)?;
         let linker = linker(&engine).map_err(into_anyhow).context("cannot link the host functions")?;
         let cache = cache.and_then(|options| match CodeCache::open(options, &engine) {
             Ok(cache) => Some(cache),
@@ -164,14 +167,14 @@ const IDLE_EPOCH_INTERVAL: Duration = Duration::from_millis(5);
 /// the next event, which halves the cost of a sandbox. This works only where the kernel can report which pages
 /// are dirty (`PAGEMAP_SCAN`, Linux 6.7), and only without swap: the kernel would not report a dirty page that
 /// is swapped out, and the next event would see its content.
-fn engine() -> anyhow::Result<Engine> {
+fn engine(memory_bytes: usize) -> anyhow::Result<Engine> {
     let mut last = None;
     for allocation in [Allocation::PooledAndResident, Allocation::Pooled, Allocation::OnDemand] {
         if allocation == Allocation::PooledAndResident && swap_is_on() {
             debug!("swap is on: the memory pages of a sandbox are released after each event");
             continue;
         }
-        match Engine::new(&config(allocation)) {
+        match Engine::new(&config(allocation, memory_bytes)) {
             Ok(engine) => {
                 debug!(?allocation, "created the engine");
                 if allocation == Allocation::OnDemand {
@@ -192,10 +195,10 @@ enum Allocation {
     OnDemand,
 }
 
-fn config(allocation: Allocation) -> Config {
+fn config(allocation: Allocation, memory_bytes: usize) -> Config {
     let mut config = compiler_config();
     if allocation != Allocation::OnDemand {
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(allocation)));
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(allocation, memory_bytes)));
     }
     config
 }
@@ -203,18 +206,21 @@ fn config(allocation: Allocation) -> Config {
 /// Configures a pool with slots for the places of events, for the instances that are kept between events and
 /// for the components that are being loaded. Each slot is as large as the largest known guests (Python, Go) need.
 /// Slots are address space, not memory.
-fn pool(allocation: Allocation) -> PoolingAllocationConfig {
+fn pool(allocation: Allocation, memory_bytes: usize) -> PoolingAllocationConfig {
     let count = |count: usize| u32::try_from(count).expect("a small number");
     let slots = Capacity::POOL.total() + WARM_SLOTS_MAX + LOADING_SLOTS_MAX;
     let mut pool = guest_limits();
     pool.total_component_instances(count(slots));
     pool.total_core_instances(count(slots * GUEST_INSTANCES_MAX));
-    pool.total_memories(count(slots * SLOT_MEMORIES));
+    let memories = slots * SLOT_MEMORIES;
+    pool.total_memories(count(memories));
     pool.total_tables(count(slots * SLOT_TABLES));
     pool.total_stacks(count(slots));
     pool.max_unused_warm_slots(count(CONCURRENT_EVENTS_MAX));
     if allocation == Allocation::PooledAndResident {
-        pool.linear_memory_keep_resident(MEMORY_KEEP_RESIDENT_BYTES);
+        let share = memory_bytes / RESIDENT_MEMORY_SHARE / memories;
+        let resident = share.clamp(MEMORY_KEEP_RESIDENT_BYTES_MIN, MEMORY_KEEP_RESIDENT_BYTES_MAX);
+        pool.linear_memory_keep_resident(resident);
         pool.table_keep_resident(TABLE_KEEP_RESIDENT_BYTES);
         pool.pagemap_scan(Enabled::Yes);
     } else {
@@ -289,7 +295,7 @@ mod tests {
         // Only with the same key can the server load what the child has compiled, however instances are allocated.
         let child = cache::engine_key(&Engine::new(&compiler_config()).unwrap());
         for allocation in [Allocation::PooledAndResident, Allocation::Pooled, Allocation::OnDemand] {
-            if let Ok(engine) = Engine::new(&config(allocation)) {
+            if let Ok(engine) = Engine::new(&config(allocation, 0)) {
                 assert_eq!(cache::engine_key(&engine), child, "{allocation:?}");
             }
         }
