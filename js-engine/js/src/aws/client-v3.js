@@ -66,17 +66,24 @@ function thrown(failure) {
 }
 
 /** Middleware cannot change a call of the host; adding some is accepted, so that tracing libraries work. */
-function middlewareStack() {
-  const stack = { remove: () => false, removeByTag: () => false, identify: () => [], identifyOnResolve: () => false };
-  for (const name of ["add", "addRelativeTo", "use", "clone", "concat", "applyToStack"]) stack[name] = () => stack;
-  stack.resolve = (handler) => handler;
-  return stack;
+const MIDDLEWARE_STACK = {
+  remove: () => false,
+  removeByTag: () => false,
+  identify: () => [],
+  identifyOnResolve: () => false,
+  resolve: (handler) => handler,
+};
+for (const name of ["add", "addRelativeTo", "use", "clone", "concat", "applyToStack"]) {
+  MIDDLEWARE_STACK[name] = () => MIDDLEWARE_STACK;
 }
 
 class Command {
   constructor(input) {
     this.input = input ?? {};
-    this.middlewareStack = middlewareStack();
+  }
+
+  get middlewareStack() {
+    return MIDDLEWARE_STACK;
   }
 
   static getEndpointParameterInstructions() {
@@ -111,15 +118,25 @@ const commands = {
 const provider = (value) => (typeof value === "function" ? value : async () => value);
 
 export class ApiGatewayManagementApiClient {
+  #config;
+
   constructor(configuration = {}) {
-    this.config = {
+    this.initConfig = configuration;
+  }
+
+  /** Made when it is asked for: a function often makes a client in each event, and hardly any reads this. */
+  get config() {
+    this.#config ??= {
       apiVersion: "2018-11-29",
       serviceId: "ApiGatewayManagementApi",
-      ...configuration,
-      region: provider(configuration.region ?? "us-east-1"),
+      ...this.initConfig,
+      region: provider(this.initConfig.region ?? "us-east-1"),
     };
-    this.initConfig = configuration;
-    this.middlewareStack = middlewareStack();
+    return this.#config;
+  }
+
+  get middlewareStack() {
+    return MIDDLEWARE_STACK;
   }
 
   send(request, optionsOrCallback, callback = optionsOrCallback) {

@@ -5,6 +5,8 @@ const KEY = /^[A-Za-z_$][\w$]*$/;
 /** Node's symbol for a method that returns how a value is shown. */
 export const custom = Symbol.for("nodejs.util.inspect.custom");
 
+const DIRECTIVES = "sdifjoOc";
+
 /** Formats values as `console.log` does: the first may be a string with %s, %d, %i, %f, %j, %o, %O, %c and %%. */
 export function format(...values) {
   if (values.length === 1 && typeof values[0] === "string") return values[0];
@@ -12,11 +14,20 @@ export function format(...values) {
   let next = 0;
   if (typeof values[0] === "string") {
     next = 1;
-    text = !values[0].includes("%") ? values[0] : values[0].replace(/%[sdifjoOc%]/g, (directive) => {
-      if (directive === "%%") return "%";
-      if (next >= values.length) return directive;
-      return formatOne(directive, values[next++]);
-    });
+    // A regular expression would take a third of the time of a call.
+    const [template] = values;
+    let done = 0;
+    for (let at = template.indexOf("%"); at >= 0 && at + 1 < template.length; at = template.indexOf("%", at)) {
+      const kind = template[at + 1];
+      if (kind === "%" || (DIRECTIVES.includes(kind) && next < values.length)) {
+        text += template.slice(done, at) + (kind === "%" ? "%" : formatOne(`%${kind}`, values[next++]));
+        done = at + 2;
+        at = done;
+      } else {
+        at += DIRECTIVES.includes(kind) ? 2 : 1;
+      }
+    }
+    text += template.slice(done);
   }
   const rest = values.slice(next).map((value) => (typeof value === "string" ? value : inspect(value)));
   return next === 0 ? rest.join(" ") : [text, ...rest].join(" ");
