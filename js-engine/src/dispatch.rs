@@ -11,6 +11,7 @@ use crate::bindings::exports::jackfield::gateway::handler;
 use crate::bindings::jackfield::gateway::types::{ConnectEvent, Event, Failure, RequestContext, Response};
 use crate::engine::{self, Hook, Thrown};
 use crate::event_loop::{self, Stopped};
+use crate::hot_pages;
 use crate::native::{self, Text, connections, http, kv, log};
 
 thread_local! {
@@ -83,6 +84,7 @@ fn settle<'js>(ctx: &Ctx<'js>, context: RequestContext, event: Event) -> Result<
     let Some(promise) = value.as_promise().cloned() else {
         return finish_sync(ctx, value);
     };
+    hot_pages::write();
     match event_loop::run(ctx, &promise)? {
         Stopped::Settled => promise.result().unwrap_or(Ok(Value::new_undefined(ctx.clone()))).map_err(thrown),
         Stopped::Idle => Err(never_settles()),

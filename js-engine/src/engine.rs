@@ -6,6 +6,9 @@ use rquickjs::{CatchResultExt as _, CaughtError, Context, Ctx, Function, Object,
 
 use crate::{event_loop, modules, native, raw};
 
+/// The result of loading, if nothing was loaded and nothing failed.
+pub const NOTHING_LOADED: &str = r#"{"exports":[],"warnings":[]}"#;
+
 /// How much of the stack in the engine's memory JavaScript may use. Deeper recursion throws a `RangeError`. The host limits
 /// another stack, that of machine code, to 512 KiB; functions in JavaScript that call each other fill it less than this one.
 const STACK_BYTES: usize = 128 * 1024;
@@ -34,6 +37,8 @@ pub struct Hooks {
     pub commonjs: Hook,
     /// `(reason) => [message, stack]`: describes what was thrown.
     pub describe: Hook,
+    /// `() => promise`: runs an event without the host.
+    pub rehearse: Hook,
     /// `() => void`: runs the first timer that is due.
     pub run_timer: Hook,
     /// `() => void`: forgets all timers.
@@ -53,6 +58,7 @@ impl Hooks {
             environment: hook("environment")?,
             commonjs: hook("commonjs")?,
             describe: hook("describe")?,
+            rehearse: hook("rehearse")?,
             run_timer: hook("runTimer")?,
             clear_timers: hook("clearTimers")?,
             warnings: hook("warnings")?,
@@ -104,7 +110,7 @@ pub fn with<T>(body: impl FnOnce(&Ctx<'_>) -> T) -> T {
 /// Starts the interpreter and evaluates the bundle. Returns the result in JSON.
 pub fn initialize() -> String {
     match start() {
-        Ok(()) => r#"{"exports":[],"warnings":[]}"#.to_owned(),
+        Ok(()) => NOTHING_LOADED.to_owned(),
         // The message is written without the interpreter, which may not work.
         Err(message) => format!(r#"{{"error":{{"message":"{}","stack":""}}}}"#, message.escape_default()),
     }
@@ -127,6 +133,8 @@ fn start() -> Result<(), String> {
     })?;
     HOOKS.with(|hooks| hooks.get().map(|_| ()).ok_or("the bundle did not call native.start"))?;
     runtime.run_gc();
+    // What is loaded later is in one piece, too, and a rehearsal allocates where events do.
+    context.with(|ctx| raw::fill_heap_holes(&ctx));
     CONTEXT.with(|kept| kept.set(context).map_err(|_| "the engine was initialized twice".to_owned()))
 }
 

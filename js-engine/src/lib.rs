@@ -9,6 +9,7 @@ mod bindings;
 mod dispatch;
 mod engine;
 mod event_loop;
+mod hot_pages;
 mod load;
 mod modules;
 mod native;

@@ -4,7 +4,7 @@ use rquickjs::promise::PromiseState;
 use rquickjs::{Array, CatchResultExt as _, Ctx, Function, Module, Object, Promise, Value};
 
 use crate::engine::{self, Thrown};
-use crate::{dispatch, event_loop, native, raw};
+use crate::{dispatch, event_loop, hot_pages, native, raw};
 
 /// Loads the file of a request in JSON. Returns a result in JSON, as ARCHITECTURE.md describes both.
 pub fn load(request: Vec<u8>) -> String {
@@ -15,6 +15,18 @@ pub fn load(request: Vec<u8>) -> String {
         ctx.run_gc();
         raw::fill_heap_holes(ctx);
         answer
+    })
+}
+
+/// Runs an event without the host, in an instance that is dropped afterwards. Returns a result in JSON as `load` does.
+pub fn rehearse() -> String {
+    engine::with(|ctx| {
+        let rehearse = || -> Result<(), Thrown> {
+            let thrown = |error| Thrown::from_error(ctx, error);
+            let hook = engine::hook(ctx, |hooks| &hooks.rehearse).map_err(thrown)?;
+            settle(ctx, &hook.call(()).map_err(thrown)?)
+        };
+        rehearse().map_or_else(|thrown| error(ctx, &thrown), |()| engine::NOTHING_LOADED.to_owned())
     })
 }
 
@@ -40,6 +52,7 @@ fn evaluate<'js>(ctx: &Ctx<'js>, request: &Object<'js>) -> Result<String, Thrown
     };
     event_loop::run_microtasks(ctx);
     event_loop::take_unhandled_rejection(ctx, None)?;
+    hot_pages::set(request.get::<_, Option<Vec<u32>>>("hotPages").map_err(thrown)?.unwrap_or_default());
     let bind = || engine::hook(ctx, |hooks| &hooks.bind)?.call::<_, Array>((request.clone(), exports.clone()));
     let bound = bind().map_err(thrown)?;
     dispatch::set(ctx, &bound).map_err(thrown)?;

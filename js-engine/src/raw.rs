@@ -39,6 +39,13 @@ extern "C" fn jackfield_load(request: *mut u8, length: u32) -> i64 {
     keep(load::load(request.into_vec()))
 }
 
+/// Runs an event without the host. Returns a result as `jackfield_load` does.
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+extern "C" fn jackfield_rehearse() -> i64 {
+    keep(load::rehearse())
+}
+
 fn keep(result: String) -> i64 {
     RESULT.with(|kept| {
         let mut kept = kept.borrow_mut();
@@ -76,11 +83,25 @@ pub fn copy_bytes(array: &TypedArray<'_, u8>) -> Option<Vec<u8>> {
     unsafe { array.as_bytes() }.map(<[u8]>::to_vec)
 }
 
+/// Writes to each of these pages of the memory what it contains.
+pub fn write_pages(pages: &[u32]) {
+    for page in pages {
+        let first = (page * PAGE_BYTES) as *mut u8;
+        // SAFETY: the host has found these pages in a memory of this engine, which never shrinks. One thread writes, and a
+        // volatile write of the same byte changes nothing for what the byte belongs to.
+        unsafe { first.write_volatile(first.read_volatile()) };
+    }
+}
+
+/// The pages of the host's machine.
+const PAGE_BYTES: u32 = 4096;
 /// How much free memory in one piece an event finds before the engine asks for more.
 const RESERVE_BYTES: usize = 512 * 1024;
 /// The largest hole that is filled. A larger one is as good as the end of the heap.
 const HOLE_BYTES_MAX: usize = 64 * 1024;
-const HOLE_BYTES_MIN: usize = 8;
+/// QuickJS has blocks of each of its sizes up to 512 bytes in pages of their own. The sizes are multiples of this.
+const SMALL_STEP_BYTES: usize = 8;
+const SMALL_BYTES_MAX: usize = 512;
 
 /// Takes the holes of QuickJS's heap out of use, so that what an event allocates is in one piece at the end of the heap.
 ///
@@ -98,21 +119,25 @@ pub fn fill_heap_holes(ctx: &Ctx<'_>) {
         return;
     }
     free(end);
-    let mut bytes = HOLE_BYTES_MAX;
-    while bytes >= HOLE_BYTES_MIN {
+    let large =
+        std::iter::successors(Some(HOLE_BYTES_MAX), |bytes| Some(bytes / 2)).take_while(|&it| it > SMALL_BYTES_MAX);
+    let small = (1..=SMALL_BYTES_MAX / SMALL_STEP_BYTES).rev().map(|steps| steps * SMALL_STEP_BYTES);
+    for bytes in large.chain(small) {
         loop {
             let block = allocate(bytes);
             if block.is_null() {
                 return;
             }
             if block >= end {
-                free(block);
+                // A small block stays, and with it the page of its size: an event would have to make it.
+                if bytes > SMALL_BYTES_MAX {
+                    free(block);
+                }
                 break;
             }
             // SAFETY: the block has this many bytes, and nothing else knows it: it is never freed. Zeros are left out
             // of the image.
             unsafe { block.write_bytes(0, bytes) };
         }
-        bytes /= 2;
     }
 }

@@ -24,6 +24,7 @@ use crate::script_source::Prepared;
 use crate::world::World;
 
 mod engine;
+mod hot_pages;
 mod image;
 mod language;
 mod load;
@@ -114,7 +115,7 @@ impl Runtime {
         let _cancel = cancellation.on_drop();
         let source_map = SourceMap::new(&prepared.name, prepared.source_map.clone());
         let script = self.blocking(move |runtime| {
-            let request = LoadRequest { prepared: &prepared, settings: &settings };
+            let request = LoadRequest { prepared: &prepared, settings: &settings, hot_pages: &engine.hot_pages };
             let mut instance = engine.instantiate(&runtime.engine, memory, cancellation)?;
             let LoadResult { exports, warnings, log } = match instance.load(&request)? {
                 Ok(loaded) => loaded,

@@ -18,7 +18,7 @@ use wasmtime::{Engine, Module};
 
 use super::language::Language;
 use super::load::{Cancellation, EngineInstance};
-use super::make_image;
+use super::{hot_pages, make_image};
 use crate::limits::{COMPONENT_BYTES_MAX, EVENT_HOST_BYTES, EVENT_MEMORY_BYTES};
 use crate::memory::{EventMemory, SharedMemory};
 use crate::runtime::structures::LoadedModule;
@@ -51,6 +51,8 @@ pub struct ScriptEngine {
     module: Module,
     /// The memory of the initialised engine.
     base: Module,
+    /// The pages that the engine should write to in each event that waits.
+    pub hot_pages: Vec<u32>,
     pub component: Component,
     /// Has everything that the component imports, except for the image.
     linker: Linker<HostState>,
@@ -178,7 +180,7 @@ impl Runtime {
             info!(took = ?started.elapsed(), component = ?compiled_in, "compiled the {} engine", language.name());
         }
         let engine = self.blocking(move |runtime| {
-            let base = runtime.initialize_engine(&module.module, &memory.module)?;
+            let (base, hot_pages) = runtime.initialize_engine(&module.module, &memory.module)?;
             let component = artifact.component;
             let mut linker = runtime.linker.clone();
             linker.root().module(ENGINE_MODULE, &module.module).map_err(into_anyhow)?;
@@ -188,6 +190,7 @@ impl Runtime {
                 structure_bytes: artifact.structure_bytes + module.structure_bytes + memory.structure_bytes,
                 module: module.module,
                 base,
+                hot_pages,
                 component,
                 linker,
                 slots: language.slots(),
@@ -202,15 +205,27 @@ impl Runtime {
         Ok(Arc::new(engine))
     }
 
-    /// Initialises an engine in an instance of its own, and makes an image of the memory that this leaves behind.
-    fn initialize_engine(&self, module: &Module, memory: &Module) -> anyhow::Result<Module> {
-        // It is part of no plugin, so no account is charged.
+    /// Initialises an engine in an instance of its own, and makes an image of the memory that this leaves behind. Then
+    /// finds its hot pages in an instance of this image.
+    fn initialize_engine(&self, module: &Module, memory: &Module) -> anyhow::Result<(Module, Vec<u32>)> {
+        let mut instance = self.own_instance(module, memory)?;
+        instance.initialize()?;
+        let content = instance.memory_content()?;
+        let used = content.len() - content.iter().rev().take_while(|&&byte| byte == 0).count();
+        let base = make_image(&self.engine, content)?;
+        let mut rehearsal = self.own_instance(module, &base)?;
+        let has_rehearsed = rehearsal.rehearse()?;
+        // Behind what the base uses, a script has its own objects.
+        let hot_pages = if has_rehearsed { hot_pages::find(&rehearsal.memory_content()?[..used]) } else { Vec::new() };
+        Ok((base, hot_pages))
+    }
+
+    /// Creates an instance of an engine that is part of no plugin, so that no account is charged.
+    fn own_instance(&self, module: &Module, memory: &Module) -> anyhow::Result<EngineInstance> {
         let charge = SharedMemory::new(Some(usize::MAX)).plugin().try_charge(EVENT_HOST_BYTES);
         let charge = charge.context("there is no memory")?;
         let limited = EventMemory::new(charge, EVENT_HOST_BYTES, EVENT_MEMORY_BYTES);
-        let mut instance = EngineInstance::new(&self.engine, module, memory, limited, Cancellation::default())?;
-        instance.initialize()?;
-        make_image(&self.engine, instance.memory_content()?)
+        EngineInstance::new(&self.engine, module, memory, limited, Cancellation::default())
     }
 
     /// As `compile`, for a core module of an engine.

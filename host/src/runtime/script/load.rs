@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, ensure};
 use cpu_time::ThreadTime;
 use serde::{Deserialize, Serialize};
-use wasmtime::{Engine, Instance, Linker, Module, Store, UpdateDeadline};
+use wasmtime::{Engine, Instance, Linker, Module, Store, TypedFunc, UpdateDeadline};
 
 use super::ScriptSettings;
 use super::source_map::SourceMap;
@@ -34,6 +34,8 @@ pub const MEMORY_EXPORT: &str = "memory";
 pub struct LoadRequest<'a> {
     pub prepared: &'a Prepared,
     pub settings: &'a ScriptSettings,
+    /// The pages that the engine should write to in each event that waits.
+    pub hot_pages: &'a [u32],
 }
 
 /// A script that has loaded.
@@ -83,6 +85,8 @@ struct RequestJson<'a> {
     handler: Option<&'a str>,
     env: &'a BTreeMap<String, String>,
     world: &'static str,
+    #[serde(rename = "hotPages")]
+    hot_pages: &'a [u32],
     /// The time of the load, which is the time at the top level of the script.
     time: EpochMillis,
 }
@@ -131,7 +135,7 @@ impl ScriptFailure {
 
 impl<'a> LoadRequest<'a> {
     fn json(&self) -> anyhow::Result<Vec<u8>> {
-        let Self { prepared, settings } = self;
+        let Self { prepared, settings, hot_pages } = self;
         let request = RequestJson {
             name: &prepared.name,
             format: match prepared.format {
@@ -143,6 +147,7 @@ impl<'a> LoadRequest<'a> {
             handler: settings.handler.as_deref(),
             env: &settings.environment,
             world: short_name(settings.world),
+            hot_pages,
             time: now(),
         };
         let mut json = serde_json::to_vec(&request).context("cannot pass the script to the engine")?;
@@ -193,8 +198,19 @@ impl EngineInstance {
             initialized.map_err(|error| explain(&self.store, &error))?;
         }
         let initialize = self.instance.get_typed_func::<(), i64>(&mut self.store, "jackfield_initialize");
-        let initialize = initialize.map_err(into_anyhow)?;
-        let result = initialize.call(&mut self.store, ());
+        self.call_without_script(&initialize.map_err(into_anyhow)?)
+    }
+
+    /// Lets the engine run an event without the host. Returns false if it cannot.
+    pub fn rehearse(&mut self) -> anyhow::Result<bool> {
+        let Ok(rehearse) = self.instance.get_typed_func::<(), i64>(&mut self.store, "jackfield_rehearse") else {
+            return Ok(false);
+        };
+        self.call_without_script(&rehearse).map(|()| true)
+    }
+
+    fn call_without_script(&mut self, function: &TypedFunc<(), i64>) -> anyhow::Result<()> {
+        let result = function.call(&mut self.store, ());
         let result = result.map_err(|error| explain(&self.store, &error))?;
         match self.reply(result)?.error {
             Some(failure) => Err(anyhow!(failure.describe(&SourceMap::new("", None)))),

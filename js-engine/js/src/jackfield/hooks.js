@@ -5,6 +5,7 @@ import { setEnvironment } from "../env.js";
 import { bind } from "./bind.js";
 import { evaluateCommonJs } from "./commonjs.js";
 import { describe, expectFile } from "./errors.js";
+import { rehearse } from "./rehearsal.js";
 import { clearTimers, runTimer } from "./timers.js";
 import { warnings } from "./warnings.js";
 
@@ -20,6 +21,7 @@ export const hooks = {
   },
   commonjs: evaluateCommonJs,
   describe,
+  rehearse,
   runTimer,
   clearTimers,
   warnings,
