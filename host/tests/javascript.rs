@@ -5,8 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
-use crate::harness::{Peer, Server, Site};
+use crate::components::replace_file;
+use crate::harness::{Peer, Server, Site, eventually};
 
 /// A handler of `host/tests/scripts`, and its keys in the manifest.
 fn integration(name: &str, file: &str, keys: &str) -> String {
@@ -145,6 +147,35 @@ async fn lambda_functions_run_unmodified() {
         server.log.wait_for_line(&words).await;
     }
     server.log.wait_for_line(&["at ", "(lambda.cjs:"]).await;
+}
+
+/// A manifest with one timeout, whose two functions return the time that is left, in both styles.
+fn remaining(timeout: &str) -> String {
+    let names = ["remaining", "remainingOfCallback"];
+    let function = |name: &&str| integration(name, "lambda.cjs", &format!("handler = {name:?}\n{timeout}"));
+    let route = |name: &&str| format!("{name} = {{ integration = {name:?}, route_response = true }}\n");
+    let functions: String = names.iter().map(function).collect();
+    functions + "[routes]\n" + &names.iter().map(route).collect::<String>()
+}
+
+#[tokio::test]
+async fn a_lambda_function_asks_how_much_of_its_timeout_is_left() {
+    for (timeout, range) in [("timeout = \"9s\"", 1..=9_000), ("", 9_001..=29_000)] {
+        let server = site(&["lambda.cjs"], &remaining(timeout)).serve();
+        let mut peer = server.connect("").await;
+        for name in ["remaining", "remainingOfCallback"] {
+            let left = ask_json(&mut peer, name).await;
+            let (start, later) = (left[0].as_i64().unwrap(), left[1].as_i64().unwrap());
+            assert!(range.contains(&start) && start - later >= 49, "{name} {timeout}: {left}");
+        }
+        let peer = Mutex::new(peer);
+        // Another timeout counts from the next save of the manifest, though the file is the same.
+        replace_file(&server.site.manifest(), remaining("timeout = \"30s\""));
+        for name in ["remaining", "remainingOfCallback"] {
+            let longer = async || ask_json(&mut *peer.lock().await, name).await[0].as_i64().unwrap() > 29_000;
+            eventually("the new timeout counts", longer).await;
+        }
+    }
 }
 
 // ---- time ----------------------------------------------------------------------------------

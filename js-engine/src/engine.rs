@@ -31,7 +31,7 @@ pub struct Hooks {
     pub builtin: Hook,
     /// `(request, exports) => [dispatch, respond]`: what handles the events.
     pub bind: Hook,
-    /// `(environment, request) => void`: sets `process.env`, before the file is evaluated.
+    /// `(environment, request) => void`: sets `process.env` and the time that an event has, before the file is evaluated.
     pub environment: Hook,
     /// `(source, name) => exports`: evaluates a CommonJS module.
     pub commonjs: Hook,

@@ -52,7 +52,7 @@ fn evaluate<'js>(ctx: &Ctx<'js>, request: &Object<'js>) -> Result<String, Thrown
     };
     event_loop::run_microtasks(ctx);
     event_loop::take_unhandled_rejection(ctx, None)?;
-    hot_pages::set(request.get::<_, Option<Vec<u32>>>("hotPages").map_err(thrown)?.unwrap_or_default());
+    hot_pages::set(request.get::<_, Option<Vec<u32>>>("hot_pages").map_err(thrown)?.unwrap_or_default());
     let bind = || engine::hook(ctx, |hooks| &hooks.bind)?.call::<_, Array>((request.clone(), exports.clone()));
     let bound = bind().map_err(thrown)?;
     dispatch::set(ctx, &bound).map_err(thrown)?;

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 
 use crate::capability::{Grants, grant_lines, is_served, used_interfaces};
 use crate::cli::{EnginesArg, cache_folder, format_count, format_size, print_output};
-use crate::limits::{CODE_CACHE_BYTES_MAX, EVENT_HOST_BYTES, EVENT_MEMORY_BYTES};
+use crate::limits::{CODE_CACHE_BYTES_MAX, EVENT_HOST_BYTES, EVENT_MEMORY_BYTES, EVENT_TIMEOUT};
 use crate::memory::SharedMemory;
 use crate::printable::{printable, shortened};
 use crate::runtime::{Artifact, CodeCacheOptions, Language, LoadMemory, Runtime, RuntimeOptions, ScriptSettings};
@@ -90,7 +90,12 @@ impl Inspect {
         let (size, modules) = (prepared.code.len(), prepared.modules.len());
         let memory = SharedMemory::new(None).plugin();
         let memory = LoadMemory { plugin: &memory, host_bytes: EVENT_HOST_BYTES, bytes_max: EVENT_MEMORY_BYTES };
-        let settings = ScriptSettings { world: World::RouteHandler, handler: None, environment: BTreeMap::new() };
+        let settings = ScriptSettings {
+            world: World::RouteHandler,
+            handler: None,
+            environment: BTreeMap::new(),
+            timeout: EVENT_TIMEOUT,
+        };
         let loaded = runtime.load_script(memory, Arc::new(prepared), settings).await;
         let artifact = loaded.with_context(|| file.to_string())?;
         let script = artifact.script.as_ref().expect("a script was loaded");

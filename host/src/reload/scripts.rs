@@ -192,6 +192,7 @@ fn settings(integration: &config::Component) -> ScriptSettings {
         world: integration.world,
         handler: integration.script.as_ref().and_then(|script| script.handler.clone()),
         environment: integration.grants.environment.clone(),
+        timeout: integration.limits.timeout,
     }
 }
 

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use tokio::sync::Semaphore;
@@ -52,6 +53,8 @@ pub struct ScriptSettings {
     pub handler: Option<String>,
     /// The variables of `process.env`.
     pub environment: BTreeMap<String, String>,
+    /// How long an event may take, which Lambda functions can ask for.
+    pub timeout: Duration,
 }
 
 /// The memory with which a script is loaded: it has the limits of an event.
@@ -207,6 +210,7 @@ fn content(engine: &ScriptEngine, prepared: &Prepared, settings: &ScriptSettings
     part(settings.world.name().as_bytes());
     part(&[u8::from(settings.handler.is_some())]);
     part(settings.handler.as_deref().unwrap_or_default().as_bytes());
+    part(&settings.timeout.as_nanos().to_le_bytes());
     for (name, value) in &settings.environment {
         part(name.as_bytes());
         part(value.as_bytes());

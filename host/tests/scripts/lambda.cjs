@@ -23,6 +23,18 @@ exports.failing = (event, context, callback) => callback(new TypeError("the call
 
 exports.binary = async () => ({ statusCode: 200, isBase64Encoded: true, body: "AP8=" });
 
+// Both return the time that is left at the start and 50 ms later.
+exports.remaining = async (event, context) => {
+  const start = context.getRemainingTimeInMillis();
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  return { statusCode: 200, body: JSON.stringify([start, context.getRemainingTimeInMillis()]) };
+};
+
+exports.remainingOfCallback = (event, context, callback) => {
+  const start = context.getRemainingTimeInMillis();
+  setTimeout(() => callback(null, { statusCode: 200, body: JSON.stringify([start, context.getRemainingTimeInMillis()]) }), 50);
+};
+
 exports.nothing = async () => {};
 
 exports.unknown = async () => ({ statusCode: 200, surprise: 1 });

@@ -85,8 +85,9 @@ struct RequestJson<'a> {
     handler: Option<&'a str>,
     env: &'a BTreeMap<String, String>,
     world: &'static str,
-    #[serde(rename = "hotPages")]
     hot_pages: &'a [u32],
+    /// How long an event may take, in milliseconds.
+    timeout_ms: u64,
     /// The time of the load, which is the time at the top level of the script.
     time: EpochMillis,
 }
@@ -148,6 +149,7 @@ impl<'a> LoadRequest<'a> {
             env: &settings.environment,
             world: short_name(settings.world),
             hot_pages,
+            timeout_ms: u64::try_from(settings.timeout.as_millis()).unwrap_or(u64::MAX),
             time: now(),
         };
         let mut json = serde_json::to_vec(&request).context("cannot pass the script to the engine")?;

@@ -6,6 +6,7 @@ import { bind } from "./bind.js";
 import { evaluateCommonJs } from "./commonjs.js";
 import { describe, expectFile } from "./errors.js";
 import { rehearse } from "./rehearsal.js";
+import { setTimeoutOfEvents } from "./lambda.js";
 import { clearTimers, runTimer } from "./timers.js";
 import { warnings } from "./warnings.js";
 
@@ -17,6 +18,7 @@ export const hooks = {
   bind,
   environment(values, request) {
     setEnvironment(values);
+    setTimeoutOfEvents(request.timeout_ms);
     expectFile(request);
   },
   commonjs: evaluateCommonJs,

@@ -11,13 +11,20 @@ import { short } from "./respond.js";
 // The host writes the event, so it needs no limit on nesting.
 const { parse } = JSON;
 
+/** How long an event may take, in milliseconds: `timeout` of the manifest. */
+let timeout;
+
+export function setTimeoutOfEvents(milliseconds) {
+  timeout = milliseconds;
+}
+
 /** What Lambda gives a function besides its event. Nothing of it exists here that is not in the event or the manifest. */
 class LambdaContext {
-  #requestTime;
-  constructor(requestId, requestTime) {
+  /** When the event began. Unlike the time of its request, that is after the wait for a free place. */
+  #started = native.clock.monotonic();
+  constructor(requestId) {
     this.awsRequestId = requestId;
     this.callbackWaitsForEmptyEventLoop = true;
-    this.#requestTime = requestTime;
   }
   get functionName() {
     return env.AWS_LAMBDA_FUNCTION_NAME ?? "jackfield";
@@ -38,19 +45,13 @@ class LambdaContext {
     return this.awsRequestId;
   }
   getRemainingTimeInMillis() {
-    return Math.max(0, Math.round(this.#requestTime + limit() - native.clock.unix()));
+    return Math.max(0, Math.floor(this.#started + timeout - native.clock.monotonic()));
   }
 }
 
-/** How long an event may take, in milliseconds, as the host says in the environment; else API Gateway's 29 s. */
-function limit() {
-  const milliseconds = Number(env.JACKFIELD_TIMEOUT_MS);
-  return milliseconds > 0 ? milliseconds : 29_000;
-}
-
 /** Calls a Lambda function. Returns what it returned, or a promise of what it passes to its callback. */
-function call(handler, event, requestId, requestTime) {
-  const context = new LambdaContext(requestId, requestTime);
+function call(handler, event, requestId) {
+  const context = new LambdaContext(requestId);
   if (handler.length < 3) return handler(event, context);
   return new Promise((resolve, reject) => {
     // Lambda answers when nothing is left to do, unless the function switches that off.
@@ -86,8 +87,7 @@ const TYPICAL = parse(`{"requestContext":{"routeKey":"","messageId":"","eventTyp
 export const typicalEvent = () => TYPICAL;
 
 export function lambdaHandler(handler) {
-  const dispatch = (kind, connectionId, routeKey, requestId, requestTime) =>
-    call(handler, parse(native.event.json()), requestId, requestTime);
+  const dispatch = (kind, connectionId, routeKey, requestId) => call(handler, parse(native.event.json()), requestId);
   return [dispatch, respondProxy, false];
 }
 
@@ -142,10 +142,10 @@ function scalar(name, value) {
 
 /** A Lambda authorizer: its policy document becomes a decision. */
 export function lambdaAuthorizer(handler) {
-  const dispatch = async (kind, connectionId, routeKey, requestId, requestTime) => {
+  const dispatch = async (kind, connectionId, routeKey, requestId) => {
     const event = parse(native.event.json());
     try {
-      return { event, result: await call(handler, event, requestId, requestTime) };
+      return { event, result: await call(handler, event, requestId) };
     } catch (error) {
       // The one message that API Gateway knows: the caller is not known.
       if (error === "Unauthorized" || error?.message === "Unauthorized") return { unauthorized: true };
