@@ -214,8 +214,8 @@ fn tests_folder() -> PathBuf {
 }
 
 /// An HTTP server whose paths behave as the tests of `fetch` need.
-struct Playground {
-    origin: String,
+pub struct Playground {
+    pub origin: String,
     serving: tokio::task::JoinHandle<()>,
 }
 
@@ -234,7 +234,7 @@ impl Drop for Playground {
 }
 
 impl Playground {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let shared = Arc::new(Shared { meeting: Mutex::new(None), go_on: Notify::new() });
         let router = Router::new()
             .route("/echo", any(echo))
@@ -246,6 +246,7 @@ impl Playground {
             .route("/status/{status}", get(async |UrlPath(status): UrlPath<u16>| StatusCode::from_u16(status).unwrap()))
             .route("/redirect", any(redirect))
             .route("/loop/{count}", get(redirect_loop))
+            .route("/jwks", get(async || include_str!("scripts/packages/jwks.json")))
             .route("/gzip", get(async || ([(header::CONTENT_ENCODING, "gzip")], [0x1f_u8, 0x8b, 8, 0])))
             .with_state(shared);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();

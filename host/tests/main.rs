@@ -51,6 +51,7 @@ mod messages;
 mod metrics;
 mod models;
 mod ordering;
+mod packages;
 mod places;
 mod print_event;
 mod python_scripts;

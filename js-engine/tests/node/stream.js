@@ -1,6 +1,7 @@
 import stream, { PassThrough, Readable, Transform, Writable, pipeline as callbackPipeline } from "node:stream";
 import { finished, pipeline } from "node:stream/promises";
 import { text } from "node:stream/consumers";
+import util from "node:util";
 
 test("a pipeline of streams ends, and transforms", async () => {
   const chunks = [];
@@ -41,9 +42,20 @@ test("an error destroys the pipeline", async () => {
   await assert.rejects(finished(readable), "Error", "gone");
 });
 
+// Packages of the time before Readable, such as jws, inherit from the module itself.
 test("the class is the module, and its Buffer is the global one", async () => {
   assert.equal(stream.Readable, Readable);
-  assert.ok(new stream() instanceof stream.Stream);
+  assert.ok(stream.Stream === stream && stream !== Readable && new Readable() instanceof stream);
+  function Old() {}
+  util.inherits(Old, stream);
+  const old = new Old();
+  const chunks = [];
+  old.once("data", (chunk) => chunks.push(chunk));
+  old.pipe(new Writable({ objectMode: true, write(chunk, _, callback) { chunks.push(chunk); callback(); } }));
+  old.emit("data", "a");
+  old.emit("data", "b");
+  assert.deepEqual(chunks, ["a", "a", "b"]);
+  assert.equal(util.promisify(callbackPipeline), pipeline);
   const readable = Readable.from(Buffer.from("ab"));
   for await (const chunk of readable) assert.ok(Buffer.isBuffer(chunk));
 });

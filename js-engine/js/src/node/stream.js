@@ -1,6 +1,6 @@
 // The modules `node:stream`, `node:stream/promises`, `node:stream/web` and `node:stream/consumers`: npm's readable-stream
 // is node's own code.
-import stream from "readable-stream/lib/ours/browser.js";
+import stream from "readable-stream/lib/stream.js";
 import { Buffer } from "./buffer.js";
 
 /** The web platform's classes, looked up when they are used. */
