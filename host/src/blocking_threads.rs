@@ -16,6 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub struct BlockingThreads {
     name: &'static str,
     threads_max: usize,
+    /// `None`: as large as tokio makes them, 2 MiB.
+    stack_bytes: Option<usize>,
     calls: Arc<Semaphore>,
     /// A runtime of which only the threads for blocking calls are used. Created for the first call, because most groups
     /// have none.
@@ -36,13 +38,24 @@ pub struct CallPermit {
 impl BlockingThreads {
     /// `name` is the name of the threads, of which at most `threads_max` run at the same time. Further calls wait.
     pub fn new(name: &'static str, threads_max: usize) -> Self {
-        Self { name, threads_max, calls: Arc::new(Semaphore::new(threads_max)), runtime: OnceLock::new() }
+        let calls = Arc::new(Semaphore::new(threads_max));
+        Self { name, threads_max, stack_bytes: None, calls, runtime: OnceLock::new() }
+    }
+
+    /// Returns the same group, whose threads have a stack of this size.
+    pub fn with_stack(mut self, stack_bytes: usize) -> Self {
+        self.stack_bytes = Some(stack_bytes);
+        self
     }
 
     fn handle(&self) -> &Handle {
         let start = || {
             let mut builder = Builder::new_current_thread();
-            let built = builder.thread_name(self.name).max_blocking_threads(self.threads_max).build();
+            builder.thread_name(self.name).max_blocking_threads(self.threads_max);
+            if let Some(stack_bytes) = self.stack_bytes {
+                builder.thread_stack_size(stack_bytes);
+            }
+            let built = builder.build();
             built.expect("a runtime without IO and timers needs no resources of the system")
         };
         self.runtime.get_or_init(start).handle()

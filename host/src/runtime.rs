@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use crate::blocking_threads::BlockingThreads;
 use crate::capability;
 use crate::limits::{
     CONCURRENT_EVENTS_MAX, EPOCH_INTERVAL, GUEST_INSTANCES_MAX, GUEST_MEMORIES_MAX, GUEST_TABLES_MAX,
@@ -73,6 +74,8 @@ pub struct Runtime {
     engines: Engines,
     /// Limits how many scripts are loaded at the same time.
     script_loads: Semaphore,
+    /// On which scripts are loaded: their stack is as large as that of an event.
+    script_threads: BlockingThreads,
 }
 
 /// The resources of the machine that a runtime may use.
@@ -122,6 +125,7 @@ impl Runtime {
             worker,
             engines,
             script_loads,
+            script_threads: script::load_threads(),
         }))
     }
 }

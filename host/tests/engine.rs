@@ -25,7 +25,30 @@ const HARNESS: &str = "harness.js";
 
 #[tokio::test]
 async fn the_web_platform_works_in_the_javascript_engine() {
-    EngineTests::new("web", |file| file != "fetch.js").run("").await;
+    EngineTests::new("web", |file| !["fetch.js", "recursion.js"].contains(&file)).run("").await;
+}
+
+#[tokio::test]
+async fn too_deep_recursion_throws_in_the_javascript_engine() {
+    EngineTests::new("web", |file| file == "recursion.js").run("cpu_time = \"60s\"\ntimeout = \"5m\"").await;
+}
+
+#[test]
+fn a_script_whose_source_or_top_level_is_nested_too_deep_is_refused() {
+    let nested = |levels| format!("const deep = {}{};\n", "[".repeat(levels), "]".repeat(levels));
+    let recurse = "function recurse(levels) { return levels && recurse(levels - 1); }\n";
+    for (levels, call, error) in [
+        (2_000, 5_000, ""),
+        (5_000, 1, "RangeError: Maximum call stack size exceeded"),
+        (1, 20_000, "RangeError: Maximum call stack size exceeded"),
+    ] {
+        for export in ["export const handler =", "exports.handler ="] {
+            let source = format!("{}{recurse}recurse({call});\n{export} async () => {{}};\n", nested(levels));
+            let (code, stdout, stderr) = site(&source, &["ask"], "").run(&["check"]);
+            assert_eq!(code, i32::from(!error.is_empty()), "{levels} {call}: {stdout}{stderr}");
+            assert!(stderr.contains(error) && !stderr.contains("trap"), "{levels} {call}: {stderr}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,6 @@ mod crypto;
 mod encoding;
 mod event;
 pub mod http;
-mod json;
 pub mod kv;
 pub mod log;
 pub mod process;
@@ -33,7 +32,6 @@ pub fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     native.set("encoding", encoding::object(ctx)?)?;
     native.set("event", event::object(ctx)?)?;
     native.set("http", http::object(ctx)?)?;
-    native.set("json", json::object(ctx)?)?;
     native.set("kv", kv::object(ctx)?)?;
     native.set("log", log::object(ctx)?)?;
     native.set("process", process::object(ctx)?)?;

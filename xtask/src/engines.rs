@@ -50,7 +50,10 @@ pub fn build_javascript() -> anyhow::Result<()> {
     if is_newer(&folder.join("component.wasm"), &[&core, &packer]) {
         return Ok(());
     }
-    step(&format!("writing the JavaScript engine to {}", folder.display()), Command::new(packer).arg(core).arg(folder))
+    step(
+        &format!("writing the JavaScript engine to {}", folder.display()),
+        Command::new(packer).arg(core).arg(folder).arg("--large-frames"),
+    )
 }
 
 /// Builds the program that makes the files of an engine out of its module. Returns its path.

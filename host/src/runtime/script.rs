@@ -15,8 +15,9 @@ use anyhow::{Context as _, anyhow};
 use tokio::sync::Semaphore;
 use wasmtime::{Engine, Module};
 
+use crate::blocking_threads::BlockingThreads;
 use crate::capability::PluginScope;
-use crate::limits::{GUEST_LOG_LINE_BYTES_MAX, SCRIPT_LOG_LINES_MAX};
+use crate::limits::{FIBER_STACK_BYTES, GUEST_LOG_LINE_BYTES_MAX, SCRIPT_LOG_LINES_MAX};
 use crate::memory::{EventMemory, PluginMemory};
 use crate::printable::{printable, shortened};
 use crate::runtime::scarcity::LacksResources;
@@ -93,7 +94,21 @@ pub(super) fn load_permits() -> Semaphore {
     Semaphore::new(SCRIPT_LOADS_MAX)
 }
 
+/// Returns the threads on which scripts are loaded.
+pub(super) fn load_threads() -> BlockingThreads {
+    BlockingThreads::new("scripts", SCRIPT_LOADS_MAX).with_stack(FIBER_STACK_BYTES)
+}
+
 impl Runtime {
+    /// Runs `work`, which runs the code of an engine, on a thread with the stack of an event.
+    async fn on_script_thread<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let runtime = Arc::clone(self);
+        self.script_threads.run(move || work(&runtime)).await.context("loading the script panicked")
+    }
+
     /// Loads a script, and makes the image from which each of its events starts.
     ///
     /// # Errors
@@ -117,7 +132,7 @@ impl Runtime {
         let cancellation = Cancellation::default();
         let _cancel = cancellation.on_drop();
         let source_map = SourceMap::new(&prepared.name, prepared.source_map.clone());
-        let script = self.blocking(move |runtime| {
+        let script = self.on_script_thread(move |runtime| {
             let request = LoadRequest { prepared: &prepared, settings: &settings, hot_pages: &engine.hot_pages };
             let mut instance = engine.instantiate(&runtime.engine, memory, cancellation)?;
             let LoadResult { exports, warnings, log } = match instance.load(&request)? {

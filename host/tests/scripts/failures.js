@@ -51,9 +51,9 @@ export default routes({
   },
   json: (event) => {
     const nested = (levels) => "[".repeat(levels) + "]".repeat(levels);
-    JSON.stringify(JSON.parse(nested(1000)));
+    JSON.stringify(JSON.parse(nested(8000)));
     try {
-      JSON.parse(nested(1001));
+      JSON.parse(nested(100_000));
     } catch (error) {
       return error.name;
     }

@@ -1,6 +1,6 @@
 //! Makes the files of an engine, which the host loads, from the module that the compiler made.
 //!
-//! `engine-pack CORE FOLDER` writes three files:
+//! `engine-pack CORE FOLDER` writes three files, and with `--large-frames` changes the code:
 //! - `engine.wasm`: the module without its memory, which it imports as `image` `memory`, and without its data;
 //! - `memory.wasm`: a module with only that memory and the data;
 //! - `component.wasm`: the component around both, which imports them as core modules.
@@ -14,12 +14,20 @@ use anyhow::Context as _;
 
 mod component;
 mod core_module;
+mod frames;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<_> = env::args_os().skip(1).collect();
-    let [core, folder] = arguments.as_slice() else { anyhow::bail!("usage: engine-pack CORE FOLDER") };
+    let (core, folder, large_frames) = match arguments.as_slice() {
+        [core, folder] => (core, folder, false),
+        [core, folder, option] if option == "--large-frames" => (core, folder, true),
+        _ => anyhow::bail!("usage: engine-pack CORE FOLDER [--large-frames]"),
+    };
     let folder = Path::new(folder);
-    let core = fs::read(core).with_context(|| format!("cannot read {}", Path::new(core).display()))?;
+    let mut core = fs::read(core).with_context(|| format!("cannot read {}", Path::new(core).display()))?;
+    if large_frames {
+        core = frames::enlarge(&core)?;
+    }
     let parts = core_module::split(&core)?;
     let component = component::around(&core, &parts.module_type)?;
     fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;

@@ -179,7 +179,7 @@ impl Runtime {
         if let Some(compiled_in) = artifact.compiled_in {
             info!(took = ?started.elapsed(), component = ?compiled_in, "compiled the {} engine", language.name());
         }
-        let engine = self.blocking(move |runtime| {
+        let engine = self.on_script_thread(move |runtime| {
             let (base, hot_pages) = runtime.initialize_engine(&module.module, &memory.module)?;
             let component = artifact.component;
             let mut linker = runtime.linker.clone();

@@ -1,7 +1,6 @@
 // The module "jackfield", and the globals that need no other part of the bundle.
 
 import "./console.js";
-import "./json.js";
 import "./random.js";
 import "./timers.js";
 import { builtin } from "../builtins.js";
