@@ -46,6 +46,27 @@ async fn a_script_answers_messages_without_a_build() {
     assert_eq!(peer.ask("zwei äöü").await, "echo zwei äöü");
 }
 
+#[test]
+fn the_first_start_reports_that_it_compiles_the_engine_and_later_ones_have_nothing_to_report() {
+    let site = site(&answering("echo"), "");
+    let run = |arguments: &[&str]| {
+        let mut command = site.command(arguments);
+        let output = command.env("XDG_CACHE_HOME", site.path().join("cache")).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {stderr}");
+        stderr
+    };
+    let first = run(&["check"]);
+    let lines: Vec<_> = first.lines().filter(|line| line.contains("the JavaScript engine")).collect();
+    let [compiling, compiled] = lines.as_slice() else { panic!("{first}") };
+    assert!(compiling.contains("compiling the JavaScript engine, which takes several seconds"), "{compiling}");
+    assert!(compiled.contains("compiled the JavaScript engine took="), "{compiled}");
+    for arguments in [&["check"][..], &["invoke", "$default", "--body", "a"]] {
+        let later = run(arguments);
+        assert!(!later.contains("engine"), "{later}");
+    }
+}
+
 #[tokio::test]
 async fn a_saved_script_is_live_while_sockets_stay_open_and_one_with_an_error_is_not() {
     let server = site(&answering("first"), "").serve();

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
 use tokio::sync::OnceCell;
@@ -165,20 +166,17 @@ impl Runtime {
     }
 
     async fn load_engine(self: &Arc<Self>, language: Language) -> anyhow::Result<Arc<ScriptEngine>> {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let files = self.blocking(move |runtime| runtime.engines.folder.read(language)).await??;
         let hash = files.hash();
         let EngineFiles { engine, memory, component } = files;
         // Each has a turn of its own in the worker. No plugin can have these names.
         let (module, memory, artifact) = tokio::try_join!(
-            self.compile_module("(engine)", engine),
+            self.compile_engine(language, engine),
             self.compile_module("(memory)", memory),
             self.compile("(component)", component),
         )
         .with_context(|| outdated(language))?;
-        if let Some(compiled_in) = artifact.compiled_in {
-            info!(took = ?started.elapsed(), component = ?compiled_in, "compiled the {} engine", language.name());
-        }
         let engine = self.on_script_thread(move |runtime| {
             let (base, hot_pages) = runtime.initialize_engine(&module.module, &memory.module)?;
             let component = artifact.component;
@@ -228,16 +226,36 @@ impl Runtime {
         EngineInstance::new(&self.engine, module, memory, limited, Cancellation::default())
     }
 
+    /// Compiles the code of an engine unless it is cached, and reports that, because it takes seconds.
+    async fn compile_engine(self: &Arc<Self>, language: Language, code: Vec<u8>) -> anyhow::Result<LoadedModule> {
+        let key = module_key(&code);
+        if let Some(module) = self.blocking(move |runtime| runtime.cached_module(&key)).await? {
+            return Ok(module);
+        }
+        let (name, started) = (language.name(), Instant::now());
+        let kept = if self.cache.is_some() { "; later starts use the compiled code" } else { "" };
+        info!("compiling the {name} engine, which takes several seconds{kept}");
+        let module = self.compile_module("(engine)", code).await?;
+        let took = Duration::from_millis(started.elapsed().as_millis().try_into().unwrap_or(u64::MAX));
+        info!(?took, "compiled the {name} engine");
+        Ok(module)
+    }
+
     /// As `compile`, for a core module of an engine.
     async fn compile_module(self: &Arc<Self>, name: &str, bytes: Vec<u8>) -> anyhow::Result<LoadedModule> {
-        // Components are cached under the hash of their content, and the file of a module may also be named as a component.
-        let key = blake3::Hasher::new_derive_key("jackfield core module").update(&bytes).finalize();
+        let key = module_key(&bytes);
         if let Some(module) = self.blocking(move |runtime| runtime.cached_module(&key)).await? {
             return Ok(module);
         }
         let code = self.worker.compile(name, crate::worker::CodeKind::Module, &bytes).await?.code;
         self.blocking(move |runtime| runtime.load_module_code(&key, &code)).await?
     }
+}
+
+/// Returns the key of a module in the cache. Components are cached under the hash of their content, and the file of a module
+/// may also be named as a component.
+fn module_key(bytes: &[u8]) -> blake3::Hash {
+    blake3::Hasher::new_derive_key("jackfield core module").update(bytes).finalize()
 }
 
 impl ScriptEngine {
