@@ -1,7 +1,7 @@
 //! Runs the tests of the JavaScript engine, which are in `js-engine/tests`: each file is a handler of the real binary, and
 //! each of its tests runs within an event.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::fs;
 use std::net::Ipv4Addr;
@@ -87,6 +87,43 @@ fn site(source: &str, actions: &[&str], keys: &str) -> Site {
 
 async fn ask(peer: &mut Peer, action: &str) -> String {
     peer.ask(&json!({ "action": action }).to_string()).await
+}
+
+/// The host and the bundler read the list, and the engine has the modules.
+#[tokio::test]
+async fn the_list_of_built_in_modules_is_what_the_engine_has() {
+    let list = fs::read_to_string(tests_folder().join("../builtins.json")).unwrap();
+    let list: Value = serde_json::from_str(&list).unwrap();
+    let names = |key: &str| list[key].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned());
+    // A name that ends with a slash stands for all modules behind it.
+    let (folders, modules): (Vec<_>, Vec<_>) = names("modules").partition(|name| name.ends_with('/'));
+    let mut expected: BTreeSet<_> =
+        modules.into_iter().chain(names("node").map(|name| format!("node:{name}"))).collect();
+
+    let source = "const load = module.require;\n\
+                  exports.handler = async () => ({ statusCode: 200, body: JSON.stringify(load(\"jackfield:modules\").names()) });\n";
+    let answer = ask(&mut serve(source, &["ask"], "").connect("").await, "ask").await;
+    let registered: Vec<String> = serde_json::from_str(&answer).unwrap();
+    let (in_folders, others): (Vec<_>, Vec<_>) = registered
+        .into_iter()
+        .filter(|name| !name.starts_with("jackfield:"))
+        .partition(|name| folders.iter().any(|folder| name.starts_with(folder)));
+    assert_eq!(others.into_iter().collect::<BTreeSet<_>>(), expected);
+
+    // Each can be imported, with and without the prefix, and has exports.
+    expected.extend(names("node"));
+    let client = "aws-sdk/clients/apigatewaymanagementapi".to_owned();
+    assert!(in_folders.contains(&client), "{in_folders:?}");
+    expected.insert(client);
+    let imports: String =
+        expected.iter().enumerate().map(|(index, name)| format!("import * as m{index} from {name:?};\n")).collect();
+    let all: Vec<_> = (0..expected.len()).map(|index| format!("m{index}")).collect();
+    let source = format!(
+        "{imports}const empty = [{}].filter((it) => Object.keys(it).length === 0);\n\
+         export const handler = async () => ({{ statusCode: 200, body: `${{empty.length}} empty` }});\n",
+        all.join(", ")
+    );
+    assert_eq!(ask(&mut serve(&source, &["ask"], "").connect("").await, "ask").await, "0 empty");
 }
 
 #[test]
