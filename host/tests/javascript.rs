@@ -241,15 +241,18 @@ async fn every_way_to_fail_is_logged_with_its_reason_and_the_next_event_runs() {
         ("thrown", "RangeError: thrown at once", "(failures.js:10:"),
         ("rejected", "Error: outer", "caused by TypeError: inner"),
         ("value", "an object was thrown that is no Error: { code: 7 }", ""),
-        ("unhandled", "a promise was rejected and nothing handles it: SyntaxError: nobody waits", "(failures.js:20:"),
-        ("timer", "Error: in a timer", "(failures.js:25:"),
+        ("text", "a string was thrown that is no Error: 'no room'; throw new Error(...)", ""),
+        ("unhandled", "a promise was rejected and nothing handles it: SyntaxError: nobody waits", "(failures.js:23:"),
+        ("timer", "Error: in a timer", "(failures.js:28:"),
         ("never", "the handler's promise never settles", ""),
+        ("misspelled", "TypeError: not a function: event.txt", "at misspelled (failures.js:34:"),
+        ("loop", "more than 500ms of CPU (cpu_time in the manifest): wasm trap: interrupt", ""),
         ("uncaught", "RangeError: Maximum call stack size exceeded", "at deep (failures.js:5:"),
         ("surrogate", "Error: half \u{fffd} a pair", ""),
     ];
     let succeeding = ["handled", "dropped", "recursion", "json", "half"];
     let actions: Vec<_> = failing.iter().map(|failing| failing.0).chain(succeeding).collect();
-    let server = serve("failures.js", &actions, "", "");
+    let server = serve("failures.js", &actions, "cpu_time = \"500ms\"", "");
     let mut peer = server.connect("").await;
     for (action, message, stack) in failing {
         assert!(ask(&mut peer, action).await.contains("Internal server error"), "{action}");
@@ -262,7 +265,8 @@ async fn every_way_to_fail_is_logged_with_its_reason_and_the_next_event_runs() {
     assert_eq!(ask(&mut peer, "recursion").await, "RangeError after deep");
     assert_eq!(ask(&mut peer, "json").await, "RangeError");
     assert_eq!(ask(&mut peer, "half").await, "half \u{fffd} a pair");
-    assert!(!server.log.text().contains("this timer ran"));
+    let log = server.log.text();
+    assert!(!log.contains("this timer ran") && !log.contains("jackfield_js_engine.wasm"), "{log}");
 }
 
 #[tokio::test]

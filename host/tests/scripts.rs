@@ -140,6 +140,40 @@ async fn the_manifest_names_the_export_that_handles_events() {
     assert_eq!(peer.ask("again").await, "$default again");
 }
 
+#[test]
+fn what_is_wrong_with_a_script_is_said_with_its_line_and_what_to_do() {
+    for (source, message, position) in [
+        (
+            "import {\n  plugin,\n  gone } from \"jackfield\";\nexport const handler = async () => {};\n",
+            "\"jackfield\" has no export \"gone\"; it exports plugin, routes,",
+            "at chat.js:3:3",
+        ),
+        (
+            "import { randomBites } from \"node:crypto\";\nexport const handler = async () => {};\n",
+            "\"node:crypto\" has no export \"randomBites\"; it exports randomBytes",
+            "at chat.js:1:10",
+        ),
+        (
+            "const fs = require(\"crypto\");\nexport const handler = async () => {};\n",
+            "require is not defined: it is a name of CommonJS, but chat.js is an ES module; use import and export",
+            "(chat.js:1:",
+        ),
+        (
+            "export const x = 1;\nexports.handler = async () => {};\n",
+            "exports is not defined: it is a name",
+            "(chat.js:2:1)",
+        ),
+        ("const list = [];\n\nlist.ad(1);\n", "TypeError: not a function: list.ad", "(chat.js:3:6)"),
+    ] {
+        let (code, stdout, stderr) = site(source, "").run(&["check"]);
+        assert_eq!(code, 1, "{source}: {stdout}{stderr}");
+        assert!(stderr.contains(message) && stderr.contains(position), "{source}: {stderr}");
+    }
+    let source = "import { routes } from \"jackfield\";\nexport default routes({ send() {} });\n";
+    let (_, stdout, stderr) = site(source, "").run(&["invoke", "$default", "--body", "a"]);
+    assert!(stdout.contains("routes() has no function for \"$default\"; it has send"), "{stdout}{stderr}");
+}
+
 #[tokio::test]
 async fn the_environment_is_there_when_the_script_is_loaded_and_a_change_of_it_loads_the_script_again() {
     let source = "const room = process.env.ROOM;\n\

@@ -20,6 +20,11 @@ impl Failure {
         Self { message, stack: None }
     }
 
+    /// Returns the message, and the stack below it.
+    pub fn describe(&self) -> String {
+        format!("{}{}", self.message, self.stack().unwrap_or_default())
+    }
+
     /// Returns the stack of the handler, each frame on an indented line.
     pub fn stack(&self) -> Option<&str> {
         self.stack.as_deref()

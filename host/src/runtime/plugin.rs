@@ -281,11 +281,11 @@ impl Plugin {
     }
 
     /// Replaces the positions in the stack of a script with those in its source files.
-    fn in_source_files(&self, mut failure: wit::Failure) -> wit::Failure {
-        if let (Some(script), Some(stack)) = (&self.script, &mut failure.stack) {
-            *stack = script.map_stack(stack);
+    fn in_source_files(&self, failure: wit::Failure) -> wit::Failure {
+        match &self.script {
+            Some(script) => script.in_source_files(failure),
+            None => failure,
         }
-        failure
     }
 
     async fn instance(&self, current: CurrentEvent, start: Start) -> Result<Instance, InvokeError> {
@@ -329,6 +329,8 @@ impl Plugin {
         let state = store.data();
         let trap = Trap::new(error);
         if state.cpu.exhausted() {
+            // The functions of an interpreter say nothing about its script.
+            let trap = if self.script.is_some() { trap.without_backtrace() } else { trap };
             InvokeError::OutOfCpuTime(self.scope.limits.cpu_time, trap)
         } else if let Some(rejected) = state.capabilities.memory.rejected() {
             InvokeError::OutOfMemory(rejected, trap)

@@ -15,16 +15,19 @@ use anyhow::{Context as _, anyhow};
 use tokio::sync::Semaphore;
 use wasmtime::{Engine, Module};
 
+use crate::bindings::jackfield::gateway::types as wit;
 use crate::blocking_threads::BlockingThreads;
 use crate::capability::PluginScope;
 use crate::limits::{FIBER_STACK_BYTES, GUEST_LOG_LINE_BYTES_MAX, SCRIPT_LOG_LINES_MAX};
 use crate::memory::{EventMemory, PluginMemory};
 use crate::printable::{printable, shortened};
+use crate::runtime::failure::Failure;
 use crate::runtime::scarcity::LacksResources;
 use crate::runtime::{Artifact, Runtime, into_anyhow, trusted};
-use crate::script_source::Prepared;
+use crate::script_source::{Format, Prepared};
 use crate::world::World;
 
+mod callee;
 mod engine;
 mod hot_pages;
 mod image;
@@ -137,7 +140,10 @@ impl Runtime {
             let mut instance = engine.instantiate(&runtime.engine, memory, cancellation)?;
             let LoadResult { exports, warnings, log } = match instance.load(&request)? {
                 Ok(loaded) => loaded,
-                Err(failure) => return Err(anyhow!(failure.describe(&source_map))),
+                Err(failure) => {
+                    let failure = Failure::from(in_source_files(failure.into(), &prepared, &source_map));
+                    return Err(anyhow!(failure.describe()));
+                }
             };
             let memory = instance.memory_content()?;
             let memory_bytes = memory.len();
@@ -190,10 +196,20 @@ impl Script {
         self.engine.slots
     }
 
-    /// Replaces positions in the code that was loaded with positions in the source files of the script.
-    pub fn map_stack(&self, stack: &str) -> String {
-        self.source_map.map_stack(stack)
+    /// Replaces positions in the code that was loaded with positions in the source files of the script, and names what was
+    /// called and is no function.
+    pub fn in_source_files(&self, failure: wit::Failure) -> wit::Failure {
+        in_source_files(failure, &self.prepared, &self.source_map)
     }
+}
+
+fn in_source_files(failure: wit::Failure, prepared: &Prepared, source_map: &SourceMap) -> wit::Failure {
+    let wit::Failure { message, stack: Some(stack) } = failure else { return failure };
+    let named = match prepared.format {
+        Format::Module | Format::Commonjs => callee::name_callee(&message, &stack, &prepared.name, &prepared.code),
+        Format::Python => None,
+    };
+    wit::Failure { message: named.unwrap_or(message), stack: Some(source_map.map_stack(&stack)) }
 }
 
 /// Makes the module of an image.

@@ -55,6 +55,10 @@ impl Trap {
         Some(Self { cause, backtrace: Some(below.to_owned()).filter(|below| !below.is_empty()), below_panic: None })
     }
 
+    pub fn without_backtrace(self) -> Self {
+        Self { backtrace: None, ..self }
+    }
+
     /// Returns the guest's functions, the innermost first, each on an indented line.
     pub fn backtrace(&self) -> Option<&str> {
         self.backtrace.as_deref()

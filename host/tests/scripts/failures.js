@@ -16,6 +16,9 @@ export default routes({
   value: () => {
     throw { code: 7 };
   },
+  text: () => {
+    throw "no room";
+  },
   unhandled: async () => {
     Promise.reject(new SyntaxError("nobody waits"));
     return "not sent";
@@ -28,6 +31,10 @@ export default routes({
   },
   never: () => new Promise(() => {}),
   uncaught: () => deep(0),
+  misspelled: (event) => event.txt(),
+  loop: () => {
+    for (;;);
+  },
   surrogate: () => {
     throw new Error("half \ud800 a pair");
   },

@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use wasmtime::{Engine, Instance, Linker, Module, Store, TypedFunc, UpdateDeadline};
 
 use super::ScriptSettings;
-use super::source_map::SourceMap;
 use crate::bindings::jackfield::gateway::types as wit;
 use crate::event::{EpochMillis, now};
 use crate::limits::{SCRIPT_LOAD_CPU_TIME, SCRIPT_RESULT_BYTES_MAX};
@@ -125,12 +124,9 @@ impl Drop for CancelOnDrop {
     }
 }
 
-impl ScriptFailure {
-    /// Formats the failure: its message, and its stack as indented lines, with positions in the source files.
-    pub fn describe(&self, source_map: &SourceMap) -> String {
-        let stack = self.stack.as_ref().map(|stack| source_map.map_stack(stack));
-        let failure = Failure::from(wit::Failure { message: self.message.clone(), stack });
-        format!("{failure}{}", failure.stack().unwrap_or_default())
+impl From<ScriptFailure> for wit::Failure {
+    fn from(ScriptFailure { message, stack }: ScriptFailure) -> Self {
+        Self { message, stack }
     }
 }
 
@@ -215,7 +211,7 @@ impl EngineInstance {
         let result = function.call(&mut self.store, ());
         let result = result.map_err(|error| explain(&self.store, &error))?;
         match self.reply(result)?.error {
-            Some(failure) => Err(anyhow!(failure.describe(&SourceMap::new("", None)))),
+            Some(failure) => Err(anyhow!(Failure::from(wit::Failure::from(failure)).describe())),
             None => Ok(()),
         }
     }

@@ -2,12 +2,14 @@
 
 import { Authorizer, Plugin, Routes } from "./plugin.js";
 import { ConnectEvent, Context, DisconnectEvent, MessageEvent } from "./events.js";
+import { forgetSource } from "./errors.js";
 import { lambdaAuthorizer, lambdaHandler } from "./lambda.js";
 import { respond } from "./respond.js";
 import { respondDecision } from "./decision.js";
 
 /** Returns `[dispatch, respond, allowsPlain]`: with `allowsPlain`, nothing, strings and bytes need no `respond`. */
 export function bind(request, exports) {
+  forgetSource();
   const ours = exports.default instanceof Plugin || exports.default instanceof Routes || exports.default instanceof Authorizer;
   const name = request.handler ?? (ours ? "default" : "handler");
   const handler = exports[name];
@@ -54,7 +56,8 @@ function routesDispatch(functions) {
     if (handle === undefined) {
       if (kind !== 1) return undefined;
       if (!Object.hasOwn(functions, "$default")) {
-        throw new Error(`routes() has no function for the route ${JSON.stringify(routeKey)} and none for "$default"; it has ${Object.keys(functions).join(", ")}`);
+        const wanted = routeKey === "$default" ? '"$default"' : `the route ${JSON.stringify(routeKey)}, and none for "$default"`;
+        throw new Error(`routes() has no function for ${wanted}; it has ${Object.keys(functions).join(", ")}`);
       }
       handle = functions.$default;
     }
