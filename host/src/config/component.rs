@@ -94,6 +94,11 @@ fn script(section: &mut Section<'_>, file: Option<&Path>) -> Option<Script> {
             section.problems.error(section.span_of(key), problem, advice);
         }
     };
+    let extension = file.and_then(Path::extension).and_then(|extension| extension.to_str());
+    if let Some("jsx" | "tsx") = extension {
+        let advice = "use a file that ends with .js, .mjs, .cjs, .ts, .mts or .cts; a handler has no use for JSX";
+        report("component", "found a file with JSX, which scripts cannot have", advice);
+    }
     match language {
         None if file.is_some() => {
             let advice = "remove it: a component of WebAssembly exports its handler by its world; \

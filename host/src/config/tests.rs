@@ -942,6 +942,13 @@ fn a_key_that_does_not_fit_a_script_or_a_component_is_an_error() {
     for (file, keys, expected) in [
         ("chat.wasm", "handler = \"connect\"", format!("handler: {handler}")),
         (
+            "chat.tsx",
+            "",
+            "component: found a file with JSX, which scripts cannot have; use a file that ends with .js, .mjs, .cjs, .ts, \
+             .mts or .cts; a handler has no use for JSX"
+                .to_owned(),
+        ),
+        (
             "chat.js",
             "files = [{ host = \"data\", guest = \"/data\" }]",
             "files: found with a script, which has no files; remove it: use the grants of the manifest, such as buckets, \
@@ -969,6 +976,7 @@ fn a_key_that_does_not_fit_a_script_or_a_component_is_an_error() {
         ),
     ] {
         let manifest = format!("[integrations.chat]\ncomponent = {file:?}\n{keys}\n[routes]\nx = \"chat\"");
-        assert_eq!(problems(&manifest), format!("jackfield.toml:3: integrations.chat.{expected}"));
+        let line = if keys.is_empty() { 2 } else { 3 };
+        assert_eq!(problems(&manifest), format!("jackfield.toml:{line}: integrations.chat.{expected}"));
     }
 }
