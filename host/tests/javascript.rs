@@ -271,10 +271,15 @@ async fn every_way_to_fail_is_logged_with_its_reason_and_the_next_event_runs() {
 
 #[tokio::test]
 async fn a_handler_can_catch_that_its_memory_is_used_up() {
-    let server = serve("failures.js", &["memory", "handled"], "memory = \"32MiB\"", "");
+    let server = serve("failures.js", &["memory", "hog", "handled"], "memory = \"32MiB\"", "");
     let mut peer = server.connect("").await;
     assert!(ask(&mut peer, "memory").await.contains("memory"));
     assert_eq!(ask(&mut peer, "handled").await, "fine");
+    // One that does not catch it has the limit in the log.
+    assert!(ask(&mut peer, "hog").await.contains("Internal server error"));
+    let words = "InternalError: out of memory: the handler requested more than 33554432 bytes of memory (memory in the manifest)";
+    server.log.wait_for_line(&[words]).await;
+    server.log.wait_for_line(&["at hog (failures.js:"]).await;
 }
 
 // ---- the log -------------------------------------------------------------------------------

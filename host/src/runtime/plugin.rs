@@ -276,16 +276,22 @@ impl Plugin {
             // The state of a guest that trapped is unknown, so it is dropped and never kept.
             Err(error) => return Err(self.failure(&instance.store, &error)),
         };
+        let rejected = instance.store.data().capabilities.memory.rejected();
         self.keep(instance);
-        result.map_err(|failure| InvokeError::Failed(self.in_source_files(failure).into()))
+        result.map_err(|failure| InvokeError::Failed(self.explained(failure, rejected).into()))
     }
 
-    /// Replaces the positions in the stack of a script with those in its source files.
-    fn in_source_files(&self, failure: wit::Failure) -> wit::Failure {
-        match &self.script {
-            Some(script) => script.in_source_files(failure),
-            None => failure,
+    /// Explains the failure of a script: with positions in its source files, and the limit that it has exceeded if it has
+    /// no memory left.
+    fn explained(&self, failure: wit::Failure, rejected: Option<RejectedGrowth>) -> wit::Failure {
+        let Some(script) = &self.script else { return failure };
+        let mut failure = script.in_source_files(failure);
+        // As JavaScript and Python call it.
+        let is_of_memory = failure.message.ends_with("out of memory") || failure.message.ends_with("MemoryError");
+        if let Some(rejected) = rejected.filter(|_| is_of_memory) {
+            failure.message += &format!(": the handler requested more than {rejected}");
         }
+        failure
     }
 
     async fn instance(&self, current: CurrentEvent, start: Start) -> Result<Instance, InvokeError> {

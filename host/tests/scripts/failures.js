@@ -66,6 +66,9 @@ export default routes({
     }
   },
   half: () => "half \ud800 a pair",
+  hog: () => {
+    for (const kept = []; ; ) kept.push(new Array(100_000).fill(1));
+  },
   memory: () => {
     try {
       const kept = [];
