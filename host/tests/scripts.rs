@@ -174,6 +174,28 @@ fn what_is_wrong_with_a_script_is_said_with_its_line_and_what_to_do() {
     assert!(stdout.contains("routes() has no function for \"$default\"; it has send"), "{stdout}{stderr}");
 }
 
+#[test]
+fn what_is_wrong_in_an_imported_file_is_said_with_its_line() {
+    let site = Site::new(&manifest_of("chat.ts", ""));
+    let write = |name: &str, text: &str| fs::write(site.path().join(name), text).unwrap();
+    write("package.json", "{}");
+    write(
+        "users.ts",
+        "interface User { name: string }\nconst all: User[] = [];\n\nexport const find = (name: string) =>\n  (all as any).fnd((user: User) => user.name === name);\n",
+    );
+    let chat = "import { find } from \"./users\";\nexport const handler = async () => find(\"ada\");\n";
+    write("chat.ts", chat);
+    let (_, stdout, stderr) = site.run(&["invoke", "$default", "--body", "a"]);
+    assert!(stdout.contains("TypeError: not a function: all.fnd"), "{stdout}{stderr}");
+    assert!(stdout.contains("(users.ts:5:"), "{stdout}{stderr}");
+
+    // The bundler writes this import anew, so it has no position.
+    write("chat.ts", &format!("import {{ gone }} from \"jackfield\";\n{chat}console.log(gone);\n"));
+    let (_, _, stderr) = site.run(&["check"]);
+    assert!(stderr.contains("\"jackfield\" has no export \"gone\"; it exports plugin"), "{stderr}");
+    assert!(!stderr.contains("\n    at "), "{stderr}");
+}
+
 #[tokio::test]
 async fn the_environment_is_there_when_the_script_is_loaded_and_a_change_of_it_loads_the_script_again() {
     let source = "const room = process.env.ROOM;\n\

@@ -209,7 +209,11 @@ fn in_source_files(failure: wit::Failure, prepared: &Prepared, source_map: &Sour
         Format::Module | Format::Commonjs => callee::name_callee(&message, &stack, &prepared.name, &prepared.code),
         Format::Python => None,
     };
-    wit::Failure { message: named.unwrap_or(message), stack: Some(source_map.map_stack(&stack)) }
+    // The bundler writes imports of built-in modules anew, without their positions.
+    let is_bundle = prepared.modules.iter().filter(|file| Language::of(file).is_some()).count() > 1;
+    let is_new_import = is_bundle && message.contains(" has no export ");
+    let stack = (!is_new_import).then(|| source_map.map_stack(&stack));
+    wit::Failure { message: named.unwrap_or(message), stack }
 }
 
 /// Makes the module of an image.

@@ -78,11 +78,9 @@ impl Call<'_> {
         }
         let (start, mut end) = (self.path_start(self.name_end(self.at)), self.path_end(self.at));
         if self.text.get(end) == Some(&'(') {
-            let close = self.close_of(end);
-            if close.is_some_and(|close| !self.has_names(end, close)) {
-                names.extend(self.path(start, end));
-            }
-            end = close.map_or(end, |close| close + 1);
+            // Names in its arguments have no position: they are in the body of a function, or keys.
+            names.extend(self.path(start, end));
+            end = self.close_of(end).map_or(end, |close| close + 1);
         }
         // The calls in whose arguments this is the last name.
         let mut inner = start;
@@ -231,6 +229,8 @@ mod tests {
             ("this.#users.^ad(1)", "this.#users.ad"),
             ("find(x).^nme()", "(...).nme"),
             ("new Foo.^Bar()", "Foo.Bar"),
+            ("return all.^fnd((user) => user.name === name);", "all.fnd"),
+            ("o.^create({ name: 1 })", "o.create"),
             ("new K(^o.s)", "K"),
             ("  .^größe()", "(...).größe"),
             ("o.a.b({ x: ^o.s })", "o.a.b"),
