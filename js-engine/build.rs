@@ -10,7 +10,7 @@ use rquickjs::module::WriteOptions;
 use rquickjs::{Context, Module, Runtime};
 
 /// The stack of compiled C and Rust code. QuickJS checks its own limit, `STACK_BYTES` in src/engine.rs, below it.
-const STACK_BYTES: u32 = 1600 * 1024;
+const STACK_BYTES: u32 = 608 * 1024;
 
 /// The name of the bundle in stacks, by which js/src/jackfield/errors.js leaves its frames out. No module that a handler
 /// imports has this name.

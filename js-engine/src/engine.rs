@@ -9,10 +9,10 @@ use crate::{event_loop, modules, native, raw};
 /// The result of loading, if nothing was loaded and nothing failed.
 pub const NOTHING_LOADED: &str = r#"{"exports":[],"warnings":[]}"#;
 
-/// How much of the stack in the engine's memory JavaScript may use: 5,000 levels of a function that calls itself. Deeper
-/// recursion throws a `RangeError`. The host limits another stack, that of machine code, to 6 MiB. Whatever recurses uses
+/// How much of the stack in the engine's memory JavaScript may use: 1,700 levels of a function that calls itself. Deeper
+/// recursion throws a `RangeError`. The host limits another stack, that of machine code, to 2 MiB. Whatever recurses uses
 /// at most four times as much of that one as of this one, for which pack/src/frames.rs makes frames larger.
-const STACK_BYTES: usize = 1472 * 1024;
+const STACK_BYTES: usize = 480 * 1024;
 /// A garbage collection for cycles runs when this much is allocated. It is more than most events ever allocate, because a
 /// collection writes to every object, and each page that is written is copied from the image.
 const GC_THRESHOLD_BYTES: usize = 64 * 1024 * 1024;

@@ -61,9 +61,9 @@ pub const LOG_LINE_OVERHEAD_BYTES: usize = 128;
 pub const HOST_CALL_BYTES: usize = 2 * 1024 * 1024;
 /// Random bytes that one call may request.
 pub const RANDOM_BYTES_MAX: u64 = 64 * 1024;
-/// WASM stack of a guest. The JavaScript engine allows functions to call each other 5,000 levels deep, and throws a
+/// WASM stack of a guest. The JavaScript engine allows functions to call each other 1,700 levels deep, and throws a
 /// `RangeError` before this stack is exhausted: see `STACK_BYTES` in js-engine/src/engine.rs.
-pub const GUEST_STACK_BYTES: usize = 6 * 1024 * 1024;
+pub const GUEST_STACK_BYTES: usize = 2 * 1024 * 1024;
 /// Native stack on which a guest runs, together with the host functions that it calls. Pages that no guest has used are
 /// only address space.
 pub const FIBER_STACK_BYTES: usize = GUEST_STACK_BYTES + 512 * 1024;
