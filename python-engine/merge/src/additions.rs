@@ -51,6 +51,7 @@ pub fn finish(merge: Merge<'_>, exports: &[(String, u32)]) -> Result<Vec<u8>> {
     let realloc = merge.exported(libc, "cabi_realloc")?;
     let mut additions = Additions { merge: &merge, realloc, added: vec![], replaced: vec![] };
 
+    additions.export("cabi_realloc", [ValType::I32; 4], [ValType::I32], reallocate(realloc));
     additions.export("jackfield_alloc", [ValType::I32], [ValType::I32], allocate(realloc));
     let reset = merge.exported(libc, "__wasilibc_reset_preopens")?;
     for (export, name, parameters) in [("jackfield_load", "load", 2), ("jackfield_initialize", "initialize", 0)] {
@@ -74,12 +75,10 @@ pub fn finish(merge: Merge<'_>, exports: &[(String, u32)]) -> Result<Vec<u8>> {
         }
     }
     let Additions { added, replaced, .. } = additions;
-    let mut exports = exports.to_vec();
-    exports.push(("cabi_realloc".to_owned(), realloc));
     let replaced = |interface: &str, name: &str| {
         replaced.iter().find(|entry| entry.0 == interface && entry.1 == name).map(|entry| entry.2)
     };
-    merge.finish(&replaced, added, &GLOBALS, &exports)
+    merge.finish(&replaced, added, &GLOBALS, exports)
 }
 
 impl Additions<'_, '_> {
@@ -231,6 +230,19 @@ impl Additions<'_, '_> {
         }
         code.instruction(&I::GlobalGet(state));
     }
+}
+
+/// Allocates for values that the host passes. componentize-py releases each of them, also an empty list, for which its
+/// allocator returns an address that is no allocation: an empty list gets one byte.
+fn reallocate(realloc: u32) -> Function {
+    let (old, old_size, align, size) = (0, 1, 2, 3);
+    let mut code = Function::new([]);
+    for argument in [old, old_size, align, size, size] {
+        code.instruction(&I::LocalGet(argument));
+    }
+    code.instruction(&I::I32Eqz).instruction(&I::I32Add);
+    code.instruction(&I::Call(realloc)).instruction(&I::End);
+    code
 }
 
 fn allocate(realloc: u32) -> Function {
