@@ -224,8 +224,10 @@ pub const COMPILER_STDERR_BYTES_MAX: usize = 2 * 1024;
 pub const SCRIPT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Files of a script in Python and its packages.
 pub const PYTHON_FILES_MAX: usize = 4096;
-/// Largest text file of a package that is no module; larger ones are left out.
+/// Largest file of a package that is no module; larger ones are left out.
 pub const PYTHON_DATA_FILE_BYTES_MAX: u64 = 256 * 1024;
+/// How long `jackfield dev` waits for the installation of the packages of a script in Python.
+pub const PACKAGE_INSTALL_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// CPU time of the top level of a script, which runs once for each save. That of a bundle with an AWS client takes
 /// 0.1 s.
 pub const SCRIPT_LOAD_CPU_TIME: Duration = Duration::from_secs(5);

@@ -29,6 +29,7 @@ mod build;
 mod candidate;
 mod files;
 mod newest_tasks;
+mod packages;
 mod reloader;
 mod resources;
 mod scripts;
@@ -41,6 +42,7 @@ use artifacts::Artifacts;
 pub use access::AccessFollower;
 pub use build::{Build, BuildQueue};
 pub use files::{ServeMode, WatchedFiles};
+pub use packages::PackageInstaller;
 pub use reloader::{DeploymentParts, Reloader, ReloaderOptions};
 pub use resources::Resources;
 pub use scripts::SourceFiles;
@@ -66,6 +68,8 @@ pub struct Loader {
     pub sources: Arc<SourceFiles>,
     /// Receives the names of plugins whose new version keeps failing; `None`: no version is on probation.
     pub probation_reports: Option<mpsc::Sender<ProbationReport>>,
+    /// Installs the packages of scripts in Python; `None`: nothing is installed.
+    pub packages: Option<Arc<PackageInstaller>>,
 }
 
 /// A plugin, and what it was made of.

@@ -17,6 +17,8 @@ mod files;
 mod python;
 mod quote;
 
+pub use python::{Missing as MissingRequirements, REQUIREMENTS, missing_requirements};
+
 use builtins::{Builtins, Kind};
 use quote::Quote;
 

@@ -13,7 +13,11 @@ use crate::sdks::installed_path;
 
 /// The functions, and the DynamoDB for them.
 fn functions() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lambda/chat")
+    folder("chat")
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lambda").join(name)
 }
 
 /// A DynamoDB with a table of connections.
@@ -44,8 +48,9 @@ impl DynamoDb {
     }
 }
 
-/// Serves the three functions whose files end with `extension`. `keys` are further keys of each integration.
-fn serve(extension: &str, keys: &str) -> Server {
+/// Serves the three functions in a folder whose files end with `extension`, with the packages of the tests. `keys` are
+/// further keys of each integration.
+fn serve(functions: &Path, extension: &str, keys: &str) -> Server {
     let mut manifest = String::new();
     for name in ["connect", "disconnect", "sendmessage"] {
         manifest += &format!("[integrations.{name}]\ncomponent = \"{name}.{extension}\"\n{keys}\n");
@@ -55,10 +60,30 @@ fn serve(extension: &str, keys: &str) -> Server {
     let site = Site::new(&manifest);
     for name in ["connect", "disconnect", "sendmessage"] {
         let file = format!("{name}.{extension}");
-        fs::copy(functions().join(&file), site.path().join(&file)).unwrap();
+        fs::copy(functions.join(&file), site.path().join(&file)).unwrap();
     }
     std::os::unix::fs::symlink(installed_path("JACKFIELD_TEST_PACKAGES"), site.path().join("node_modules")).unwrap();
+    std::os::unix::fs::symlink(python_packages(), site.path().join("packages")).unwrap();
     site.serve()
+}
+
+/// The folder with the packages of the Python that tests run.
+pub fn python_packages() -> PathBuf {
+    let python = installed_path("JACKFIELD_TEST_PYTHON");
+    let environment = python.parent().and_then(Path::parent).expect("it is in the folder bin of its environment");
+    let mut versions =
+        fs::read_dir(environment.join("lib")).unwrap().map(|entry| entry.unwrap().path().join("site-packages"));
+    versions.find(|path| path.is_dir()).expect("the Python of the tests has packages")
+}
+
+/// The keys of functions that use this DynamoDB.
+fn with_dynamodb(dynamo: &DynamoDb) -> String {
+    let endpoint = format!("http://127.0.0.1:{}", dynamo.port);
+    format!(
+        "grants = [\"connections\"]\nallowed_hosts = [{endpoint:?}]\n\
+         env = {{ TABLE_NAME = \"connections\", AWS_REGION = \"us-east-1\", AWS_DEFAULT_REGION = \"us-east-1\", \
+         AWS_ENDPOINT_URL_DYNAMODB = {endpoint:?}, AWS_ACCESS_KEY_ID = \"test\", AWS_SECRET_ACCESS_KEY = \"test\" }}"
+    )
 }
 
 async fn send(peer: &mut Peer, to: &str, content: &str) -> String {
@@ -67,16 +92,19 @@ async fn send(peer: &mut Peer, to: &str, content: &str) -> String {
 
 #[tokio::test]
 async fn three_commonjs_functions_keep_their_connections_in_dynamodb() {
-    let mut dynamo = DynamoDb::start().await;
-    let endpoint = format!("http://127.0.0.1:{}", dynamo.port);
-    let server = serve(
-        "js",
-        &format!(
-            "grants = [\"connections\"]\nallowed_hosts = [{endpoint:?}]\n\
-             env = {{ TABLE_NAME = \"connections\", AWS_REGION = \"us-east-1\", AWS_ENDPOINT_URL_DYNAMODB = {endpoint:?}, \
-             AWS_ACCESS_KEY_ID = \"test\", AWS_SECRET_ACCESS_KEY = \"test\" }}"
-        ),
-    );
+    let dynamo = DynamoDb::start().await;
+    let server = serve(&functions(), "js", &with_dynamodb(&dynamo));
+    chat_over_dynamodb(server, dynamo).await;
+}
+
+#[tokio::test]
+async fn three_functions_in_python_keep_their_connections_in_dynamodb_with_boto3() {
+    let dynamo = DynamoDb::start().await;
+    let server = serve(&folder("chat_dynamodb"), "py", &with_dynamodb(&dynamo));
+    chat_over_dynamodb(server, dynamo).await;
+}
+
+async fn chat_over_dynamodb(server: Server, mut dynamo: DynamoDb) {
     let (mut a, mut b) = (server.connect("?userId=A").await, server.connect("?userId=B").await);
     let rows = dynamo.rows().await;
     let mut users: Vec<&str> = rows.as_array().unwrap().iter().filter_map(|row| row[1].as_str()).collect();
@@ -99,7 +127,7 @@ async fn three_commonjs_functions_keep_their_connections_in_dynamodb() {
 
 #[tokio::test]
 async fn three_functions_in_python_post_with_the_management_client_of_boto3() {
-    let server = serve("py", "grants = [\"connections\"]\nbuckets = [\"connections\"]");
+    let server = serve(&functions(), "py", "grants = [\"connections\"]\nbuckets = [\"connections\"]");
     let (mut a, mut b) = (server.connect("?userId=A").await, server.connect("?userId=B").await);
     assert_eq!(send(&mut a, "B", "hello B").await, "posted");
     assert_eq!(b.text().await, "hello B");

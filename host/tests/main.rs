@@ -54,6 +54,7 @@ mod ordering;
 mod packages;
 mod places;
 mod print_event;
+mod python_packages;
 mod python_scripts;
 mod quarantine;
 mod reload;

@@ -99,20 +99,45 @@ fn what_a_script_cannot_have_is_refused_by_name() {
 
 #[tokio::test]
 async fn sockets_and_threads_are_refused_when_they_are_used() {
-    let source = "import socket, threading, urllib.request\n\
+    let source = "import asyncio, socket, threading\n\
+                  def listen(): socket.socket().bind(('127.0.0.1', 0))\n\
+                  def datagram(): socket.socket(type=socket.SOCK_DGRAM)\n\
+                  def redis(): socket.create_connection(('127.0.0.1', 6379)).sendall(b'*1\\r\\n$4\\r\\nPING\\r\\n')\n\
+                  def mysql(): socket.create_connection(('127.0.0.1', 3306)).recv(1)\n\
+                  def thread(): threading.Thread(target=print).start()\n\
+                  def asynchronous(): asyncio.run(asyncio.open_connection('127.0.0.1', 80))\n\
                   def handler(event, context):\n    \
-                      if event['body'] == 'thread': threading.Thread(target=print).start()\n    \
-                      if event['body'] == 'socket': socket.socket()\n    \
-                      if event['body'] == 'http': urllib.request.urlopen('http://127.0.0.1/')\n    \
+                      globals().get(event['body'], print)()\n    \
                       return {'statusCode': 200, 'body': 'ok'}\n";
     let server = site(source, "handler = \"handler\"").serve();
     let mut peer = server.connect("").await;
     assert_eq!(peer.ask("none").await, "ok");
-    for (message, text) in
-        [("thread", "has no threads"), ("socket", "a socket needs sockets"), ("http", "needs sockets")]
-    {
-        assert!(peer.ask(message).await.contains("Internal server error"));
+    for (message, text) in [
+        ("thread", "has no threads"),
+        ("listen", "socket.bind needs sockets"),
+        ("datagram", "a socket that is no stream needs sockets"),
+        ("redis", "which is no request of HTTP, needs sockets"),
+        ("mysql", "to receive before a request of HTTP was sent needs sockets"),
+        ("asynchronous", "with asyncio.to_thread"),
+    ] {
+        assert!(peer.ask(message).await.contains("Internal server error"), "{message}");
         server.log.wait_for_line(&["the handler failed", text]).await;
+    }
+}
+
+#[tokio::test]
+async fn the_remaining_time_counts_down_the_timeout_of_the_manifest() {
+    let source = "import time\n\
+                  def handler(event, context):\n    \
+                      before = context.get_remaining_time_in_millis()\n    time.sleep(0.05)\n    \
+                      after = context.get_remaining_time_in_millis()\n    \
+                      return {'statusCode': 200, 'body': str([before > 0, before - after >= 45, before])}\n";
+    for (keys, most) in [("timeout = \"9s\"", 9_000), ("", 29_000)] {
+        let server = site(source, keys).serve();
+        let answer = server.connect("").await.ask("x").await;
+        let rest = answer.strip_prefix("[True, True, ").and_then(|rest| rest.strip_suffix(']')).expect(&answer);
+        let remaining: u32 = rest.parse().unwrap();
+        assert!((most - 3_000..=most).contains(&remaining), "{answer}");
     }
 }
 
@@ -221,6 +246,7 @@ async fn the_package_jackfield_reaches_every_host_function() {
                   def message(event, context):\n    \
                       if event.text() == \"all\":\n        return str(connections.post_to_matching(\"room\", \"a\", b\"\\x00\"))\n    \
                       state = kv.bucket(\"state\")\n    \
+                      state.set(\"empty\", b\"\")\n    assert state.get(\"empty\") == b\"\"\n    \
                       state.set(\"k\", \"v\")\n    state.update(\"u\", lambda old: (old or b\"\") + b\"1\")\n    \
                       try:\n        store.get(\"L0SM9cOFvHcCIhw=\")\n    \
                       except NoSuchConnectionError as error:\n        status = error.status_code\n    \

@@ -6,6 +6,7 @@ from jackfield_engine import randomness  # Before anything that takes `os.urando
 from jackfield_engine import preload  # noqa: F401
 import boto3.session  # noqa: F401
 import botocore.config  # noqa: F401
+import botocore.exceptions  # noqa: F401
 from jackfield_engine import importer, loading, warming
 from jackfield_engine.exports import Authorizer, Handler, Loader
 

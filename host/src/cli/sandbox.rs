@@ -52,6 +52,7 @@ impl Sandbox {
             artifacts: Arc::default(),
             sources: Arc::default(),
             probation_reports: None,
+            packages: None,
         };
         Ok(Self { loader, _folder: folder })
     }

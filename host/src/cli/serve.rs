@@ -178,6 +178,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         artifacts: Arc::default(),
         sources: Arc::default(),
         probation_reports: (serve_mode == ServeMode::Serve).then_some(reports),
+        packages: (serve_mode == ServeMode::Dev).then(Arc::default),
     };
     let start = StartOptions { timeout: options.start_wait.unwrap_or(START_WAIT_MAX), fail_fast: options.fail_fast };
     let started = stop.run_until_cancelled(loader.start(&config, start)).await;

@@ -179,7 +179,7 @@ async fn run(folder: PathBuf, build: Build) -> anyhow::Result<()> {
 }
 
 /// A shell and every process that it has started. Dropping it kills those that still run.
-struct ProcessGroup(Child);
+pub(super) struct ProcessGroup(pub Child);
 
 impl Drop for ProcessGroup {
     fn drop(&mut self) {

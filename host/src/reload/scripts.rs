@@ -13,7 +13,7 @@ use super::{LoadError, LoadedPlugin, Loader, describe_problem, load_error};
 use crate::config::{self, Config};
 use crate::printable::printable;
 use crate::reload::watch::WatchTarget;
-use crate::runtime::{Artifact, ScriptSettings};
+use crate::runtime::{Artifact, Language, ScriptSettings};
 use crate::script_source::{PrepareOptions, Prepared, SourceError, prepare};
 
 /// File systems store the times of changes less exactly than the clock is.
@@ -91,6 +91,11 @@ impl Loader {
         before: Option<&LoadedPlugin>,
         excluded: Option<blake3::Hash>,
     ) -> Result<LoadedPlugin, LoadError> {
+        if let Some(packages) = &self.packages
+            && Language::of(&integration.component) == Some(Language::Python)
+        {
+            packages.install_missing(&integration.component).await;
+        }
         let permit = self.artifacts.acquire_load().await;
         let prepared = self.prepare(config, integration).await?;
         let settings = settings(integration);
@@ -98,13 +103,15 @@ impl Loader {
         let failed =
             |error: anyhow::Error| LoadError { content: None, ..self.script_error(config, integration, &error) };
         let content = content.map_err(failed)?;
+        // Also if the script is the same: what it was compared with may have changed.
+        let known = before.and_then(|before| before.artifact.script.as_ref()).map(|script| &script.prepared.warnings);
+        if known != Some(&prepared.warnings) {
+            prepared.warnings.iter().for_each(|warning| warn!(plugin = %integration.name, "{warning}"));
+        }
         let kept = |before: &&LoadedPlugin| before.artifact.content == content || excluded == Some(content);
         if let Some(before) = before.filter(kept) {
             drop(permit);
             return self.rebind(config, integration, before).await;
-        }
-        for warning in &prepared.warnings {
-            warn!(plugin = %integration.name, "{warning}");
         }
         let artifact = self.make_image(integration, config, Arc::new(prepared), settings).await;
         let artifact = Arc::new(artifact.map_err(|error| load_error(config, integration, content, &error))?);

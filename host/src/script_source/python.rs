@@ -4,6 +4,9 @@
 //! is taken whole, because packages also import by names that no reader of their text can find. What is imported but
 //! found nowhere is left to the engine, which has the standard library and knows what to say about everything else.
 //!
+//! The AWS clients are taken only as far as a script uses them (`aws`), and what `requirements.txt` lists is compared with
+//! what is installed (`requirements`).
+//!
 //! Packages are looked for in the folder of the script, in its folder `packages` (`pip install --target packages`), and
 //! in a virtual environment `.venv` or `venv`.
 
@@ -12,10 +15,20 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 
 use super::{Format, Prepared, SourceError};
 use crate::limits::{PYTHON_DATA_FILE_BYTES_MAX, PYTHON_FILES_MAX, SCRIPT_BYTES_MAX};
+
+mod aws;
+mod requirements;
+mod version;
+
+use requirements::Description;
+
+pub use requirements::{Missing, REQUIREMENTS};
 
 /// The modules of Python's standard library, and those of the engine.
 const KNOWN_MODULES: &str = include_str!("python_standard_library.txt");
@@ -28,6 +41,8 @@ struct Files {
     /// The module with the handler.
     main: String,
     files: BTreeMap<String, String>,
+    /// Files that are no text, in base64.
+    data: BTreeMap<String, String>,
     /// Modules of the packages that are native code, by their dotted names.
     native: BTreeSet<String>,
 }
@@ -39,6 +54,14 @@ struct Collector {
     bytes: u64,
     modules: BTreeSet<PathBuf>,
     absent: BTreeSet<PathBuf>,
+    /// Which parts of the AWS clients are taken, if they are.
+    aws: aws::Taken,
+}
+
+/// The content of a file.
+enum Content {
+    Text(String),
+    Binary(Vec<u8>),
 }
 
 /// Reads the files of a script in Python.
@@ -55,24 +78,34 @@ fn failed(text: String, modules: Vec<PathBuf>, absent: Vec<PathBuf>) -> SourceEr
     SourceError { text, modules, absent, is_transient: false }
 }
 
+/// Returns which packages of `requirements.txt` a script does not have. Blocks the thread.
+///
+/// # Errors
+/// If its files cannot be read.
+pub fn missing_requirements(entry: &Path) -> Result<Option<Missing>, String> {
+    let mut collector = Collector::new(entry);
+    collector.add_script(entry)?;
+    collector.check_requirements()
+}
+
 fn collect(entry: &Path) -> Result<Prepared, SourceError> {
-    let folder = entry.parent().unwrap_or(Path::new("."));
     let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let main = name.strip_suffix(".py").unwrap_or(&name).to_owned();
-    let mut collector = Collector {
-        roots: roots(folder),
-        files: Files { main, files: BTreeMap::new(), native: BTreeSet::new() },
-        bytes: 0,
-        modules: BTreeSet::from([entry.to_owned()]),
-        absent: BTreeSet::new(),
-    };
-    let result = collector.add_module(entry, &name);
+    let mut collector = Collector::new(entry);
+    let result = collector.add_script(entry).and_then(|()| collector.check_requirements());
     let Collector { files, modules, absent, .. } = collector;
     let (modules, absent): (Vec<_>, Vec<_>) = (modules.into_iter().collect(), absent.into_iter().collect());
-    match result.and_then(|()| serde_json::to_string(&files).map_err(|error| error.to_string())) {
-        Ok(code) => {
-            Ok(Prepared { name, format: Format::Python, code, source_map: None, modules, absent, warnings: Vec::new() })
-        }
+    let result =
+        result.and_then(|missing| Ok((serde_json::to_string(&files).map_err(|error| error.to_string())?, missing)));
+    match result {
+        Ok((code, missing)) => Ok(Prepared {
+            name,
+            format: Format::Python,
+            code,
+            source_map: None,
+            modules,
+            absent,
+            warnings: missing.iter().map(ToString::to_string).collect(),
+        }),
         Err(text) => Err(failed(text, modules, absent)),
     }
 }
@@ -91,13 +124,33 @@ fn roots(folder: &Path) -> Vec<PathBuf> {
 }
 
 impl Collector {
+    fn new(entry: &Path) -> Self {
+        let name = entry.file_name().unwrap_or_default().to_string_lossy();
+        let main = name.strip_suffix(".py").unwrap_or(&name).to_owned();
+        Self {
+            roots: roots(entry.parent().unwrap_or(Path::new("."))),
+            files: Files { main, files: BTreeMap::new(), data: BTreeMap::new(), native: BTreeSet::new() },
+            bytes: 0,
+            modules: BTreeSet::from([entry.to_owned()]),
+            absent: BTreeSet::new(),
+            aws: aws::Taken::default(),
+        }
+    }
+
+    /// Adds the entry and everything that it needs.
+    fn add_script(&mut self, entry: &Path) -> Result<(), String> {
+        self.add_module(entry, &entry.file_name().unwrap_or_default().to_string_lossy())?;
+        self.add_aws_clients()
+    }
+
     /// Adds one module, and everything that it imports.
     fn add_module(&mut self, path: &Path, name: &str) -> Result<(), String> {
         if self.files.files.contains_key(name) {
             return Ok(());
         }
-        let source = self.read(path, SCRIPT_BYTES_MAX)?;
-        let source = source.ok_or_else(|| format!("{}: the file is not UTF-8", path.display()))?;
+        let Some(Content::Text(source)) = self.read(path, SCRIPT_BYTES_MAX)? else {
+            return Err(format!("{}: the file is not UTF-8", path.display()));
+        };
         let imports: BTreeSet<String> = imports(&source).map(str::to_owned).collect();
         self.insert(path, name.to_owned(), source)?;
         imports.iter().try_for_each(|module| self.add_import(module))
@@ -105,6 +158,9 @@ impl Collector {
 
     /// Adds the module or the package of this name, if it is not one of the engine.
     fn add_import(&mut self, module: &str) -> Result<(), String> {
+        if !self.aws.takes(module) {
+            return Ok(());
+        }
         let file = format!("{module}.py");
         let is_known = KNOWN_MODULES.lines().any(|known| known == module);
         for root in self.roots.clone() {
@@ -143,12 +199,15 @@ impl Collector {
         for path in entries {
             let Some(file) = path.file_name().and_then(|file| file.to_str()) else { continue };
             let inner = format!("{name}/{file}");
+            if !self.aws.takes_file(&inner) {
+                continue;
+            }
             if path.is_dir() {
                 if !matches!(file, "__pycache__" | "tests" | "test" | "node_modules") && !file.starts_with('.') {
                     found.extend(self.add_package(&path, &inner, depth + 1)?);
                 }
             } else if file.ends_with(".py") {
-                if let Some(source) = self.read(&path, SCRIPT_BYTES_MAX)? {
+                if let Some(Content::Text(source)) = self.read(&path, SCRIPT_BYTES_MAX)? {
                     found.extend(imports(&source).map(str::to_owned));
                     self.insert(&path, inner, source)?;
                 }
@@ -156,23 +215,41 @@ impl Collector {
                 file.split_once('.').map(|(module, rest)| (module, rest.rsplit('.').next().unwrap_or(rest)))
             {
                 self.files.native.insert(format!("{}.{module}", name.replace('/', ".")));
-            } else if !file.ends_with(".pyc")
-                && let Some(text) = self.read(&path, PYTHON_DATA_FILE_BYTES_MAX)?
-            {
-                self.insert(&path, inner, text)?;
+            } else if !file.ends_with(".pyc") {
+                self.add_data(&path, inner)?;
             }
         }
         Ok(found)
     }
 
+    /// Adds a file of a package that is no module, unless it is too large.
+    fn add_data(&mut self, path: &Path, name: String) -> Result<(), String> {
+        let is_of_aws = aws::is_data(&name);
+        let bytes_max = if is_of_aws { SCRIPT_BYTES_MAX } else { PYTHON_DATA_FILE_BYTES_MAX };
+        match self.read(path, bytes_max)? {
+            Some(Content::Text(text)) if is_of_aws => {
+                let text = self.aws.shortened(&name, text);
+                self.insert(path, name, text)
+            }
+            Some(Content::Text(text)) => self.insert(path, name, text),
+            Some(Content::Binary(bytes)) => {
+                let text = BASE64.encode(bytes);
+                self.count(&name, &text)?;
+                self.modules.insert(path.to_owned());
+                self.files.data.insert(name, text);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Adds what the packages of a folder say about themselves, such as their versions.
     fn add_descriptions(&mut self, root: &Path) -> Result<(), String> {
-        for entry in fs::read_dir(root).into_iter().flatten().flatten() {
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            let path = entry.path().join("METADATA");
-            if name.ends_with(".dist-info")
+        for Description { folder, .. } in requirements::descriptions(root).into_values() {
+            let path = folder.join("METADATA");
+            if let Some(name) = folder.file_name().and_then(|name| name.to_str())
                 && path.is_file()
-                && let Some(text) = self.read(&path, PYTHON_DATA_FILE_BYTES_MAX)?
+                && let Some(Content::Text(text)) = self.read(&path, PYTHON_DATA_FILE_BYTES_MAX)?
             {
                 self.insert(&path, format!("{name}/METADATA"), text)?;
             }
@@ -180,8 +257,8 @@ impl Collector {
         Ok(())
     }
 
-    /// Reads a file. `None` if it is no text, or data that is larger than `bytes_max`.
-    fn read(&mut self, path: &Path, bytes_max: u64) -> Result<Option<String>, String> {
+    /// Reads a file. `None` if it is data that is larger than `bytes_max`.
+    fn read(&mut self, path: &Path, bytes_max: u64) -> Result<Option<Content>, String> {
         let failed = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
         let mut bytes = Vec::new();
         fs::File::open(path).map_err(failed)?.take(bytes_max + 1).read_to_end(&mut bytes).map_err(failed)?;
@@ -191,16 +268,25 @@ impl Collector {
             }
             return Ok(None);
         }
-        let text = String::from_utf8(bytes).ok();
-        // Python takes a byte order mark at the beginning of a file.
-        Ok(text.map(|text| text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)))
+        Ok(Some(match String::from_utf8(bytes) {
+            // Python takes a byte order mark at the beginning of a file.
+            Ok(text) => Content::Text(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)),
+            Err(error) => Content::Binary(error.into_bytes()),
+        }))
     }
 
     fn insert(&mut self, path: &Path, name: String, text: String) -> Result<(), String> {
-        self.bytes += (name.len() + text.len()) as u64;
         self.modules.insert(path.to_owned());
+        self.count(&name, &text)?;
         self.files.files.insert(name, text);
-        if self.bytes > SCRIPT_BYTES_MAX || self.files.files.len() > PYTHON_FILES_MAX {
+        Ok(())
+    }
+
+    /// Counts one more file.
+    fn count(&mut self, name: &str, text: &str) -> Result<(), String> {
+        self.bytes += (name.len() + text.len()) as u64;
+        let files = self.files.files.len() + self.files.data.len() + 1;
+        if self.bytes > SCRIPT_BYTES_MAX || files > PYTHON_FILES_MAX {
             return Err(format!(
                 "the script and its packages are too large: expected at most {SCRIPT_BYTES_MAX} bytes in \
                  {PYTHON_FILES_MAX} files"
@@ -258,6 +344,10 @@ mod tests {
         write("chat/words.txt", "a b");
         write("packages/lib/__init__.py", "from . import _fast\n");
         write("packages/lib/_fast.cpython-314-x86_64-linux-gnu.so", "\u{7f}ELF");
+        fs::write(folder.path().join("packages/lib/table.bin"), [0, 255]).unwrap();
+        fs::write(folder.path().join("packages/lib/most.bin"), vec![255; PYTHON_DATA_FILE_BYTES_MAX as usize]).unwrap();
+        fs::write(folder.path().join("packages/lib/more.bin"), vec![255; PYTHON_DATA_FILE_BYTES_MAX as usize + 1])
+            .unwrap();
         write("packages/lib-1.2.dist-info/METADATA", "Name: lib\nVersion: 1.2\n");
         let prepared = prepare(&folder.path().join("app.py")).await.unwrap();
         assert_eq!((&*prepared.name, prepared.format), ("app.py", Format::Python));
@@ -276,6 +366,9 @@ mod tests {
                 "rooms.py"
             ]
         );
+        let data: Vec<_> = code["data"].as_object().unwrap().keys().collect();
+        assert_eq!(data, ["lib/most.bin", "lib/table.bin"]);
+        assert_eq!(code["data"]["lib/table.bin"], "AP8=");
         assert_eq!(code["native"], serde_json::json!(["lib._fast"]));
         assert!(prepared.absent.contains(&folder.path().join("missing.py")));
         assert!(!prepared.absent.iter().any(|path| path.ends_with("json.py")), "{:?}", prepared.absent);

@@ -1,27 +1,29 @@
-"""The part of boto3 that works in a script: the client of the management API, which calls the host.
+"""The part of boto3 that is in the engine: the client of the management API, which calls the host.
 
-Whatever endpoint a script gives is not used: the host posts to the connections of the API that it serves. Other
-services need HTTPS over sockets.
+Whatever endpoint a script gives is not used: the host posts to the connections of the API that it serves. For every
+other service the host loads the boto3 that is installed beside the script, in place of this module.
 """
 
-from jackfield_engine.management import Client as _ManagementClient
+from jackfield_engine import management
 
-_ADVICE = 'run the function with `type = "lambda"`, or build it with `language = "python"` and `jackfield build`'
 __version__ = "1.40.0"
 
 
 def client(service_name, *arguments, **keywords):
-    if service_name == "apigatewaymanagementapi":
-        return _ManagementClient()
-    raise NotImplementedError(
-        f'boto3.client({service_name!r}) needs sockets, which a Python script does not have: {_ADVICE}; '
-        'boto3.client("apigatewaymanagementapi") works'
-    )
+    if service_name == management.SERVICE:
+        return management.Client()
+    return _refuse("client", service_name)
 
 
 def resource(service_name, *arguments, **keywords):
+    return _refuse("resource", service_name)
+
+
+def _refuse(function, service_name):
     raise NotImplementedError(
-        f"boto3.resource({service_name!r}) needs sockets, which a Python script does not have: {_ADVICE}"
+        f"boto3.{function}({service_name!r}) needs boto3 itself beside the script: run "
+        "`pip install --target packages boto3` in its folder, and write the name of the service as a string in a file "
+        "that imports boto3"
     )
 
 
@@ -47,4 +49,4 @@ def __getattr__(name):
         import boto3.session
 
         return boto3.session
-    raise AttributeError(f"module 'boto3' has no attribute {name!r} in a Python script")
+    raise AttributeError(f"module 'boto3' has no attribute {name!r} in a Python script without boto3 in its packages")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from componentize_py_types import Err
 from jackfield_engine.state import refuse_while_loading
 from wit_world.imports import connections as host
-from wit_world.imports.types import Payload_Binary, Payload_Text
+from wit_world.imports.jackfield_gateway_types import Payload_Binary, Payload_Text
 
 from .errors import ForbiddenError, GoneError, JackfieldError, LimitExceededError, PayloadTooLargeError
 

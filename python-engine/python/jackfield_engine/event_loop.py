@@ -55,6 +55,15 @@ class EventLoop(asyncio.base_events.BaseEventLoop):
     async def shutdown_default_executor(self, timeout=None):
         pass
 
+    async def create_connection(self, *arguments, **keywords):
+        raise OSError(
+            "an asynchronous client needs sockets, which a Python script does not have: use a client that blocks, such "
+            "as urllib.request or requests, with asyncio.to_thread"
+        )
+
+    create_server = create_datagram_endpoint = create_unix_connection = create_connection
+    sock_connect = sock_recv = sock_sendall = create_connection
+
 
 class _Policy(asyncio.events._BaseDefaultEventLoopPolicy):
     _loop_factory = EventLoop

@@ -4,7 +4,7 @@ import inspect
 
 from componentize_py_types import Err
 from wit_world import exports
-from wit_world.imports.types import Failure, Response
+from wit_world.imports.jackfield_gateway_types import Failure, Response
 
 from . import event_loop, failure, lambda_style, loading, native_style, output, randomness
 from .state import state

@@ -3,15 +3,19 @@
 There is no file system to import from. A module that is found nowhere is refused with what to do instead.
 """
 
+import binascii
 import importlib.machinery
 import importlib.metadata
+import importlib.resources.abc
 import importlib.util
-import io
-import linecache
 import marshal
 import os
+import pathlib
 import sys
 import zlib
+
+from . import file_system, management
+from .file_system import files
 
 # Packages of the standard library that need a terminal, processes, native libraries, or that only help to develop.
 _LEFT_OUT = {
@@ -27,8 +31,7 @@ ADVICE = 'build it with `language = "python"` and `jackfield build`, or run it w
 
 # Dotted name: (is it a package, compressed code).
 _standard: dict[str, tuple[bool, bytes]] = {}
-# Path: content; and dotted name: (is it a package, path).
-files: dict[str, str] = {}
+# Dotted name: (is it a package, path).
 _modules: dict[str, tuple[bool, str]] = {}
 # Dotted names of the modules of packages that are native code.
 _native_modules: set[str] = set()
@@ -67,16 +70,20 @@ def install() -> None:
     sys.path_importer_cache.clear()
 
 
-def add(sources: dict[str, str], native: list[str], main: str) -> list[str]:
-    """Adds the files of a script, and the names of what is left out because it is native code. Returns warnings."""
+def add(sources: dict[str, str], data: dict[str, str], native: list[str], main: str) -> list[str]:
+    """Adds the files of a script, its data in base64, and the names of what is left out because it is native code.
+    Returns warnings."""
     _native_modules.update(native)
+    for path, encoded in data.items():
+        file_system.add(path, binascii.a2b_base64(encoded))
+    if "botocore/__init__.py" in sources:
+        management.use_installed()
     warnings = []
     for path, source in sources.items():
-        files[path] = source
+        file_system.add(path, source)
         if path.endswith(".py"):
             name, is_package = _dotted(path)
             _modules[name] = (is_package, path)
-            linecache.cache[path] = (len(source), None, source.splitlines(True), path)
             if name in sys.modules and name != main:
                 warnings.append(f"{path} is not used: the engine has a module of that name, which imports find first")
     return warnings
@@ -153,6 +160,8 @@ class ScriptLoader:
         path = module.__spec__.origin
         module.__file__ = path
         exec(compile(files[path], path, "exec", dont_inherit=True), module.__dict__)
+        if module.__name__ == "botocore.session":
+            management.install(module)
 
     @staticmethod
     def get_source(name):
@@ -169,33 +178,23 @@ class ScriptLoader:
     @staticmethod
     def get_data(path):
         try:
-            return files[str(path)].encode()
+            return file_system.content(path)
         except KeyError:
-            raise FileNotFoundError(f"{path} is not among the text files of the script") from None
+            raise FileNotFoundError(f"{path} is not among the files of the script") from None
 
     @staticmethod
     def get_resource_reader(name):
         return _Resources(_modules[name][1].rpartition("/")[0])
 
 
-class _Resources:
-    """The text files beside a module, for `importlib.resources`."""
+class _Resources(importlib.resources.abc.TraversableResources):
+    """The files beside a module, for `importlib.resources`."""
 
     def __init__(self, folder: str):
         self._folder = folder
 
-    def open_resource(self, resource):
-        return io.BytesIO(ScriptLoader.get_data(f"{self._folder}/{resource}"))
-
-    def resource_path(self, resource):
-        raise FileNotFoundError(f"{resource} is in memory and has no path")
-
-    def is_resource(self, path):
-        return f"{self._folder}/{path}" in files
-
-    def contents(self):
-        prefix = f"{self._folder}/"
-        return sorted({path[len(prefix) :].partition("/")[0] for path in files if path.startswith(prefix)})
+    def files(self):
+        return pathlib.Path("/", self._folder)
 
 
 class StandardFinder:

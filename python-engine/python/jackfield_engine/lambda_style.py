@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Mapping
 
 from wit_world.exports import authorizer as contract
-from wit_world.imports import current_connection, types
+from wit_world.imports import current_connection
+from wit_world.imports import jackfield_gateway_types as types
 
 from . import native_style, policy
 from .native_style import short
+from .state import state
 
 
 class LambdaContext:
@@ -29,14 +31,10 @@ class LambdaContext:
         self.invoked_function_arn = f"arn:aws:lambda:us-east-1:123456789012:function:{self.function_name}"
         self.log_group_name = f"/aws/lambda/{self.function_name}"
         self.log_stream_name = context.request_id
-        try:
-            limit = int(environment.get("JACKFIELD_TIMEOUT_MS", ""))
-        except ValueError:
-            limit = 29_000
-        self._deadline = context.request_time + limit
+        self._deadline_ms = time.time_ns() // 1_000_000 + int(state.timeout_ms)
 
     def get_remaining_time_in_millis(self) -> int:
-        return max(0, self._deadline - time.time_ns() // 1_000_000)
+        return max(0, self._deadline_ms - time.time_ns() // 1_000_000)
 
 
 # Warming replaces it, because the host has no event then.

@@ -16,6 +16,8 @@ from .state import state
 # Free blocks that may be filled: those that the base image has, and those that a load leaves behind.
 _BASE_BLOCKS = 200_000
 _LOAD_BLOCKS = 8_000
+# The timeout of an integration if the request has none: that of API Gateway.
+_TIMEOUT_MS = 29_000
 
 
 class Script:
@@ -54,7 +56,10 @@ def load(text: str) -> str:
         os.environ.clear()
         os.environ.update(request["env"])
         state.name, state.world = request["name"], request["world"]
-        warnings = importer.add(request["files"], request.get("native", ()), request["main"])
+        state.timeout_ms = request.get("timeout_ms", _TIMEOUT_MS)
+        warnings = importer.add(
+            request["files"], request.get("data", {}), request.get("native", ()), request["main"]
+        )
         sys.argv[:] = [state.name]
         module = importer.run_main(request["main"])
         script = _script(module, request.get("handler"))

@@ -1,42 +1,56 @@
 """The client of API Gateway's management API that boto3 returns."""
 
 import datetime
+import logging
+import sys
 from types import SimpleNamespace
 
-from botocore.exceptions import ClientError, ParamValidationError
 from jackfield import connections
 from jackfield.errors import ForbiddenError, GoneError, JackfieldError, LimitExceededError, PayloadTooLargeError
 
-
-class GoneException(ClientError):
-    pass
-
-
-class ForbiddenException(ClientError):
-    pass
-
-
-class LimitExceededException(ClientError):
-    pass
-
-
-class PayloadTooLargeException(ClientError):
-    pass
-
-
-_CLASSES = {
-    GoneError: GoneException,
-    ForbiddenError: ForbiddenException,
-    LimitExceededError: LimitExceededException,
-    PayloadTooLargeError: PayloadTooLargeException,
+SERVICE = "apigatewaymanagementapi"
+# The class of the client's exceptions for each error of the host.
+_NAMES = {
+    GoneError: "GoneException",
+    ForbiddenError: "ForbiddenException",
+    LimitExceededError: "LimitExceededException",
+    PayloadTooLargeError: "PayloadTooLargeException",
 }
-_exceptions = SimpleNamespace(
-    ClientError=ClientError,
-    GoneException=GoneException,
-    ForbiddenException=ForbiddenException,
-    LimitExceededException=LimitExceededException,
-    PayloadTooLargeException=PayloadTooLargeException,
-)
+_exceptions: SimpleNamespace | None = None
+
+
+def exceptions() -> SimpleNamespace:
+    """The exceptions of the client, whose base is that of the botocore in use."""
+    global _exceptions
+    if _exceptions is None:
+        from botocore.exceptions import ClientError
+
+        made = {name: type(name, (ClientError,), {"__module__": "botocore.errorfactory"}) for name in _NAMES.values()}
+        _exceptions = SimpleNamespace(ClientError=ClientError, **made)
+    return _exceptions
+
+
+def use_installed() -> None:
+    """Leaves `boto3` and `botocore` to the packages of the script, in place of the modules of the engine."""
+    global _exceptions
+    _exceptions = None
+    for name in list(sys.modules):
+        if name.partition(".")[0] in ("boto3", "botocore"):
+            del sys.modules[name]
+    # What it finds in the environment, of which it has a line for each client.
+    logging.getLogger("botocore").setLevel(logging.WARNING)
+
+
+def install(session) -> None:
+    """Makes the clients that this module of botocore creates call the host, if they are those of the management API."""
+    create_client = session.Session.create_client
+
+    def create(self, service_name, *arguments, **keywords):
+        if service_name == SERVICE:
+            return Client()
+        return create_client(self, service_name, *arguments, **keywords)
+
+    session.Session.create_client = create
 
 
 def _metadata(status: int) -> dict:
@@ -47,7 +61,7 @@ def _call(operation: str, function, *arguments):
     try:
         return function(*arguments)
     except JackfieldError as error:
-        kind = _CLASSES[type(error)]
+        kind = getattr(exceptions(), _NAMES[type(error)])
         response = {
             "Error": {"Code": kind.__name__, "Message": str(error)},
             "ResponseMetadata": _metadata(error.status_code),
@@ -70,6 +84,8 @@ def _check(given: dict, required: dict) -> None:
         if name in required and not isinstance(value, required[name])
     ]
     if problems:
+        from botocore.exceptions import ParamValidationError
+
         raise ParamValidationError(report="\n".join(problems))
 
 
@@ -88,7 +104,9 @@ def _data(data):
 
 
 class Client:
-    exceptions = _exceptions
+    def __init__(self):
+        self.exceptions = exceptions()
+
     meta = SimpleNamespace(
         service_model=SimpleNamespace(service_name="apigatewaymanagementapi"),
         region_name="us-east-1",

@@ -6,7 +6,7 @@ from jackfield.connections import payload
 from jackfield.events import ConnectEvent, Context, DisconnectEvent, MessageEvent
 from jackfield.plugin import DENY, UNAUTHORIZED, Allow, Authorizer, Plugin, Response, Routes
 from wit_world.exports import authorizer as contract
-from wit_world.imports import types
+from wit_world.imports import jackfield_gateway_types as types
 
 
 def handle(plugin: Plugin | Routes, context, event, result: Callable):

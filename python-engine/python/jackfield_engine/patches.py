@@ -1,20 +1,13 @@
-"""What of the standard library is different in a script: sockets, processes and threads are refused by name."""
+"""What of the standard library is different in a script: sockets, files, time and threads."""
 
 import sys
 import threading
 import time
 
-from . import importer, ssl
+from . import file_system, processes, sockets, ssl
 from .state import refuse_while_loading
 
 _sleep = time.sleep
-
-
-def _refusal(what: str):
-    def refuse(*arguments, **keywords):
-        raise OSError(f"{what} needs sockets, which a Python script does not have: {importer.ADVICE}")
-
-    return refuse
 
 
 def sleep(seconds: float, /) -> None:
@@ -29,28 +22,11 @@ def _start_thread(*arguments, **keywords):
 
 def install() -> None:
     sys.modules["ssl"] = ssl
+    sys.modules["multiprocessing"] = sys.modules["multiprocessing.managers"] = processes
     time.sleep = sleep
     threading._start_joinable_thread = threading._start_new_thread = _start_thread
-    try:
-        import _socket
-        import socket
-    except ImportError:
-        return
-
-    class Socket(socket.socket):
-        """A socket cannot be created."""
-
-        def __init__(self, *arguments, **keywords):
-            _refusal("a socket")()
-
-        def __del__(self):
-            pass
-
-    for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getnameinfo", "socketpair",
-                 "create_connection", "create_server", "fromfd"):  # fmt: skip
-        if hasattr(socket, name):
-            setattr(socket, name, _refusal(f"socket.{name}"))
-        if hasattr(_socket, name):
-            setattr(_socket, name, _refusal(f"socket.{name}"))
-    socket.socket = socket.SocketType = Socket
-    _socket.socket = Socket
+    sockets.install()
+    file_system.install()
+    # With `ssl` in its place, these have HTTPS.
+    import http.client
+    import urllib.request  # noqa: F401

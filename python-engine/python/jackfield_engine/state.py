@@ -8,6 +8,8 @@ class State:
     loading = True
     name = ""
     world = ""
+    # How long an event may take, in milliseconds.
+    timeout_ms: float = 29_000
 
 
 state = State()

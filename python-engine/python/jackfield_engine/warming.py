@@ -11,8 +11,9 @@ import random
 import boto3
 from jackfield import connections, store
 from jackfield.plugin import Plugin
-from wit_world.imports import connection_store, current_connection, types
+from wit_world.imports import connection_store, current_connection
 from wit_world.imports import connections as host_connections
+from wit_world.imports import jackfield_gateway_types as types
 from wit_world.imports import logging as host_logging
 
 from . import exports, lambda_style, loading, randomness

@@ -14,6 +14,9 @@ use crate::step::{cargo_in, root, step, target};
 /// Of the two drafts of wasi:keyvalue the engine has the newer one: with both, componentize-py would put their versions
 /// into the names of its modules.
 const LEFT_OUT: &str = "wasi-keyvalue-0.2.0-draft";
+/// The interfaces of WASI that the Python side calls itself, which the JavaScript engine also has.
+const SHARED_WIT: &str = "js-engine/wit/deps";
+const SHARED_PACKAGES: [&str; 3] = ["wasi-clocks", "wasi-http", "wasi-io"];
 
 pub fn build() -> anyhow::Result<()> {
     let tool = setup::componentize_py()?;
@@ -22,7 +25,7 @@ pub fn build() -> anyhow::Result<()> {
     let packer = packer()?;
     let folder = target().join("engines/python");
     let mut sources = vec![tool.clone(), merge.clone(), packer.clone()];
-    for tree in ["python-engine/python", "python-engine/wit", "wit"] {
+    for tree in ["python-engine/python", "python-engine/wit", "wit", SHARED_WIT] {
         files(&root().join(tree), &mut sources)?;
     }
     if is_newer(&folder.join("component.wasm"), &sources.iter().collect::<Vec<_>>()) {
@@ -60,8 +63,18 @@ fn collect_wit(work: &Path) -> anyhow::Result<PathBuf> {
             _ => None,
         }
     });
+    let shared = SHARED_PACKAGES.map(|package| {
+        let mut found = Vec::new();
+        files(&root().join(SHARED_WIT).join(package), &mut found).map(|()| found)
+    });
+    let shared: Vec<PathBuf> = shared.into_iter().collect::<anyhow::Result<Vec<_>>>()?.concat();
+    let shared = shared.into_iter().map(|path| {
+        let inner = path.strip_prefix(root().join(SHARED_WIT)).expect("the file is in the folder");
+        let copy = wit.join("deps").join(inner);
+        (path, copy)
+    });
     let world = (root().join("python-engine/wit/engine.wit"), wit.join("engine.wit"));
-    for (from, to) in copies.chain([world]) {
+    for (from, to) in copies.chain(shared).chain([world]) {
         fs::create_dir_all(to.parent().expect("it is in a folder")).context("cannot copy the contract")?;
         fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
     }
