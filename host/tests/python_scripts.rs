@@ -175,6 +175,48 @@ async fn an_endless_loop_and_memory_without_end_are_stopped_by_the_limits() {
 }
 
 #[tokio::test]
+async fn recursion_without_end_is_an_exception_that_can_be_caught() {
+    let source = r#"
+import json
+
+class Endless:
+    def __getattr__(self, name):
+        return getattr(self, name + "x"[:0] + "y")
+    def __str__(self):
+        return str(self)
+    def __add__(self, other):
+        return self + other
+
+def function(): return function()
+def attribute(): return Endless().any
+def text(): return str(Endless())
+def add(): return Endless() + 1
+def mapped(value=1): return list(map(mapped, [value]))
+def key(value=1): return sorted([value], key=key)
+def loads(): return json.loads("[" * 100_000)
+
+def nested(levels):
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+def handler(event, context):
+    assert json.loads("[" * 1000 + "]" * 1000) == nested(999)
+    assert json.dumps(nested(999)) == repr(nested(999)) == "[" * 1000 + "]" * 1000
+    try:
+        globals()[event["body"]]()
+    except RecursionError:
+        return {"statusCode": 200, "body": "caught"}
+"#;
+    let server = site(source, "").serve();
+    let mut peer = server.connect("").await;
+    for function in ["function", "attribute", "text", "add", "mapped", "key", "loads"] {
+        assert_eq!(peer.ask(function).await, "caught", "{function}: {}", server.log.text());
+    }
+}
+
+#[tokio::test]
 async fn randomness_clock_and_environment_are_those_of_each_event() {
     let source = "import json, os, random, secrets, time, uuid\n\
                   LOADED = [random.random(), time.time(), os.environ[\"STAGE\"]]\n\

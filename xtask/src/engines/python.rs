@@ -40,7 +40,8 @@ pub fn build() -> anyhow::Result<()> {
     step("starting Python and keeping its memory (about 20 seconds on 2 cores)", &mut componentize)?;
     step("linking the modules of the Python engine", Command::new(merge).arg(&component).arg(&module))?;
     let purpose = format!("writing the Python engine to {}", folder.display());
-    step(&purpose, Command::new(packer).arg(&module).arg(&folder))
+    // CPython checks how much is left of the stack in memory, as QuickJS does.
+    step(&purpose, Command::new(packer).arg(&module).arg(&folder).arg("--large-frames"))
 }
 
 /// Copies the contract and the world of the engine into one folder, as componentize-py reads them.
