@@ -8,10 +8,10 @@ use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tracing::{error, info};
@@ -89,9 +89,16 @@ async fn install(missing: &MissingRequirements) -> anyhow::Result<()> {
         .spawn();
     let child = child.with_context(|| format!("cannot run {command}"))?;
     let started = Instant::now();
+    wait(child, &command, PACKAGE_INSTALL_TIMEOUT).await?;
+    info!("installed packages for {} in {:.1?}", folder.display(), started.elapsed());
+    Ok(())
+}
+
+/// Waits until the command ends. One that takes longer than `limit` is killed with every process that it has started.
+async fn wait(child: Child, command: &str, limit: Duration) -> anyhow::Result<()> {
     let mut group = ProcessGroup(child);
-    let Ok(status) = timeout(PACKAGE_INSTALL_TIMEOUT, group.0.wait()).await else {
-        bail!("it took longer than {PACKAGE_INSTALL_TIMEOUT:?}, and was ended: {command}");
+    let Ok(status) = timeout(limit, group.0.wait()).await else {
+        bail!("it took longer than {limit:?}, and was ended: {command}");
     };
     let status = status.context("cannot wait for the command")?;
     if !status.success() {
@@ -100,11 +107,25 @@ async fn install(missing: &MissingRequirements) -> anyhow::Result<()> {
              changes"
         );
     }
-    info!("installed packages for {} in {:.1?}", folder.display(), started.elapsed());
     Ok(())
 }
 
 fn is_on_path(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_installation_has_a_time_limit() {
+        let start = |script: &str| Command::new("sh").args(["-c", script]).process_group(0).spawn().unwrap();
+        wait(start("exit 0"), "in time", Duration::from_secs(60)).await.unwrap();
+        let failed = wait(start("exit 3"), "failing", Duration::from_secs(60)).await.unwrap_err().to_string();
+        assert!(failed.contains("exit status: 3") && failed.contains("failing"), "{failed}");
+        let late = wait(start("sleep 600"), "late", Duration::from_millis(50)).await.unwrap_err().to_string();
+        assert_eq!(late, "it took longer than 50ms, and was ended: late");
+    }
 }

@@ -96,7 +96,10 @@ impl Collector {
             self.absent.insert(path.to_owned());
             return Ok(Vec::new());
         }
-        self.modules.insert(path.to_owned());
+        // Files may include each other.
+        if !self.modules.insert(path.to_owned()) {
+            return Ok(Vec::new());
+        }
         let Some(Content::Text(text)) = self.read(path, PYTHON_DATA_FILE_BYTES_MAX)? else { return Ok(Vec::new()) };
         let mut found = Vec::new();
         for line in text.replace("\\\n", " ").replace("\\\r\n", " ").lines() {
@@ -255,13 +258,13 @@ mod tests {
         assert!(prepared.absent.contains(&folder.path().join(REQUIREMENTS)));
 
         write(REQUIREMENTS, "boto3\nPy.Words>=1.5\n-r more.txt\n");
-        write("more.txt", "copied==1\nlisted==2.0\n");
+        write("more.txt", "-r requirements.txt\ncopied==1\nlisted==2.0\n");
         write("copied.py", "");
         write(".venv/lib/python3.12/site-packages/listed-2.0.dist-info/METADATA", "");
         let prepared = prepare(&entry).await.unwrap();
         let [warning] = &prepared.warnings[..] else { panic!("{:?}", prepared.warnings) };
         let command = "run `pip install --target packages -r requirements.txt` in";
-        assert!(warning.contains("py-words>=1.5;") && warning.contains(command), "{warning}");
+        assert!(warning.contains(": py-words>=1.5;") && warning.contains(command), "{warning}");
         assert!(prepared.modules.contains(&folder.path().join("more.txt")));
         assert!(prepared.absent.contains(&folder.path().join("packages/py_words")));
 
