@@ -68,8 +68,9 @@ static mut BUNDLE: [u8; BUNDLE_BYTES] = *include_bytes!(concat!(env!("OUT_DIR"),
 
 /// Reads the bundle, and then writes zeros over its bytes, so that they are in no image. Called once.
 pub fn take_bundle<'js>(ctx: &Ctx<'js>) -> rquickjs::Result<Module<'js, Declared>> {
+    let bundle = &raw mut BUNDLE;
     // SAFETY: nothing else names `BUNDLE`, the module has one thread, and `Module::load` does not call this function.
-    let bundle = unsafe { &mut *(&raw mut BUNDLE) };
+    let bundle = unsafe { &mut *bundle };
     // SAFETY: the bytes are what this version of QuickJS wrote in build.rs. After a first call they are zeros, which
     // QuickJS refuses by their first byte, the version of the format.
     let module = unsafe { Module::load(ctx.clone(), bundle) };

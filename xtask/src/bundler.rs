@@ -8,7 +8,7 @@ use crate::setup;
 use crate::step::{cargo_in, step, target};
 
 /// The file name of the bundler. The host looks for it beside its own binary.
-const NAME: &str = "jackfield-bundler";
+pub const NAME: &str = "jackfield-bundler";
 
 /// Builds the bundler, and puts it beside the binaries of the host.
 pub fn build() -> anyhow::Result<()> {

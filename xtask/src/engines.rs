@@ -39,11 +39,7 @@ pub fn build(parts: &[String]) -> anyhow::Result<()> {
 pub fn build_javascript() -> anyhow::Result<()> {
     setup::build_tools()?;
     bundle(&root().join("js-engine/js"))?;
-    let compiler = setup::wasm_compiler()?;
-    let mut cargo = cargo_in("js-engine");
-    cargo.args(["build", "--release", "--target", LEAN, "-p", "jackfield-js-engine"]);
-    compiler.set(&mut cargo, LEAN, C_OPTIONS);
-    step("building the JavaScript engine (the first time about 1 minute on 2 cores)", &mut cargo)?;
+    step("building the JavaScript engine (the first time about 1 minute on 2 cores)", &mut cargo_javascript("build")?)?;
     let core = root().join("js-engine/target").join(LEAN).join("release/jackfield_js_engine.wasm");
     let folder = target().join("engines/javascript");
     let packer = packer()?;
@@ -80,6 +76,15 @@ fn bundle(folder: &Path) -> anyhow::Result<()> {
             .with_context(|| format!("npm has not written {}", installed.display()))?;
     }
     step("bundling the JavaScript part of the engine", Command::new("node").current_dir(folder).arg("build.mjs"))
+}
+
+/// Returns the command that runs a verb of cargo on the code of the JavaScript engine.
+pub fn cargo_javascript(verb: &str) -> anyhow::Result<Command> {
+    let compiler = setup::wasm_compiler()?;
+    let mut cargo = cargo_in("js-engine");
+    cargo.args([verb, "--release", "--target", LEAN, "-p", "jackfield-js-engine"]);
+    compiler.set(&mut cargo, LEAN, C_OPTIONS);
+    Ok(cargo)
 }
 
 /// Reports whether `file` exists and is newer than all of `sources`.

@@ -12,6 +12,7 @@ mod bundler;
 mod engines;
 mod guests;
 mod harm;
+mod lints;
 mod run;
 mod setup;
 mod step;

@@ -10,10 +10,15 @@ const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 const BASE64_URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
+/// Makes bytes of a text in one encoding.
+type Encode = fn(&str) -> Vec<u8>;
+/// Makes a text of bytes in one encoding.
+type Decode = fn(&[u8]) -> String;
+
 /// Makes `native.buffer`.
 pub fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     let object = Object::new(ctx.clone())?;
-    let encode: [(&str, fn(&str) -> Vec<u8>); 4] = [
+    let encode: [(&str, Encode); 4] = [
         ("fromUtf8", |text| text.as_bytes().to_vec()),
         ("fromLatin1", from_latin1),
         ("fromBase64", from_base64),
@@ -23,7 +28,7 @@ pub fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
         let function = move |ctx: Ctx<'js>, text: Text| TypedArray::<u8>::new(ctx, encode(&text.0));
         object.set(name, Function::new(ctx.clone(), function)?)?;
     }
-    let decode: [(&str, fn(&[u8]) -> String); 6] = [
+    let decode: [(&str, Decode); 6] = [
         ("toUtf8", |bytes| String::from_utf8_lossy(bytes).into_owned()),
         ("toLatin1", |bytes| bytes.iter().map(|byte| char::from(*byte)).collect()),
         ("toAscii", |bytes| bytes.iter().map(|byte| char::from(byte & 0x7f)).collect()),

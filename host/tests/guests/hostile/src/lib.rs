@@ -219,7 +219,7 @@ fn run_command(context: &RequestContext, command: &str) -> Result<Response> {
             let (name, value) = rest.split_once('=').unwrap_or((rest, ""));
             result_text(connection_store::add(&context.connection_id, name, value).map(|()| "added"))
         }
-        "add-to" => result_text(store::change(rest, |id, name, value| connection_store::add(id, name, value))),
+        "add-to" => result_text(store::change(rest, connection_store::add)),
         "put-to" => result_text(store::change(rest, |id, name, value| connection_store::put(id, [(name, value)]))),
         "remove-from" => result_text(store::change(rest, |id, name, _| connection_store::remove(id, name, None))),
         "attributes-of" => result_text(connection_store::get(rest).map(|row| row.attributes.len())),
