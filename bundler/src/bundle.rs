@@ -4,6 +4,9 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
+use jackfield_common::ENGINE_TARGET;
+use jackfield_common::builtins::Builtins;
+use jackfield_common::bundle::{Bundle, Problem, Reply, Request};
 use oxc_resolver::FileSystem as _;
 use rolldown::{
     BundleFactory, BundleFactoryOptions, BundlerOptions, BundlerTransformOptions, CodeSplittingMode, Either, InputItem,
@@ -17,11 +20,8 @@ use crate::absent;
 use crate::files::RecordingFiles;
 use crate::plugin::{BuiltinsPlugin, Found};
 use crate::problem::{convert, is_own, relative};
-use crate::protocol::{Bundle, Problem, Reply, Request};
 use crate::stub::Virtual;
 
-/// What the engine understands. Newer syntax is replaced.
-const TARGET: &str = "es2024";
 /// Files that are imported as texts.
 const TEXT_EXTENSIONS: [&str; 11] = ["txt", "md", "html", "svg", "sql", "graphql", "csv", "xml", "pem", "yaml", "yml"];
 /// Conditions of `exports` in package.json, besides `browser`, and `import` or `require`.
@@ -31,7 +31,7 @@ const CONDITIONS: [&str; 1] = ["worker"];
 ///
 /// # Errors
 /// If this program cannot work. Problems of the files are a part of the reply.
-pub async fn bundle(request: &Request) -> anyhow::Result<Reply> {
+pub async fn bundle(request: &Request<'_>) -> anyhow::Result<Reply> {
     let folder = request.entry.parent().context("expected an absolute path of the entry")?.to_owned();
     let files = RecordingFiles::new(false);
     let resolve =
@@ -40,7 +40,7 @@ pub async fn bundle(request: &Request) -> anyhow::Result<Reply> {
     let resolver = Resolver::new(files.clone(), folder.clone(), Platform::Browser, &tsconfig, resolve.clone());
     let resolver = Arc::new(resolver);
     let plugin = Arc::new(BuiltinsPlugin {
-        builtins: request.builtins.clone(),
+        builtins: Builtins::clone(&request.builtins),
         commonjs: request.commonjs,
         folder: folder.clone(),
         resolver: Arc::clone(&resolver),
@@ -126,7 +126,7 @@ fn options(request: &Request, folder: &Path) -> BundlerOptions {
         module_types: Some(texts.collect()),
         define: Some([node_env].into_iter().collect()),
         transform: Some(BundlerTransformOptions {
-            target: Some(Either::Left(TARGET.to_owned())),
+            target: Some(Either::Left(ENGINE_TARGET.to_owned())),
             ..BundlerTransformOptions::default()
         }),
         ..BundlerOptions::default()

@@ -5,6 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use jackfield_common::builtins::{Builtins, Kind, describe_missing, package_name};
+use jackfield_common::bundle::Problem;
+use jackfield_common::position::{Lines, line_at};
+use jackfield_common::references::{self, References, VARIABLE_REQUIRE};
 use rolldown_common::side_effects::HookSideEffects;
 use rolldown_common::{ImportKind, ModuleType};
 use rolldown_plugin::{
@@ -14,11 +18,8 @@ use rolldown_plugin::{
 use rolldown_resolver::{ResolveReturn, Resolver};
 
 use crate::absent::is_in_package;
-use crate::builtins::{Builtins, Kind, describe_missing, package_name};
 use crate::files::RecordingFiles;
-use crate::problem::{line, position, relative};
-use crate::protocol::Problem;
-use crate::references;
+use crate::problem::relative;
 use crate::stub::{AWS_ENVIRONMENT, Virtual};
 
 /// Packages whose builds for `require` are those for Node.js. Their builds for `import` work in the engine.
@@ -27,9 +28,6 @@ const IMPORT_ONLY_SCOPES: [&str; 2] = ["@aws-sdk/", "@smithy/"];
 /// Builds for browsers of the packages of this scope read no environment and parse XML with the DOM, so that parts of them
 /// are replaced.
 const AWS_SCOPE: &str = "@aws-sdk/";
-
-const VARIABLE_REQUIRE: &str = "require needs a string here, because files are found before the script runs: \
-    require each file by its name, and select one of them";
 
 #[derive(Debug)]
 pub struct BuiltinsPlugin {
@@ -145,20 +143,20 @@ impl BuiltinsPlugin {
     }
 
     /// Remembers what one of the author's own files imports, and refuses what cannot work.
-    fn check(&self, id: &str, program: &oxc::ast::ast::Program<'_>, source: &str) {
+    fn check(&self, id: &str, references: References, source: &str) {
+        let lines = Lines::new(source);
         let file = relative(Path::new(id), &self.folder);
         let problem = |offset: u32, message: &str| {
-            let position = position(source, offset);
+            let position = lines.position(offset);
             Problem {
                 file: file.clone(),
                 position: Some(position),
                 message: message.to_owned(),
-                line: line(source, position),
+                line: line_at(source, position).to_owned(),
             }
         };
-        let references = references::find(program);
         let mut found = self.found();
-        for (specifier, offset) in references.modules {
+        for (specifier, offset) in references.imports {
             if let Kind::Missing(reason) = self.builtins.kind(&specifier) {
                 let problem = problem(offset, &describe_missing(&specifier, reason));
                 found.references.insert((id.to_owned(), specifier), problem);
@@ -234,7 +232,7 @@ impl Plugin for BuiltinsPlugin {
     async fn transform_ast(&self, _: &PluginContext, args: HookTransformAstArgs<'_>) -> HookTransformAstReturn {
         let is_script = matches!(args.module_type, ModuleType::Js | ModuleType::Jsx | ModuleType::Ts | ModuleType::Tsx);
         if is_script && Virtual::of(args.id).is_none() && !is_in_package(Path::new(args.id)) {
-            self.check(args.id, args.ast.program(), args.ast.source());
+            self.check(args.id, references::find(args.ast.program()), args.ast.source());
         }
         Ok(args.ast)
     }

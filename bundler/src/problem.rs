@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::Path;
 
+use jackfield_common::builtins::{Builtins, package_name};
+use jackfield_common::bundle::Problem;
+use jackfield_common::position::{Position, line_at};
 use rolldown_error::{BuildDiagnostic, EventKind};
 
 use crate::absent::is_in_package;
-use crate::builtins::{Builtins, package_name};
-use crate::protocol::{Position, Problem};
 
 /// Returns a path as the author calls it: relative to the folder of the entry.
 pub fn relative(path: &Path, folder: &Path) -> String {
@@ -23,22 +24,6 @@ pub fn relative(path: &Path, folder: &Path) -> String {
         folder = parent;
         steps += "../";
     }
-}
-
-/// Returns the position of an offset in a source.
-pub fn position(source: &str, offset: u32) -> Position {
-    let before = &source[..source.floor_char_boundary(offset as usize)];
-    let line_start = before.rfind('\n').map_or(0, |end| end + 1);
-    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    Position {
-        line: count(before.bytes().filter(|byte| *byte == b'\n').count() + 1),
-        column: count(before[line_start..].chars().count() + 1),
-    }
-}
-
-/// Returns a line of a source.
-pub fn line(source: &str, position: Position) -> String {
-    source.lines().nth(position.line.saturating_sub(1) as usize).unwrap_or_default().to_owned()
 }
 
 /// Converts a problem or warning of the bundler.
@@ -57,7 +42,7 @@ pub fn convert(diagnostic: &BuildDiagnostic, folder: &Path, builtins: &Builtins)
         line: u32::try_from(line).unwrap_or(u32::MAX),
         column: u32::try_from(column + 1).unwrap_or(u32::MAX),
     });
-    let line = position.map_or_else(String::new, |position| line(&source, position));
+    let line = position.map_or_else(String::new, |position| line_at(&source, position).to_owned());
     Problem { file, position, message: message(diagnostic, builtins), line }
 }
 
@@ -108,16 +93,5 @@ mod tests {
         ] {
             assert_eq!(relative(Path::new(path), folder), expected);
         }
-    }
-
-    #[test]
-    fn a_position_counts_lines_and_characters_from_one() {
-        let source = "ab\nä = c\n";
-        for (offset, expected) in [(0, (1, 1)), (2, (1, 3)), (3, (2, 1)), (5, (2, 2)), (4, (2, 1)), (99, (3, 1))] {
-            let Position { line, column } = position(source, offset);
-            assert_eq!((line, column), expected, "{offset}");
-        }
-        assert_eq!(line(source, position(source, 5)), "ä = c");
-        assert_eq!(line(source, position(source, 99)), "");
     }
 }

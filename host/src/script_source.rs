@@ -7,6 +7,10 @@
 
 use std::path::{Path, PathBuf};
 
+use jackfield_common::builtins::{Builtins, Kind, describe_missing};
+use jackfield_common::position::line_at;
+use jackfield_common::references::VARIABLE_REQUIRE;
+
 use crate::limits::SCRIPT_BYTES_MAX;
 use crate::worker::script::{Extension, Import, ParsedScript, Problem, ScriptFile, ValidScript};
 use crate::worker::{CompileError, Worker};
@@ -19,7 +23,7 @@ mod quote;
 
 pub use python::{Missing as MissingRequirements, REQUIREMENTS, missing_requirements};
 
-use builtins::{Builtins, Kind};
+use builtins::builtins;
 use quote::Quote;
 
 /// How the text of a script is evaluated.
@@ -133,7 +137,7 @@ async fn prepare_watched(
         ParsedScript::Valid(script) => script,
         ParsedScript::Invalid(problems) => return Err(syntax_errors(&name, &source, &problems)),
     };
-    let builtins = builtins::builtins();
+    let builtins = builtins();
     refuse(&name, &source, &script, builtins)?;
 
     let format = if script.is_module { Format::Module } else { Format::Commonjs };
@@ -170,7 +174,7 @@ fn refuse(name: &str, source: &str, script: &ValidScript, builtins: &Builtins) -
     let mut problems: Vec<Problem> = Vec::new();
     for Import { specifier, position } in &script.imports {
         if let Kind::Missing(advice) = builtins.kind(specifier) {
-            let message = builtins::describe_missing(specifier, advice);
+            let message = describe_missing(specifier, advice);
             problems.push(Problem { message, position: Some(*position) });
         }
     }
@@ -183,9 +187,6 @@ fn refuse(name: &str, source: &str, script: &ValidScript, builtins: &Builtins) -
     if problems.is_empty() { Ok(()) } else { Err(syntax_errors(name, source, &problems)) }
 }
 
-const VARIABLE_REQUIRE: &str = "require needs a string here, because files are found before the script runs: \
-    require each file by its name, and select one of them";
-
 /// Returns why a file needs the bundler; `None` if it does not.
 fn reason_to_bundle(script: &ValidScript, builtins: &Builtins) -> Option<String> {
     let import = script.imports.iter().find(|import| !matches!(builtins.kind(&import.specifier), Kind::Available));
@@ -197,8 +198,8 @@ fn reason_to_bundle(script: &ValidScript, builtins: &Builtins) -> Option<String>
 
 fn syntax_errors(name: &str, source: &str, problems: &[Problem]) -> Failure {
     let quotes = problems.iter().map(|Problem { message, position }| {
-        let line = position.and_then(|position| source.lines().nth(position.line.saturating_sub(1) as usize));
-        Quote { name, position: *position, message, line: line.unwrap_or_default() }.to_string()
+        let line = position.map(|position| line_at(source, position)).unwrap_or_default();
+        Quote { name, position: *position, message, line }.to_string()
     });
     Failure::new(quotes.collect::<Vec<_>>().join("\n"))
 }

@@ -16,6 +16,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use jackfield_common::message::{self, Reply};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 use tokio::sync::{Notify, Semaphore};
@@ -29,13 +30,11 @@ use crate::printable::printable;
 mod child;
 mod component;
 mod engine;
-mod message;
 pub mod script;
 
 pub use child::run as run_child;
 pub use engine::{compiler_config, guest_limits};
 
-use message::Reply;
 use script::{ParsedScript, ScriptFile};
 
 /// The hidden verb with which this binary is started as a child.
@@ -211,7 +210,7 @@ impl Worker {
         drop(stdin);
         let status = child.wait().await?;
         match reply {
-            Ok(Reply::Code(code)) => Ok(code),
+            Ok(Reply::Content(content)) => Ok(content),
             Ok(Reply::Rejected(text)) if child::is_out_of_memory(&text) => {
                 Err(CompileError::OutOfMemory(self.limits.memory_bytes))
             }

@@ -1,17 +1,17 @@
 //! Runs the bundler: a program of its own, which finds the files and packages that a script imports and makes one
 //! script of them. A script without such imports works without it.
 
+use std::borrow::Cow;
 use std::env;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use jackfield_common::builtins::Builtins;
+use jackfield_common::bundle::{self, Bundle, Problem, Reply};
 
-use super::builtins::Builtins;
 use super::quote::Quote;
 use super::{Failure, Format, PrepareOptions, Prepared, Watched, without_interpreter};
 use crate::limits::SCRIPT_BYTES_MAX;
 use crate::printable::printable;
-use crate::worker::script::Position;
 
 /// The file name of the bundler.
 const BUNDLER: &str = "jackfield-bundler";
@@ -30,41 +30,6 @@ pub struct Request<'a> {
     pub reason: &'a str,
 }
 
-/// The request, as the bundler reads it.
-#[derive(Serialize)]
-struct RequestJson<'a> {
-    entry: &'a Path,
-    commonjs: bool,
-    builtins: &'a Builtins,
-}
-
-/// The reply of the bundler.
-#[derive(Deserialize)]
-struct ReplyJson {
-    /// `None` if there are problems.
-    bundle: Option<BundleJson>,
-    problems: Vec<ProblemJson>,
-    warnings: Vec<String>,
-    modules: Vec<PathBuf>,
-    absent: Vec<PathBuf>,
-}
-
-#[derive(Deserialize)]
-struct BundleJson {
-    code: String,
-    map: String,
-}
-
-#[derive(Deserialize)]
-struct ProblemJson {
-    /// The file, relative to the folder of the entry.
-    file: String,
-    position: Option<Position>,
-    message: String,
-    /// The line of the file at the position.
-    line: String,
-}
-
 /// Makes one script of the entry and all that it imports.
 pub async fn bundle(
     request: &Request<'_>,
@@ -78,15 +43,18 @@ pub async fn bundle(
              `cargo xtask engines` builds it"
         )));
     };
-    let json =
-        RequestJson { entry: request.entry, commonjs: request.format == Format::Commonjs, builtins: request.builtins };
+    let json = bundle::Request {
+        entry: Cow::Borrowed(request.entry),
+        commonjs: request.format == Format::Commonjs,
+        builtins: Cow::Borrowed(request.builtins),
+    };
     let json = serde_json::to_vec(&json).map_err(|error| Failure::new(format!("cannot run the bundler: {error}")))?;
     let reply = options.worker.bundle(options.plugin, &bundler, &json).await?;
-    let reply: ReplyJson = serde_json::from_slice(&reply)
+    let reply: Reply = serde_json::from_slice(&reply)
         .map_err(|error| Failure::new(format!("{} returned an unknown reply: {error}", bundler.display())))?;
     watched.modules.extend(reply.modules);
     watched.absent.extend(reply.absent);
-    let Some(BundleJson { code, map }) = reply.bundle else { return Err(problems(&reply.problems)) };
+    let Some(Bundle { code, map }) = reply.bundle else { return Err(problems(&reply.problems)) };
     if code.len() as u64 > SCRIPT_BYTES_MAX {
         let length = code.len();
         return Err(Failure::new(format!(
@@ -105,8 +73,8 @@ pub async fn bundle(
     })
 }
 
-fn problems(problems: &[ProblemJson]) -> Failure {
-    let quotes = problems.iter().take(PROBLEMS_MAX).map(|ProblemJson { file, position, message, line }| {
+fn problems(problems: &[Problem]) -> Failure {
+    let quotes = problems.iter().take(PROBLEMS_MAX).map(|Problem { file, position, message, line }| {
         Quote { name: file, position: *position, message, line }.to_string()
     });
     Failure::new(quotes.collect::<Vec<_>>().join("\n"))

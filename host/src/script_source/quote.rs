@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use jackfield_common::position::Position;
+
 use crate::limits::QUOTED_LINE_CHARS_MAX;
 use crate::printable::{is_printable, printable};
-use crate::worker::script::Position;
 
 /// A problem in a file. It is displayed in three lines: place and message, the line of the source, and a caret.
 pub struct Quote<'a> {

@@ -1,10 +1,14 @@
 //! Parses one file of a script in a child process: finds its syntax errors and imports, and removes its types.
 
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use jackfield_common::ENGINE_TARGET;
+use jackfield_common::child;
+use jackfield_common::message::Reply;
+use jackfield_common::position::{Lines, Position};
+use jackfield_common::references;
 use oxc_allocator::Allocator;
 use oxc_ast::ast::Program;
 use oxc_codegen::{Codegen, CodegenOptions, CodegenReturn};
@@ -15,16 +19,11 @@ use oxc_span::SourceType;
 use oxc_transformer::{Module, TransformOptions, Transformer};
 use serde::{Deserialize, Serialize};
 
-use crate::worker::child::{exit_with_parent, limit_process};
-use crate::worker::message::{self, Reply};
-
-mod references;
+use crate::worker::child::limits;
 
 /// The hidden verb with which this binary is started as a child that parses.
 pub const VERB: &str = "parse-script";
 
-/// What the engine understands. Newer syntax is replaced.
-const TARGET: &str = "es2024";
 /// Problems of one file that are reported.
 const PROBLEMS_MAX: usize = 10;
 
@@ -84,13 +83,6 @@ pub struct Import {
     pub position: Position,
 }
 
-/// A position in a file; both count from 1. The column counts characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Position {
-    pub line: u32,
-    pub column: u32,
-}
-
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Problem {
     pub message: String,
@@ -119,22 +111,11 @@ impl Extension {
 ///
 /// The caller has closed every inherited file except stdin, stdout and stderr.
 pub fn run(cpu_seconds: u64, memory_bytes: u64) -> ExitCode {
-    match limit_process(cpu_seconds, memory_bytes).and_then(|()| reply()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // If the parent has gone, nothing reads the error.
-            let _ = writeln!(io::stderr(), "{error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn reply() -> anyhow::Result<()> {
-    let request = message::read_request(io::stdin().lock()).context("cannot read the script")?;
-    exit_with_parent();
-    let file: ScriptFile = serde_json::from_slice(&request).context("cannot read the request")?;
-    let parsed = serde_json::to_vec(&parse(&file)).context("cannot write the reply")?;
-    message::write_reply(io::stdout().lock(), &Reply::Code(parsed)).context("cannot return the script")
+    child::run(limits(cpu_seconds, memory_bytes), |request| {
+        let file: ScriptFile = serde_json::from_slice(request).context("cannot read the request")?;
+        let parsed = serde_json::to_vec(&parse(&file)).context("cannot write the reply")?;
+        Ok(Reply::Content(parsed))
+    })
 }
 
 /// Finds out what a file contains.
@@ -193,7 +174,7 @@ fn analyze(file: &ScriptFile, source_type: SourceType) -> ParsedScript {
             Err(diagnostics) => return invalid(&file.source, diagnostics),
         }
     }
-    let found = references::find(&program, &scoping);
+    let found = references::find_with(&program, &scoping);
     let lines = Lines::new(&file.source);
     let imports = found.imports.into_iter();
     ParsedScript::Valid(ValidScript {
@@ -213,7 +194,7 @@ fn remove_types<'a>(
     scoping: Scoping,
     is_module: bool,
 ) -> Result<(String, String, Scoping), Diagnostics> {
-    let mut options = TransformOptions::from_target(TARGET).expect("the target is one of the transformer");
+    let mut options = TransformOptions::from_target(ENGINE_TARGET).expect("the target is one of the transformer");
     if !is_module {
         options.env.module = Module::CommonJS;
     }
@@ -243,28 +224,6 @@ fn problem(diagnostic: &OxcDiagnostic, lines: &Lines) -> Problem {
     };
     let position = diagnostic.labels.first().map(|label| lines.position(label.offset()));
     Problem { message, position }
-}
-
-/// The lines of a source, for positions.
-struct Lines<'a> {
-    source: &'a str,
-    /// The offset of the first byte of each line.
-    starts: Vec<usize>,
-}
-
-impl<'a> Lines<'a> {
-    fn new(source: &'a str) -> Self {
-        let ends = source.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        Self { source, starts: std::iter::once(0).chain(ends.map(|(offset, _)| offset + 1)).collect() }
-    }
-
-    fn position(&self, offset: u32) -> Position {
-        let offset = self.source.floor_char_boundary(offset as usize);
-        let line = self.starts.partition_point(|start| *start <= offset);
-        let column = self.source[self.starts[line - 1]..offset].chars().count() + 1;
-        let small = |number| u32::try_from(number).unwrap_or(u32::MAX);
-        Position { line: small(line), column: small(column) }
-    }
 }
 
 #[cfg(test)]

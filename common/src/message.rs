@@ -7,23 +7,23 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 /// The answer of a child.
 #[derive(Debug, PartialEq)]
 pub enum Reply {
-    /// Native code, as wasmtime stores it.
-    Code(Vec<u8>),
-    /// Why the bytes cannot be compiled.
+    /// The result.
+    Content(Vec<u8>),
+    /// Why there is none: something is wrong with what the request contains.
     Rejected(String),
 }
 
-const CODE: u8 = 1;
+const CONTENT: u8 = 1;
 const REJECTED: u8 = 2;
 
-/// Sends the bytes of a component to a child.
+/// Sends a request to a child.
 pub async fn write_request(output: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
     output.write_u64_le(bytes.len() as u64).await?;
     output.write_all(bytes).await?;
     output.flush().await
 }
 
-/// Reads the bytes of a component in the child.
+/// Reads the request in the child.
 pub fn read_request(mut input: impl Read) -> io::Result<Vec<u8>> {
     let mut length = [0; 8];
     input.read_exact(&mut length)?;
@@ -36,7 +36,7 @@ pub fn read_request(mut input: impl Read) -> io::Result<Vec<u8>> {
 /// Sends the reply to the parent.
 pub fn write_reply(mut output: impl Write, reply: &Reply) -> io::Result<()> {
     let (kind, content) = match reply {
-        Reply::Code(code) => (CODE, &code[..]),
+        Reply::Content(content) => (CONTENT, &content[..]),
         Reply::Rejected(text) => (REJECTED, text.as_bytes()),
     };
     output.write_all(&[kind])?;
@@ -55,7 +55,7 @@ pub async fn read_reply(mut input: impl AsyncRead + Unpin, bytes_max: usize) -> 
     let kind = input.read_u8().await?;
     let length = input.read_u64_le().await?;
     if length > bytes_max as u64 {
-        return Err(invalid(format!("it returned {length} bytes of code, expected at most {bytes_max}")));
+        return Err(invalid(format!("it returned {length} bytes, expected at most {bytes_max}")));
     }
     let mut content = Vec::new();
     input.take(length).read_to_end(&mut content).await?;
@@ -63,7 +63,7 @@ pub async fn read_reply(mut input: impl AsyncRead + Unpin, bytes_max: usize) -> 
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     match kind {
-        CODE => Ok(Reply::Code(content)),
+        CONTENT => Ok(Reply::Content(content)),
         REJECTED => Ok(Reply::Rejected(String::from_utf8_lossy(&content).into_owned())),
         other => Err(invalid(format!("it returned a reply of the unknown kind {other}"))),
     }
@@ -84,7 +84,7 @@ mod tests {
         let mut request = Vec::new();
         write_request(&mut request, b"component").await.unwrap();
         assert_eq!(read_request(&request[..]).unwrap(), b"component");
-        for reply in [Reply::Code(b"code".to_vec()), Reply::Rejected("why".to_owned()), Reply::Code(Vec::new())] {
+        for reply in [Reply::Content(b"code".to_vec()), Reply::Rejected("why".to_owned()), Reply::Content(Vec::new())] {
             assert_eq!(read_reply(&sent(&reply)[..], 4).await.unwrap(), reply);
         }
     }
@@ -93,7 +93,7 @@ mod tests {
     async fn a_message_that_is_cut_anywhere_is_an_error() {
         let mut request = Vec::new();
         write_request(&mut request, b"component").await.unwrap();
-        let reply = sent(&Reply::Code(b"code".to_vec()));
+        let reply = sent(&Reply::Content(b"code".to_vec()));
         for length in 0..request.len() {
             assert_eq!(read_request(&request[..length]).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         }
@@ -105,9 +105,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_reply_that_is_too_long_or_of_an_unknown_kind_is_invalid() {
-        let error = read_reply(&sent(&Reply::Code(b"code!".to_vec()))[..], 4).await.unwrap_err();
+        let error = read_reply(&sent(&Reply::Content(b"code!".to_vec()))[..], 4).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        let mut unknown = sent(&Reply::Code(b"code".to_vec()));
+        let mut unknown = sent(&Reply::Content(b"code".to_vec()));
         unknown[0] = 9;
         assert_eq!(read_reply(&unknown[..], 4).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
     }

@@ -2,13 +2,18 @@
 
 use oxc_ast::ast::{
     Argument, CallExpression, Decorator, ExportAllDeclaration, ExportFromDeclaration, Expression, IdentifierReference,
-    ImportDeclaration, ImportExpression, Program, VariableDeclaration, VariableDeclarationKind,
+    ImportDeclaration, ImportExpression, Program, TSExternalModuleReference, VariableDeclaration,
+    VariableDeclarationKind,
 };
 use oxc_ast_visit::{Visit, walk};
-use oxc_semantic::Scoping;
+use oxc_semantic::{Scoping, SemanticBuilder};
+
+/// Why a call of `require` with a variable is refused.
+pub const VARIABLE_REQUIRE: &str = "require needs a string here, because files are found before the script runs: \
+    require each file by its name, and select one of them";
 
 /// References to modules, each with its offset in the source.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct References {
     pub imports: Vec<(String, u32)>,
     /// Calls of `require` whose argument is not a string.
@@ -16,7 +21,12 @@ pub struct References {
 }
 
 /// Finds the imports of a file, and its calls of `require`.
-pub fn find(program: &Program, scoping: &Scoping) -> References {
+pub fn find<'a>(program: &'a Program<'a>) -> References {
+    find_with(program, SemanticBuilder::new().build(program).semantic.scoping())
+}
+
+/// As `find`, for a file whose names are resolved already.
+pub fn find_with(program: &Program, scoping: &Scoping) -> References {
     let mut finder = Finder { scoping, found: References::default() };
     finder.visit_program(program);
     finder.found
@@ -59,6 +69,10 @@ impl<'a> Visit<'a> for Finder<'_> {
 
     fn visit_export_from_declaration(&mut self, export: &ExportFromDeclaration<'a>) {
         self.add(&export.source.value, export.source.span.start);
+    }
+
+    fn visit_ts_external_module_reference(&mut self, reference: &TSExternalModuleReference<'a>) {
+        self.add(&reference.expression.value, reference.expression.span.start);
     }
 
     fn visit_import_expression(&mut self, import: &ImportExpression<'a>) {

@@ -1,21 +1,23 @@
-//! The request and the reply. The file `host/src/script_source/bundler.rs` has the other side.
+//! The request to the bundler and its reply, which are sent as JSON.
 
-use std::path::PathBuf;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::builtins::Builtins;
+use crate::position::Position;
 
-#[derive(Debug, Deserialize)]
-pub struct Request {
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Request<'a> {
     /// An absolute path without symbolic links.
-    pub entry: PathBuf,
+    pub entry: Cow<'a, Path>,
     /// Whether the entry is a CommonJS module. The script is one too then.
     pub commonjs: bool,
-    pub builtins: Builtins,
+    pub builtins: Cow<'a, Builtins>,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub struct Reply {
     /// `None` if there are problems.
     pub bundle: Option<Bundle>,
@@ -27,7 +29,7 @@ pub struct Reply {
     pub absent: Vec<PathBuf>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Bundle {
     pub code: String,
     /// The source map, as JSON. Its sources are relative to the folder of the entry.
@@ -35,7 +37,7 @@ pub struct Bundle {
 }
 
 /// A problem in a file.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct Problem {
     /// The file, relative to the folder of the entry.
     pub file: String,
@@ -43,11 +45,4 @@ pub struct Problem {
     pub message: String,
     /// The line of the file at the position.
     pub line: String,
-}
-
-/// A position in a file; both count from 1. The column counts characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Position {
-    pub line: u32,
-    pub column: u32,
 }

@@ -1,11 +1,11 @@
-//! The modules that are built into jackfield's engine, and those of Node.js that are not.
+//! The modules that are built into the engine, and those of Node.js that are not.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-/// The list of the engine, which the request contains.
-#[derive(Clone, Debug, Deserialize)]
+/// The list of the engine, `js-engine/builtins.json`. The bundler gets it with each request.
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Builtins {
     /// Modules of the engine that are none of Node.js, by their whole name. One that ends with a slash stands for all
     /// names that begin with it.
@@ -21,6 +21,7 @@ pub struct Builtins {
 }
 
 /// What an imported name means.
+#[derive(Debug, PartialEq)]
 pub enum Kind<'a> {
     /// The engine has the module.
     Available,
@@ -50,10 +51,17 @@ impl Builtins {
             (None, None) => Kind::Other,
         }
     }
-
     /// Returns why a package cannot work.
     pub fn package_advice(&self, package: &str) -> Option<&str> {
         self.packages.get(package).map(String::as_str)
+    }
+
+    /// Returns the names about which the list contradicts itself: modules of Node.js that are both there and missing, and
+    /// those that need a prefix and are neither.
+    pub fn contradictions(&self) -> Vec<&str> {
+        let both = self.node.iter().filter(|name| self.missing.contains_key(*name));
+        let neither = |name: &&String| !self.missing.contains_key(*name) && !self.node.contains(*name);
+        both.chain(self.prefix_only.iter().filter(neither)).map(String::as_str).collect()
     }
 }
 
