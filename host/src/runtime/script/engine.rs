@@ -1,7 +1,7 @@
 //! The engines: the interpreters of scripts, made at build time, compiled once and initialised once in each process.
 //!
-//! An engine has three files. `engine.wasm` is its code, a core module that imports its memory. `memory.wasm` is that
-//! memory as it is before the engine is initialised. `component.wasm` imports both as core modules, instantiates the
+//! An engine has three files. `engine.wasm.zlib` is its code, a core module that imports its memory. `memory.wasm.zlib` is
+//! that memory as it is before the engine is initialised. `component.wasm` imports both as core modules, instantiates the
 //! memory and then the code with it, and exports the worlds of the contract.
 
 use std::fs::File;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
+use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_zlib_with_limit};
 use tokio::sync::OnceCell;
 use tracing::{debug, info};
 use wasmtime::component::types::ComponentItem;
@@ -29,8 +30,8 @@ use crate::runtime::{HostState, Runtime, into_anyhow};
 const ENGINE_MODULE: &str = "jackfield:script/engine";
 const IMAGE_MODULE: &str = "jackfield:script/image";
 
-const ENGINE_FILE: &str = "engine.wasm";
-const MEMORY_FILE: &str = "memory.wasm";
+const ENGINE_FILE: &str = "engine.wasm.zlib";
+const MEMORY_FILE: &str = "memory.wasm.zlib";
 const COMPONENT_FILE: &str = "component.wasm";
 
 /// The folder of the engines, with a folder for each language.
@@ -67,6 +68,8 @@ pub struct ScriptEngine {
 
 /// The content of the files of an engine.
 struct EngineFiles {
+    /// These two are compressed. Their hashes are the keys of the code cache, so that they are decompressed only to
+    /// compile them.
     engine: Vec<u8>,
     memory: Vec<u8>,
     component: Vec<u8>,
@@ -128,6 +131,15 @@ fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
     let length = bytes.len();
     ensure!(length as u64 <= COMPONENT_BYTES_MAX, io::Error::from(io::ErrorKind::FileTooLarge));
     Ok(bytes)
+}
+
+/// Decompresses the file of a core module, which has at most `bytes_max` bytes.
+fn decompress(file: &[u8], bytes_max: u64) -> anyhow::Result<Vec<u8>> {
+    let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+    decompress_to_vec_zlib_with_limit(file, bytes_max).map_err(|error| match error.status {
+        TINFLStatus::HasMoreOutput => anyhow!("it has more than {bytes_max} bytes when it is decompressed"),
+        status => anyhow!("it cannot be decompressed: {status:?}"),
+    })
 }
 
 impl Engines {
@@ -227,26 +239,27 @@ impl Runtime {
     }
 
     /// Compiles the code of an engine unless it is cached, and reports that, because it takes seconds.
-    async fn compile_engine(self: &Arc<Self>, language: Language, code: Vec<u8>) -> anyhow::Result<LoadedModule> {
-        let key = module_key(&code);
+    async fn compile_engine(self: &Arc<Self>, language: Language, file: Vec<u8>) -> anyhow::Result<LoadedModule> {
+        let key = module_key(&file);
         if let Some(module) = self.blocking(move |runtime| runtime.cached_module(&key)).await? {
             return Ok(module);
         }
         let (name, started) = (language.name(), Instant::now());
         let kept = if self.cache.is_some() { "; later starts use the compiled code" } else { "" };
         info!("compiling the {name} engine, which takes several seconds{kept}");
-        let module = self.compile_module("(engine)", code).await?;
+        let module = self.compile_module("(engine)", file).await?;
         let took = Duration::from_millis(started.elapsed().as_millis().try_into().unwrap_or(u64::MAX));
         info!(?took, "compiled the {name} engine");
         Ok(module)
     }
 
     /// As `compile`, for a core module of an engine.
-    async fn compile_module(self: &Arc<Self>, name: &str, bytes: Vec<u8>) -> anyhow::Result<LoadedModule> {
-        let key = module_key(&bytes);
+    async fn compile_module(self: &Arc<Self>, name: &str, file: Vec<u8>) -> anyhow::Result<LoadedModule> {
+        let key = module_key(&file);
         if let Some(module) = self.blocking(move |runtime| runtime.cached_module(&key)).await? {
             return Ok(module);
         }
+        let bytes = self.blocking(move |_| decompress(&file, COMPONENT_BYTES_MAX)).await??;
         let code = self.worker.compile(name, crate::worker::CodeKind::Module, &bytes).await?.code;
         self.blocking(move |runtime| runtime.load_module_code(&key, &code)).await?
     }
@@ -309,6 +322,22 @@ mod tests {
         std::fs::create_dir(&path).unwrap();
         std::fs::write(path.join(COMPONENT_FILE), "").unwrap();
         let error = format!("{:#}", engines.read(Language::JavaScript).err().unwrap());
-        assert!(error.contains("engine.wasm") && error.contains("cargo xtask engines"), "{error}");
+        assert!(error.contains("engine.wasm.zlib") && error.contains("cargo xtask engines"), "{error}");
+    }
+    #[test]
+    fn a_file_is_decompressed_up_to_a_limit_and_a_damaged_one_is_an_error() {
+        let content = b"module ".repeat(1000);
+        let file = miniz_oxide::deflate::compress_to_vec_zlib(&content, 9);
+        assert!(file.len() < 100);
+        let length = content.len() as u64;
+        assert_eq!(decompress(&file, length).unwrap(), content);
+        let error = decompress(&file, length - 1).unwrap_err().to_string();
+        assert_eq!(error, "it has more than 6999 bytes when it is decompressed");
+        let mut damaged = file.clone();
+        *damaged.last_mut().unwrap() ^= 1;
+        for file in [&file[..file.len() - 1], &damaged, b"\0asm", b""] {
+            let error = decompress(file, length).unwrap_err().to_string();
+            assert!(error.starts_with("it cannot be decompressed: "), "{error}");
+        }
     }
 }
