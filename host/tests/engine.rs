@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Barrier, Notify};
 
-use crate::harness::{Peer, Server, Site};
+use crate::harness::{ClosedPort, Peer, Server, Site};
 
 /// The file that has the test functions and the handler.
 const HARNESS: &str = "harness.js";
@@ -60,9 +60,8 @@ async fn the_modules_of_node_work_in_the_javascript_engine() {
 #[tokio::test]
 async fn fetch_works_in_the_javascript_engine() {
     let [server, other] = [Playground::start().await, Playground::start().await];
-    // Nothing listens on this port any more when the listener is dropped.
-    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
-    let origins = [&server.origin, &other.origin, &format!("http://{closed}")];
+    let closed = ClosedPort::new();
+    let origins = [&server.origin, &other.origin, &format!("http://{}", closed.address)];
     let keys = format!(
         "timeout = \"25s\"\nallowed_hosts = {origins:?}\nenv = {{ SERVER = {:?}, OTHER = {:?}, CLOSED = {:?} }}",
         origins[0], origins[1], origins[2],

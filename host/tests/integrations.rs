@@ -1,13 +1,12 @@
 //! Integrations of the types `http` and `mock`: a request to an HTTP server, or a response from the manifest.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::backend::Backend;
-use crate::harness::{HOSTILE, HOSTILE_GRANTS, Peer, Server, Site, component, eventually};
+use crate::harness::{ClosedPort, HOSTILE, HOSTILE_GRANTS, Peer, Server, Site, component, eventually};
 use crate::wire::{UPGRADE, Wire};
 
 const MIB: usize = 1024 * 1024;
@@ -50,12 +49,6 @@ fn assert_error(frame: &str, message: &str) {
     let ids = rest.and_then(|rest| rest.strip_suffix(r#""}"#)).and_then(|rest| rest.split_once(r#"", "requestId":""#));
     let (connection, request) = ids.unwrap_or_else(|| panic!("{frame}"));
     assert!(connection.len() == 16 && request.len() == 16, "{frame}");
-}
-
-/// Returns an address on which nothing listens.
-fn unused_address() -> String {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().to_string()
 }
 
 /// Sends a message to the route `oneway`, and then one that is answered. Returns what arrived before that answer.
@@ -270,8 +263,9 @@ async fn the_proxy_environment_variables_are_ignored() {
     let backend = Backend::start().await;
     let site = Site::new(&manifest(&backend, "", ""));
     let mut command = site.command(&["serve"]);
+    let closed = ClosedPort::new();
     for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
-        command.env(name, format!("http://{}", unused_address()));
+        command.env(name, format!("http://{}", closed.address));
     }
     let server = site.launch(command);
     assert_eq!(server.connect("").await.ask("hello").await, "hello");
@@ -371,7 +365,8 @@ async fn a_server_that_does_not_answer_in_time_is_a_timeout() {
 #[tokio::test]
 async fn an_unreachable_or_failing_server_is_an_internal_server_error() {
     let backend = Backend::start().await;
-    let dead = format!("[integrations.dead]\ntype = \"http\"\nurl = \"http://{}/\"\n", unused_address());
+    let closed = ClosedPort::new();
+    let dead = format!("[integrations.dead]\ntype = \"http\"\nurl = \"http://{}/\"\n", closed.address);
     let unknown = "[integrations.unknown]\ntype = \"http\"\nurl = \"http://no-such-host.invalid/\"\n";
     let manifest = format!(
         "{dead}{unknown}{}dead = \"dead\"\nunknown = \"unknown\"",
@@ -404,9 +399,10 @@ async fn the_status_of_the_server_accepts_or_rejects_the_peer() {
     for (command, status) in [("status%20600", 502), ("half", 502), ("sleep%2020000", 504), (&too_large, 502)] {
         assert_eq!(server.try_connect(&format!("?do={command}"), &[]).await.err(), Some(status), "{command}");
     }
+    let closed = ClosedPort::new();
     let unreachable = format!(
         "[integrations.dead]\ntype = \"http\"\nurl = \"http://{}/\"\n[routes]\n\"$connect\" = \"dead\"",
-        unused_address()
+        closed.address
     );
     let server = Site::new(&unreachable).serve();
     assert_eq!(server.try_connect("", &[]).await.err(), Some(502));
