@@ -1,7 +1,8 @@
 // What the node build of an AWS client (v3) reads from the environment, for the browser build, which reads nothing. The
 // bundler puts `withEnvironment` around `getRuntimeConfig` of each client.
 import { native } from "../native.js";
-import { concatenated, toBytes } from "../node/crypto/bytes.js";
+import { toBytes } from "../node/crypto/bytes.js";
+import { concat } from "../web/bytes.js";
 
 /** SHA-256, or HMAC with a secret, as the clients sign with it; in native code. */
 class Sha256 {
@@ -18,7 +19,7 @@ class Sha256 {
   }
 
   async digest() {
-    const message = concatenated(this.#chunks);
+    const message = concat(this.#chunks);
     if (this.#secret === undefined) return native.crypto.digest("sha256", message);
     return native.crypto.hmac("sha256", this.#secret, message);
   }

@@ -15,17 +15,6 @@ export function fromBytes(bytes, encoding) {
   return encoding === undefined || encoding === null || encoding === "buffer" ? asBuffer(bytes) : decode(bytes, encoding);
 }
 
-export function concatenated(chunks) {
-  if (chunks.length === 1) return chunks[0];
-  const bytes = new Uint8Array(chunks.reduce((length, chunk) => length + chunk.length, 0));
-  let offset = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, offset);
-    offset += chunk.length;
-  }
-  return bytes;
-}
-
 /** The name of a hash as native code has it: "SHA-256" and "RSA-SHA256" are "sha256". */
 export function hashName(name) {
   if (typeof name !== "string") throw invalidType("algorithm", "of type string", name);

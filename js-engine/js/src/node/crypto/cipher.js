@@ -1,7 +1,8 @@
 // createCipheriv and createDecipheriv for AES-GCM: the data is kept and processed by `final`.
 import { native } from "../../native.js";
+import { concat } from "../../web/bytes.js";
 import { coded, unavailable } from "../errors.js";
-import { concatenated, fromBytes, toBytes } from "./bytes.js";
+import { fromBytes, toBytes } from "./bytes.js";
 import { secretBytes } from "./keys.js";
 
 const KEY_BYTES = { "aes-128-gcm": 16, "aes-192-gcm": 24, "aes-256-gcm": 32, "id-aes128-gcm": 16, "id-aes256-gcm": 32 };
@@ -37,8 +38,8 @@ class Cipher {
   }
 
   final(outputEncoding) {
-    const data = concatenated(this.#encrypt ? this.#chunks : [...this.#chunks, this.#requireTag()]);
-    const run = (input) => native.crypto.aesGcm(this.#encrypt, this.#key, this.#iv, concatenated(this.#associated), input);
+    const data = concat(this.#encrypt ? this.#chunks : [...this.#chunks, this.#requireTag()]);
+    const run = (input) => native.crypto.aesGcm(this.#encrypt, this.#key, this.#iv, concat(this.#associated), input);
     if (this.#encrypt) {
       const result = run(data);
       this.#tag = result.slice(-TAG_BYTES);

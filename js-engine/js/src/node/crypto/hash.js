@@ -1,8 +1,9 @@
 // Hashes, HMAC, and keys derived from passwords, as node:crypto has them.
 import { native } from "../../native.js";
+import { concat } from "../../web/bytes.js";
 import { coded, invalidType } from "../errors.js";
 import { stream } from "../stream.js";
-import { concatenated, fromBytes, hashName, toBytes } from "./bytes.js";
+import { fromBytes, hashName, toBytes } from "./bytes.js";
 import { secretBytes } from "./keys.js";
 
 const HASHES = ["md5", "sha1", "sha224", "sha256", "sha384", "sha512"];
@@ -48,7 +49,7 @@ class Digest {
   digest(encoding) {
     if (this.#done) throw coded(new Error("Digest already called"), "ERR_CRYPTO_HASH_FINALIZED");
     this.#done = true;
-    return fromBytes(this.compute(concatenated(this.#chunks)), encoding);
+    return fromBytes(this.compute(concat(this.#chunks)), encoding);
   }
 
   /** Gives `other` the message so far. */
@@ -180,10 +181,10 @@ export function hkdfSync(digest, key, salt, info, length) {
   let block = new Uint8Array(0);
   for (let have = 0; have < length; have += block.length) {
     if (blocks.length === 255) throw coded(new RangeError("Invalid key length"), "ERR_CRYPTO_INVALID_KEYLEN");
-    block = native.crypto.hmac(name, pseudorandom, concatenated([block, toBytes(info), Uint8Array.of(blocks.length + 1)]));
+    block = native.crypto.hmac(name, pseudorandom, concat([block, toBytes(info), Uint8Array.of(blocks.length + 1)]));
     blocks.push(block);
   }
-  const bytes = blocks.length === 0 ? new Uint8Array(0) : concatenated(blocks);
+  const bytes = blocks.length === 0 ? new Uint8Array(0) : concat(blocks);
   return bytes.slice(0, length).buffer;
 }
 

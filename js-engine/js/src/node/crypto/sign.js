@@ -1,7 +1,8 @@
 // Signatures as node:crypto makes and verifies them.
 import { native } from "../../native.js";
+import { concat } from "../../web/bytes.js";
 import { coded } from "../errors.js";
-import { concatenated, fromBytes, toBytes } from "./bytes.js";
+import { fromBytes, toBytes } from "./bytes.js";
 import { later, requireHash } from "./hash.js";
 import { createPrivateKey, createPublicKey, handleOf } from "./keys.js";
 
@@ -91,7 +92,7 @@ class Message {
   }
 
   take() {
-    return [this.#hash, concatenated(this.#chunks)];
+    return [this.#hash, concat(this.#chunks)];
   }
 }
 
