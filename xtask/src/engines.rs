@@ -54,11 +54,13 @@ pub fn build_javascript() -> anyhow::Result<()> {
 
 /// Builds the program that makes the files of an engine out of its module. Returns its path.
 fn packer() -> anyhow::Result<PathBuf> {
-    step(
-        "building the packer of engines",
-        cargo_in("js-engine").args(["build", "--release", "-p", "jackfield-engine-pack"]),
-    )?;
-    Ok(root().join("js-engine/target/release/jackfield-engine-pack"))
+    build_tool("the packer of engines", "jackfield-engine-pack")
+}
+
+/// Builds a program that makes engines. All of them have the same dependencies, which the first one builds.
+fn build_tool(purpose: &str, package: &str) -> anyhow::Result<PathBuf> {
+    step(&format!("building {purpose}"), cargo_in("js-engine").args(["build", "--release", "-p", package]))?;
+    Ok(root().join("js-engine/target/release").join(package))
 }
 
 /// Bundles the part of the engine that is written in JavaScript.

@@ -21,7 +21,7 @@ pub fn checks(javascript: Option<Command>) -> Vec<(&'static str, Command)> {
         command
     };
     let wasm: &[&str] = &["--workspace", "--release", "--target", WASIP2];
-    let packer: &[&str] = &["--release", "--all-targets", "-p", "jackfield-engine-pack"];
+    let tools: &[&str] = &["--release", "--all-targets", "-p", "jackfield-engine-pack", "-p", "python-engine-merge"];
     let mut bench = clippy("xtask/bench", &["--all-targets", "--target-dir"]);
     bench.arg(target().join("bench"));
     let checks = [
@@ -30,8 +30,7 @@ pub fn checks(javascript: Option<Command>) -> Vec<(&'static str, Command)> {
         ("the plugins and their native tests", clippy("plugins", &["--workspace", "--all-targets"])),
         ("the guests of the tests", clippy("host/tests/guests", wasm)),
         ("the bench", bench),
-        ("the packer of engines", clippy("js-engine", packer)),
-        ("the linker of the Python engine", clippy("python-engine/merge", &["--all-targets"])),
+        ("the packer of engines and the linker of the Python engine", clippy("js-engine", tools)),
         ("the bundler", bundler("dev")),
         ("the tests of the bundler", bundler("test")),
     ];

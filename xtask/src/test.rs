@@ -10,8 +10,7 @@ use crate::step::{cargo, cargo_in, format_duration, target};
 use crate::{engines, guests, lints, setup};
 
 /// The folders of all workspaces, whose formatting is checked.
-pub const WORKSPACES: &[&str] =
-    &["", "plugins", "host/tests/guests", "xtask/bench", "js-engine", "bundler", "python-engine/merge"];
+pub const WORKSPACES: &[&str] = &["", "plugins", "host/tests/guests", "xtask/bench", "js-engine", "bundler"];
 
 /// The results of all tests and checks so far.
 #[derive(Default)]

@@ -76,7 +76,9 @@ impl<'a> Component<'a> {
                 }
                 Payload::ModuleSection { unchecked_range, .. } => {
                     if depth == 0 {
-                        component.modules.push(Module::parse(&bytes[unchecked_range])?);
+                        component
+                            .modules
+                            .push(Module::parse(&bytes[unchecked_range.start as usize..unchecked_range.end as usize])?);
                     }
                     depth += 1;
                 }

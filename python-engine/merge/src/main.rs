@@ -48,7 +48,7 @@ fn core_module(bytes: &[u8]) -> Result<Vec<u8>> {
         anyhow::bail!("the file has no world");
     };
     narrow(&mut resolve, world)?;
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false)?;
     Ok(module)
 }
 

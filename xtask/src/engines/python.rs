@@ -7,9 +7,9 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
-use super::{is_newer, packer};
+use super::{build_tool, is_newer, packer};
 use crate::setup;
-use crate::step::{cargo_in, root, step, target};
+use crate::step::{root, step, target};
 
 /// Of the two drafts of wasi:keyvalue the engine has the newer one: with both, componentize-py would put their versions
 /// into the names of its modules.
@@ -20,8 +20,7 @@ const SHARED_PACKAGES: [&str; 3] = ["wasi-clocks", "wasi-http", "wasi-io"];
 
 pub fn build() -> anyhow::Result<()> {
     let tool = setup::componentize_py()?;
-    step("building the linker of the Python engine", cargo_in("python-engine/merge").arg("build"))?;
-    let merge = root().join("python-engine/merge/target/debug/python-engine-merge");
+    let merge = build_tool("the linker of the Python engine", "python-engine-merge")?;
     let packer = packer()?;
     let folder = target().join("engines/python");
     let mut sources = vec![tool.clone(), merge.clone(), packer.clone()];
