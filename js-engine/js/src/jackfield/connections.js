@@ -1,6 +1,7 @@
 // `connections` of "jackfield": the contract's functions, in camelCase, returning promises.
 
 import { native } from "../native.js";
+import { errorClass } from "./error-class.js";
 import { bytesOf } from "./respond.js";
 
 const { connections: host } = native;
@@ -12,21 +13,10 @@ export class ConnectionError extends Error {
   }
 }
 
-function errorClass(name, statusCode, message) {
-  const type = class extends ConnectionError {
-    constructor(text = message) {
-      super(text, statusCode);
-    }
-  };
-  Object.defineProperty(type, "name", { value: name });
-  Object.defineProperty(type.prototype, "name", { value: name, configurable: true, writable: true });
-  return type;
-}
-
-const GoneError = errorClass("GoneError", 410, "the connection does not exist or is closed");
-const PayloadTooLargeError = errorClass("PayloadTooLargeError", 413, "the message is larger than the limit for a message");
-const LimitExceededError = errorClass("LimitExceededError", 429, "the peer reads too slowly, or the handler sends too much");
-const ForbiddenError = errorClass("ForbiddenError", 403, "the manifest does not grant this to the handler");
+const GoneError = errorClass(ConnectionError, "GoneError", 410, "the connection does not exist or is closed");
+const PayloadTooLargeError = errorClass(ConnectionError, "PayloadTooLargeError", 413, "the message is larger than the limit for a message");
+const LimitExceededError = errorClass(ConnectionError, "LimitExceededError", 429, "the peer reads too slowly, or the handler sends too much");
+const ForbiddenError = errorClass(ConnectionError, "ForbiddenError", 403, "the manifest does not grant this to the handler");
 
 /** By the number that the engine returns. */
 const ERRORS = [undefined, GoneError, PayloadTooLargeError, LimitExceededError, ForbiddenError];

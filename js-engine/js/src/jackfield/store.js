@@ -1,6 +1,7 @@
 // `store` of "jackfield": the connection store, in camelCase, returning promises.
 
 import { native } from "../native.js";
+import { errorClass } from "./error-class.js";
 
 const { store: host } = native;
 
@@ -11,21 +12,10 @@ export class StoreError extends Error {
   }
 }
 
-function errorClass(name, statusCode, message) {
-  const type = class extends StoreError {
-    constructor(text = message) {
-      super(text, statusCode);
-    }
-  };
-  Object.defineProperty(type, "name", { value: name });
-  Object.defineProperty(type.prototype, "name", { value: name, configurable: true, writable: true });
-  return type;
-}
-
-const NoSuchConnectionError = errorClass("NoSuchConnectionError", 404, "the connection has no row in this stage");
-const TooLargeError = errorClass("TooLargeError", 413, "the row would have more attributes, or longer ones, than the limits allow");
-const AccessDeniedError = errorClass("AccessDeniedError", 403, "the manifest does not grant this to the handler");
-const UnavailableError = errorClass("UnavailableError", 503, "the store could not be reached");
+const NoSuchConnectionError = errorClass(StoreError, "NoSuchConnectionError", 404, "the connection has no row in this stage");
+const TooLargeError = errorClass(StoreError, "TooLargeError", 413, "the row would have more attributes, or longer ones, than the limits allow");
+const AccessDeniedError = errorClass(StoreError, "AccessDeniedError", 403, "the manifest does not grant this to the handler");
+const UnavailableError = errorClass(StoreError, "UnavailableError", 503, "the store could not be reached");
 
 const ERRORS = { NoSuchConnection: NoSuchConnectionError, TooLarge: TooLargeError, AccessDenied: AccessDeniedError, Unavailable: UnavailableError };
 
