@@ -7,23 +7,8 @@ use std::process::Command;
 use crate::components::replace_file;
 use crate::engine::Playground;
 use crate::harness::{Server, Site};
+use crate::python_scripts::{site, write};
 use crate::sdks::installed_path;
-
-/// A site with the script `app.py`. `keys` are further keys of the integration.
-fn site(source: &str, keys: &str) -> Site {
-    let site = Site::new(&format!(
-        "[integrations.app]\ncomponent = \"app.py\"\n{keys}\n\n\
-         [routes]\n\"$default\" = {{ integration = \"app\", route_response = true }}\n"
-    ));
-    write(&site, "app.py", source);
-    site
-}
-
-fn write(site: &Site, path: &str, text: &str) {
-    let path = site.path().join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
-}
 
 /// The keys of an integration that may send requests to these origins; the first one is in `SERVER`.
 fn allowed(origins: &[&str]) -> String {

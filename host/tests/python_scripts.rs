@@ -24,13 +24,14 @@ fn site_with_connect(source: &str, keys: &str) -> Site {
     site
 }
 
-fn site(source: &str, keys: &str) -> Site {
+/// A site with the script `app.py`. `keys` are further keys of the integration.
+pub fn site(source: &str, keys: &str) -> Site {
     let site = Site::new(&manifest(keys));
     write(&site, "app.py", source);
     site
 }
 
-fn write(site: &Site, path: &str, text: &str) {
+pub fn write(site: &Site, path: &str, text: &str) {
     let path = site.path().join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, text).unwrap();
