@@ -1,7 +1,7 @@
 //! Describes problems with the place where they are.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jackfield_common::builtins::{Builtins, package_name};
 use jackfield_common::bundle::Problem;
@@ -31,19 +31,72 @@ pub fn convert(diagnostic: &BuildDiagnostic, folder: &Path, builtins: &Builtins)
     let described = diagnostic.to_diagnostic();
     let location = described.get_primary_location();
     let id = diagnostic.id().filter(|id| Path::new(id).is_absolute());
-    let file = match (&id, &location) {
-        (Some(id), _) => relative(Path::new(id), folder),
-        (None, Some((file, ..))) => file.clone(),
-        (None, None) => String::new(),
-    };
-    let source = id.or_else(|| Some(folder.join(&file).to_string_lossy().into_owned()));
-    let source = source.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+    let file = id.map(PathBuf::from).or_else(|| Some(absolute(&location.as_ref()?.0, folder)));
     let position = location.map(|(_, line, column, _)| Position {
         line: u32::try_from(line).unwrap_or(u32::MAX),
         column: u32::try_from(column + 1).unwrap_or(u32::MAX),
     });
+    let message = message(diagnostic, builtins);
+    if let Some((path, reason)) = tsconfig_error(diagnostic, &message) {
+        let (reason, position) = split_position(reason);
+        return problem(Some(absolute(path, folder)), folder, position, reason);
+    }
+    if let Some(path) = broken_package(diagnostic, &message) {
+        let path = absolute(path, folder);
+        let (reason, position) = split_position(&json_error(&path));
+        return problem(Some(path), folder, position, reason);
+    }
+    // JSON that is imported has its position in the message, too.
+    problem(file, folder, position, split_position(&message).0)
+}
+
+fn problem(file: Option<PathBuf>, folder: &Path, position: Option<Position>, message: String) -> Problem {
+    let source = file.as_ref().and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
     let line = position.map_or_else(String::new, |position| line_at(&source, position).to_owned());
-    Problem { file, position, message: message(diagnostic, builtins), line }
+    Problem { file: file.map_or_else(String::new, |file| relative(&file, folder)), position, message, line }
+}
+
+/// Returns a path of a diagnostic, which may be relative to the root or to the folder of the entry.
+fn absolute(path: &str, folder: &Path) -> PathBuf {
+    let from_root = Path::new("/").join(path);
+    let is_from_root = from_root.parent().is_some_and(Path::exists);
+    if is_from_root { from_root } else { folder.join(path) }
+}
+
+/// Returns the path of a tsconfig.json that cannot be used, and the reason.
+fn tsconfig_error<'m>(diagnostic: &BuildDiagnostic, message: &'m str) -> Option<(&'m str, &'m str)> {
+    match diagnostic.kind() {
+        EventKind::TsConfigError => message.strip_prefix("Failed to load tsconfig '")?.split_once("': "),
+        _ => None,
+    }
+}
+
+/// Returns the path of the package.json because of which an import cannot be resolved, if it is no JSON.
+fn broken_package<'m>(diagnostic: &BuildDiagnostic, message: &'m str) -> Option<&'m str> {
+    match diagnostic.kind() {
+        EventKind::ResolveError => message.split_once(": JSON parse error in '")?.1.strip_suffix('\''),
+        _ => None,
+    }
+}
+
+/// Returns why a file is no JSON, with the position as serde_json writes it.
+fn json_error(path: &Path) -> String {
+    let parsed = fs::read(path).map(|text| serde_json::from_slice::<serde_json::Value>(&text));
+    match parsed {
+        Ok(Err(error)) => error.to_string(),
+        Ok(Ok(_)) => "it was changed while it was read".to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Splits `reason at line 2 column 10`.
+fn split_position(text: &str) -> (String, Option<Position>) {
+    let split = || {
+        let (reason, place) = text.rsplit_once(" at line ")?;
+        let (line, column) = place.split_once(" column ")?;
+        Some((reason.to_owned(), Position { line: line.parse().ok()?, column: column.parse::<u32>().ok()?.max(1) }))
+    };
+    split().map_or_else(|| (text.to_owned(), None), |(reason, position)| (reason, Some(position)))
 }
 
 fn message(diagnostic: &BuildDiagnostic, builtins: &Builtins) -> String {
@@ -53,8 +106,8 @@ fn message(diagnostic: &BuildDiagnostic, builtins: &Builtins) -> String {
         EventKind::ResolveError => {
             // The first line of the report is the title, which says less than the reason under the line.
             let report = diagnostic.to_diagnostic().convert_to_string(false);
-            let reason = report.lines().find_map(|line| line.split_once("── "));
-            let reason = reason.map_or("it cannot be resolved", |(_, reason)| reason.trim());
+            let reason = report.lines().find_map(|line| line.split_once('╰'));
+            let reason = reason.map_or("it cannot be resolved", |(_, reason)| reason.trim_start_matches('─').trim());
             format!("cannot import {specifier:?}: {reason}")
         }
         // Without the position, which is reported apart.

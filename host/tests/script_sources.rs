@@ -396,6 +396,28 @@ async fn an_import_that_is_not_found_names_its_line_and_what_to_do() {
 }
 
 #[tokio::test]
+async fn json_that_cannot_be_read_is_reported_in_its_own_file() {
+    let entry =
+        "import data from \"./data.json\";\nimport one from \"one\";\nexport const handler = () => [data, one];\n";
+    let package = ("node_modules/one/package.json", "{ \"name\": \"one\", \"main\": \"index.js\" }");
+    let good = [("chat.ts", entry), ("data.json", "{}"), package, ("node_modules/one/index.js", "module.exports = 1;")];
+    for (file, text, expected) in [
+        (
+            "data.json",
+            "{\n  \"a\": 1,,\n}",
+            "data.json:2:10: key must be a string\n  2 |   \"a\": 1,,\n    |          ^",
+        ),
+        ("tsconfig.json", "{\n  \"files\": nope\n}", "tsconfig.json:2:13: expected ident\n  2 |   \"files\": nope\n"),
+        ("tsconfig.json", "{ \"extends\": \"./base.json\" }", "base.json: Tsconfig not found"),
+        (package.0, "{ \"name\": ", "node_modules/one/package.json:1:10: EOF while parsing a value"),
+    ] {
+        let files = good.into_iter().filter(|(name, _)| *name != file).chain([(file, text)]);
+        let error = Tree::new(&files.collect::<Vec<_>>()).prepare("chat.ts").await.unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn positions_of_a_bundle_lead_to_the_files() {
     let tree = Tree::new(&[
         ("src/chat.ts", "import { fail } from \"../lib/fail\";\n\nexport const handler = (): void => fail();\n"),
