@@ -198,8 +198,13 @@ fn new_runtime(config: &Config, engines: &EnginesArg, waiting: WaitingEvents) ->
     let folder = cache_folder(server.cache.as_ref());
     let cache = folder.as_deref().map(|folder| CodeCacheOptions { folder, bytes_max: server.cache_bytes });
     let worker = WorkerOptions { executable: None, limits: config.compiler.clone() };
-    let memory_bytes = server.memory_bytes.unwrap_or_else(memory::half_of_the_machine);
+    let memory_bytes = events_memory(config);
     Runtime::new(RuntimeOptions { cache, worker, waiting, engines: engines.folder(), memory_bytes })
+}
+
+/// Returns `server.memory_total`.
+fn events_memory(config: &Config) -> usize {
+    config.server.memory_bytes.unwrap_or_else(memory::half_of_the_machine)
 }
 
 /// Returns the folder for compiled code: that of the manifest, or else one in the user's cache folder.

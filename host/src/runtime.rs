@@ -207,24 +207,35 @@ fn config(allocation: Allocation, memory_bytes: usize) -> Config {
     config
 }
 
+const POOL_SLOTS: usize = Capacity::POOL.total() + WARM_SLOTS_MAX + LOADING_SLOTS_MAX;
+
+/// Returns what each memory of the pool keeps between two events, if all events may use `memory_bytes`.
+fn resident_bytes(memory_bytes: usize) -> usize {
+    let share = memory_bytes / RESIDENT_MEMORY_SHARE / (POOL_SLOTS * SLOT_MEMORIES);
+    share.clamp(MEMORY_KEEP_RESIDENT_BYTES_MIN, MEMORY_KEEP_RESIDENT_BYTES_MAX)
+}
+
+/// Returns the part of `memory_bytes` that events may use: without what the pool keeps between them beyond the minimum.
+pub fn bytes_for_events(memory_bytes: usize) -> usize {
+    let kept = (resident_bytes(memory_bytes) - MEMORY_KEEP_RESIDENT_BYTES_MIN) * POOL_SLOTS * SLOT_MEMORIES;
+    memory_bytes.saturating_sub(kept)
+}
+
 /// Configures a pool with slots for the places of events, for the instances that are kept between events and
 /// for the components that are being loaded. Each slot is as large as the largest known guests (Python, Go) need.
 /// Slots are address space, not memory.
 fn pool(allocation: Allocation, memory_bytes: usize) -> PoolingAllocationConfig {
     let count = |count: usize| u32::try_from(count).expect("a small number");
-    let slots = Capacity::POOL.total() + WARM_SLOTS_MAX + LOADING_SLOTS_MAX;
+    let slots = POOL_SLOTS;
     let mut pool = guest_limits();
     pool.total_component_instances(count(slots));
     pool.total_core_instances(count(slots * GUEST_INSTANCES_MAX));
-    let memories = slots * SLOT_MEMORIES;
-    pool.total_memories(count(memories));
+    pool.total_memories(count(slots * SLOT_MEMORIES));
     pool.total_tables(count(slots * SLOT_TABLES));
     pool.total_stacks(count(slots));
     pool.max_unused_warm_slots(count(CONCURRENT_EVENTS_MAX));
     if allocation == Allocation::PooledAndResident {
-        let share = memory_bytes / RESIDENT_MEMORY_SHARE / memories;
-        let resident = share.clamp(MEMORY_KEEP_RESIDENT_BYTES_MIN, MEMORY_KEEP_RESIDENT_BYTES_MAX);
-        pool.linear_memory_keep_resident(resident);
+        pool.linear_memory_keep_resident(resident_bytes(memory_bytes));
         pool.table_keep_resident(TABLE_KEEP_RESIDENT_BYTES);
         pool.pagemap_scan(Enabled::Yes);
     } else {
@@ -293,6 +304,20 @@ fn into_anyhow(error: wasmtime::Error) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_pool_keeps_beyond_its_minimum_is_a_part_of_the_memory_of_all_events() {
+        const MIB: usize = 1024 * 1024;
+        for memory in [MIB, 64 * MIB, 1024 * MIB] {
+            assert_eq!((resident_bytes(memory), bytes_for_events(memory)), (MEMORY_KEEP_RESIDENT_BYTES_MIN, memory));
+        }
+        let memories = POOL_SLOTS * SLOT_MEMORIES;
+        for memory in [4096 * MIB, 12 * 1024 * MIB, 1024 * 1024 * MIB] {
+            let kept = resident_bytes(memory) * memories;
+            assert!(resident_bytes(memory) <= MEMORY_KEEP_RESIDENT_BYTES_MAX && kept <= memory / RESIDENT_MEMORY_SHARE);
+            assert_eq!(bytes_for_events(memory) + kept, memory + MEMORY_KEEP_RESIDENT_BYTES_MIN * memories);
+        }
+    }
 
     #[test]
     fn the_server_accepts_code_that_the_child_compiles() {

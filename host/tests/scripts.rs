@@ -1,6 +1,8 @@
 //! Components that are scripts: loaded by the real engine, live as they are saved.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -409,6 +411,45 @@ async fn the_images_of_replaced_versions_are_dropped() {
     );
     assert!(after < before + GROWTH_MIB_MAX, "{before} MiB before, {after} MiB after {saves} saves");
     assert!(children(server.process.id()).is_empty());
+}
+
+/// wasmtime keeps the pages that an event has written in memory for the next one, if they are in at most this many runs.
+const KEPT_RUNS_MAX: usize = 32;
+
+#[tokio::test]
+async fn an_event_that_waits_writes_to_pages_in_few_runs() {
+    let source =
+        "export const handler = async (event) => ({ statusCode: 200, body: JSON.parse(event.body).content });\n";
+    // The sandbox is kept, so its memory still is as the event has left it.
+    let server = site(source, "reuse = 1000").serve();
+    let mut peer = server.connect("").await;
+    let before = written_pages(server.process.id());
+    assert_eq!(peer.ask(r#"{ "content": "hello" }"#).await, "hello");
+    let after = written_pages(server.process.id());
+    let event = after.iter().find(|(start, pages)| !pages.is_empty() && before.get(*start) != Some(pages));
+    let (_, pages) = event.expect("the sandbox of the event has written to its memory");
+    let runs = 1 + pages.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
+    assert!(runs <= KEPT_RUNS_MAX, "{} pages in {runs} runs: {pages:?}", pages.len());
+}
+
+/// Returns the pages of each mapped image that were written to, by the address of the mapping.
+fn written_pages(process: u32) -> BTreeMap<u64, Vec<u64>> {
+    let (page_bytes, entry_bytes, present, of_file) = (4096, 8, 1 << 63, 1 << 61);
+    let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
+    let pagemap = fs::File::open(format!("/proc/{process}/pagemap")).unwrap();
+    let images = maps.lines().filter(|line| line.contains("memfd:jackfield-image") && line.contains(" rw-p "));
+    let mapping = |line: &str| {
+        let (start, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+        let [start, end] = [start, end].map(|address| u64::from_str_radix(address, 16).unwrap() / page_bytes);
+        let written = (start..end).filter(|page| {
+            let mut entry = [0; 8];
+            pagemap.read_exact_at(&mut entry, page * entry_bytes).unwrap();
+            let entry = u64::from_ne_bytes(entry);
+            entry & present != 0 && entry & of_file == 0
+        });
+        (start, written.collect())
+    };
+    images.map(mapping).collect()
 }
 
 /// A script whose image has 2 MiB more than the engine.

@@ -17,7 +17,8 @@ use tracing::{error, info, warn};
 use crate::backend::Backend;
 use crate::capability::{FullBuckets, GuestDescriptors, Services};
 use crate::cli::{
-    EnginesArg, ManifestArg, admin, combine_problems, missing_page_warning, new_runtime, open_files, print_output,
+    EnginesArg, ManifestArg, admin, combine_problems, events_memory, missing_page_warning, new_runtime, open_files,
+    print_output,
 };
 use crate::config::{self, Component, Config, MANIFEST_BYTES_MAX};
 use crate::connections::budget::PeerMemory;
@@ -33,6 +34,7 @@ use crate::reload::{
     AccessFollower, Build, BuildQueue, DeploymentParts, LoadError, Loader, Reloader, ReloaderOptions, Resources,
     ServeMode, StartOptions, StartedPlugins, WatchMode, WatchedFiles, display_path, read_unwatched,
 };
+use crate::runtime;
 use crate::server::{Server, ServerOptions, serve_admin, serve_metrics};
 use crate::telemetry;
 
@@ -162,7 +164,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         backend: backend.clone(),
         full_buckets: Arc::new(FullBuckets::new(metrics.bucket_refusals.clone())),
         descriptors: GuestDescriptors::new(open_files::guest_share(&open_files)),
-        memory: SharedMemory::new(config.server.memory_bytes),
+        memory: SharedMemory::new(Some(runtime::bytes_for_events(events_memory(&config)))),
         message_bytes: config.connection.message_bytes,
     };
     let runtime = new_runtime(&config, &options.engines, metrics.waiting.clone())?;

@@ -101,13 +101,13 @@ pub const EVENT_WAIT_MAX: Duration = Duration::from_secs(5);
 /// The same for a message whose peer has gone: nothing waits for it, but it must not wait forever. A `$disconnect` may.
 pub const DEPARTED_MESSAGE_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Linear memory that a pool slot keeps at least between two events, in each of its memories. A Rust guest writes to
-/// 60 KiB. No plugin is charged for it, so that of all slots is part of the 256 MiB that the host may use beyond
-/// `server.memory_total`; half of these are the stacks of guests.
+/// 60 KiB. No plugin is charged for it, so that of all slots, 128 MiB, is a part of what the host may use beyond
+/// `server.memory_total`.
 pub const MEMORY_KEEP_RESIDENT_BYTES_MIN: usize = 128 * 1024;
 /// The same at most. A handler in JavaScript writes to between 160 and 900 KiB.
 pub const MEMORY_KEEP_RESIDENT_BYTES_MAX: usize = 1024 * 1024;
 /// The part of `server.memory_total` that all slots together may keep, if each then keeps more than the minimum: an
-/// eighth.
+/// eighth. What they keep beyond the minimum is not available to events.
 pub const RESIDENT_MEMORY_SHARE: usize = 8;
 /// Table memory that a pool slot keeps between two events, in each of its tables.
 pub const TABLE_KEEP_RESIDENT_BYTES: usize = 8 * 1024;

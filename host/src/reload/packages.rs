@@ -39,6 +39,10 @@ impl PackageInstaller {
     /// # Cancel safety
     /// Dropping the future kills the command and every process that it has started.
     pub async fn install_missing(&self, entry: &Path) {
+        // A script that has everything does not wait for the installation of another one.
+        if find_missing(entry).await.is_none() {
+            return;
+        }
         let mut attempts = self.attempts.lock().await;
         let Some(missing) = find_missing(entry).await else { return };
         if attempts.get(&missing.folder) == Some(&missing) {
