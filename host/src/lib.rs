@@ -36,4 +36,5 @@ mod sharded;
 pub mod sigv4;
 pub mod telemetry;
 pub mod throttle;
+pub mod toolchain;
 pub mod world;

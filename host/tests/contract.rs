@@ -46,7 +46,7 @@ fn component(version: &str, name: &str) -> Vec<u8> {
     let package = resolve.push_file(sources.join("worlds.wit")).unwrap();
     let world = resolve.select_world(&[package], Some(name)).unwrap();
     let mut module = wat::to_binary(&source);
-    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).unwrap();
     ComponentEncoder::default().module(&module).unwrap().validate(true).encode().unwrap()
 }
 

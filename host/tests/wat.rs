@@ -68,7 +68,7 @@ pub fn lean_module_for(contract: &str, module: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let package = resolve.push_str("gateway.wit", contract).unwrap();
     let world = resolve.select_world(&[package], Some("route-handler")).unwrap();
-    wit_component::embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8).unwrap();
+    wit_component::embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8, false).unwrap();
     bytes
 }
 

@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 
 use anyhow::{Context as _, bail};
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME as PREVIEW1_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER as PREVIEW1_ADAPTER,
+};
 use wasmparser::{Validator, WasmFeatures};
 
 const MAGIC: &[u8] = b"\0asm";
@@ -31,9 +34,14 @@ pub fn to_component(bytes: &[u8]) -> anyhow::Result<Cow<'_, [u8]>> {
              build it for wasm32-wasip2, or with an SDK of jackfield for wasm32-unknown-unknown"
         );
     }
-    let encoder = wit_component::ComponentEncoder::default().validate(true).module(bytes);
-    let component = encoder.and_then(|mut encoder| encoder.encode());
+    let component = encode(bytes);
     Ok(component.context("cannot convert this core module to a component")?.into())
+}
+
+/// The adapter for WASI preview1 becomes part of the component only if the module imports WASI preview1.
+fn encode(module: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut encoder = wit_component::ComponentEncoder::default();
+    encoder.validate(true).module(module)?.adapter(PREVIEW1_NAME, PREVIEW1_ADAPTER)?.encode()
 }
 
 const TRUNCATED: &str = "it is truncated or damaged: build it again";
