@@ -1,28 +1,32 @@
-//! The conformance cases, on a host. The SDK runs the same cases on its test double.
+//! The conformance cases, on a host, and on the test doubles of SDKs that are not in Rust. The SDK of Rust runs the same
+//! cases on its test double itself.
 //!
 //! The runner of the SDK is a module here, not a dependency: the SDK's macros would change features of crates that
 //! wasmtime needs too, so that cargo would build wasmtime twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _, stream};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use self::runner::{Body, Driver, Reply, Suite};
-use self::values::REPLY_PREFIX;
-use crate::harness::{CONFORMANCE, Peer, Server, Site, component};
+use self::values::{REPLY_PREFIX, hex, to_bytes};
+use crate::harness::{Peer, Server, Site};
 
 #[path = "../../sdk/rust/src/conformance/runner.rs"]
-mod runner;
+pub mod runner;
 #[path = "../../sdk/rust/src/conformance/values.rs"]
-mod values;
+pub mod values;
 
 const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../sdk/conformance/cases.json");
 
@@ -32,23 +36,67 @@ const CASES_AT_ONCE: usize = 4;
 /// Bytes of one frame of a peer; the host allows 32 KiB.
 const FRAME_BYTES: usize = 16 * 1024;
 
-#[tokio::test]
-async fn the_host_passes_every_conformance_case() {
-    let suite = Suite::parse(&fs::read_to_string(CASES).unwrap());
-    let manifest = manifest(suite.setup());
-    let run = |name| {
+/// What the cases of a suite have in common, so that a table has one row for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    /// Events, their context and their responses.
+    Events,
+    Connections,
+    ConnectionStore,
+    KeyValue,
+    Config,
+    CurrentConnection,
+}
+
+/// The result of each case, by name: why it failed, or `None`.
+pub type Results = BTreeMap<String, Option<String>>;
+
+pub fn suite() -> Suite {
+    Suite::parse(&fs::read_to_string(CASES).unwrap())
+}
+
+/// Runs every case on a server with this component, or script, as the handler.
+pub async fn run_on_host(suite: &Suite, component: &Path) -> Results {
+    let manifest = manifest(suite.setup(), component);
+    let run = |name: &str| {
+        let name = name.to_owned();
         let mut driver = HostDriver { server: Site::new(&manifest).serve(), peers: BTreeMap::new() };
-        let suite = &suite;
-        async move { suite.run(name, &mut driver).await.err() }
+        async move {
+            let result = suite.run(&name, &mut driver).await.err();
+            (name, result)
+        }
     };
-    let results: Vec<Option<String>> =
-        stream::iter(suite.names()).map(run).buffer_unordered(CASES_AT_ONCE).collect().await;
-    let failures: Vec<String> = results.into_iter().flatten().collect();
-    assert!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
+    stream::iter(suite.names()).map(run).buffer_unordered(CASES_AT_ONCE).collect().await
+}
+
+/// Runs every case on the test double of an SDK, which this command starts.
+pub async fn run_on_double(suite: &Suite, command: &mut Command) -> Results {
+    let mut double = Double::start(command);
+    let mut results = Results::new();
+    for name in suite.names() {
+        double.request(&json!({ "new": suite.setup() }));
+        results.insert(name.to_owned(), suite.run(name, &mut double).await.err());
+    }
+    results
+}
+
+/// Returns the groups of a case: the interfaces whose functions it calls, or `Events` if it calls none.
+pub fn groups(suite: &Suite, case: &str) -> BTreeSet<Group> {
+    let text = suite.case(case).to_string();
+    let interfaces = [
+        ("\"connections.", Group::Connections),
+        ("\"connection-store.", Group::ConnectionStore),
+        ("\"keyvalue.", Group::KeyValue),
+        ("\"config.", Group::Config),
+        ("\"current-connection.", Group::CurrentConnection),
+    ];
+    let called = interfaces.into_iter().filter(|(prefix, _)| text.contains(prefix)).map(|(_, group)| group);
+    let called: BTreeSet<Group> = called.collect();
+    if called.is_empty() { BTreeSet::from([Group::Events]) } else { called }
 }
 
 /// Writes the manifest that the cases need.
-fn manifest(setup: &Value) -> String {
+fn manifest(setup: &Value, component: &Path) -> String {
     let texts = |table: &Value| {
         let fields = table.as_object().into_iter().flatten();
         fields.map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>().join(", ")
@@ -56,10 +104,9 @@ fn manifest(setup: &Value) -> String {
     let buckets = || setup["buckets"].as_object().into_iter().flatten();
     let names: Vec<&str> = buckets().map(|(name, _)| name.as_str()).chain(["conformance"]).collect();
     let mut manifest = format!(
-        "[api]\nstage_variables = {{ {} }}\n[integrations.guest]\ncomponent = {:?}\n\
+        "[api]\nstage_variables = {{ {} }}\n[integrations.guest]\ncomponent = {component:?}\n\
          grants = [\"connections\", \"connection-store\"]\nbuckets = {names:?}\nconfig = {{ {} }}\n",
         texts(&setup["stage-variables"]),
-        component(CONFORMANCE),
         texts(&setup["config"]),
     );
     for (name, bucket) in buckets().filter(|(_, bucket)| bucket["size"].is_u64()) {
@@ -71,6 +118,85 @@ fn manifest(setup: &Value) -> String {
         writeln!(manifest, "{route:?} = {{ integration = \"guest\", route_response = true }}").unwrap();
     }
     manifest
+}
+
+/// The test double of an SDK: a program that reads one JSON object a line and writes one a line, as
+/// sdk/conformance/README.md describes.
+struct Double {
+    process: Child,
+    requests: ChildStdin,
+    replies: BufReader<ChildStdout>,
+}
+
+impl Drop for Double {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Double {
+    fn start(command: &mut Command) -> Self {
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (requests, replies) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
+        Self { process, requests, replies: BufReader::new(replies) }
+    }
+
+    fn request(&mut self, request: &Value) -> Value {
+        writeln!(self.requests, "{request}").unwrap();
+        let mut reply = String::new();
+        self.replies.read_line(&mut reply).unwrap();
+        serde_json::from_str(&reply).unwrap_or_else(|_| panic!("the double replied {reply:?} to {request}"))
+    }
+}
+
+impl Driver for Double {
+    async fn connect(&mut self, peer: &str, query: &str, headers: &[(String, String)]) -> Result<(), u16> {
+        let reply = self.request(&json!({ "connect": peer, "query": query, "headers": headers }));
+        reply["rejected"].as_u64().map_or(Ok(()), |status| Err(u16::try_from(status).unwrap()))
+    }
+
+    async fn send(&mut self, peer: &str, body: Body) -> Reply {
+        let reply = self.request(&match body {
+            Body::Text(text) => json!({ "send": peer, "text": text }),
+            Body::Binary(bytes) => json!({ "send": peer, "hex": hex(&bytes) }),
+        });
+        if let Some(text) = reply["text"].as_str() {
+            Reply::Text(text.to_owned())
+        } else if reply["failed"] == true {
+            Reply::Failed
+        } else {
+            let (code, reason) = closed(&reply);
+            Reply::Closed(code, reason)
+        }
+    }
+
+    async fn take_posts(&mut self, peer: &str) -> Vec<Body> {
+        let reply = self.request(&json!({ "take-posts": peer }));
+        let posts = reply["posts"].as_array().unwrap_or_else(|| panic!("expected posts, found {reply}"));
+        let body = |post: &Value| match post["text"].as_str() {
+            Some(text) => Body::Text(text.to_owned()),
+            None => Body::Binary(to_bytes(post)),
+        };
+        posts.iter().map(body).collect()
+    }
+
+    async fn close(&mut self, peer: &str, code: u16, reason: &str) {
+        self.request(&json!({ "close": peer, "code": code, "reason": reason }));
+    }
+
+    async fn closed(&mut self, peer: &str) -> (u16, String) {
+        closed(&self.request(&json!({ "closed": peer })))
+    }
+
+    async fn pass(&mut self, time: Duration) {
+        self.request(&json!({ "pass": time.as_millis() as u64 }));
+    }
+}
+
+/// Reads the code and the reason of a reply.
+fn closed(reply: &Value) -> (u16, String) {
+    serde_json::from_value(reply["closed"].clone()).unwrap_or_else(|_| panic!("expected \"closed\", found {reply}"))
 }
 
 struct HostDriver {

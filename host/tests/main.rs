@@ -43,6 +43,7 @@ mod jwt;
 mod lambda;
 mod lambda_runtime;
 mod lambda_scripts;
+mod languages;
 mod limits;
 mod loading;
 mod log;

@@ -10,6 +10,7 @@
 
 mod calls;
 mod handler;
+mod language;
 #[cfg(test)]
 mod runner;
 #[cfg(test)]

@@ -4,19 +4,20 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use super::language;
 use super::values::{from_bytes, to_bytes};
-use crate::Payload;
 use crate::host::{atomics, batch, config, connection_store, connections, current_connection, keyvalue};
+use crate::{Payload, Result};
 
 /// A call with its arguments.
-pub struct Call<'a>(&'a Value);
+pub struct Call<'a>(pub &'a Value);
 
 impl<'a> Call<'a> {
-    fn name(&self) -> &'a str {
+    pub fn name(&self) -> &'a str {
         self.text("call")
     }
 
-    fn text(&self, name: &str) -> &'a str {
+    pub fn text(&self, name: &str) -> &'a str {
         self.optional(name).unwrap_or_else(|| panic!("{} has no text {name:?}", self.0))
     }
 
@@ -24,7 +25,7 @@ impl<'a> Call<'a> {
         self.0[name].as_str()
     }
 
-    fn number(&self, name: &str) -> i64 {
+    pub fn number(&self, name: &str) -> i64 {
         self.0[name].as_i64().unwrap_or_else(|| panic!("{} has no number {name:?}", self.0))
     }
 
@@ -55,7 +56,10 @@ impl<'a> Call<'a> {
 
 /// Makes the calls and returns their results. `own_id` is the connection of the event, and `event` the result of the
 /// call `event`.
-pub fn run(calls: &[Value], own_id: &str, event: &Value) -> Vec<Value> {
+///
+/// # Errors
+/// If a call makes the handler fail.
+pub fn run(calls: &[Value], own_id: &str, event: &Value) -> Result<Vec<Value>> {
     let mut cursor: Option<String> = None;
     let mut cas = None;
     let mut results = Vec::with_capacity(calls.len());
@@ -89,11 +93,12 @@ pub fn run(calls: &[Value], own_id: &str, event: &Value) -> Vec<Value> {
                 Some("connections") => connections_call(&call),
                 Some("connection-store") => store_call(&call, &mut cursor),
                 Some("keyvalue") => keyvalue_call(&call, &mut cursor),
+                Some("language") => language::call(&call)?,
                 _ => other_call(&call),
             },
         });
     }
-    results
+    Ok(results)
 }
 
 /// Replaces `@self` by the connection of the event, and `@cursor` by the cursor of the last page.

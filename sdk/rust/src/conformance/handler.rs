@@ -26,7 +26,7 @@ impl Plugin for Conformance {
             "headers": headers.collect::<Vec<_>>(),
         });
         if let Some(calls) = request.query("calls") {
-            let results = run(&serde_json::from_str(calls)?, context, &event);
+            let results = run(&serde_json::from_str(calls)?, context, &event)?;
             Bucket::open(BUCKET)?.set_json(&format!("connect {}", context.connection_id), &results)?;
         }
         Ok(Response::status(request.query("status").map_or(Ok(200), str::parse)?))
@@ -39,7 +39,7 @@ impl Plugin for Conformance {
         let document = document.unwrap_or_default();
         let reply = if document["calls"].is_array() {
             let event = json!({ "connection-id": context.connection_id, "route-key": context.route_key });
-            run(&document["calls"], context, &event)
+            run(&document["calls"], context, &event)?
         } else if document["at-disconnect"].is_array() {
             let key = format!("calls {}", context.connection_id);
             Bucket::open(BUCKET)?.set_json(&key, &document["at-disconnect"])?;
@@ -73,14 +73,14 @@ impl Plugin for Conformance {
             "code": event.status_code,
             "reason": event.reason,
         });
-        let results = run(&calls, context, &event);
+        let results = run(&calls, context, &event)?;
         bucket.set_json(&format!("disconnect {}", context.connection_id), &results)?;
         Ok(())
     }
 }
 
-fn run(calls: &Value, context: &RequestContext, event: &Value) -> Value {
+fn run(calls: &Value, context: &RequestContext, event: &Value) -> Result<Value> {
     let calls = expand(calls);
     let calls = calls.as_array().map(Vec::as_slice).unwrap_or_default();
-    shortened(calls::run(calls, &context.connection_id, event).into())
+    Ok(shortened(calls::run(calls, &context.connection_id, event)?.into()))
 }

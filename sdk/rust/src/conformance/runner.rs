@@ -74,12 +74,17 @@ impl Suite {
     /// # Errors
     /// Describes the step that had another result than expected.
     pub async fn run(&self, name: &str, driver: &mut impl Driver) -> Result<(), String> {
-        let case = self.cases().find(|case| case["name"] == name).expect("a case of that name");
+        let case = self.case(name);
         let mut run = Run { driver, ids: BTreeMap::new() };
         for (number, step) in case["steps"].as_array().expect("a case has steps").iter().enumerate() {
             run.step(step).await.map_err(|why| format!("{name}, step {}: {why}", number + 1))?;
         }
         Ok(())
+    }
+
+    /// Returns one case.
+    pub fn case(&self, name: &str) -> &Value {
+        self.cases().find(|case| case["name"] == name).expect("a case of that name")
     }
 
     fn cases(&self) -> impl Iterator<Item = &Value> {

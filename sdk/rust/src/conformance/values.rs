@@ -63,8 +63,12 @@ pub fn from_bytes(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.into(),
         Err(_) if bytes.len() > TEXT_BYTES_MAX => json!({ "length": bytes.len() }),
-        Err(_) => json!({ "hex": bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() }),
+        Err(_) => json!({ "hex": hex(bytes) }),
     }
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Bytes as a case has them: a text, or `{"hex": DIGITS}`.
