@@ -64,6 +64,9 @@ struct Args {
     /// A folder `node_modules` with the client for DynamoDB, which a script imports.
     #[arg(long, requires = "engines")]
     packages: Option<PathBuf>,
+    /// The echo handler in a language, as NAME=FILE.wasm.
+    #[arg(long = "language", value_parser = named_file, requires = "jackfield")]
+    languages: Vec<(String, PathBuf)>,
     /// Measure only these groups.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Group>,
@@ -96,6 +99,8 @@ pub enum Group {
     Script,
     /// From the save of a script to the first event that it handles, and the memory of scripts.
     Save,
+    /// Events of handlers in the other compiled languages.
+    Language,
     /// The cost of an access log, throttles and a model for a message.
     EchoWith,
     /// The cost of authorizers and API keys for a connection.
@@ -149,6 +154,9 @@ fn main() -> Result<ExitCode> {
     let mut subjects = subjects(&args, features)?;
     if wanted(Group::Script) {
         subjects.extend(scripts.iter().flat_map(Installation::subjects));
+    }
+    if wanted(Group::Language) {
+        subjects.extend(languages(&args)?);
     }
     let mut operations = operations(&args, wanted)?;
     if wanted(Group::Save) {
@@ -206,6 +214,25 @@ fn subjects(args: &Args, features: Vec<Feature>) -> Result<Vec<Subject>> {
         subjects.extend(features.into_iter().map(|feature| without.with(feature)));
     }
     Ok(subjects)
+}
+
+/// Returns the servers of the handlers in other languages: each with and without `reuse`.
+fn languages(args: &Args) -> Result<Vec<Subject>> {
+    let Some(binary) = &args.jackfield else { return Ok(Vec::new()) };
+    let binary = absolute(binary)?;
+    let mut subjects = Vec::new();
+    for (name, component) in &args.languages {
+        let component = absolute(component)?;
+        for (reuse, suffix) in [(None, ""), (Some(1000), " reuse")] {
+            subjects.push(Subject::language(format!("{name}{suffix}"), &binary, component.clone(), reuse));
+        }
+    }
+    Ok(subjects)
+}
+
+fn named_file(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, file) = text.split_once('=').ok_or("expected NAME=FILE.wasm")?;
+    Ok((name.to_owned(), file.into()))
 }
 
 fn operations(args: &Args, wanted: impl Fn(Group) -> bool) -> Result<Vec<Operation>> {

@@ -32,6 +32,8 @@ pub struct Subject {
     handler: Option<Handler>,
     /// The folder of the engines, if the handler is a script.
     engines: Option<PathBuf>,
+    /// The group whose workloads alone it runs.
+    group: Option<Group>,
 }
 
 #[derive(Debug, Clone)]
@@ -74,18 +76,25 @@ impl Components {
 
 impl Subject {
     pub fn plain(binary: PathBuf) -> Self {
-        Self { name: "plain".into(), binary, handler: None, engines: None }
+        Self { name: "plain".into(), binary, handler: None, engines: None, group: None }
     }
 
     pub fn jackfield(name: String, binary: &Path, components: Components, reuse: Option<u32>) -> Self {
         let handler = Handler { components, reuse, feature: None, scripts: Vec::new() };
-        Self { name, binary: binary.to_owned(), handler: Some(handler), engines: None }
+        Self { name, binary: binary.to_owned(), handler: Some(handler), engines: None, group: None }
+    }
+
+    /// A component that is compared only with those of other languages.
+    pub fn language(name: String, binary: &Path, component: PathBuf, reuse: Option<u32>) -> Self {
+        let subject = Self::jackfield(name, binary, Components::only(component), reuse);
+        Self { group: Some(Group::Language), ..subject }
     }
 
     pub fn scripts(name: String, binary: &Path, engines: &Path, scripts: Vec<Script>, reuse: Option<u32>) -> Self {
         let components = Components::only(scripts[0].file.clone().into());
         let handler = Handler { components, reuse, feature: None, scripts };
-        Self { name, binary: binary.to_owned(), handler: Some(handler), engines: Some(engines.to_owned()) }
+        let subject = Self { handler: Some(handler), ..Self::plain(binary.to_owned()) };
+        Self { name, engines: Some(engines.to_owned()), group: Some(Group::Script), ..subject }
     }
 
     /// Returns this server with a feature.
@@ -98,9 +107,9 @@ impl Subject {
         self.handler.is_none()
     }
 
-    /// Returns whether the handler is a script.
-    pub fn is_script(&self) -> bool {
-        self.engines.is_some()
+    /// Returns the group whose workloads alone it runs.
+    pub fn group(&self) -> Option<Group> {
+        self.group
     }
 
     /// Returns the feature that is measured.

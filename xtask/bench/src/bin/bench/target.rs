@@ -186,6 +186,23 @@ pub fn figures(scale: &Scale) -> Vec<Figure> {
             ("python lambda reuse", AtMost(40.0)),
         ],
     });
+    figures.push(Figure {
+        title: "languages, echo depth 16, CPU a message".into(),
+        workload: "language depth 16",
+        quantity: Quantity::Cpu,
+        compare: Compare::Added,
+        condition: Condition::None,
+        targets: vec![
+            ("rust", AtMost(20.0)),
+            ("rust reuse", AtMost(5.0)),
+            ("c", AtMost(20.0)),
+            ("c reuse", AtMost(5.0)),
+            ("zig", AtMost(20.0)),
+            ("zig reuse", AtMost(5.0)),
+            ("go", AtMost(400.0)),
+            ("go reuse", AtMost(20.0)),
+        ],
+    });
     for (title, workload, condition) in [
         (format!("echo at {}/s", scale.rate), "echo with", Condition::KeepUp(f64::from(scale.rate))),
         ("connections opened".into(), "connect with", Condition::None),

@@ -58,6 +58,7 @@ pub fn all(scale: &Scale) -> Vec<Workload> {
         connections("connect", Group::Connect, "--mode connect".into()),
         // Fewer messages at a time than above, because a handler in Python takes a hundred times as long.
         messages("script depth 16", Group::Script, "--mode echo --conns 8 --depth 16".into()),
+        messages("language depth 16", Group::Language, "--mode echo --conns 8 --depth 16".into()),
         messages("echo with", Group::EchoWith, format!("--mode echo --conns 64 --rate {rate}")),
         connections("connect with", Group::ConnectWith, "--mode connect".into()),
     ]
@@ -73,8 +74,8 @@ fn is_run_on(workload: &Workload, subject: &Subject) -> bool {
     match (workload.group, subject.feature()) {
         (group, Some(feature)) => feature.group == group,
         (Group::EchoWith | Group::ConnectWith, None) => subject.name == BASELINE,
-        (Group::Script, None) => subject.is_script() || subject.is_plain(),
-        (_, None) if subject.is_script() => false,
+        (group @ (Group::Script | Group::Language), None) => subject.group() == Some(group) || subject.is_plain(),
+        (_, None) if subject.group().is_some() => false,
         (_, None) => workload.reuse || !subject.reuses_instances(),
     }
 }
