@@ -10,6 +10,7 @@ use crate::world::World;
 
 pub mod bindings;
 mod contract;
+pub mod sdk;
 
 /// A language whose handlers are compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
