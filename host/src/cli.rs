@@ -19,6 +19,7 @@ use crate::telemetry::{self, LogFormat};
 use crate::worker::{self, WorkerOptions};
 
 mod admin;
+mod build;
 mod check;
 mod compile_component;
 mod deployments;
@@ -67,6 +68,7 @@ struct Cli {
 enum Verb {
     Serve(serve::Serve),
     Dev(serve::Dev),
+    Build(build::Build),
     Check(check::Check),
     New(new::New),
     Import(import::Import),
@@ -109,6 +111,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         match verb {
             Verb::Serve(verb) => verb.run().await,
             Verb::Dev(verb) => verb.run().await,
+            Verb::Build(verb) => verb.run().await,
             Verb::Check(verb) => verb.run().await,
             Verb::New(verb) => verb.run(),
             Verb::Import(verb) => verb.run(),

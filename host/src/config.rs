@@ -38,6 +38,7 @@ mod profile;
 mod route;
 mod section;
 mod server;
+mod source;
 mod stage;
 mod suggestion;
 mod throttle;
@@ -61,6 +62,7 @@ pub use problem::ConfigError;
 pub use profile::Profile;
 pub use route::Route;
 pub use server::{DEFAULT_LISTEN, Server};
+pub use source::Source;
 pub use stage::{DEFAULT_STAGE, Stage};
 pub use throttle::Throttles;
 

@@ -250,9 +250,12 @@ impl Loader {
         integration: &config::Component,
     ) -> Result<(blake3::Hash, Vec<u8>), LoadError> {
         self.read_hashed(&integration.component).await.map_err(|error| {
-            let hint = match (error.kind(), &integration.build) {
-                (ErrorKind::NotFound, Some(build)) => format!("file not found; build it: {build}"),
-                (ErrorKind::NotFound, None) => "file not found; create it, or name another file".to_owned(),
+            let hint = match (error.kind(), &integration.source, &integration.build) {
+                (ErrorKind::NotFound, Some(_), _) => {
+                    format!("file not found; build it: jackfield build {}", display_path(&config.manifest))
+                }
+                (ErrorKind::NotFound, None, Some(build)) => format!("file not found; build it: {build}"),
+                (ErrorKind::NotFound, None, None) => "file not found; create it, or name another file".to_owned(),
                 _ => format!("cannot read the file: {error}"),
             };
             let text = describe_problem(config, integration, &anyhow!(hint));

@@ -2,6 +2,7 @@
 //!
 //! Knows compilers and bindings. Does not know manifests, plugins or deployments.
 
+use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -9,8 +10,12 @@ use anyhow::Context as _;
 use crate::world::World;
 
 pub mod bindings;
+mod c;
 mod contract;
+mod go;
+mod rust;
 pub mod sdk;
+mod zig;
 
 /// A language whose handlers are compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,6 +24,33 @@ pub enum SourceLanguage {
     Go,
     Rust,
     Zig,
+}
+
+impl SourceLanguage {
+    pub const ALL: [Self; 4] = [Self::C, Self::Go, Self::Rust, Self::Zig];
+
+    /// Returns its name in the manifest.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::C => "c",
+            Self::Go => "go",
+            Self::Rust => "rust",
+            Self::Zig => "zig",
+        }
+    }
+
+    /// Compiles a component. Blocks until the compiler has ended; its output goes to stderr.
+    ///
+    /// # Errors
+    /// If a tool is missing or too old, or if the compiler fails. The output has not changed then.
+    pub fn build(self, job: &Job<'_>) -> anyhow::Result<()> {
+        match self {
+            Self::C => c::build(job),
+            Self::Go => go::build(job),
+            Self::Rust => rust::build(job),
+            Self::Zig => zig::build(job),
+        }
+    }
 }
 
 /// How a component is compiled.
@@ -55,4 +87,19 @@ fn write_if_changed(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder)
         .and_then(|()| std::fs::write(path, content))
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writes the component of a build: with a rename, so that no reader sees a part of it.
+fn write_output(output: &Path, component: &[u8]) -> anyhow::Result<()> {
+    let folder = output.parent().context("a component is in a folder")?;
+    let write = || -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        let mut file = tempfile::Builder::new().prefix(".component-").tempfile_in(folder)?;
+        file.write_all(component)?;
+        // A temporary file can be read only by its owner; a component is like any other file that a build makes.
+        file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        file.persist(output)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", output.display()))
 }

@@ -8,6 +8,7 @@ use toml::de::DeValue;
 
 use super::grants::grants;
 use super::section::Section;
+use super::source::{Source, source};
 use super::value::{self, InvalidValue, KIB, MIB};
 use crate::capability::Grants;
 use crate::limits::{CONCURRENT_EVENTS_MAX, EventLimits};
@@ -36,6 +37,8 @@ pub struct Component {
     pub build: Option<String>,
     /// Files and folders; when one changes, `jackfield dev` runs `build`.
     pub watch: Vec<PathBuf>,
+    /// What `jackfield build` and `jackfield dev` compile the component from; `build` is `None` then.
+    pub source: Option<Source>,
     pub grants: Grants,
     pub limits: EventLimits,
     /// Largest number of events that one sandbox handles one after another; 0: each event has a new sandbox.
@@ -62,6 +65,7 @@ impl Component {
 pub fn component(world: World, name: &str, section: &mut Section<'_>, folder: &Path) -> Component {
     let file = section.read_required("component", value::path(folder));
     let script = script(section, file.as_deref());
+    let source = source(section, file.as_deref(), folder);
     let component = Component {
         world,
         name: name.to_owned(),
@@ -69,13 +73,14 @@ pub fn component(world: World, name: &str, section: &mut Section<'_>, folder: &P
         component_line: section.problems.line(section.span_of("component")),
         build: section.read("build", command),
         watch: section.read_list("watch", value::path(folder)),
+        source,
         grants: grants(section, folder),
         limits: event_limits(section),
         reuse: section.read("reuse", value::count(0..=1_000_000)).unwrap_or(0),
         script,
     };
     let (has_build, has_watch) = (section.contains("build"), !component.watch.is_empty());
-    if has_build != has_watch {
+    if has_build != has_watch && !section.contains("language") {
         let (written, missing) = if has_build { ("build", "watch") } else { ("watch", "build") };
         let problem = format!("{}: found without {missing}, so `jackfield dev` never builds", section.name_of(written));
         let advice = if has_build { "add watch = [\"src\"]" } else { "add build = \"cargo build --release\"" };

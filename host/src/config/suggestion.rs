@@ -62,6 +62,8 @@ const FOREIGN_NAMES: &[(&[&str], &str)] = &[
         r#"for a Lambda function write type = "lambda", and either url, or endpoint and function"#,
     ),
     (&["command", "buildcommand"], "write it in [integrations.NAME] as build"),
+    (&["runtime", "lang", "toolchain"], r#"write it in [integrations.NAME] as language = "rust", "go", "c" or "zig""#),
+    (&["src", "sources"], r#"write it in [integrations.NAME] as source = "FOLDER", with language"#),
     (&["environment", "environmentvariables"], "write it in [integrations.NAME] as env"),
     (
         &["allowedoutboundhosts", "hosts", "http", "outbound"],

@@ -10,6 +10,7 @@ use crate::capability::{AllowedHost, FileGrant, Grants, Scheme};
 use crate::gateway::RouteKey;
 use crate::limits::EventLimits;
 use crate::runtime::Language;
+use crate::toolchain::SourceLanguage;
 use crate::world::World;
 
 const PATH: &str = "/project/jackfield.toml";
@@ -168,6 +169,7 @@ fn every_key_of_the_manifest_is_in_the_config() {
         component_line: line_of("component = \"chat"),
         build: Some("cargo build".to_owned()),
         watch: vec!["/project/chat/src".into(), "/common".into()],
+        source: None,
         grants: Grants {
             connections: true,
             connection_store: true,
@@ -682,6 +684,67 @@ fn something_that_is_probably_not_intended_is_a_warning() {
         "cpu_time = \"30s\"",
         "integrations.chat.cpu_time: found 30s, more than timeout (29s); lower it, or raise timeout, which ends the \
          event first",
+    );
+}
+
+#[test]
+fn a_component_has_a_language_and_a_source_whose_default_is_the_folder_of_the_manifest() {
+    for (text, language, path) in [
+        ("language = \"rust\"", SourceLanguage::Rust, "/project/chat"),
+        ("language = \"zig\"\nsource = \"main.zig\"", SourceLanguage::Zig, "/project/chat/main.zig"),
+        ("source = \"/go\"\nlanguage = \"go\"", SourceLanguage::Go, "/go"),
+        ("source = \"../src\"\nlanguage = \"c\"", SourceLanguage::C, "/project/chat/../src"),
+    ] {
+        let text = format!("[integrations.chat]\ncomponent = \"build/chat.wasm\"\n{text}\n[routes]\nx = \"chat\"");
+        let config = Config::parse(&text, Path::new("/project/chat/jackfield.toml")).unwrap();
+        assert_eq!(config.warnings, []);
+        let chat = &config.components["chat"];
+        assert_eq!(chat.source, Some(Source { language, path: path.into() }));
+        assert_eq!(chat.component, Path::new("/project/chat/build/chat.wasm"));
+    }
+}
+
+#[test]
+fn a_language_that_contradicts_another_key_or_does_not_exist_is_an_error() {
+    for (text, expected) in [
+        ("source = \".\"", "source: found without language; add language = \"rust\", or remove it"),
+        ("source = \"a.zig\"", "source: found without language; add language = \"zig\", or remove it"),
+        (
+            "language = \"golang\"",
+            "language: found \"golang\", expected one of \"c\", \"go\", \"rust\", \"zig\"; did you mean \"go\"?",
+        ),
+        (
+            "language = \"Rust\"",
+            "language: found \"Rust\", expected one of \"c\", \"go\", \"rust\", \"zig\"; did you mean \"rust\"?",
+        ),
+        (
+            "language = \"ts\"",
+            "language: found \"ts\", expected one of \"c\", \"go\", \"rust\", \"zig\"; remove it: a script needs no \
+             build, so component names its file",
+        ),
+        (
+            "language = \"c++\"",
+            "language: found \"c++\", expected one of \"c\", \"go\", \"rust\", \"zig\"; build it with a command of \
+             your own, in build and watch",
+        ),
+    ] {
+        assert_integration_problem(text, &format!("integrations.chat.{expected}"));
+    }
+    let own = "remove it, because jackfield builds and watches the source; or remove language and source, to build \
+               with a command of your own";
+    let manifest =
+        |text: &str| problems(&format!("[routes]\nx = \"chat\"\n[integrations.chat]\nlanguage = \"go\"\n{text}"));
+    assert_eq!(
+        manifest("component = \"x.wasm\"\nbuild = \"make\"\nwatch = [\"src\"]"),
+        format!(
+            "jackfield.toml:6: integrations.chat.build: found with language; {own}\n\
+             jackfield.toml:7: integrations.chat.watch: found with language; {own}"
+        ),
+    );
+    assert_eq!(
+        manifest("component = \"x.ts\""),
+        "jackfield.toml:4: integrations.chat.language: found with a component that is a script; remove it: a script \
+         needs no build; or name the file to write, such as component = \"build/handler.wasm\"",
     );
 }
 

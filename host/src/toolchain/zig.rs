@@ -1,0 +1,9 @@
+//! Handlers in Zig.
+
+use anyhow::bail;
+
+use super::Job;
+
+pub fn build(_: &Job<'_>) -> anyhow::Result<()> {
+    bail!("this version cannot build handlers in Zig yet; write build and watch instead of language")
+}
