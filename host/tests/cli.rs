@@ -69,7 +69,7 @@ fn a_wrong_command_line_is_reported_on_stderr_and_exits_with_2() {
         (&["new"], "Usage: jackfield new"),
         (&["new", "rust"], "<NAME>"),
         (&["import"], "<TEMPLATE>"),
-        (&["new", "cobol", "chat"], "unrecognized subcommand 'cobol'"),
+        (&["new", "cobol", "chat"], "invalid value 'cobol' for '<LANGUAGE>'"),
     ] {
         let (code, stdout, stderr) = site.run(arguments);
         assert_eq!((code, &*stdout), (2, ""), "{arguments:?}");
@@ -640,9 +640,9 @@ fn check_says_how_to_build_a_new_project() {
     site.run(&["new", "rust", "my-chat"]);
     let (code, _, stderr) = site.run(&["check", "my-chat/jackfield.toml"]);
     assert_eq!(code, 1);
-    let expected = "error: my-chat/jackfield.toml:4: [integrations.my-chat] \
-        my-chat/target/wasm32-wasip2/release/my_chat.wasm: file not found; \
-        build it: cargo build --release --target wasm32-wasip2\n";
+    let expected = "error: my-chat/jackfield.toml:6: [integrations.my-chat] \
+        my-chat/build/my-chat.wasm: file not found; \
+        build it: jackfield build my-chat/jackfield.toml\n";
     assert_eq!(stderr, expected);
 }
 

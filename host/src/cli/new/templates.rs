@@ -1,0 +1,160 @@
+//! The projects that `new` can create: one entry for each language.
+
+use crate::toolchain::sdk::Sdk;
+
+/// A project in one language. In the paths and texts of its files, `{{name}}` stands for its name, `{{crate}}` for the
+/// same with `_` in place of `-`, `{{file}}` for the file of the handler, and `{{sdk}}` for the path of the SDK.
+pub struct Template {
+    /// The language on the command line.
+    pub key: &'static str,
+    /// One line of the help.
+    pub help: &'static str,
+    /// The path of each file, and its content.
+    pub files: &'static [(&'static str, &'static str)],
+    /// The file of the handler, which `new` names at the end.
+    pub handler: &'static str,
+    /// The SDK that is copied into the folder `sdk` of the project.
+    pub sdk: Option<Sdk>,
+    /// What to run in the project, as `new` prints it.
+    pub commands: &'static str,
+    /// What the name also names, for errors.
+    pub name_kind: &'static str,
+    /// Names that the language does not accept; with `_` in place of `-`.
+    pub reserved_names: &'static [&'static str],
+}
+
+pub const TEMPLATES: &[Template] = &[
+    Template {
+        key: "js",
+        help: "A handler in JavaScript, which needs no build",
+        files: &[
+            ("handler.js", include_str!("script/handler.js.template")),
+            SCRIPT_MANIFEST,
+            SCRIPT_README,
+            SCRIPT_GITIGNORE,
+        ],
+        handler: "handler.js",
+        sdk: None,
+        commands: SCRIPT_COMMANDS,
+        name_kind: "name",
+        reserved_names: &[],
+    },
+    Template {
+        key: "ts",
+        help: "A handler in TypeScript, which needs no build",
+        files: &[
+            ("handler.ts", include_str!("script/handler.ts.template")),
+            SCRIPT_MANIFEST,
+            SCRIPT_README,
+            SCRIPT_GITIGNORE,
+            // An editor reads these two. The host only takes the types off.
+            ("tsconfig.json", include_str!("script/tsconfig.json.template")),
+            ("types/jackfield.d.ts", include_str!("../../../../js-engine/js/types/index.d.ts")),
+        ],
+        handler: "handler.ts",
+        sdk: None,
+        commands: SCRIPT_COMMANDS,
+        name_kind: "name",
+        reserved_names: &[],
+    },
+    Template {
+        key: "python",
+        help: "A handler in Python, which needs no build",
+        files: &[
+            ("handler.py", include_str!("script/handler.py.template")),
+            SCRIPT_MANIFEST,
+            SCRIPT_README,
+            SCRIPT_GITIGNORE,
+        ],
+        handler: "handler.py",
+        sdk: None,
+        commands: SCRIPT_COMMANDS,
+        name_kind: "name",
+        reserved_names: &[],
+    },
+    Template {
+        key: "rust",
+        help: "A handler in Rust, with a test",
+        files: &[
+            ("Cargo.toml", include_str!("rust/Cargo.toml.template")),
+            (".cargo/config.toml", include_str!("rust/cargo-config.toml.template")),
+            ("src/lib.rs", include_str!("rust/lib.rs.template")),
+            ("tests/handler.rs", include_str!("rust/handler.rs.template")),
+            ("jackfield.toml", include_str!("rust/jackfield.toml.template")),
+            ("README.md", include_str!("rust/README.md.template")),
+            (".gitignore", include_str!("rust/gitignore.template")),
+        ],
+        handler: "src/lib.rs",
+        sdk: Some(Sdk::Rust),
+        commands: "  rustup target add wasm32-wasip2   # once\n  \
+                   jackfield dev                     # builds and serves it, again after every change\n",
+        name_kind: "crate name",
+        reserved_names: RUST_NAMES,
+    },
+];
+
+const SCRIPT_COMMANDS: &str = "  jackfield dev                     # serves it; a change is live when it is saved\n";
+const SCRIPT_MANIFEST: (&str, &str) = ("jackfield.toml", include_str!("script/jackfield.toml.template"));
+const SCRIPT_README: (&str, &str) = ("README.md", include_str!("script/README.md.template"));
+const SCRIPT_GITIGNORE: (&str, &str) = (".gitignore", include_str!("script/gitignore.template"));
+
+/// Rust's keywords, crates that are always in scope, and the SDK; with `_` in place of `-`.
+pub const RUST_NAMES: &[&str] = &[
+    "abstract",
+    "alloc",
+    "as",
+    "async",
+    "await",
+    "become",
+    "box",
+    "break",
+    "const",
+    "continue",
+    "core",
+    "crate",
+    "do",
+    "dyn",
+    "else",
+    "enum",
+    "extern",
+    "false",
+    "final",
+    "fn",
+    "for",
+    "gen",
+    "if",
+    "impl",
+    "in",
+    "jackfield_sdk",
+    "let",
+    "loop",
+    "macro",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "override",
+    "priv",
+    "proc_macro",
+    "pub",
+    "ref",
+    "return",
+    "self",
+    "static",
+    "std",
+    "struct",
+    "super",
+    "test",
+    "trait",
+    "true",
+    "try",
+    "type",
+    "typeof",
+    "unsafe",
+    "unsized",
+    "use",
+    "virtual",
+    "where",
+    "while",
+    "yield",
+];
