@@ -13,7 +13,7 @@ use tracing::warn;
 use crate::config::{Config, MANIFEST_NAME};
 use crate::limits::LOG_FLUSH_TIMEOUT;
 use crate::memory;
-use crate::reload::display_path;
+use crate::reload::{COMPILE_SOURCE_VERB, display_path};
 use crate::runtime::{CodeCacheOptions, EngineFolder, Runtime, RuntimeOptions, WaitingEvents};
 use crate::telemetry::{self, LogFormat};
 use crate::worker::{self, WorkerOptions};
@@ -22,6 +22,7 @@ mod admin;
 mod build;
 mod check;
 mod compile_component;
+mod compile_source;
 mod deployments;
 mod import;
 mod inspect;
@@ -78,6 +79,8 @@ enum Verb {
     Store(store::Store),
     #[command(name = worker::VERB, hide = true)]
     CompileComponent(compile_component::CompileComponent),
+    #[command(name = COMPILE_SOURCE_VERB, hide = true)]
+    CompileSource(compile_source::CompileSource),
     #[command(name = worker::script::VERB, hide = true)]
     ParseScript(parse_script::ParseScript),
 }
@@ -85,6 +88,9 @@ enum Verb {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Verb::CompileComponent(verb) = cli.verb {
+        return verb.run();
+    }
+    if let Verb::CompileSource(verb) = cli.verb {
         return verb.run();
     }
     if let Verb::ParseScript(verb) = cli.verb {
@@ -119,7 +125,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
             Verb::Inspect(verb) => verb.run().await,
             Verb::Deployments(verb) => verb.run().await,
             Verb::Store(verb) => verb.run().await,
-            Verb::CompileComponent(_) | Verb::ParseScript(_) => {
+            Verb::CompileComponent(_) | Verb::CompileSource(_) | Verb::ParseScript(_) => {
                 unreachable!("main runs them before it starts any thread")
             }
         }

@@ -268,7 +268,7 @@ impl Worker {
 }
 
 /// Returns the path of the binary that this process runs.
-fn own_executable() -> PathBuf {
+pub fn own_executable() -> PathBuf {
     // On Linux, this link leads to the file that the process was started from, even after the file was replaced or
     // deleted. It is followed in the child, which at that moment still runs the binary of its parent.
     let link = Path::new("/proc/self/exe");

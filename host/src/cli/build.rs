@@ -2,17 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
 
 use crate::cli::{ManifestArg, combine_problems, format_size, load_manifest, print_output};
-use crate::config::{Component, Config, Source};
-use crate::reload::display_path;
-use crate::telemetry::report_warning;
-use crate::toolchain::{Job, Profile};
+use crate::config::Config;
+use crate::reload::{SourceJob, display_path};
+use crate::toolchain::Profile;
 
 /// Build the components of a manifest
 ///
@@ -40,7 +38,6 @@ pub struct Build {
 impl Build {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let config = load_manifest(&self.manifest.manifest)?;
-        config.warnings.iter().for_each(|warning| report_warning(&warning.to_string()));
         let profile = if self.dev { Profile::Dev } else { Profile::Release };
         let text = tokio::task::block_in_place(|| build(&config, profile, &self.integrations))?;
         print_output(&text)?;
@@ -69,7 +66,7 @@ fn build(config: &Config, profile: Profile, names: &[String]) -> anyhow::Result<
     for (_, component) in config.components.iter().filter(|(name, _)| selected(name)) {
         let started = Instant::now();
         let result = match (&component.source, &component.build) {
-            (Some(source), _) => compile(config, component, source, profile),
+            (Some(source), _) => SourceJob::new(config, component, source, profile).run(),
             // Components that have the same command are built together.
             (None, Some(command)) if commands.insert(command) => run_command(config, command),
             (None, _) => continue,
@@ -91,25 +88,6 @@ fn build(config: &Config, profile: Profile, names: &[String]) -> anyhow::Result<
         text.push_str("nothing to build: no component has language or build in the manifest\n");
     }
     Ok(text)
-}
-
-fn compile(config: &Config, component: &Component, source: &Source, profile: Profile) -> anyhow::Result<()> {
-    let work: PathBuf = config.folder.join("target/jackfield").join(&component.name);
-    std::fs::create_dir_all(&work).with_context(|| format!("cannot create {}", work.display()))?;
-    let (work, path, output) = (absolute(&work)?, absolute(&source.path)?, absolute(&component.component)?);
-    ensure!(path.exists(), "the source {} does not exist", display_path(&path));
-    source.language.build(&Job {
-        name: &component.name,
-        world: component.world,
-        profile,
-        source: &path,
-        output: &output,
-        work: &work,
-    })
-}
-
-fn absolute(path: &std::path::Path) -> anyhow::Result<PathBuf> {
-    std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))
 }
 
 fn run_command(config: &Config, command: &str) -> anyhow::Result<()> {

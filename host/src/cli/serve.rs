@@ -62,8 +62,9 @@ pub struct Serve {
 
 /// Serve, and rebuild components when their sources change
 ///
-/// Like serve, but also runs the `build` command of each integration: at the start, and whenever a
-/// file in its `watch` changes. If a build fails, the old version keeps serving.
+/// Like serve, but also builds each component that has `language` or `build`: at the start, and
+/// whenever its source, or a file in its `watch`, changes. If a build fails, the old version keeps
+/// serving.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment, after_help = "Example:\n  jackfield dev chat/jackfield.toml")]
 pub struct Dev {
@@ -133,10 +134,12 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     let mut builds = (serve_mode == ServeMode::Dev).then(|| BuildQueue::new(&config.folder));
     if let Some(builds) = &mut builds {
         // A script is served as it is.
-        let is_script = |component: &Component| component.component.extension().is_some_and(|end| end != "wasm");
+        let is_script = |component: &Component| component.script.is_some();
         let needs_no_build = !config.components.is_empty() && config.components.values().all(is_script);
         if Build::all(&config).is_empty() && !needs_no_build {
-            warn!("no integration has a build command, so dev only serves (set build and watch in the manifest)");
+            warn!(
+                "no component has a language or a build command, so dev only serves (set language, or build and watch, in the manifest)"
+            );
         }
         let built = stop.run_until_cancelled(builds.build_all(Build::all(&config))).await;
         let Some(built) = built else { return Ok(ExitCode::SUCCESS) };

@@ -91,7 +91,7 @@ pub fn targets(config: &Config, sources: &SourceFiles, serve_mode: ServeMode) ->
     targets.extend(config.models.values().map(|model| WatchTarget::File(model.schema.clone())));
     targets.extend(config.ca_files.keys().map(|path| WatchTarget::File(path.clone())));
     if serve_mode == ServeMode::Dev {
-        targets.extend(Build::all(config).into_iter().flat_map(|build| build.sources).map(WatchTarget::Folder));
+        targets.extend(Build::all(config).into_iter().flat_map(|build| build.sources));
     }
     targets
 }

@@ -18,7 +18,9 @@ use crate::reload::newest_tasks::NewestTasks;
 use crate::reload::resources::{changed_ca_files, changed_models};
 use crate::reload::start::PluginLoads;
 use crate::reload::watch::WatchTarget;
-use crate::reload::{Build, BuildQueue, LoadError, Loader, Plugins, Resources, ServeMode, WatchedFiles, display_path};
+use crate::reload::{
+    Build, BuildProgram, BuildQueue, LoadError, Loader, Plugins, Resources, ServeMode, WatchedFiles, display_path,
+};
 
 mod deployments;
 mod loads;
@@ -424,13 +426,12 @@ impl Reloader {
     /// Queues the builds whose sources have changed, and the builds of the candidate that never ran here.
     async fn request_builds(&mut self, changed: &BTreeSet<WatchTarget>) -> anyhow::Result<()> {
         let Some(builds) = &mut self.builds else { return Ok(()) };
-        let is_affected =
-            |build: &Build| build.sources.iter().any(|path| changed.contains(&WatchTarget::Folder(path.clone())));
+        let is_affected = |build: &Build| build.sources.iter().any(|source| changed.contains(source));
         for build in Build::all(&self.served.config).into_iter().filter(is_affected) {
             builds.enqueue_if_changed(build).await?;
         }
         for build in self.candidate.iter().flat_map(Build::all) {
-            if !builds.was_requested(&build.command) {
+            if !builds.was_requested(&build.program) {
                 builds.enqueue(build);
             } else if is_affected(&build) {
                 builds.enqueue_if_changed(build).await?;
@@ -441,9 +442,13 @@ impl Reloader {
 
     /// Whether its file is the output of a build that still runs, or that has failed.
     async fn is_unfinished(&self, integration: &config::Component) -> bool {
-        let build = self.builds.as_ref().zip(integration.build.as_deref());
-        if build.is_some_and(|(builds, command)| builds.is_pending(command)) {
-            return true;
+        if let Some(builds) = &self.builds {
+            // A component of the candidate may be built otherwise than that of the served manifest.
+            let configs = std::iter::once(&self.served.config).chain(&self.candidate);
+            let mut programs = configs.filter_map(|config| BuildProgram::of(config, integration));
+            if programs.any(|program| builds.is_pending(&program)) {
+                return true;
+            }
         }
         match self.failed_outputs.get(&integration.component) {
             Some(output) => self.loader.file_hash(&integration.component).await.as_ref() == Some(output),
@@ -454,9 +459,11 @@ impl Reloader {
     /// Reloads the components of a build that has succeeded, or excludes what a failed one has left in their files.
     async fn handle_build_result(&mut self, build: &Build, error: Option<&anyhow::Error>) {
         let configs = std::iter::once(&self.served.config).chain(&self.candidate);
-        let integrations = configs.flat_map(|config| config.components.values());
-        let integrations = integrations.filter(|integration| integration.build.as_ref() == Some(&build.command));
-        let components: BTreeSet<PathBuf> = integrations.map(|integration| integration.component.clone()).collect();
+        let components = configs.flat_map(|config| {
+            let integrations = config.components.values();
+            integrations.filter(|integration| BuildProgram::of(config, integration).as_ref() == Some(&build.program))
+        });
+        let components: BTreeSet<PathBuf> = components.map(|component| component.component.clone()).collect();
         if let Some(error) = error {
             error!("{error:#}; the old version keeps serving");
             for component in components {

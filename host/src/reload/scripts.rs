@@ -52,7 +52,7 @@ impl SourceFiles {
         };
         let sources = watched.iter().filter_map(|target| match target {
             WatchTarget::Source(path) => Some(path),
-            WatchTarget::File(_) | WatchTarget::Folder(_) => None,
+            WatchTarget::File(_) | WatchTarget::Folder(_) | WatchTarget::Sources(_) => None,
         });
         sources.filter(|path| is_changed(path)).cloned().collect()
     }

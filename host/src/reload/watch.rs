@@ -26,6 +26,7 @@ mod tests;
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -80,6 +81,34 @@ pub enum WatchTarget {
     /// Everything below a folder, except for what builds, editors and version control keep there. The path may also be
     /// a file.
     Folder(PathBuf),
+    /// The sources of a component.
+    Sources(SourceFolder),
+}
+
+/// A folder with sources. As a watched folder, but what is below the folders of `except`, and what has a hidden name, is
+/// not watched: builds and servers write there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceFolder {
+    pub folder: PathBuf,
+    /// Files and folders, as paths relative to `folder`. Files beside a file whose names begin with its name and a dot
+    /// belong to it: temporary files, and older files of a log.
+    pub except: BTreeSet<PathBuf>,
+}
+
+impl SourceFolder {
+    /// Whether a path below the folder, relative to it, is not watched.
+    fn excludes(&self, below: &Path) -> bool {
+        // cargo's settings are sources.
+        let is_hidden = |name: &OsStr| name.as_encoded_bytes().starts_with(b".") && name != ".cargo";
+        let is_beside = |path: &Path| {
+            let suffix =
+                |name: &[u8]| Some(below.file_name()?.as_encoded_bytes().strip_prefix(name)?.starts_with(b"."));
+            // A name without an extension is that of a folder.
+            let name = path.extension().and(path.file_name()).map(OsStr::as_encoded_bytes);
+            below.parent() == path.parent() && name.and_then(suffix).unwrap_or(false)
+        };
+        below.iter().any(is_hidden) || self.except.iter().any(|path| below.starts_with(path) || is_beside(path))
+    }
 }
 
 impl WatchTarget {
@@ -87,7 +116,7 @@ impl WatchTarget {
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::File(path) | Self::Source(path) => Some(path),
-            Self::Folder(_) => None,
+            Self::Folder(_) | Self::Sources(_) => None,
         }
     }
 }

@@ -3,26 +3,31 @@
 use std::{
     collections::BTreeSet,
     fs::{self, DirEntry, File, Metadata},
-    path::{Path, PathBuf},
+    path::Path,
     time::UNIX_EPOCH,
 };
 
 use blake3::Hasher;
 
 use super::plan::is_ignored;
+use super::{SourceFolder, WatchTarget};
 
 /// Largest file whose bytes are hashed. Of a larger one only time and size count: it is data, and reading it would take
 /// too long.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// Returns the hash of everything that a watch of these paths covers. What cannot be read counts as missing.
+/// Returns the hash of everything that a watch of these targets covers. What cannot be read counts as missing.
 ///
 /// Blocks while everything is read.
-pub fn hash_content(paths: &BTreeSet<PathBuf>) -> blake3::Hash {
+pub fn hash_content(targets: &BTreeSet<WatchTarget>) -> blake3::Hash {
     let mut hasher = Hasher::new();
-    for path in paths {
+    for target in targets {
+        let (path, sources) = match target {
+            WatchTarget::File(path) | WatchTarget::Source(path) | WatchTarget::Folder(path) => (path, None),
+            WatchTarget::Sources(sources) => (&sources.folder, Some(sources)),
+        };
         match fs::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => add_folder(&mut hasher, path),
+            Ok(metadata) if metadata.is_dir() => add_folder(&mut hasher, path, sources),
             Ok(metadata) => add_file(&mut hasher, path, &metadata),
             Err(_) => {}
         }
@@ -30,11 +35,13 @@ pub fn hash_content(paths: &BTreeSet<PathBuf>) -> blake3::Hash {
     hasher.finalize()
 }
 
-fn add_folder(hasher: &mut Hasher, root: &Path) {
+fn add_folder(hasher: &mut Hasher, root: &Path, sources: Option<&SourceFolder>) {
+    let excludes =
+        |path: &Path| sources.is_some_and(|sources| path.strip_prefix(root).is_ok_and(|below| sources.excludes(below)));
     let mut pending = vec![root.to_owned()];
     while let Some(folder) = pending.pop() {
         let mut entries: Vec<DirEntry> = fs::read_dir(&folder).into_iter().flatten().flatten().collect();
-        entries.retain(|entry| !is_ignored(&entry.file_name()));
+        entries.retain(|entry| !is_ignored(&entry.file_name()) && !excludes(&entry.path()));
         // The system lists a folder in no particular order.
         entries.sort_by_key(DirEntry::file_name);
         for entry in entries {
@@ -68,6 +75,8 @@ fn add_file(hasher: &mut Hasher, path: &Path, metadata: &Metadata) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     #[test]
@@ -76,7 +85,7 @@ mod tests {
         let file = folder.path().join("deep/lib.rs");
         fs::create_dir(folder.path().join("deep")).unwrap();
         fs::write(&file, "one").unwrap();
-        let paths = BTreeSet::from([folder.path().to_owned()]);
+        let paths = BTreeSet::from([WatchTarget::Folder(folder.path().to_owned())]);
         let one = hash_content(&paths);
         fs::write(&file, "one").unwrap();
         assert_eq!(hash_content(&paths), one);
@@ -90,10 +99,32 @@ mod tests {
     #[test]
     fn files_in_the_target_folder_do_not_change_the_hash() {
         let folder = tempfile::tempdir().unwrap();
-        let paths = BTreeSet::from([folder.path().to_owned()]);
+        let paths = BTreeSet::from([WatchTarget::Folder(folder.path().to_owned())]);
         let before = hash_content(&paths);
         fs::create_dir(folder.path().join("target")).unwrap();
         fs::write(folder.path().join("target/out.wasm"), "built").unwrap();
         assert_eq!(hash_content(&paths), before);
+    }
+
+    #[test]
+    fn what_builds_and_servers_write_among_the_sources_does_not_change_the_hash() {
+        let folder = tempfile::tempdir().unwrap();
+        let except = ["build", "jackfield.toml"].map(PathBuf::from).into();
+        let sources = SourceFolder { folder: folder.path().to_owned(), except };
+        let targets = BTreeSet::from([WatchTarget::Sources(sources)]);
+        let before = hash_content(&targets);
+        for path in ["build/x.wasm", "jackfield.toml", "jackfield.toml.1", ".zig-cache/x", "target/x"] {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "written").unwrap();
+            assert_eq!(hash_content(&targets), before);
+        }
+        for path in ["main.go", "build.zig", "src/build/x.go", ".cargo/config.toml"] {
+            let before = hash_content(&targets);
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "written").unwrap();
+            assert_ne!(hash_content(&targets), before);
+        }
     }
 }

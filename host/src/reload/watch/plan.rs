@@ -15,7 +15,7 @@ use std::{
 
 use tracing::warn;
 
-use super::{FOLDER_ENTRIES_MAX, WatchTarget};
+use super::{FOLDER_ENTRIES_MAX, SourceFolder, WatchTarget};
 
 /// Links that are followed in one path; Linux has the same limit.
 const LINKS_MAX: usize = 40;
@@ -32,6 +32,8 @@ pub(super) struct Plan {
     names: Vec<PathBuf>,
     /// The folder below which every change matters.
     root: Option<PathBuf>,
+    /// The folder of sources, whose exceptions do not matter.
+    sources: Option<SourceFolder>,
     /// Changes when the time, size or inode of any file changes; 0 for what does not exist.
     pub fingerprint: u64,
     /// The file itself and its length, if the target is a file that exists.
@@ -41,12 +43,18 @@ pub(super) struct Plan {
 impl Plan {
     pub fn for_target(target: &WatchTarget) -> Plan {
         let mut plan = Plan::default();
-        let (WatchTarget::File(path) | WatchTarget::Source(path) | WatchTarget::Folder(path)) = target;
+        let path = match target {
+            WatchTarget::File(path) | WatchTarget::Source(path) | WatchTarget::Folder(path) => path,
+            WatchTarget::Sources(sources) => {
+                plan.sources = Some(sources.clone());
+                &sources.folder
+            }
+        };
         let Some(end) = plan.resolve(path) else {
             return plan;
         };
         match target {
-            WatchTarget::Folder(_) if end.is_dir() => {
+            WatchTarget::Folder(_) | WatchTarget::Sources(_) if end.is_dir() => {
                 plan.add_folders(&end);
                 plan.root = Some(end);
             }
@@ -67,7 +75,12 @@ impl Plan {
         let Some(below) = self.root.as_ref().and_then(|root| path.strip_prefix(root).ok()) else {
             return false;
         };
-        !below.iter().any(is_ignored)
+        !below.iter().any(is_ignored) && !self.excludes(below)
+    }
+
+    /// Whether a path below the watched folder, relative to it, is an exception.
+    fn excludes(&self, below: &Path) -> bool {
+        self.sources.as_ref().is_some_and(|sources| sources.excludes(below))
     }
 
     /// Whether the plan watches `path` or a folder below it.
@@ -136,6 +149,9 @@ impl Plan {
                     return;
                 }
                 let path = entry.path();
+                if path.strip_prefix(root).is_ok_and(|below| self.excludes(below)) {
+                    continue;
+                }
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     pending.push(path);
                 } else if let Ok(metadata) = fs::metadata(&path) {
@@ -231,6 +247,24 @@ mod tests {
         fs::remove_dir_all(&root).unwrap();
         let below: Vec<_> = plan.folders.iter().filter_map(|folder| folder.strip_prefix(&root).ok()).collect();
         assert_eq!(below, ["", "src", "src/deep"].map(Path::new));
+    }
+
+    #[test]
+    fn the_exceptions_of_a_folder_of_sources_are_not_watched() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        for folder in ["src/build", "build", ".cargo", ".zig-cache/o"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        let sources = SourceFolder { folder: root.clone(), except: ["build", "a.toml"].map(PathBuf::from).into() };
+        let plan = Plan::for_target(&WatchTarget::Sources(sources));
+        let below: Vec<_> = plan.folders.iter().filter_map(|folder| folder.strip_prefix(&root).ok()).collect();
+        assert_eq!(below, ["", ".cargo", "src", "src/build"].map(Path::new));
+        for (path, concerns) in
+            [("src/x", true), ("b.toml", true), ("a.toml", false), ("build/x", false), (".x", false)]
+        {
+            assert_eq!(plan.concerns(&root.join(path)), concerns, "{path}");
+        }
     }
 
     #[test]

@@ -127,7 +127,9 @@ impl WatcherThread {
             let is_partially_valid = matches!(target, WatchTarget::File(path) if Some(&**path) == partially_valid);
             let watched = match target {
                 WatchTarget::Source(_) => WatchedTarget::source(),
-                WatchTarget::File(_) | WatchTarget::Folder(_) => WatchedTarget::new(is_partially_valid),
+                WatchTarget::File(_) | WatchTarget::Folder(_) | WatchTarget::Sources(_) => {
+                    WatchedTarget::new(is_partially_valid)
+                }
             };
             self.targets.insert(target.clone(), watched);
             self.files.set_unchecked(target, true);
