@@ -240,6 +240,8 @@ pub const SCRIPT_RESULT_BYTES_MAX: usize = 1024 * 1024;
 pub const SCRIPT_PROCESSES_MAX: usize = 2;
 /// Largest reply of such a process: the script and its source map, as JSON.
 pub const SCRIPT_REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Largest source map beside a script. One of a tool without limits of its own is not larger than `SCRIPT_REPLY_BYTES_MAX`.
+pub const SOURCE_MAP_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Largest package.json of which the type is read.
 pub const PACKAGE_JSON_BYTES_MAX: u64 = 1024 * 1024;
 /// Longest part of a source line that an error quotes, in characters.

@@ -18,6 +18,7 @@ use crate::worker::{CompileError, Worker};
 mod builtins;
 mod bundler;
 mod files;
+pub mod map;
 mod python;
 mod quote;
 
@@ -138,16 +139,27 @@ async fn prepare_watched(
         ParsedScript::Invalid(problems) => return Err(syntax_errors(&name, &source, &problems)),
     };
     let builtins = builtins();
-    refuse(&name, &source, &script, builtins)?;
+    let map_path = map::path(entry, &source);
+    // The author of code that a tool has written cannot change it; such a call fails when it is made.
+    let is_generated = map_path.is_some();
+    refuse(&name, &source, &script, builtins, is_generated)?;
 
     let format = if script.is_module { Format::Module } else { Format::Commonjs };
     if let Some(reason) = reason_to_bundle(&script, builtins) {
         let request = bundler::Request { name, entry: &files.real_path, format, builtins, reason: &reason };
         return bundler::bundle(&request, options, watched).await;
     }
-    let (code, source_map) = match script.changed {
-        Some((code, map)) => (code, Some(map.into_bytes())),
-        None => (source, None),
+    let (code, source_map) = match (script.changed, map_path) {
+        (Some((code, map)), _) => (code, Some(map.into_bytes())),
+        (None, Some(path)) => {
+            let read = path.clone();
+            let map = tokio::task::spawn_blocking(move || map::read(&read)).await;
+            let map = map.map_err(|_| Failure::new("reading the source map panicked".to_owned()))?;
+            let is_absent = matches!(map, Ok(None));
+            if is_absent { &mut watched.absent } else { &mut watched.modules }.push(path);
+            (source, map?)
+        }
+        (None, None) => (source, None),
     };
     Ok(Prepared {
         name,
@@ -170,7 +182,13 @@ fn without_interpreter(mut code: String) -> String {
 
 /// Refuses what cannot work in the file that the author wrote: imports of built-in modules that the engine does not
 /// have, and calls of `require` whose argument is known only when they run.
-fn refuse(name: &str, source: &str, script: &ValidScript, builtins: &Builtins) -> Result<(), Failure> {
+fn refuse(
+    name: &str,
+    source: &str,
+    script: &ValidScript,
+    builtins: &Builtins,
+    is_generated: bool,
+) -> Result<(), Failure> {
     let mut problems: Vec<Problem> = Vec::new();
     for Import { specifier, position } in &script.imports {
         if let Kind::Missing(advice) = builtins.kind(specifier) {
@@ -181,6 +199,7 @@ fn refuse(name: &str, source: &str, script: &ValidScript, builtins: &Builtins) -
     let variable = script
         .variable_requires
         .iter()
+        .filter(|_| !is_generated)
         .map(|position| Problem { message: VARIABLE_REQUIRE.to_owned(), position: Some(*position) });
     problems.extend(variable);
     problems.sort_by_key(|problem| problem.position);

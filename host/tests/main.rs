@@ -18,6 +18,7 @@ mod authorizers;
 mod aws;
 mod bad_input;
 mod broadcast;
+mod build;
 mod capabilities;
 mod cli;
 mod clients;

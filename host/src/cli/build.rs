@@ -2,31 +2,42 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::cli::{ManifestArg, combine_problems, format_size, load_manifest, print_output};
-use crate::config::Config;
+use crate::cli::{ManifestArg, combine_problems, format_size, print_output};
+use crate::config::{self, Config, ConfigError, MANIFEST_NAME};
 use crate::reload::{SourceJob, display_path};
 use crate::toolchain::Profile;
+
+mod dist;
+mod folder;
 
 /// Build the components of a manifest
 ///
 /// Compiles each component that has `language`, and runs the `build` command of each other one. The
 /// messages of compilers go to stderr. A missing tool is an error with the command that installs it.
+///
+/// With -o, also makes a folder with everything that a server needs: `jackfield serve DIR/jackfield.toml`
+/// needs no bundler, no packages and no compiler, and the folder can be moved to another machine.
 #[derive(clap::Args)]
 #[command(
     verbatim_doc_comment,
     after_help = "\
 Examples:
   jackfield build
-  jackfield build --integration chat chat/jackfield.toml"
+  jackfield build --integration chat chat/jackfield.toml
+  jackfield build -o dist && jackfield serve dist/jackfield.toml"
 )]
 pub struct Build {
     #[command(flatten)]
     manifest: ManifestArg,
+    /// Make this folder, for a server; an older one is replaced as a whole
+    #[arg(short, long, value_name = "DIR", conflicts_with_all = ["integrations", "dev"])]
+    output: Option<PathBuf>,
     /// Build only this integration or authorizer; can be given several times
     #[arg(long = "integration", value_name = "NAME")]
     integrations: Vec<String>,
@@ -37,9 +48,17 @@ pub struct Build {
 
 impl Build {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let config = load_manifest(&self.manifest.manifest)?;
+        let path = &self.manifest.manifest;
+        let failed =
+            |problems: Vec<ConfigError>| combine_problems("the manifest has", problems.iter().map(ToString::to_string));
+        let manifest = config::text_of(config::read(path), path).map_err(|error| failed(vec![error]))?;
+        let config = Config::parse(&manifest, path).map_err(failed)?;
         let profile = if self.dev { Profile::Dev } else { Profile::Release };
-        let text = tokio::task::block_in_place(|| build(&config, profile, &self.integrations))?;
+        let mut text = tokio::task::block_in_place(|| build(&config, profile, &self.integrations))?;
+        if let Some(output) = &self.output {
+            dist::make(&config, &manifest, output).await?;
+            let _ = writeln!(text, "made {0}; serve it: jackfield serve {0}/{MANIFEST_NAME}", output.display());
+        }
         print_output(&text)?;
         Ok(ExitCode::SUCCESS)
     }
@@ -84,7 +103,7 @@ fn build(config: &Config, profile: Profile, names: &[String]) -> anyhow::Result<
     if !problems.is_empty() {
         return Err(combine_problems("there are", problems.into_iter()));
     }
-    if text.is_empty() {
+    if text.is_empty() && names.is_empty() {
         text.push_str("nothing to build: no component has language or build in the manifest\n");
     }
     Ok(text)

@@ -7,7 +7,7 @@
 //! Knows engines, images and wasmtime. Does not know files of scripts, bundlers or the manifest.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -210,7 +210,9 @@ fn in_source_files(failure: wit::Failure, prepared: &Prepared, source_map: &Sour
         Format::Python => None,
     };
     // The bundler writes imports of built-in modules anew, without their positions.
-    let is_bundle = prepared.modules.iter().filter(|file| Language::of(file).is_some()).count() > 1;
+    let is_map = |file: &PathBuf| file.extension().is_some_and(|end| end == "map");
+    let is_bundle = prepared.modules.iter().filter(|file| Language::of(file).is_some()).count() > 1
+        || prepared.modules.iter().any(is_map);
     let is_new_import = is_bundle && message.contains(" has no export ");
     let stack = (!is_new_import).then(|| source_map.map_stack(&stack));
     wit::Failure { message: named.unwrap_or(message), stack }
