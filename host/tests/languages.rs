@@ -37,6 +37,18 @@ async fn handlers_in_rust_behave_as_documented() {
     check(Language { name: "Rust", handler: component(CONFORMANCE), double: None }).await;
 }
 
+#[tokio::test]
+async fn handlers_in_python_behave_as_documented() {
+    let folder = guest("conformance-python");
+    let double = Some((&["python3", "double.py"][..], folder.clone()));
+    check(Language { name: "Python", handler: folder.join("handler.py"), double }).await;
+}
+
+/// The folder of a guest of the tests.
+fn guest(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests").join(name)
+}
+
 /// Compares what a language does with its column of the table.
 async fn check(language: Language) {
     let column = column(&language).await;

@@ -3,10 +3,11 @@
 import inspect
 
 from componentize_py_types import Err
+from jackfield import _dispatch
 from wit_world import exports
 from wit_world.imports.jackfield_gateway_types import Failure, Response
 
-from . import event_loop, failure, lambda_style, loading, native_style, output, randomness
+from . import event_loop, failure, lambda_style, loading, output, randomness
 from .state import state
 
 loop = event_loop.install()
@@ -44,7 +45,7 @@ class Handler(exports.Handler):
             script = loading.script
             if script.is_lambda:
                 return lambda_style.response(_result(lambda_style.call(script.handler, context)))
-            return native_style.handle(script.handler, context, event, _result)
+            return _dispatch.handle(script.handler, context, event, _result)
         except BaseException as error:
             raised = error
         finally:
@@ -59,7 +60,7 @@ class Authorizer(exports.Authorizer):
             script = loading.script
             if script.is_lambda:
                 return lambda_style.authorize(script.handler, context, _result)
-            return native_style.authorize(script.handler, context, request, _result)
+            return _dispatch.authorize(script.handler, context, request, _result)
         except BaseException as error:
             raised = error
         finally:

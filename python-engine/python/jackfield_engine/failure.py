@@ -3,14 +3,16 @@
 import sys
 import traceback
 
+from .texts import printable
+
 _FRAMES_MAX = 20
 # Code of the engine and of the standard library is not shown.
-_OWN = ("/python/", "/0/", "<frozen", "/1/")
+_OWN = ("/python/", "/0/", "/1/", "/2/", "<frozen")
 
 
 def describe(error: BaseException) -> tuple[str, str]:
     """Returns the message and the stack."""
-    return message(error), stack(error)
+    return printable(message(error)), printable(stack(error))
 
 
 def message(error: BaseException) -> str:

@@ -7,12 +7,14 @@ import os
 import time
 from collections.abc import Callable, Mapping
 
+from jackfield import _dispatch
+from jackfield._dispatch import short
+from jackfield._texts import check
 from wit_world.exports import authorizer as contract
 from wit_world.imports import current_connection
 from wit_world.imports import jackfield_gateway_types as types
 
-from . import native_style, policy
-from .native_style import short
+from . import policy
 from .state import state
 
 
@@ -74,6 +76,7 @@ def _fields(returned) -> list[tuple[str, str]]:
     fields = [(name, _scalar(name, value)) for name, value in (returned.get("headers") or {}).items() if value is not None]
     for name, values in (returned.get("multiValueHeaders") or {}).items():
         fields += [(name, _scalar(name, value)) for value in values or ()]
+    check(fields)
     return fields
 
 
@@ -92,6 +95,7 @@ def _body(returned):
     if not isinstance(body, str):
         raise TypeError(f"the body of the response is {short(body)}; a str was expected; use json.dumps for JSON")
     if not returned.get("isBase64Encoded"):
+        check(body)
         return types.Payload_Text(body)
     try:
         return types.Payload_Binary(base64.b64decode(body, validate=True))
@@ -117,8 +121,9 @@ def authorize(handler: Callable, context, result: Callable):
         raise TypeError(f"the authorizer returned the principalId {short(principal)}; a string was expected")
     if returned.get("policyDocument") is None:
         raise TypeError("the authorizer returned no policyDocument")
+    check(principal)
     document = policy.parse(returned["policyDocument"])
-    fields = native_style.context_fields(returned.get("context"))
+    fields = _dispatch.context_fields(returned.get("context"))
     if document.allows(event["methodArn"]):
         return contract.Decision_Allow(contract.Grant(principal, fields))
     return contract.Decision_Deny()

@@ -8,6 +8,7 @@ from wit_world.imports import logging as host
 from wit_world.imports.logging import Level
 
 from .state import state
+from .texts import printable
 
 # What the top level has logged: a level from 0, which is trace, to 4, which is error, and the line.
 lines: list[tuple[int, str]] = []
@@ -16,7 +17,7 @@ _LINES_MAX = 100
 
 def log(level: Level, message: str) -> None:
     if not state.loading:
-        host.log(level, "", message)
+        host.log(level, "", printable(message))
     elif len(lines) < _LINES_MAX:
         lines.append((min(level.value, Level.ERROR.value), message))
 

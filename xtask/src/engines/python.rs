@@ -24,7 +24,7 @@ pub fn build() -> anyhow::Result<()> {
     let packer = packer()?;
     let folder = target().join("engines/python");
     let mut sources = vec![tool.clone(), merge.clone(), packer.clone()];
-    for tree in ["python-engine/python", "python-engine/wit", "wit", SHARED_WIT] {
+    for tree in ["python-engine/python", "sdk/python/jackfield", "python-engine/wit", "wit", SHARED_WIT] {
         files(&root().join(tree), &mut sources)?;
     }
     if is_newer(&folder.join("component.wasm"), &sources.iter().collect::<Vec<_>>()) {
@@ -35,7 +35,10 @@ pub fn build() -> anyhow::Result<()> {
     let wit = collect_wit(&work)?;
     let mut componentize = Command::new(tool);
     componentize.args(["-d".as_ref(), wit.as_os_str(), "-w".as_ref(), "engine".as_ref(), "componentize".as_ref()]);
-    componentize.arg("-p").arg(root().join("python-engine/python")).arg("jackfield_main").arg("-o").arg(&component);
+    for folder in ["python-engine/python", "sdk/python"] {
+        componentize.arg("-p").arg(root().join(folder));
+    }
+    componentize.arg("jackfield_main").arg("-o").arg(&component);
     step("starting Python and keeping its memory (about 20 seconds on 2 cores)", &mut componentize)?;
     step("linking the modules of the Python engine", Command::new(merge).arg(&component).arg(&module))?;
     let purpose = format!("writing the Python engine to {}", folder.display());

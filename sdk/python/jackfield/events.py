@@ -1,9 +1,13 @@
 """The event and the context that the functions of a plugin get. What costs something is made at its first use."""
 
+from __future__ import annotations
+
+import builtins
 import json as _json
 from collections.abc import Iterator, Mapping
+from typing import Any
 
-from wit_world.imports import current_connection
+from ._host import current_connection, types
 
 
 class Fields(Mapping[str, str]):
@@ -49,17 +53,20 @@ class MessageEvent:
     type = "message"
     __slots__ = ("body", "message_id")
 
-    def __init__(self, body: str | bytes, message_id: str):
+    def __init__(self, body: str | builtins.bytes, message_id: str):
         self.body = body
         self.message_id = message_id
 
     def text(self) -> str:
+        """The body as text; a binary body is decoded as UTF-8."""
         return self.body if isinstance(self.body, str) else self.body.decode()
 
-    def bytes(self) -> "bytes":
+    def bytes(self) -> builtins.bytes:
+        """The body as bytes; a text is encoded as UTF-8."""
         return self.body.encode() if isinstance(self.body, str) else self.body
 
-    def json(self):
+    def json(self) -> Any:
+        """The body parsed as JSON."""
         return _json.loads(self.body)
 
 
@@ -77,15 +84,15 @@ class Context:
 
     __slots__ = ("_details", "connected_at", "connection_id", "request_id", "request_time", "route_key")
 
-    def __init__(self, context):
+    def __init__(self, context: types.RequestContext):
         self.connection_id: str = context.connection_id
         self.route_key: str = context.route_key
         self.request_id: str = context.request_id
         self.request_time: int = context.request_time
         self.connected_at: int = context.connected_at
-        self._details = None
+        self._details: types.ConnectionContext | None = None
 
-    def _connection(self):
+    def _connection(self) -> types.ConnectionContext:
         if self._details is None:
             self._details = current_connection.context()
         return self._details

@@ -1,7 +1,22 @@
 """What a script makes with `plugin`, `routes` and `authorizer`, and what its functions return."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+    from typing import Literal, TypeAlias, TypeVar, Union
+
+    from .events import ConnectEvent, Context, DisconnectEvent, MessageEvent
+
+    Event = TypeVar("Event")
+    Returned: TypeAlias = Union[str, bytes, "Response", Mapping[str, Any], None]
+    Function: TypeAlias = Callable[[Event, Context], Union[Returned, Awaitable[Returned]]]
+    Decision: TypeAlias = Union["Allow", Literal["deny", "unauthorized", False]]
+    Authorize: TypeAlias = Callable[[ConnectEvent, Context], Union[Decision, Awaitable[Decision]]]
 
 
 @dataclass(frozen=True)
@@ -23,33 +38,39 @@ class Allow:
 
 
 # The peer is known but not allowed to connect (403), or not known (401).
-DENY = "deny"
-UNAUTHORIZED = "unauthorized"
+DENY: Literal["deny"] = "deny"
+UNAUTHORIZED: Literal["unauthorized"] = "unauthorized"
 
 
 class Plugin:
     """The functions of a plugin by the kind of the event."""
 
-    def __init__(self, connect=None, message=None, disconnect=None):
+    def __init__(
+        self,
+        connect: Function[ConnectEvent] | None = None,
+        message: Function[MessageEvent] | None = None,
+        disconnect: Function[DisconnectEvent] | None = None,
+    ):
         self.connect, self.message, self.disconnect = connect, message, disconnect
 
-    def function(self, kind: str, route_key: str) -> Callable | None:
-        return getattr(self, kind)
+    def function(self, kind: str, route_key: str) -> Callable[..., Any] | None:
+        found: Callable[..., Any] | None = getattr(self, kind)
+        return found
 
 
 class Routes:
     """The functions of a plugin by route key."""
 
-    def __init__(self, functions: dict[str, Callable]):
+    def __init__(self, functions: dict[str, Function[Any]]):
         self.functions = functions
 
-    def function(self, kind: str, route_key: str) -> Callable | None:
+    def function(self, kind: str, route_key: str) -> Callable[..., Any] | None:
         found = self.functions.get(route_key)
         return self.functions.get("$default") if found is None and kind == "message" else found
 
 
 class Authorizer:
-    def __init__(self, authorize: Callable):
+    def __init__(self, authorize: Authorize):
         self.authorize = authorize
 
 
@@ -59,19 +80,24 @@ def _check(name: str, functions: Mapping[str, object]) -> None:
             raise TypeError(f"{name}: {key} is not a function but {type(value).__name__}")
 
 
-def plugin(*, connect: Callable | None = None, message: Callable | None = None, disconnect: Callable | None = None):
+def plugin(
+    *,
+    connect: Function[ConnectEvent] | None = None,
+    message: Function[MessageEvent] | None = None,
+    disconnect: Function[DisconnectEvent] | None = None,
+) -> Plugin:
     """One function for each kind of event; all are optional. Each gets `(event, context)` and may be `async`."""
     _check("plugin", {"connect": connect, "message": message, "disconnect": disconnect})
     return Plugin(connect, message, disconnect)
 
 
-def routes(functions: Mapping[str, Callable]):
+def routes(functions: Mapping[str, Function[Any]]) -> Routes:
     """One function for each route key, `$connect`, `$disconnect` and `$default` included."""
     _check("routes", functions)
     return Routes(dict(functions))
 
 
-def authorizer(authorize: Callable):
+def authorizer(authorize: Authorize) -> Authorizer:
     """The function that decides about an upgrade request: it returns `Allow(..)`, `DENY` or `UNAUTHORIZED`."""
     _check("authorizer", {"authorize": authorize})
     return Authorizer(authorize)

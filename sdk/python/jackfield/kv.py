@@ -1,19 +1,25 @@
 """Buckets of keys and values, which outlive connections."""
 
-from collections.abc import Callable, Iterable, Mapping
+from __future__ import annotations
 
-from componentize_py_types import Err
-from jackfield_engine.state import refuse_while_loading
-from wit_world.imports import atomics, batch
-from wit_world.imports import wasi_keyvalue_store as host
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
+from ._host import Err, atomics, batch, refuse_while_loading
+from ._host import keyvalue as host
+from ._texts import check
 from .errors import KvError
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 
 def _bytes(value: str | bytes) -> bytes:
     if isinstance(value, str):
         return value.encode()
-    if isinstance(value, bytes | bytearray | memoryview):
+    if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     raise TypeError(f"a value of a bucket is a str or bytes, not {type(value).__name__}; use json.dumps for JSON")
 
@@ -24,15 +30,16 @@ class Bucket:
     def __init__(self, name: str):
         self.name = name
 
-    def _call(self, function: Callable, *arguments):
+    def _call(self, function: Callable[..., T], *arguments: object) -> T:
         refuse_while_loading("jackfield.kv")
+        check((self.name, *arguments))
         try:
             with host.open(self.name) as handle:
                 return function(handle, *arguments)
         except Err as error:
             raise self._error(error.value) from None
 
-    def _error(self, reason) -> KvError:
+    def _error(self, reason: host.Error) -> KvError:
         if isinstance(reason, host.Error_NoSuchStore):
             return KvError(f"no bucket {self.name!r} is granted to the handler", 404)
         if isinstance(reason, host.Error_AccessDenied):
@@ -40,6 +47,7 @@ class Bucket:
         return KvError(f"the bucket {self.name!r} failed: {reason.value}", 503)
 
     def get(self, key: str) -> bytes | None:
+        """Returns the value, or `None` if the key does not exist."""
         return self._call(host.Bucket.get, key)
 
     def get_text(self, key: str) -> str | None:
@@ -47,9 +55,11 @@ class Bucket:
         return None if value is None else value.decode()
 
     def set(self, key: str, value: str | bytes) -> None:
+        """Writes the value. A key has at most 1,024 bytes, a value at most 400 KiB."""
         self._call(host.Bucket.set, key, _bytes(value))
 
     def delete(self, key: str) -> None:
+        """Removes the key. It is no error if it does not exist."""
         self._call(host.Bucket.delete, key)
 
     def exists(self, key: str) -> bool:
@@ -60,6 +70,15 @@ class Bucket:
         page = self._call(host.Bucket.list_keys, cursor)
         return page.keys, page.cursor
 
+    def keys(self) -> Iterator[str]:
+        """Iterates over all keys, page by page."""
+        cursor = None
+        while True:
+            page, cursor = self.list_keys(cursor)
+            yield from page
+            if cursor is None:
+                return
+
     def increment(self, key: str, delta: int = 1) -> int:
         """Adds to a number and returns the sum. A key that does not exist counts as 0."""
         return self._call(atomics.increment, key, delta)
@@ -68,10 +87,13 @@ class Bucket:
         """Returns the values of those keys that exist."""
         return dict(entry for entry in self._call(batch.get_many, list(keys)) if entry is not None)
 
-    def set_many(self, values: Mapping[str, str | bytes]) -> None:
-        self._call(batch.set_many, [(key, _bytes(value)) for key, value in values.items()])
+    def set_many(self, values: Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]) -> None:
+        """Writes up to 256 values in their order, up to the first one for which the bucket has no space."""
+        pairs = values.items() if isinstance(values, Mapping) else values
+        self._call(batch.set_many, [(key, _bytes(value)) for key, value in pairs])
 
     def delete_many(self, keys: Iterable[str]) -> None:
+        """Removes up to 256 keys. The others are removed even if some do not exist."""
         self._call(batch.delete_many, list(keys))
 
     def update(self, key: str, change: Callable[[bytes | None], str | bytes | None]) -> bytes | None:
@@ -82,7 +104,9 @@ class Bucket:
         return self._call(self._update, key, change)
 
     @staticmethod
-    def _update(handle, key, change):
+    def _update(
+        handle: host.Bucket, key: str, change: Callable[[bytes | None], str | bytes | None]
+    ) -> bytes | None:
         cas = atomics.Cas.new(handle, key)
         while True:
             value = change(cas.current())
@@ -100,4 +124,5 @@ class Bucket:
 
 
 def bucket(name: str) -> Bucket:
+    """A bucket by its name in the key `buckets` of the manifest. It is not opened yet."""
     return Bucket(name)

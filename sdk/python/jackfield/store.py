@@ -1,13 +1,20 @@
 """The connection store: one row for each live connection, with attributes that are all indexed."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from componentize_py_types import Err
-from jackfield_engine.state import refuse_while_loading
-from wit_world.imports import connection_store as host
-
+from ._host import Err, refuse_while_loading
+from ._host import connection_store as host
+from ._texts import check
 from .errors import AccessDeniedError, JackfieldError, NoSuchConnectionError, TooLargeError, UnavailableError
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,23 +50,25 @@ def _error(error: Err) -> JackfieldError:
     return UnavailableError(reason.value)
 
 
-def _call(function, *arguments):
+def _call(function: Callable[..., T], *arguments: object) -> T:
     refuse_while_loading("jackfield.store")
+    check(arguments)
     try:
         return function(*arguments)
     except Err as error:
         raise _error(error) from None
 
 
-def _row(row) -> Row:
+def _row(row: host.Row) -> Row:
     return Row(row.connection_id, row.connected_at, row.attributes)
 
 
-def _page(page) -> Page:
+def _page(page: host.Page) -> Page:
     return Page([_row(row) for row in page.rows], page.cursor)
 
 
 def get(connection_id: str) -> Row:
+    """Returns the row of a connection."""
     return _row(_call(host.get, connection_id))
 
 

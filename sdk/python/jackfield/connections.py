@@ -1,13 +1,13 @@
 """The `@connections` operations, and posts to many connections."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from componentize_py_types import Err
-from jackfield_engine.state import refuse_while_loading
-from wit_world.imports import connections as host
-from wit_world.imports.jackfield_gateway_types import Payload_Binary, Payload_Text
-
+from ._host import Err, refuse_while_loading, types
+from ._host import connections as host
+from ._texts import check
 from .errors import ForbiddenError, GoneError, JackfieldError, LimitExceededError, PayloadTooLargeError
 
 _ERRORS = {
@@ -29,17 +29,19 @@ class ConnectionInfo:
     user_agent: str | None
 
 
-def payload(data: str | bytes | bytearray | memoryview):
+def payload(data: str | bytes | bytearray | memoryview) -> types.Payload:
     if isinstance(data, str):
-        return Payload_Text(data)
-    if isinstance(data, bytes | bytearray | memoryview):
-        return Payload_Binary(bytes(data))
+        check(data)
+        return types.Payload_Text(data)
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return types.Payload_Binary(bytes(data))
     raise TypeError(f"a message is a str or bytes, not {type(data).__name__}; use json.dumps for JSON")
 
 
 def post_to_connection(connection_id: str, data: str | bytes) -> None:
     """Queues a message for the peer."""
     refuse_while_loading("jackfield.connections")
+    check(connection_id)
     try:
         host.post_to_connection(connection_id, payload(data))
     except Err as error:
@@ -49,7 +51,9 @@ def post_to_connection(connection_id: str, data: str | bytes) -> None:
 def post_to_connections(connection_ids: Iterable[str], data: str | bytes) -> list[JackfieldError | None]:
     """Queues the same message for many peers. Returns `None` or the error for each id."""
     refuse_while_loading("jackfield.connections")
-    results = host.post_to_connections(list(connection_ids), payload(data))
+    ids = list(connection_ids)
+    check(ids)
+    results = host.post_to_connections(ids, payload(data))
     return [_ERRORS[result.value]() if isinstance(result, Err) else None for result in results]
 
 
@@ -59,6 +63,7 @@ def post_to_matching(name: str, value: str, data: str | bytes, *, except_: str |
     Returns for how many connections it was queued.
     """
     refuse_while_loading("jackfield.connections")
+    check((name, value, except_))
     try:
         return host.post_to_matching(name, value, payload(data), except_)
     except Err as error:
@@ -66,7 +71,9 @@ def post_to_matching(name: str, value: str, data: str | bytes, *, except_: str |
 
 
 def get_connection(connection_id: str) -> ConnectionInfo:
+    """Returns when the peer has connected and was last active, and who it is."""
     refuse_while_loading("jackfield.connections")
+    check(connection_id)
     try:
         info = host.get_connection(connection_id)
     except Err as error:
@@ -79,6 +86,7 @@ def get_connection(connection_id: str) -> ConnectionInfo:
 def delete_connection(connection_id: str, code: int | None = None, reason: str = "") -> None:
     """Closes the connection, with code 1000 and no reason if none is given."""
     refuse_while_loading("jackfield.connections")
+    check((connection_id, reason))
     frame = None
     if code is not None or reason:
         code = 1000 if code is None else code
