@@ -74,6 +74,35 @@ async fn a_script_in_python_is_live_as_it_is_saved_and_one_with_an_error_is_not(
     ask_until(&mut peer, "e", "third e").await;
 }
 
+#[tokio::test]
+async fn a_text_that_the_host_cannot_take_is_an_exception_that_can_be_caught() {
+    let source = "from jackfield import connections, kv, log, plugin, store\n\
+                  BAD = '\\ud83d'\n\
+                  def message(event, context):\n    \
+                      log.info(f'logged {BAD}')\n    \
+                      print(f'printed {BAD}')\n    \
+                      own = context.connection_id\n    \
+                      calls = {\n        \
+                          'post': lambda: connections.post_to_connection(own, BAD),\n        \
+                          'add': lambda: store.add(own, 'a', BAD),\n        \
+                          'put': lambda: store.put(own, [('a', 'b'), (BAD, 'c')]),\n        \
+                          'get': lambda: kv.bucket('state').get(BAD),\n    \
+                      }\n    \
+                      if event.text() == 'return':\n        return BAD\n    \
+                      try:\n        calls[event.text()]()\n    \
+                      except UnicodeEncodeError:\n        return 'caught'\n\
+                  handler = plugin(message=message)\n";
+    let server = site(source, "").serve();
+    let mut peer = server.connect("").await;
+    for call in ["post", "add", "put", "get"] {
+        assert_eq!(peer.ask(call).await, "caught", "{call}");
+    }
+    server.log.wait_for_line(&["INFO", r"logged \ud83d"]).await;
+    server.log.wait_for_line(&["INFO", r"printed \ud83d"]).await;
+    assert!(peer.ask("return").await.contains("Internal server error"));
+    server.log.wait_for_line(&["the handler failed: UnicodeEncodeError", "surrogates not allowed"]).await;
+}
+
 #[test]
 fn a_syntax_error_shows_the_line_and_a_caret() {
     let stderr = rejected("import json\ndef handler(event, context)\n    pass\n");
@@ -86,8 +115,8 @@ fn a_syntax_error_shows_the_line_and_a_caret() {
 #[test]
 fn what_a_script_cannot_have_is_refused_by_name() {
     for (source, words) in [
-        ("import sqlite3\n", &["sqlite3", "language = \"python\"", "app.py\", line 1"][..]),
-        ("import numpy\n", &["numpy", "pip install --target packages", "language = \"python\""]),
+        ("import sqlite3\n", &["sqlite3", "type = \"lambda\"", "app.py\", line 1"][..]),
+        ("import numpy\n", &["numpy", "pip install --target packages", "type = \"lambda\""]),
         ("import secrets\nKEY = secrets.token_hex()\n", &["secure randomness", "move it into the handler", "line 2"]),
         ("import time\ntime.sleep(1)\n", &["waiting", "move it into the handler"]),
         ("from jackfield import store\nstore.get('x')\n", &["jackfield.store", "move it into the handler"]),

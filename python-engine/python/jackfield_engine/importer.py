@@ -27,7 +27,7 @@ _LEFT_OUT = {
 _NATIVE = {"_ctypes", "_curses", "_dbm", "_gdbm", "_multiprocessing", "_posixshmem", "_sqlite3", "_ssl", "_tkinter",
            "ctypes", "curses", "dbm", "multiprocessing", "readline", "sqlite3", "ssl", "tkinter"}  # fmt: skip
 
-ADVICE = 'build it with `language = "python"` and `jackfield build`, or run it with `type = "lambda"`'
+ADVICE = 'run it with `type = "lambda"`, where all of Python works'
 
 # Dotted name: (is it a package, compressed code).
 _standard: dict[str, tuple[bool, bytes]] = {}
