@@ -67,6 +67,7 @@ mod routes;
 mod script_sources;
 mod script_types;
 mod scripts;
+mod sdk_python;
 mod sdks;
 mod shares;
 mod signatures;

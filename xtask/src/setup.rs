@@ -21,6 +21,11 @@ const PYPI_PACKAGES: &[Package] = &[
     Package { name: "websockets", version: "17.4" },
     // AWS's runtime for Python functions; tests run functions as integrations with it.
     Package { name: "awslambdaric", version: "4.2.2" },
+    // The SDK for Python is packed with the first two, and tested with the others.
+    Package { name: "build", version: "1.6.1" },
+    Package { name: "hatchling", version: "1.33.0" },
+    Package { name: "mypy", version: "2.4.1" },
+    Package { name: "pytest", version: "9.2.0" },
 ];
 const NPM_PACKAGES: &[Package] = &[
     Package { name: "@aws-sdk/client-apigatewaymanagementapi", version: "3.1168.0" },

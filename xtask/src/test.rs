@@ -51,6 +51,9 @@ impl Count {
         if let Some(python) = self.setup("get the clients in Python", setup::python()) {
             host.env("JACKFIELD_TEST_PYTHON", python);
         }
+        if let Some(tool) = self.setup("get componentize-py", setup::componentize_py()) {
+            host.env("JACKFIELD_TEST_COMPONENTIZE_PY", tool);
+        }
         if let Some(node_modules) = self.setup("get the clients in JavaScript", setup::node_modules()) {
             host.env("JACKFIELD_TEST_NODE_MODULES", node_modules);
         }

@@ -32,6 +32,8 @@ pub use requirements::{Missing, REQUIREMENTS};
 
 /// The modules of Python's standard library, and those of the engine.
 const KNOWN_MODULES: &str = include_str!("python_standard_library.txt");
+/// The package that the engine has itself, also if it is installed for editors and tests.
+const OWN_PACKAGE: &str = "jackfield";
 /// Deepest folder in a package. Links can make a tree that has no end.
 const DEPTH_MAX: usize = 16;
 
@@ -168,7 +170,7 @@ impl Collector {
             if path.is_file() {
                 return self.add_module(&path, &file);
             }
-            if package.is_dir() {
+            if package.is_dir() && module != OWN_PACKAGE {
                 let is_added = self.files.files.keys().any(|path| path.starts_with(&format!("{module}/")));
                 if is_added {
                     return Ok(());

@@ -59,16 +59,21 @@ pub const TEMPLATES: &[Template] = &[
     },
     Template {
         key: "python",
-        help: "A handler in Python, which needs no build",
+        help: "A handler in Python, which needs no build, with a test",
         files: &[
-            ("handler.py", include_str!("script/handler.py.template")),
+            ("handler.py", include_str!("python/handler.py.template")),
+            ("tests/__init__.py", include_str!("python/tests_init.py.template")),
+            ("tests/test_handler.py", include_str!("python/test_handler.py.template")),
             SCRIPT_MANIFEST,
-            SCRIPT_README,
-            SCRIPT_GITIGNORE,
+            ("README.md", include_str!("python/README.md.template")),
+            (".gitignore", include_str!("python/gitignore.template")),
+            // Editors and tools read it.
+            ("pyproject.toml", include_str!("python/pyproject.toml.template")),
         ],
         handler: "handler.py",
-        sdk: None,
-        commands: SCRIPT_COMMANDS,
+        sdk: Some(Sdk::Python),
+        commands: "  jackfield dev                     # serves it; a change is live when it is saved\n  \
+                   python3 -m unittest               # runs its test\n",
         name_kind: "name",
         reserved_names: &[],
     },

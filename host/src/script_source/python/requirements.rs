@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::version::Version;
-use super::{Collector, Content};
+use super::{Collector, Content, OWN_PACKAGE};
 use crate::limits::PYTHON_DATA_FILE_BYTES_MAX;
 
 pub const REQUIREMENTS: &str = "requirements.txt";
@@ -74,7 +74,10 @@ impl Collector {
         let requirements = self.read_requirements(&folder.join(REQUIREMENTS), 0)?;
         let mut missing = Vec::new();
         for requirement in requirements {
-            let is_own = matches!(requirement.name.as_str(), "boto3" | "botocore") && !self.aws.is_needed();
+            let is_own = match requirement.name.as_str() {
+                "boto3" | "botocore" => !self.aws.is_needed(),
+                name => name == OWN_PACKAGE,
+            };
             if is_own {
                 continue;
             }
