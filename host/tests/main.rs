@@ -68,6 +68,7 @@ mod script_sources;
 mod script_types;
 mod scripts;
 mod sdk_python;
+mod sdk_js;
 mod sdks;
 mod shares;
 mod signatures;

@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::harness::Site;
 use crate::sdks::installed_path;
 
-const TYPES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../js-engine/js/types/index.d.ts");
+const TYPES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../sdk/js/types/index.d.ts");
 
 /// Checks a folder with a tsconfig.json. Returns the errors.
 fn check_types(folder: &Path) -> String {

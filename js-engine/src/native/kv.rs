@@ -25,6 +25,7 @@ pub fn clear() {
 
 pub fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     let kv = Object::new(ctx.clone())?;
+    kv.set("open", Function::new(ctx.clone(), |ctx: Ctx<'_>, bucket: Text| open(&ctx, &bucket).map(drop))?)?;
     kv.set("get", Function::new(ctx.clone(), get)?)?;
     kv.set("set", Function::new(ctx.clone(), set)?)?;
     kv.set("delete", Function::new(ctx.clone(), delete)?)?;
@@ -85,10 +86,12 @@ fn list_keys<'js>(ctx: Ctx<'js>, bucket: Text, cursor: Option<Text>) -> Result<A
     Ok(array)
 }
 
-fn increment(ctx: Ctx<'_>, bucket: Text, key: Text, delta: f64) -> Result<f64> {
+/// Numbers are decimal texts, because most numbers of 64 bits are no number of JavaScript.
+fn increment(ctx: Ctx<'_>, bucket: Text, key: Text, delta: Text) -> Result<String> {
     let bucket = open(&ctx, &bucket)?;
-    let sum = atomics::increment(&bucket, &key.0, delta as i64).map_err(|error| thrown(&ctx, &error))?;
-    Ok(sum as f64)
+    let unexpected = |_| rquickjs::Error::new_from_js("string", "a number of 64 bits");
+    let sum = atomics::increment(&bucket, &key.0, delta.0.parse().map_err(unexpected)?);
+    sum.map(|sum| sum.to_string()).map_err(|error| thrown(&ctx, &error))
 }
 
 /// Returns the number of a handle, for `current` and `swap`.

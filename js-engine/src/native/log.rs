@@ -21,7 +21,7 @@ pub fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     Ok(object)
 }
 
-/// Logs a text. Levels are numbered from `trace`, 0, to `error`, 4.
+/// Logs a text. Levels are numbered from `trace`, 0, to `critical`, 5.
 pub fn write(level: u8, text: &str) {
     if engine::loading() {
         LOADED.with_borrow_mut(|lines| {
@@ -31,7 +31,9 @@ pub fn write(level: u8, text: &str) {
         });
         return;
     }
-    let level = [Level::Trace, Level::Debug, Level::Info, Level::Warn, Level::Error][usize::from(level.min(4))];
+    const LEVELS: [Level; 6] =
+        [Level::Trace, Level::Debug, Level::Info, Level::Warn, Level::Error, Level::Critical];
+    let level = LEVELS[usize::from(level).min(LEVELS.len() - 1)];
     logging::log(level, "", text);
 }
 

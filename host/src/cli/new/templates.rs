@@ -49,7 +49,7 @@ pub const TEMPLATES: &[Template] = &[
             SCRIPT_GITIGNORE,
             // An editor reads these two. The host only takes the types off.
             ("tsconfig.json", include_str!("script/tsconfig.json.template")),
-            ("types/jackfield.d.ts", include_str!("../../../../js-engine/js/types/index.d.ts")),
+            ("types/jackfield.d.ts", include_str!("../../../../sdk/js/types/index.d.ts")),
         ],
         handler: "handler.ts",
         sdk: None,

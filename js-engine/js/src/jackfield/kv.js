@@ -51,6 +51,10 @@ class Bucket {
       throw ERRORS[thrown[0]](this.#name, thrown[1]);
     }
   }
+  /** Fails if the bucket is not granted. */
+  async open() {
+    this.#call("open");
+  }
   /** The bytes of the value; undefined if there is none. */
   async get(key) {
     return this.#call("get", key);
@@ -75,10 +79,23 @@ class Bucket {
     const [keys, next] = this.#call("listKeys", cursor);
     return { keys, cursor: next };
   }
-  /** Adds to a decimal number and returns the sum. */
+  /** All keys, of all pages. */
+  async *keys() {
+    let cursor;
+    do {
+      const [keys, next] = this.#call("listKeys", cursor);
+      yield* keys;
+      cursor = next;
+    } while (cursor !== undefined);
+  }
+  /** Adds to a decimal number of 64 bits and returns the sum: a bigint if `delta` is one. */
   async increment(key, delta = 1) {
-    if (!Number.isSafeInteger(delta)) throw new RangeError("increment expects a whole number");
-    return this.#call("increment", key, delta);
+    const isBig = typeof delta === "bigint";
+    if (isBig ? BigInt.asIntN(64, delta) !== delta : !Number.isSafeInteger(delta)) {
+      throw new RangeError("increment expects a whole number of at most 64 bits; one that is not safe has to be a bigint");
+    }
+    const sum = this.#call("increment", key, String(delta));
+    return isBig ? BigInt(sum) : Number(sum);
   }
   async getMany(keys) {
     return this.#call("getMany", [...keys]);
@@ -90,24 +107,51 @@ class Bucket {
   async deleteMany(keys) {
     this.#call("deleteMany", [...keys]);
   }
+  /** A handle for compare-and-swap. */
+  async cas(key) {
+    return new Cas(this.#call("compare", key), (body) => this.#guard(body));
+  }
   /**
    * Writes what `change` returns for the current value, and repeats that if another event has changed the value
    * meanwhile. Returns what was written; undefined, and nothing is written, if `change` returns undefined.
    */
   async update(key, change) {
-    let handle = this.#call("compare", key);
+    const handle = await this.cas(key);
     for (;;) {
-      const current = this.#guard(() => host.current(handle));
-      const value = await change(current);
+      const value = await change(await handle.current());
       if (value === undefined) return undefined;
-      const next = this.#guard(() => host.swap(handle, bytes(value)));
-      if (next === undefined) return value;
-      handle = next;
+      if (await handle.swap(value)) return value;
     }
   }
 }
 
+/** A key and the value that was read last. A swap that fails reads the value again. */
+class Cas {
+  #handle;
+  #guard;
+  constructor(handle, guard) {
+    this.#handle = handle;
+    this.#guard = guard;
+  }
+  async current() {
+    return this.#guard(() => host.current(this.#handle));
+  }
+  async swap(value) {
+    const next = this.#guard(() => host.swap(this.#handle, bytes(value)));
+    if (next === undefined) return true;
+    this.#handle = next;
+    return false;
+  }
+}
+
 export const kv = {
+  /** Opens a bucket. Each later call opens it again, so `bucket` is enough where a missing grant may show at its first use. */
+  async open(name) {
+    const bucket = new Bucket(name);
+    await bucket.open();
+    return bucket;
+  },
+
   bucket(name) {
     return new Bucket(name);
   },

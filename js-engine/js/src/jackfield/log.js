@@ -3,7 +3,7 @@
 import { native } from "../native.js";
 import { format } from "./inspect.js";
 
-const LEVELS = ["trace", "debug", "info", "warn", "error"];
+const LEVELS = ["trace", "debug", "info", "warn", "error", "critical"];
 
 export const log = {};
 LEVELS.forEach((name, level) => {

@@ -76,4 +76,23 @@ export const store = {
   async scan(cursor) {
     return page(call("scan", cursor));
   },
+
+  /** The rows of all pages of `query`. */
+  queryAll(name, value) {
+    return rows((cursor) => store.query(name, value, cursor));
+  },
+
+  /** The rows of all pages of `scan`. */
+  scanAll() {
+    return rows((cursor) => store.scan(cursor));
+  },
 };
+
+async function* rows(fetch) {
+  let cursor;
+  do {
+    const page = await fetch(cursor);
+    yield* page.rows;
+    cursor = page.cursor;
+  } while (cursor !== undefined);
+}

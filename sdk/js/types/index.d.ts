@@ -1,4 +1,5 @@
-// The types of the module "jackfield". The host provides the module itself, so this package has no code.
+// The types of the module "jackfield". On a server the host provides the module; in Node.js it needs a test double of the
+// host, which "jackfield/testing" has.
 
 /** What a function of a plugin may return: nothing, the body of a response, or a whole one. */
 export type Result = void | string | Uint8Array | Response;
@@ -195,6 +196,10 @@ export const store: {
   query(name: string, value: Value, cursor?: string): Promise<Page>;
   /** Returns one page of all rows. */
   scan(cursor?: string): Promise<Page>;
+  /** Returns the rows of all pages of `query`, which are read as they are needed. */
+  queryAll(name: string, value: Value): AsyncIterableIterator<Row>;
+  /** Returns the rows of all pages of `scan`, which are read as they are needed. */
+  scanAll(): AsyncIterableIterator<Row>;
 };
 
 /** Why a bucket could not be used: 403, 404 or 503. */
@@ -211,12 +216,20 @@ export interface Bucket {
   delete(key: string): Promise<void>;
   exists(key: string): Promise<boolean>;
   listKeys(cursor?: string): Promise<{ keys: string[]; cursor?: string }>;
-  /** Adds to a decimal number and returns the sum. A key that does not exist counts as 0. */
+  /** Returns the keys of all pages of `listKeys`, which are read as they are needed. */
+  keys(): AsyncIterableIterator<string>;
+  /**
+   * Adds to a decimal number of 64 bits and returns the sum. A key that does not exist counts as 0. A sum that is not a
+   * safe integer is exact only as a bigint.
+   */
   increment(key: string, delta?: number): Promise<number>;
+  increment(key: string, delta: bigint): Promise<bigint>;
   /** Returns `[key, value]` for each key that has a value, and `undefined` for the others, in the order of the keys. */
   getMany(keys: Iterable<string>): Promise<([string, Uint8Array] | undefined)[]>;
   setMany(entries: Record<string, string | Uint8Array> | Iterable<[string, string | Uint8Array]>): Promise<void>;
   deleteMany(keys: Iterable<string>): Promise<void>;
+  /** Returns a handle for compare-and-swap, which belongs to the event. Most handlers need only `update`. */
+  cas(key: string): Promise<Cas>;
   /**
    * Writes what `change` returns for the current value, and repeats that if another event has changed the value
    * meanwhile. Returns what was written; nothing is written if `change` returns `undefined`.
@@ -227,15 +240,48 @@ export interface Bucket {
   ): Promise<T | undefined>;
 }
 
+/** A key, and its value as it was read last: when the handle was made, by `current`, or by a swap that failed. */
+export interface Cas {
+  /** Reads the value again. */
+  current(): Promise<Uint8Array | undefined>;
+  /** Writes a value if the present one is the one that was read last. Returns whether it did. */
+  swap(value: string | Uint8Array): Promise<boolean>;
+}
+
 /** The buckets that the manifest grants. */
 export const kv: {
+  /** Opens a bucket. Throws if it is not granted. */
+  open(name: string): Promise<Bucket>;
+  /** Returns a bucket without opening it. Its calls throw if it is not granted. */
   bucket(name: string): Bucket;
 };
 
 type Write = (...values: unknown[]) => void;
 
 /** The host's log, with the levels that it has. Values are formatted as `console.log` does. */
-export const log: { trace: Write; debug: Write; info: Write; warn: Write; error: Write };
+export const log: { trace: Write; debug: Write; info: Write; warn: Write; error: Write; critical: Write };
+
+/** What does not change while a connection is open. */
+export interface ConnectionContext {
+  /** The id of the API in the manifest. */
+  apiId: string;
+  /** The path of the API. */
+  stage: string;
+  /** The `Host` of the upgrade request. */
+  domainName: string;
+  identity: Identity;
+  /** The values that the authorizer granted; empty if there is no authorizer. */
+  authorizer: Record<string, string>;
+  stageVariables: Record<string, string>;
+}
+
+/** The connection whose event is handled. */
+export const currentConnection: {
+  /** Returns the same values as `Context`, for code that has none. */
+  context(): ConnectionContext;
+  /** Returns the event as API Gateway sends it to a Lambda function. */
+  event(): any;
+};
 
 /** The values of the manifest's `config`. */
 export const config: {

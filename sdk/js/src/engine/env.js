@@ -1,0 +1,1 @@
+../../../../js-engine/js/src/env.js

@@ -1,0 +1,1 @@
+../../../../../js-engine/js/src/jackfield/store.js
