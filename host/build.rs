@@ -18,7 +18,7 @@ const FOLDERS: [(&str, &str); 6] = [
 const IGNORED_FOLDERS: [&str; 8] =
     ["__pycache__", "build", "dist", "node_modules", "target", "test", "tests", "zig-out"];
 /// Endings of the files of tests, and of folders that packers make.
-const IGNORED_ENDINGS: [&str; 5] = ["_test.go", ".test.js", ".test.mjs", ".egg-info", ".tgz"];
+const IGNORED_ENDINGS: [&str; 6] = ["_test.go", ".test.js", ".test.mjs", "pack.mjs", ".egg-info", ".tgz"];
 
 fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

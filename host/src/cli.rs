@@ -30,6 +30,7 @@ mod invoke;
 mod new;
 mod open_files;
 mod parse_script;
+mod print_script;
 mod sandbox;
 mod serve;
 mod store;
@@ -77,6 +78,7 @@ enum Verb {
     Inspect(inspect::Inspect),
     Deployments(deployments::Deployments),
     Store(store::Store),
+    PrintScript(print_script::PrintScript),
     #[command(name = worker::VERB, hide = true)]
     CompileComponent(compile_component::CompileComponent),
     #[command(name = COMPILE_SOURCE_VERB, hide = true)]
@@ -125,6 +127,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
             Verb::Inspect(verb) => verb.run().await,
             Verb::Deployments(verb) => verb.run().await,
             Verb::Store(verb) => verb.run().await,
+            Verb::PrintScript(verb) => verb.run(),
             Verb::CompileComponent(_) | Verb::CompileSource(_) | Verb::ParseScript(_) => {
                 unreachable!("main runs them before it starts any thread")
             }

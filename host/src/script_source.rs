@@ -7,12 +7,13 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context as _, anyhow};
 use jackfield_common::builtins::{Builtins, Kind, describe_missing};
 use jackfield_common::position::line_at;
 use jackfield_common::references::VARIABLE_REQUIRE;
 
 use crate::limits::SCRIPT_BYTES_MAX;
-use crate::worker::script::{Extension, Import, ParsedScript, Problem, ScriptFile, ValidScript};
+use crate::worker::script::{self, Extension, Import, ParsedScript, Problem, ScriptFile, ValidScript};
 use crate::worker::{CompileError, Worker};
 
 mod builtins;
@@ -113,6 +114,27 @@ pub async fn prepare(entry: &Path, options: PrepareOptions<'_>) -> Result<Prepar
     match result {
         Ok(script) => Ok(Prepared { modules, absent, ..script }),
         Err(Failure { text, is_transient }) => Err(SourceError { text, modules, absent, is_transient }),
+    }
+}
+
+/// Returns one file of a script as JavaScript, and its source map if its text has changed. Nothing is bundled.
+///
+/// The file is parsed in this process, so it has to be one of the user who runs it.
+///
+/// # Errors
+/// If the file cannot be read or has a syntax error.
+pub fn without_types(path: &Path) -> anyhow::Result<(String, Option<String>)> {
+    let extension = Extension::of(path).filter(|_| path.extension().is_some_and(|extension| extension != "py"));
+    let extension = extension.context("expected a file that ends with .js, .mjs, .cjs, .ts, .mts or .cts")?;
+    let files::EntryFiles { source, package_type, .. } =
+        files::read(path).map_err(|error| anyhow!("{}", error.text))?;
+    let file = ScriptFile { name: path.display().to_string(), extension, package_type, source };
+    match script::parse(&file) {
+        ParsedScript::Valid(script) => match script.changed {
+            Some((code, map)) => Ok((code, Some(map))),
+            None => Ok((file.source, None)),
+        },
+        ParsedScript::Invalid(problems) => Err(anyhow!("{}", syntax_errors(&file.name, &file.source, &problems).text)),
     }
 }
 

@@ -816,8 +816,13 @@ fn script_plugin(name: &str, script: &str) -> Server {
 }
 
 /// The chat in each language.
-fn chats() -> [Server; 3] {
-    [plugin(CHAT), script_plugin("chat-typescript", "chat.ts"), script_plugin("chat-python", "chat.py")]
+fn chats() -> [Server; 4] {
+    [
+        plugin(CHAT),
+        script_plugin("chat-js", "chat.js"),
+        script_plugin("chat-typescript", "chat.ts"),
+        script_plugin("chat-python", "chat.py"),
+    ]
 }
 
 async fn assert_receives(peer: &mut Peer, message: Value) {

@@ -11,7 +11,7 @@ use crate::sdks::installed_path;
 const TYPES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../sdk/js/types/index.d.ts");
 
 /// Checks a folder with a tsconfig.json. Returns the errors.
-fn check_types(folder: &Path) -> String {
+pub fn check_types(folder: &Path) -> String {
     let mut command = Command::new("node");
     command.arg(installed_path("JACKFIELD_TEST_NODE_MODULES").join("typescript/bin/tsc"));
     let output = command.arg("-p").arg(folder).output().unwrap();
@@ -19,7 +19,7 @@ fn check_types(folder: &Path) -> String {
 }
 
 #[test]
-fn a_new_project_and_the_chat_have_the_types_that_they_use() {
+fn handlers_in_typescript_have_the_types_that_they_use() {
     let site = Site::new("");
     let (code, _, stderr) = site.run(&["new", "ts", "hello"]);
     assert_eq!((code, &*stderr), (0, ""));
@@ -29,8 +29,10 @@ fn a_new_project_and_the_chat_have_the_types_that_they_use() {
     fs::write(project.join("handler.ts"), source.replace("event.body", "event.bodi")).unwrap();
     assert!(check_types(&project).contains("Property 'bodi' does not exist"));
 
-    let chat = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/chat-typescript");
-    assert_eq!(check_types(&chat), "");
+    let host = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for folder in ["../plugins/chat-typescript", "../plugins/echo-ts", "tests/guests/conformance-ts"] {
+        assert_eq!(check_types(&host.join(folder)), "", "{folder}");
+    }
 }
 
 #[tokio::test]

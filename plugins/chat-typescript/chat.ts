@@ -65,14 +65,9 @@ async function sendMessage(event: MessageEvent, context: Context) {
 
 async function who() {
   const users = new Set<string>();
-  let cursor: string | undefined;
-  do {
-    const page = await store.query(...EVERYONE, cursor);
-    for (const row of page.rows) {
-      for (const user of row.getAll(USER)) users.add(user);
-    }
-    cursor = page.cursor;
-  } while (cursor !== undefined);
+  for await (const row of store.queryAll(...EVERYONE)) {
+    for (const user of row.getAll(USER)) users.add(user);
+  }
   return reply({ type: "who", users: [...users].sort() });
 }
 

@@ -68,9 +68,10 @@ impl Template {
                 write(&folder.join(path), &text)?;
             }
             match self.sdk {
-                Some(files) if sdk.is_none() => sdk::write(sdk::files(files), &folder.join(SDK_FOLDER)),
-                _ => Ok(()),
+                Some(files) if sdk.is_none() => sdk::write(sdk::files(files), &folder.join(SDK_FOLDER))?,
+                _ => {}
             }
+            if self.sdk == Some(Sdk::JavaScript) { link_package(&folder) } else { Ok(()) }
         };
         let written = write();
         if written.is_err() {
@@ -86,6 +87,17 @@ impl Template {
         let values = [("{{name}}", name), ("{{crate}}", &crate_name), ("{{file}}", self.handler), ("{{sdk}}", sdk)];
         values.into_iter().fold(text.to_owned(), |text, (placeholder, value)| text.replace(placeholder, value))
     }
+}
+
+/// Makes the SDK a package of the project, as `npm install` would do it, so that Node.js and editors find it.
+///
+/// # Errors
+/// If the link cannot be created.
+fn link_package(folder: &Path) -> anyhow::Result<()> {
+    let link = folder.join("node_modules/jackfield");
+    fs::create_dir(folder.join("node_modules"))
+        .and_then(|()| std::os::unix::fs::symlink(Path::new("..").join(SDK_FOLDER), &link))
+        .with_context(|| format!("cannot create the link {}", link.display()))
 }
 
 /// Returns the path of an SDK that the user has named, as a Cargo.toml can have it in single quotes.
@@ -158,7 +170,7 @@ fn check_name(name: &str, what: &str, reserved: &[&str]) -> anyhow::Result<()> {
         );
     }
     if reserved.contains(&&*name.replace('-', "_")) {
-        bail!("{name:?} is not a valid {what}: it is reserved by Rust or the SDK; for example \"my-{name}\"");
+        bail!("{name:?} is not a valid {what}: it is reserved by the language or the SDK; for example \"my-{name}\"");
     }
     Ok(())
 }
@@ -270,7 +282,7 @@ mod tests {
         for name in ["async", "test", "std", "proc-macro", "jackfield-sdk"] {
             let error = check(name).unwrap_err();
             let expected = format!(
-                "{name:?} is not a valid crate name: it is reserved by Rust or the SDK; for example \"my-{name}\""
+                "{name:?} is not a valid crate name: it is reserved by the language or the SDK; for example \"my-{name}\""
             );
             assert_eq!(error.to_string(), expected);
         }

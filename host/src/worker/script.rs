@@ -119,7 +119,7 @@ pub fn run(cpu_seconds: u64, memory_bytes: u64) -> ExitCode {
 }
 
 /// Finds out what a file contains.
-fn parse(file: &ScriptFile) -> ParsedScript {
+pub fn parse(file: &ScriptFile) -> ParsedScript {
     let typed = SourceType::mjs().with_typescript(file.extension.has_types());
     let (module, commonjs) = (typed, typed.with_commonjs(true));
     let as_module = || analyze(file, module);

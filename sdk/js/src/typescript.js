@@ -2,4 +2,8 @@
 
 import module from "node:module";
 
-if (!process.features.typescript) module.register("./typescript/hooks.js", import.meta.url);
+if (!process.features.typescript) {
+  // For the lines in stacks.
+  process.setSourceMapsEnabled(true);
+  module.register("./typescript/hooks.js", import.meta.url);
+}

@@ -29,33 +29,36 @@ pub const TEMPLATES: &[Template] = &[
         help: "A handler in JavaScript, which needs no build",
         files: &[
             ("handler.js", include_str!("script/handler.js.template")),
+            ("handler.test.js", include_str!("script/handler.test.js.template")),
             SCRIPT_MANIFEST,
-            SCRIPT_README,
+            JAVASCRIPT_PACKAGE,
+            JAVASCRIPT_README,
             SCRIPT_GITIGNORE,
         ],
         handler: "handler.js",
-        sdk: None,
-        commands: SCRIPT_COMMANDS,
+        sdk: Some(Sdk::JavaScript),
+        commands: JAVASCRIPT_COMMANDS,
         name_kind: "name",
-        reserved_names: &[],
+        reserved_names: JAVASCRIPT_NAMES,
     },
     Template {
         key: "ts",
         help: "A handler in TypeScript, which needs no build",
         files: &[
             ("handler.ts", include_str!("script/handler.ts.template")),
+            ("handler.test.js", include_str!("script/handler.ts.test.js.template")),
             SCRIPT_MANIFEST,
-            SCRIPT_README,
+            JAVASCRIPT_PACKAGE,
+            JAVASCRIPT_README,
             SCRIPT_GITIGNORE,
-            // An editor reads these two. The host only takes the types off.
+            // An editor reads it. The host only takes the types off.
             ("tsconfig.json", include_str!("script/tsconfig.json.template")),
-            ("types/jackfield.d.ts", include_str!("../../../../sdk/js/types/index.d.ts")),
         ],
         handler: "handler.ts",
-        sdk: None,
-        commands: SCRIPT_COMMANDS,
+        sdk: Some(Sdk::JavaScript),
+        commands: JAVASCRIPT_COMMANDS,
         name_kind: "name",
-        reserved_names: &[],
+        reserved_names: JAVASCRIPT_NAMES,
     },
     Template {
         key: "python",
@@ -99,6 +102,12 @@ pub const TEMPLATES: &[Template] = &[
 ];
 
 const SCRIPT_COMMANDS: &str = "  jackfield dev                     # serves it; a change is live when it is saved\n";
+const JAVASCRIPT_COMMANDS: &str = "  jackfield dev                     # serves it; a change is live when it is saved\n  \
+                                   node --test                       # runs its test, without a server\n";
+const JAVASCRIPT_PACKAGE: (&str, &str) = ("package.json", include_str!("script/package.json.template"));
+const JAVASCRIPT_README: (&str, &str) = ("README.md", include_str!("script/README.js.md.template"));
+/// The name of the SDK's package: a project of that name could not import it.
+const JAVASCRIPT_NAMES: &[&str] = &["jackfield"];
 const SCRIPT_MANIFEST: (&str, &str) = ("jackfield.toml", include_str!("script/jackfield.toml.template"));
 const SCRIPT_README: (&str, &str) = ("README.md", include_str!("script/README.md.template"));
 const SCRIPT_GITIGNORE: (&str, &str) = (".gitignore", include_str!("script/gitignore.template"));

@@ -1,0 +1,4 @@
+import { testChat } from "./behaviour.js";
+import chat from "./chat.js";
+
+testChat(chat);

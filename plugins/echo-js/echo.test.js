@@ -1,0 +1,4 @@
+import { testEcho } from "./behaviour.js";
+import echo from "./echo.js";
+
+testEcho(echo);
