@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::components::replace_file;
 use crate::conformance::values::{REPLY_PREFIX, hex};
 use crate::conformance::{Group, Results, groups, run_on_double, run_on_host, suite};
-use crate::harness::{CONFORMANCE, Peer, Server, Site, component, eventually};
+use crate::harness::{CONFORMANCE, Peer, Server, Site, binary, component, eventually};
 
 /// The page with the table, and the text before its header.
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/language-support.md");
@@ -44,7 +44,21 @@ async fn handlers_in_python_behave_as_documented() {
     check(Language { name: "Python", handler: folder.join("handler.py"), double }).await;
 }
 
-/// The folder of a guest of the tests.
+#[tokio::test]
+async fn handlers_in_javascript_behave_as_documented() {
+    let folder = guest("conformance-js");
+    let double = Some((&["node", "double.mjs"][..], folder.clone()));
+    check(Language { name: "JavaScript", handler: folder.join("handler.js"), double }).await;
+}
+
+#[tokio::test]
+async fn handlers_in_typescript_behave_as_documented() {
+    let folder = guest("conformance-ts");
+    let double = Some((&["node", "double.mjs"][..], folder.clone()));
+    check(Language { name: "TypeScript", handler: folder.join("handler.ts"), double }).await;
+}
+
+/// The folder of the handler in a language.
 fn guest(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests").join(name)
 }
@@ -101,7 +115,10 @@ async fn column(language: &Language) -> BTreeMap<String, String> {
     let double = match &language.double {
         Some((command, folder)) => {
             let [program, arguments @ ..] = command else { panic!("a command has a program") };
-            let results = run_on_double(&suite, Command::new(program).args(arguments).current_dir(folder)).await;
+            let mut command = Command::new(program);
+            // Some versions of Node.js read TypeScript with the help of jackfield.
+            command.args(arguments).current_dir(folder).env("JACKFIELD", binary());
+            let results = run_on_double(&suite, &mut command).await;
             report(language.name, "the test double", &results);
             format!("{} of {}", results.values().filter(|result| result.is_none()).count(), results.len())
         }
@@ -361,7 +378,8 @@ fn copy_handler(handler: &Path, folder: &Path) -> PathBuf {
     } else {
         for entry in fs::read_dir(handler.parent().expect("a file has a folder")).unwrap() {
             let entry = entry.unwrap();
-            if entry.file_type().unwrap().is_file() {
+            // The handler in TypeScript has links to files of the one in JavaScript.
+            if entry.path().is_file() {
                 fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
             }
         }

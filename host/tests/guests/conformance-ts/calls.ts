@@ -5,8 +5,8 @@ import {
   StoreError, TooLargeError, AccessDeniedError, config, connections, currentConnection, kv, store,
 } from "jackfield";
 import type { Cas, Page, Row } from "jackfield";
-import { languageCall } from "../conformance-js/language.js";
-import { fromBytes, mapTexts, toBytes, toPayload } from "../conformance-js/values.js";
+import { languageCall } from "./language.js";
+import { fromBytes, mapTexts, toBytes, toPayload } from "./values.js";
 
 /** A call of a case, with the parameters that its function has. */
 export interface Call {

@@ -2,7 +2,7 @@
 
 import { kv, plugin } from "jackfield";
 import type { ConnectEvent, Context, DisconnectEvent, MessageEvent, Result } from "jackfield";
-import { REPLY_PREFIX, expand, fromBytes, parse, shortened, stringify } from "../conformance-js/values.js";
+import { REPLY_PREFIX, expand, fromBytes, parse, shortened, stringify } from "./values.js";
 import { run } from "./calls.ts";
 import type { Call } from "./calls.ts";
 

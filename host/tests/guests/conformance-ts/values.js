@@ -1,0 +1,1 @@
+../conformance-js/values.js
