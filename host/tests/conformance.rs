@@ -23,7 +23,6 @@ use self::runner::{Body, Driver, Reply, Suite};
 use self::values::{REPLY_PREFIX, hex, to_bytes};
 use crate::harness::{Peer, Server, Site};
 
-pub mod double;
 #[path = "../../sdk/rust/src/conformance/runner.rs"]
 pub mod runner;
 #[path = "../../sdk/rust/src/conformance/values.rs"]

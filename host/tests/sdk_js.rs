@@ -8,17 +8,11 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use crate::conformance::double::run_on_double;
-use crate::conformance::{assert_no_failures, run_on_host};
 use crate::harness::{Site, TEST_TIMEOUT, binary, manifest};
 use crate::script_types::check_types;
 
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
-}
-
-fn guest(path: &str) -> PathBuf {
-    repository("host/tests/guests").join(path)
 }
 
 /// Runs a command that finds jackfield on PATH. Returns whether it succeeds, and its output.
@@ -42,23 +36,6 @@ async fn run_tests(folder: &Path) -> (bool, String) {
 async fn assert_tests_pass(folder: &Path) {
     let (passes, output) = run_tests(folder).await;
     assert!(passes, "{}: {output}", folder.display());
-}
-
-#[tokio::test]
-async fn the_test_double_of_javascript_passes_every_conformance_case() {
-    let mut node = Command::new("node");
-    node.arg("double.mjs").current_dir(guest("conformance-js"));
-    assert_no_failures(&run_on_double(&mut node).await);
-}
-
-#[tokio::test]
-async fn the_host_passes_every_conformance_case_with_a_handler_in_javascript() {
-    assert_no_failures(&run_on_host(&guest("conformance-js/handler.js")).await);
-}
-
-#[tokio::test]
-async fn the_host_passes_every_conformance_case_with_a_handler_in_typescript() {
-    assert_no_failures(&run_on_host(&guest("conformance-ts/handler.ts")).await);
 }
 
 #[tokio::test]

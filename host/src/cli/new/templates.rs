@@ -101,7 +101,6 @@ pub const TEMPLATES: &[Template] = &[
     },
 ];
 
-const SCRIPT_COMMANDS: &str = "  jackfield dev                     # serves it; a change is live when it is saved\n";
 const JAVASCRIPT_COMMANDS: &str = "  jackfield dev                     # serves it; a change is live when it is saved\n  \
                                    node --test                       # runs its test, without a server\n";
 const JAVASCRIPT_PACKAGE: (&str, &str) = ("package.json", include_str!("script/package.json.template"));
@@ -109,7 +108,6 @@ const JAVASCRIPT_README: (&str, &str) = ("README.md", include_str!("script/READM
 /// The name of the SDK's package: a project of that name could not import it.
 const JAVASCRIPT_NAMES: &[&str] = &["jackfield"];
 const SCRIPT_MANIFEST: (&str, &str) = ("jackfield.toml", include_str!("script/jackfield.toml.template"));
-const SCRIPT_README: (&str, &str) = ("README.md", include_str!("script/README.md.template"));
 const SCRIPT_GITIGNORE: (&str, &str) = (".gitignore", include_str!("script/gitignore.template"));
 
 /// Rust's keywords, crates that are always in scope, and the SDK; with `_` in place of `-`.
