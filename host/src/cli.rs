@@ -34,6 +34,7 @@ mod print_script;
 mod sandbox;
 mod serve;
 mod store;
+mod wit;
 
 /// Maximum number of threads for blocking work: the store, compilers, files.
 const BLOCKING_THREADS_MAX: usize = 16;
@@ -73,6 +74,7 @@ enum Verb {
     Build(build::Build),
     Check(check::Check),
     New(new::New),
+    Wit(wit::Wit),
     Import(import::Import),
     Invoke(invoke::Invoke),
     Inspect(inspect::Inspect),
@@ -122,6 +124,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
             Verb::Build(verb) => verb.run().await,
             Verb::Check(verb) => verb.run().await,
             Verb::New(verb) => verb.run(),
+            Verb::Wit(verb) => verb.run(),
             Verb::Import(verb) => verb.run(),
             Verb::Invoke(verb) => verb.run().await,
             Verb::Inspect(verb) => verb.run().await,

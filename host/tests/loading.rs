@@ -100,7 +100,75 @@ fn the_error_for_a_component_without_a_handler_lists_its_exports() {
 #[test]
 fn the_error_for_a_core_module_without_metadata_says_how_to_build_it() {
     let error = component_error(&wat::to_binary("(module)"));
-    assert_contains(&error, &["it is a core module without the metadata of a world", "build it for wasm32-wasip2"]);
+    assert_contains(
+        &error,
+        &[
+            "it is a core module without the metadata of a world",
+            "build it for wasm32-wasip2",
+            "jackfield build",
+            "wasm-tools component embed wit",
+        ],
+    );
+}
+
+#[test]
+fn the_error_for_a_program_says_how_to_build_a_library() {
+    for module in [
+        wat::to_binary("(module (func (export \"_start\")))"),
+        wat::lean_module(&wat::digit_handler("(func (export \"_start\"))", "(i32.const 7)")),
+    ] {
+        let error = component_error(&module);
+        assert_contains(&error, &["it is a program with the function _start", "-buildmode=c-shared in Go"]);
+    }
+    let error = component_error(&wat::to_binary(
+        r#"(component
+            (core module $m (func (export "run") (result i32) (i32.const 0)))
+            (core instance $i (instantiate $m))
+            (func $run (result (result)) (canon lift (core func $i "run")))
+            (instance $run (export "run" (func $run)))
+            (export "wasi:cli/run@0.2.6" (instance $run)))"#,
+    ));
+    assert_contains(
+        &error,
+        &["it is a program, which runs once and ends: it exports wasi:cli/run, but not jackfield:"],
+    );
+}
+
+/// A core module as compilers for wasm32-wasip1 make it. It writes a line, waits for nothing, reads the clock and random
+/// bytes, and answers with the number of calls that succeeded, and whether it was initialised.
+#[tokio::test]
+async fn a_core_module_that_imports_wasi_preview1_is_served_inspected_and_invoked() {
+    let imports = r#"(module
+        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))"#;
+    let digit = r#"(i32.add (global.get $initialized) (i32.add
+        (i32.eqz (call $write (i32.const 1) (i32.const 2048) (i32.const 1) (i32.const 2100)))
+        (i32.add
+            (i32.and
+                (i32.eqz (call $clock (i32.const 0) (i64.const 1) (i32.const 2112)))
+                (i64.gt_u (i64.load (i32.const 2112)) (i64.const 1700000000000000000)))
+            (i32.eqz (call $random (i32.const 2120) (i32.const 8))))))"#;
+    let fields = r#"
+        (data (i32.const 2048) "\08\08\00\00\06\00\00\00from p")
+        (global $initialized (mut i32) (i32.const 0))
+        (func (export "_initialize") (global.set $initialized (i32.const 1)))"#;
+    let fields = fields.replace("from p", "hello\\0a");
+    let module = wat::digit_handler(&fields, digit).replacen("(module", imports, 1);
+    // The adapter allocates its state, and `cabi_realloc` of the module does not grow its memory.
+    let module = module.replace("(memory (export \"memory\") 2)", "(memory (export \"memory\") 8)");
+    let site = site(&wat::lean_module(&module), "");
+    assert_checks(&site);
+    let (code, stdout, stderr) = site.run(&["inspect", "guest.wasm"]);
+    assert_eq!((code, &*stderr), (0, ""));
+    assert!(stdout.contains("\n  world     jackfield:gateway/route-handler@0.1.0\n"), "{stdout}");
+    let (code, stdout, stderr) = site.run(&["invoke", "$default", "--body", "hello"]);
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    assert!(stdout.contains('4'), "{stdout}");
+
+    let server = site.serve();
+    assert_eq!(server.connect("").await.ask("hello").await, "4");
+    server.log.wait_for_line(&["hello", "plugin=guest"]).await;
 }
 
 #[test]

@@ -131,6 +131,12 @@ impl Runtime {
                 exports => shortened(&exports.join(", "), EXPORTS_BYTES_MAX).into_owned(),
             };
             let (interface, name) = (world.interface(), world.name());
+            if artifact.exports.iter().any(|export| export.starts_with("wasi:cli/run@")) {
+                bail!(
+                    "it is a program, which runs once and ends: it exports wasi:cli/run, but not {interface}; build a \
+                     library against the world {name}, such as with crate-type = [\"cdylib\"] in Rust"
+                );
+            }
             bail!("it exports {found}, but not {interface}: build it against the world {name}");
         }
         if artifact.script.is_none() {

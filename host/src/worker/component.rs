@@ -24,14 +24,23 @@ pub fn to_component(bytes: &[u8]) -> anyhow::Result<Cow<'_, [u8]>> {
     if layer != COMPONENT_LAYER && layer != MODULE_LAYER {
         bail!("it is neither a component nor a core module: its version is {layer:02x?}");
     }
-    let has_metadata = has_world_metadata(bytes)?;
-    if layer == COMPONENT_LAYER {
+    let is_module = layer == MODULE_LAYER;
+    let found = Contents::read(bytes, is_module)?;
+    if !is_module {
         return Ok(bytes.into());
     }
-    if !has_metadata {
+    if found.has_start {
         bail!(
-            "it is a core module without the metadata of a world; \
-             build it for wasm32-wasip2, or with an SDK of jackfield for wasm32-unknown-unknown"
+            "it is a program with the function _start, which runs once and ends, but a handler is called for each \
+             event; build it as a library: crate-type = [\"cdylib\"] in Rust, -buildmode=c-shared in Go, \
+             -mexec-model=reactor in C and Zig"
+        );
+    }
+    if !found.has_metadata {
+        bail!(
+            "it is a core module without the metadata of a world; build it for wasm32-wasip2, or with language in the \
+             manifest and jackfield build; or add the metadata: jackfield wit, \
+             and then wasm-tools component embed wit -w WORLD FILE -o FILE"
         );
     }
     let component = encode(bytes);
@@ -46,16 +55,34 @@ fn encode(module: &[u8]) -> anyhow::Result<Vec<u8>> {
 
 const TRUNCATED: &str = "it is truncated or damaged: build it again";
 
-/// Whether the file has the custom section in which bindings describe their world. Reads every section, so that a
-/// truncated file is reported as such.
-fn has_world_metadata(bytes: &[u8]) -> anyhow::Result<bool> {
-    let mut found = false;
-    for payload in wasmparser::Parser::new(0).parse_all(bytes) {
-        if let wasmparser::Payload::CustomSection(section) = payload.context(TRUNCATED)? {
-            found |= section.name().starts_with("component-type");
+/// What is found in a core module.
+#[derive(Default)]
+struct Contents {
+    /// The custom section in which bindings describe their world.
+    has_metadata: bool,
+    /// The function that runs a program.
+    has_start: bool,
+}
+
+impl Contents {
+    /// Reads every section, so that a truncated file is reported as such.
+    fn read(bytes: &[u8], is_module: bool) -> anyhow::Result<Self> {
+        let mut found = Self::default();
+        for payload in wasmparser::Parser::new(0).parse_all(bytes) {
+            match payload.context(TRUNCATED)? {
+                wasmparser::Payload::CustomSection(section) => {
+                    found.has_metadata |= section.name().starts_with("component-type");
+                }
+                wasmparser::Payload::ExportSection(exports) if is_module => {
+                    for export in exports {
+                        found.has_start |= export.context(TRUNCATED)?.name == "_start";
+                    }
+                }
+                _ => {}
+            }
         }
+        Ok(found)
     }
-    Ok(found)
 }
 
 /// Describes the unsupported feature of a component or core module that did not compile. `None` if it failed for
