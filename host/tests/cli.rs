@@ -697,7 +697,7 @@ async fn a_new_project_is_tested_built_served_and_changed_as_its_readme_says() {
 
 /// Removes the settings of the build that runs this test, and forbids cargo to use the network. The dependencies of the
 /// SDK were fetched for the plugins.
-fn set_author_environment(command: &mut Command) {
+pub fn set_author_environment(command: &mut Command) {
     command.env_remove("CARGO_TARGET_DIR").envs([("CARGO_NET_OFFLINE", "true"), ("CARGO_TERM_COLOR", "never")]);
 }
 

@@ -69,6 +69,7 @@ mod script_types;
 mod scripts;
 mod sdk_js;
 mod sdk_python;
+mod sdk_rust;
 mod sdks;
 mod shares;
 mod signatures;
