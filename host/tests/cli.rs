@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::harness::{CHAT, HOSTILE, HOSTILE_GRANTS, Peer, Site, TEST_TIMEOUT, component, lean_echo, manifest};
 
-const VERBS: [&[&str]; 8] =
-    [&["serve"], &["dev"], &["check"], &["new"], &["new", "rust"], &["import"], &["invoke"], &["inspect"]];
+const VERBS: [&[&str]; 9] =
+    [&["serve"], &["dev"], &["build"], &["check"], &["new"], &["wit"], &["import"], &["invoke"], &["inspect"]];
 
 // ---- help and mistakes ---------------------------------------------------------------------
 

@@ -156,12 +156,14 @@ fn is_unchanged(content: &[u8]) -> bool {
 fn write(folder: &Path, files: &BTreeMap<String, Vec<u8>>, force: bool) -> anyhow::Result<()> {
     for (path, content) in files {
         let file = folder.join(path);
-        let shown = file.display();
+        let displayed = file.display();
         match fs::read(&file) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot read {shown}")),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {displayed}")),
             Ok(found) if found == *content || force || is_unchanged(&found) => {}
-            Ok(_) => bail!("{shown} exists with another content; move it away, name another folder, or add --force"),
+            Ok(_) => {
+                bail!("{displayed} exists with another content; move it away, name another folder, or add --force")
+            }
         }
     }
     // Both would be the package of the folder.

@@ -182,10 +182,12 @@ impl BuildQueue {
         self.started_with.contains_key(program) || self.waiting.contains_key(program)
     }
 
-    /// Returns whether the build runs or waits, so that its output must not be read yet.
-    pub fn is_pending(&self, program: &BuildProgram) -> bool {
-        let is_running = self.running.as_ref().is_some_and(|running| running.build.program == *program);
-        is_running || self.waiting.contains_key(program)
+    /// Returns whether the build of a component, as this manifest has it, runs or waits, so that its output must not be
+    /// read yet.
+    pub fn is_pending(&self, config: &Config, component: &Component) -> bool {
+        let Some(program) = BuildProgram::of(config, component) else { return false };
+        let is_running = self.running.as_ref().is_some_and(|running| running.build.program == program);
+        is_running || self.waiting.contains_key(&program)
     }
 
     /// Starts the next build, if none runs.

@@ -443,10 +443,8 @@ impl Reloader {
     /// Whether its file is the output of a build that still runs, or that has failed.
     async fn is_unfinished(&self, integration: &config::Component) -> bool {
         if let Some(builds) = &self.builds {
-            // A component of the candidate may be built otherwise than that of the served manifest.
-            let configs = std::iter::once(&self.served.config).chain(&self.candidate);
-            let mut programs = configs.filter_map(|config| BuildProgram::of(config, integration));
-            if programs.any(|program| builds.is_pending(&program)) {
+            let mut configs = std::iter::once(&self.served.config).chain(&self.candidate);
+            if configs.any(|config| builds.is_pending(config, integration)) {
                 return true;
             }
         }

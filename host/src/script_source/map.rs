@@ -29,21 +29,21 @@ pub fn path(script: &Path, text: &str) -> Option<PathBuf> {
 /// # Errors
 /// If it is too large, or if it cannot be read.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
-    let shown = path.display();
-    let unreadable = |error: std::io::Error| Failure::new(format!("cannot read {shown}: {error}"));
+    let displayed = path.display();
+    let unreadable = |error: std::io::Error| Failure::new(format!("cannot read {displayed}: {error}"));
     // A pipe would wait for a writer.
     let metadata = std::fs::metadata(path);
     if metadata.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         return Ok(None);
     }
     if !metadata.map_err(unreadable)?.is_file() {
-        return Err(Failure::new(format!("cannot read {shown}: it is not a regular file")));
+        return Err(Failure::new(format!("cannot read {displayed}: it is not a regular file")));
     }
     let mut map = Vec::new();
     let file = File::open(path).map_err(unreadable)?;
     file.take(SOURCE_MAP_BYTES_MAX + 1).read_to_end(&mut map).map_err(unreadable)?;
     if map.len() as u64 > SOURCE_MAP_BYTES_MAX {
-        return Err(Failure::new(format!("{shown} is too large: expected at most {SOURCE_MAP_BYTES_MAX} bytes")));
+        return Err(Failure::new(format!("{displayed} is too large: expected at most {SOURCE_MAP_BYTES_MAX} bytes")));
     }
     Ok(Some(map))
 }

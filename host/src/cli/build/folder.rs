@@ -116,26 +116,26 @@ fn replace(new: &Path, target: &Path) -> io::Result<()> {
 /// # Errors
 /// If something is at this path that must not be deleted.
 fn check_replaceable(target: &Path) -> anyhow::Result<()> {
-    let shown = target.display();
+    let displayed = target.display();
     let metadata = match target.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        metadata => metadata.with_context(|| format!("cannot read {shown}"))?,
+        metadata => metadata.with_context(|| format!("cannot read {displayed}"))?,
     };
     let advice = "name another folder, or move it away";
-    ensure!(metadata.is_dir(), "{shown} exists and is not a folder; {advice}");
+    ensure!(metadata.is_dir(), "{displayed} exists and is not a folder; {advice}");
     let mut found = Vec::new();
-    list(target, "", &mut found).with_context(|| format!("cannot read {shown}"))?;
+    list(target, "", &mut found).with_context(|| format!("cannot read {displayed}"))?;
     if found.is_empty() {
         return Ok(());
     }
     let marker = fs::read_to_string(target.join(MARKER)).unwrap_or_default();
     let Some(known) = marker.strip_prefix(MARKER_TITLE) else {
-        bail!("{shown} was not made by jackfield build -o, and would be replaced as a whole; {advice}");
+        bail!("{displayed} was not made by jackfield build -o, and would be replaced as a whole; {advice}");
     };
     let known: BTreeSet<&str> = known.lines().chain([MARKER]).collect();
     if let Some(foreign) = found.iter().find(|file| !known.contains(&***file)) {
         bail!(
-            "{shown} has the file {foreign}, which jackfield build -o did not write, and would be replaced as a whole; \
+            "{displayed} has the file {foreign}, which jackfield build -o did not write, and would be replaced as a whole; \
              move the file away"
         );
     }
