@@ -185,7 +185,7 @@ class Host:
         source_ip: str,
         authorizer: Mapping[str, str] | None,
     ) -> tuple[_state.Connection, _types.ConnectEvent]:
-        sent = list(headers.items() if isinstance(headers, Mapping) else headers)
+        sent = [(str(name), value) for name, value in (headers.items() if isinstance(headers, Mapping) else headers)]
         user_agent = next((value for name, value in sent if name.lower() == "user-agent"), None)
         now = self._double.now_ms
         granted = list((authorizer or {}).items())
