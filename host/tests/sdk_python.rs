@@ -146,15 +146,15 @@ async fn a_component_of_stock_componentize_py_is_served_as_the_page_says() {
         let start = section.find(&format!("```{kind}\n")).expect("the section has a block") + kind.len() + 4;
         section[start..start + section[start..].find("```").unwrap()].to_owned()
     };
-    let command = "componentize-py -d wit -w route-handler componentize app -o build/app.wasm";
-    assert!(section.contains(&format!("\n    {command}\n")), "{section}");
+    let (manifest, source) = (block("toml"), block("python"));
+    let command = manifest.lines().find_map(|line| line.strip_prefix("build = \"")?.strip_suffix('"'));
+    let command = command.expect("the manifest has a build command");
 
-    let site = Site::new(&block("toml").replace("component = ", "grants = [\"connections\"]\ncomponent = "));
-    let source = block("python");
+    let site = Site::new(&manifest);
     fs::write(site.path().join("app.py"), &source).unwrap();
-    let component = stock_component(&source, &site, command);
-    fs::create_dir(site.path().join("build")).unwrap();
-    fs::copy(component, site.path().join("build/app.wasm")).unwrap();
+    let (code, stdout, _) = site.run(&["wit", "--manifest", "jackfield.toml"]);
+    assert!(code == 0 && stdout.contains("with the world app"), "{stdout}");
+    build_stock_component(&site, command, &source);
 
     let server = site.serve();
     let mut peer = server.connect("").await;
@@ -165,33 +165,25 @@ async fn a_component_of_stock_componentize_py_is_served_as_the_page_says() {
     assert!(!server.log.text().contains("panicked"), "{}", server.log.text());
 }
 
-/// Builds a component with the command of the page, or returns the one that an earlier test built of the same files.
-fn stock_component(source: &str, site: &Site, command: &str) -> PathBuf {
-    let wit = site.path().join("wit");
-    copy(&repository("wit"), &wit);
+/// Builds the component with the command of the page, or takes the one that an earlier test built of the same files.
+fn build_stock_component(site: &Site, command: &str, source: &str) {
+    let wit = ["worlds.wit", "deps/jackfield-gateway/gateway.wit"].map(|file| {
+        fs::read_to_string(site.path().join("wit").join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+    });
     let mut hasher = DefaultHasher::new();
-    (source, command, fs::read(wit.join("gateway.wit")).unwrap()).hash(&mut hasher);
+    (source, command, wit).hash(&mut hasher);
     let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("componentize-py-{:016x}.wasm", hasher.finish()));
-    if !built.exists() {
-        let [_, arguments @ .., _] = &command.split(' ').collect::<Vec<_>>()[..] else { panic!("{command}") };
-        let partial = site.path().join("partial.wasm");
-        let mut tool = Command::new(installed_path("JACKFIELD_TEST_COMPONENTIZE_PY"));
-        succeed(tool.args(arguments).arg(&partial).current_dir(site.path()));
-        fs::copy(&partial, built.with_extension("partial")).unwrap();
-        fs::rename(built.with_extension("partial"), &built).unwrap();
+    let component = site.path().join("build/app.wasm");
+    if built.exists() {
+        fs::create_dir(site.path().join("build")).unwrap();
+        fs::copy(&built, &component).unwrap();
+        return;
     }
-    built
-}
-
-/// Copies the contract, without its frozen copies.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let name = entry.file_name();
-        if entry.path().is_file() {
-            fs::copy(entry.path(), to.join(name)).unwrap();
-        } else if !name.to_string_lossy().starts_with(|first: char| first.is_ascii_digit()) {
-            copy(&entry.path(), &to.join(name));
-        }
-    }
+    let tool = installed_path("JACKFIELD_TEST_COMPONENTIZE_PY");
+    let arguments = command.strip_prefix("componentize-py ").expect("the command runs componentize-py").split(' ');
+    succeed(Command::new(tool).args(arguments).current_dir(site.path()));
+    // No other test sees a part of the file.
+    let partial = built.with_extension(format!("{}.partial", std::process::id()));
+    fs::copy(&component, &partial).unwrap();
+    fs::rename(&partial, &built).unwrap();
 }
