@@ -10,6 +10,7 @@ use tokio::process::Command;
 
 use crate::harness::{Site, TEST_TIMEOUT, binary, manifest};
 use crate::script_types::check_types;
+use crate::sdks::installed_path;
 
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
@@ -166,4 +167,53 @@ fn contents(folder: &Path) -> BTreeMap<PathBuf, String> {
         }
     }
     found
+}
+
+/// Makes a component of host/tests/componentize-js/handler.js by the stock tool. It is kept in the target folder.
+async fn stock_component(options: &[&str], name: &str) -> PathBuf {
+    let modules = installed_path("JACKFIELD_TEST_COMPONENTIZE_JS");
+    let (source, wit) = (repository("host/tests/componentize-js/handler.js"), repository("wit"));
+    let component = modules.with_file_name(name);
+    // What it was made of.
+    let inputs = fs::read_to_string(&source).unwrap() + &fs::read_to_string(wit.join("gateway.wit")).unwrap();
+    let made_of = component.with_extension("inputs");
+    if component.exists() && fs::read_to_string(&made_of).is_ok_and(|before| before == inputs) {
+        return component;
+    }
+    let mut componentize = Command::new(modules.join(".bin/componentize-js"));
+    componentize.arg("--wit").arg(wit).args(["-n", "route-handler"]).args(options);
+    let output = componentize.arg("-o").arg(&component).arg(source).stdin(Stdio::null()).output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fs::write(made_of, inputs).unwrap();
+    component
+}
+
+#[tokio::test]
+async fn a_component_of_stock_componentize_js_is_served() {
+    let component = stock_component(&["-d", "http", "-d", "fetch-event"], "handler.wasm").await;
+    let grants = "grants = [\"connections\", \"connection-store\"]\n";
+    let text = manifest(&component, "", grants);
+    let site = Site::new(&text);
+    // It has 12 MB: this takes as long as the machine needs to compile them, and fills the cache.
+    let (code, _, stderr) = site.run(&["check"]);
+    assert_eq!(code, 0, "{stderr}");
+    let server = site.serve();
+    let mut peer = server.connect("").await;
+    assert_eq!(peer.ask("grüße 😀").await, "grüße 😀");
+    assert_eq!(peer.ask("post").await, "posted");
+    assert_eq!(peer.text().await, "rows 1");
+    assert_eq!(peer.ask("gone").await, "gone");
+    assert_eq!(peer.ask("wait").await, "waited");
+    assert!(peer.ask("throw").await.contains("Internal server error"));
+    server.log.wait_for_line(&["thrown by the handler"]).await;
+    server.log.wait_for_line(&["handle@", "componentize-js/handler.js:27:"]).await;
+    assert_eq!(peer.ask("still").await, "still");
+}
+
+#[tokio::test]
+async fn a_component_of_componentize_js_that_imports_http_is_rejected_with_the_options_to_use() {
+    let component = stock_component(&[], "with-http.wasm").await;
+    let (code, _, stderr) = Site::new(&manifest(&component, "", "")).run(&["check"]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("with componentize-js by the options -d http -d fetch-event"), "{stderr}");
 }

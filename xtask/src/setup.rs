@@ -246,8 +246,20 @@ fn zig() -> anyhow::Result<WasmCompiler> {
 /// Installs the packages that tests bundle with scripts into the target folder: those of the lockfile in
 /// host/tests/packages. Returns the path of `node_modules`.
 pub fn test_packages() -> anyhow::Result<PathBuf> {
+    install_lockfile("host/tests/packages", "test-packages", "the packages that tests bundle")
+}
+
+/// Installs componentize-js, which makes components of JavaScript, into the target folder. Returns the path of
+/// `node_modules`.
+pub fn componentize_js() -> anyhow::Result<PathBuf> {
+    install_lockfile("host/tests/componentize-js", "componentize-js", "componentize-js (390 MB)")
+}
+
+/// Installs the packages of a lockfile in the folder `source` of the repository into `folder` of the target folder.
+/// Returns the path of `node_modules`.
+fn install_lockfile(source: &str, folder: &str, what: &str) -> anyhow::Result<PathBuf> {
     install_missing(NODE)?;
-    let (source, folder) = (root().join("host/tests/packages"), target().join("test-packages"));
+    let (source, folder) = (root().join(source), target().join(folder));
     let modules = folder.join("node_modules");
     let lockfile = |folder: &Path| fs::read(folder.join("package-lock.json")).ok();
     if modules.join(".package-lock.json").exists() && lockfile(&source) == lockfile(&folder) {
@@ -260,7 +272,7 @@ pub fn test_packages() -> anyhow::Result<PathBuf> {
     copy("package.json")?;
     copy("package-lock.json")?;
     let installed = step(
-        "installing the packages that tests bundle from npm into the target folder",
+        &format!("installing {what} from npm into the target folder"),
         Command::new("npm").current_dir(&folder).args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]),
     );
     if installed.is_err() {

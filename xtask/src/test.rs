@@ -60,6 +60,9 @@ impl Count {
         if let Some(packages) = self.setup("get the packages that tests bundle", setup::test_packages()) {
             host.env("JACKFIELD_TEST_PACKAGES", packages);
         }
+        if let Some(modules) = self.setup("get componentize-js", setup::componentize_js()) {
+            host.env("JACKFIELD_TEST_COMPONENTIZE_JS", modules);
+        }
         if let Some(browser) = self.setup("get Chromium", setup::browser()) {
             host.env("JACKFIELD_TEST_BROWSER", browser);
         }

@@ -10,6 +10,9 @@ use crate::printable::shortened;
 const IMPORTS_LISTED_MAX: usize = 20;
 /// Longest name of an import in an error; a longer one is cut.
 const IMPORT_BYTES_MAX: usize = 128;
+/// For authors whose tool imports wasi:http into every component.
+const WITHOUT_HTTP: &str = "a component that sends no requests can be built without it, with componentize-js by the \
+                            options -d http -d fetch-event";
 
 /// An interface that a component may use only with a grant. Most components that import it use it, but the tools of
 /// some languages import a whole world.
@@ -183,6 +186,9 @@ pub fn check_imports(section: &str, imports: &[String], grants: &Grants) -> Resu
     if !lines.is_empty() {
         problems.push(format!("to grant it, write in {section}: {}", lines.join(" and ")));
     }
+    if ungranted.contains(&GrantedInterface::AllowedHosts) {
+        problems.push(WITHOUT_HTTP.to_owned());
+    }
     Err(problems.join("; "))
 }
 
@@ -196,7 +202,9 @@ mod tests {
         assert_eq!(
             check_imports("[integrations.chat]", &imports, &Grants::default()).unwrap_err(),
             "it imports wasi:http/outgoing-handler@0.2.6, which is not granted; \
-             to grant it, write in [integrations.chat]: allowed_hosts = [\"https://HOST\"]"
+             to grant it, write in [integrations.chat]: allowed_hosts = [\"https://HOST\"]; \
+             a component that sends no requests can be built without it, with componentize-js by the options -d http -d \
+             fetch-event"
         );
         let unknown = ["jackfield:gateway/connections@0.1.0".to_owned(), "wasi:nn/graph@0.2.0".to_owned()];
         assert_eq!(
