@@ -1,4 +1,5 @@
-//! The SDK for JavaScript and TypeScript: its test double, its handlers on a host, new projects, and the packed package.
+//! The SDK for JavaScript and TypeScript: its own tests, new projects, the packed package, and components of the stock tool.
+//! `languages.rs` runs the conformance cases.
 
 use std::collections::BTreeMap;
 use std::env;

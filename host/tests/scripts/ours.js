@@ -25,7 +25,11 @@ export default routes({
     await store.remove(connectionId, "room", "a");
     const row = await store.get(connectionId);
     const { rows, cursor } = await store.query("room", "b");
-    return asJson([row.get("user"), row.getAll("room"), rows.map((one) => one.connectionId === connectionId), cursor]);
+    const all = [];
+    for await (const one of store.queryAll("room", "b")) all.push(one.connectionId);
+    for await (const one of store.scanAll()) all.push(one.connectionId);
+    const isOwn = [...rows.map((one) => one.connectionId), ...all].every((id) => id === connectionId);
+    return asJson([row.get("user"), row.getAll("room"), isOwn && all.length === 2 && rows.map(() => true), cursor]);
   },
   async post(event, context) {
     const errors = [];
@@ -41,7 +45,9 @@ export default routes({
     await bucket.setMany({ b: "two", c: "3" });
     const many = await bucket.getMany(["b", "absent"]);
     const updated = await bucket.update("a", (current) => `${new TextDecoder().decode(current)}!`);
-    const { keys } = await bucket.listKeys();
+    const keys = [];
+    for await (const key of bucket.keys()) keys.push(key);
+    if (String(keys) !== String((await bucket.listKeys()).keys)) throw new Error(`the keys are ${keys}`);
     const sum = await bucket.increment("c", 4);
     await bucket.deleteMany(["b", "c"]);
     const refused = await kv.bucket("absent").get("a").catch((error) => [error.name, error.statusCode]);

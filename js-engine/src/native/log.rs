@@ -31,8 +31,7 @@ pub fn write(level: u8, text: &str) {
         });
         return;
     }
-    const LEVELS: [Level; 6] =
-        [Level::Trace, Level::Debug, Level::Info, Level::Warn, Level::Error, Level::Critical];
+    const LEVELS: [Level; 6] = [Level::Trace, Level::Debug, Level::Info, Level::Warn, Level::Error, Level::Critical];
     let level = LEVELS[usize::from(level).min(LEVELS.len() - 1)];
     logging::log(level, "", text);
 }
