@@ -11,6 +11,7 @@ use crate::world::World;
 
 pub mod bindings;
 mod c;
+mod compiler;
 mod contract;
 mod go;
 mod rust;

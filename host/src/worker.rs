@@ -28,7 +28,7 @@ use crate::limits::{
 use crate::printable::printable;
 
 mod child;
-mod component;
+pub mod component;
 mod engine;
 pub mod script;
 

@@ -70,6 +70,7 @@ mod scripts;
 mod sdk_js;
 mod sdk_python;
 mod sdk_rust;
+mod sdk_c;
 mod sdks;
 mod shares;
 mod signatures;
