@@ -7,6 +7,8 @@ use std::sync::{Mutex, OnceLock};
 use jackfield::toolchain::{Job, Profile, SourceLanguage};
 use jackfield::world::World;
 
+use tempfile::TempDir;
+
 use crate::conformance::{run_on_host, suite};
 use crate::harness::{Server, Site, manifest};
 
@@ -56,6 +58,40 @@ fn serve(component: &Path, keys: &str) -> Server {
     Site::new(&manifest(component, "", keys)).serve()
 }
 
+/// Writes a source into a new folder, and builds it there.
+struct Scratch {
+    folder: TempDir,
+}
+
+impl Scratch {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        Self { folder }
+    }
+
+    fn build(&self, source: &str, world: World, profile: Profile) -> anyhow::Result<PathBuf> {
+        let (source, work) = (self.folder.path().join(source), self.folder.path().join("work"));
+        let language = if source.extension().is_some_and(|end| end == "zig") || source.join("handler.zig").exists() {
+            SourceLanguage::Zig
+        } else {
+            SourceLanguage::C
+        };
+        let output = self.folder.path().join("build/component.wasm");
+        fs::create_dir_all(&work).unwrap();
+        language.build(&Job { name: "guest", world, profile, source: &source, output: &output, work: &work })?;
+        Ok(output)
+    }
+
+    fn plugin(&self, source: &str) -> PathBuf {
+        self.build(source, World::RouteHandler, Profile::Dev).unwrap()
+    }
+}
+
 #[tokio::test]
 async fn the_echo_of_c_and_zig_is_the_one_of_rust() {
     for project in ECHO {
@@ -80,5 +116,243 @@ async fn the_handlers_of_c_and_zig_pass_every_conformance_case() {
         let results = run_on_host(&suite(), &build(project)).await;
         let failures: Vec<String> = results.into_values().flatten().collect();
         assert!(failures.is_empty(), "{project:?}: {} cases failed:\n{}", failures.len(), failures.join("\n"));
+    }
+}
+
+/// A handler whose messages select what it does.
+const BEHAVIOURS: [(&str, &str); 2] = [
+    (
+        "handler.c",
+        r#"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <jackfield.h>
+
+static int count;
+
+static int depth_of(volatile int *depth) {
+    volatile char frame[1024] = {0};
+    return ++*depth > 1000000 ? frame[0] : depth_of(depth) + frame[1];
+}
+
+jackfield_response jackfield_on_message(const jackfield_context *context, const jackfield_message *message) {
+    jackfield_text text = message->body.content;
+    if (jackfield_text_equals(text, JACKFIELD_TEXT("count"))) return jackfield_reply_text(jackfield_format("%d", ++count));
+    if (jackfield_text_equals(text, JACKFIELD_TEXT("fail"))) return jackfield_fail(JACKFIELD_TEXT("the reason of C"));
+    if (jackfield_text_equals(text, JACKFIELD_TEXT("gone"))) {
+        jackfield_payload payload = jackfield_text_payload(JACKFIELD_TEXT("x"));
+        return jackfield_fail_with(jackfield_post_to_connection(JACKFIELD_TEXT("no id"), payload));
+    }
+    if (jackfield_text_equals(text, JACKFIELD_TEXT("panic"))) {
+        fprintf(stderr, "the panic of C\n");
+        abort();
+    }
+    if (jackfield_text_equals(text, JACKFIELD_TEXT("recurse"))) {
+        volatile int depth = 0;
+        return jackfield_status((uint16_t)depth_of(&depth));
+    }
+    if (jackfield_text_equals(text, JACKFIELD_TEXT("use"))) {
+        // More than the static region has, together with buckets, what the host returns, and memory of malloc.
+        jackfield_bucket bucket;
+        bool found;
+        jackfield_bytes value;
+        for (int i = 0; i < 20; i++) {
+            if (jackfield_kv_open(JACKFIELD_TEXT("data"), &bucket)) return jackfield_fail(JACKFIELD_TEXT("no bucket"));
+        }
+        memset(jackfield_alloc(200000), 1, 200000);
+        jackfield_kv_set(bucket, context->connection_id, (jackfield_bytes){jackfield_alloc(50000), 50000});
+        jackfield_kv_get(bucket, context->connection_id, &found, &value);
+        void *own = malloc(100000);
+        memset(own, 1, 100000);
+        free(own);
+        return jackfield_reply_text(jackfield_format("%zu", value.length));
+    }
+    return jackfield_reply_text(jackfield_format("%zu pages", __builtin_wasm_memory_size(0)));
+}
+"#,
+    ),
+    (
+        "handler.zig",
+        r#"
+const std = @import("std");
+const jackfield = @import("jackfield");
+
+comptime {
+    jackfield.plugin(@This());
+}
+
+pub const panic = jackfield.panic;
+
+var count: u32 = 0;
+
+fn depthOf(depth: *volatile u32) u32 {
+    var frame: [1024]u8 = @splat(0);
+    const first: *volatile u8 = &frame[0];
+    depth.* += 1;
+    return if (depth.* > 1000000) first.* else depthOf(depth) + first.*;
+}
+
+pub fn onMessage(context: jackfield.Context, message: jackfield.Message) !jackfield.Response {
+    const text = message.body.text;
+    if (std.mem.eql(u8, text, "count")) {
+        count += 1;
+        return .text(try std.fmt.allocPrint(jackfield.allocator, "{d}", .{count}));
+    }
+    if (std.mem.eql(u8, text, "fail")) return jackfield.fail("the reason of Zig");
+    if (std.mem.eql(u8, text, "gone")) try jackfield.postToConnection("no id", .{ .text = "x" });
+    if (std.mem.eql(u8, text, "panic")) @panic("the panic of Zig");
+    if (std.mem.eql(u8, text, "recurse")) {
+        var depth: u32 = 0;
+        return .status(@intCast(depthOf(&depth)));
+    }
+    if (std.mem.eql(u8, text, "use")) {
+        var bucket = try jackfield.kv.open("data");
+        for (0..19) |_| bucket = try jackfield.kv.open("data");
+        @memset(try jackfield.allocator.alloc(u8, 200000), 1);
+        try bucket.set(context.connection_id, try jackfield.allocator.alloc(u8, 50000));
+        const value = (try bucket.get(context.connection_id)).?;
+        return .text(try std.fmt.allocPrint(jackfield.allocator, "{d}", .{value.len}));
+    }
+    return .text(try std.fmt.allocPrint(jackfield.allocator, "{d} pages", .{@wasmMemorySize(0)}));
+}
+"#,
+    ),
+];
+
+#[tokio::test]
+async fn a_failure_and_a_panic_are_in_the_log_and_the_next_event_is_served() {
+    for ((source, text), language) in BEHAVIOURS.into_iter().zip(["C", "Zig"]) {
+        let scratch = Scratch::new(&[(source, text)]);
+        let server = serve(&scratch.plugin(source), "reuse = 100\ngrants = [\"connections\"]");
+        let mut peer = server.connect("").await;
+        for (message, line) in [
+            ("fail", format!("the reason of {language}")),
+            ("gone", if language == "C" { "gone".to_owned() } else { "Gone".to_owned() }),
+            ("panic", format!("the panic of {language}")),
+            ("recurse", "failed".to_owned()),
+        ] {
+            assert!(peer.ask(message).await.contains("Internal server error"), "{language}: {message}");
+            server.log.wait_for_line(&[&line]).await;
+        }
+        assert_eq!(peer.ask("count").await, "1");
+    }
+}
+
+#[tokio::test]
+async fn a_sandbox_that_is_reused_for_many_events_does_not_grow() {
+    const EVENTS: usize = 10_000;
+    for (source, text) in BEHAVIOURS {
+        let scratch = Scratch::new(&[(source, text)]);
+        let component = scratch.build(source, World::RouteHandler, Profile::Release).unwrap();
+        let server = serve(&component, "reuse = 1000000\nbuckets = [\"data\"]");
+        let mut peer = server.connect("").await;
+        assert_eq!(peer.ask("use").await, "50000");
+        let pages = peer.ask("pages").await;
+        for _ in 1..EVENTS {
+            assert_eq!(peer.ask("use").await, "50000", "{source}");
+        }
+        assert_eq!(peer.ask("pages").await, pages, "{source}");
+        // All of them ran in one sandbox.
+        assert_eq!(peer.ask("count").await, "1");
+        assert_eq!(peer.ask("count").await, "2");
+    }
+}
+
+const AUTHORIZERS: [(&str, &str); 2] = [
+    (
+        "handler.c",
+        r#"
+#include <jackfield.h>
+
+jackfield_decision jackfield_authorize(const jackfield_context *context, const jackfield_connect *request) {
+    (void)context;
+    const jackfield_text *password = jackfield_query(request, "password");
+    static const jackfield_field fields[] = {{{"room", 4}, {"cave", 4}}};
+    if (!password) return jackfield_unauthorized();
+    if (jackfield_text_equals(*password, JACKFIELD_TEXT("fail"))) return jackfield_authorizer_fail(JACKFIELD_TEXT("no"));
+    if (!jackfield_text_equals(*password, JACKFIELD_TEXT("sesame"))) return jackfield_deny();
+    return jackfield_allow(JACKFIELD_TEXT("ali"), (jackfield_fields){fields, 1});
+}
+"#,
+    ),
+    (
+        "handler.zig",
+        r#"
+const std = @import("std");
+const jackfield = @import("jackfield");
+
+comptime {
+    jackfield.authorizer(@This());
+}
+
+pub fn authorize(_: jackfield.Context, request: jackfield.Connect) !jackfield.Decision {
+    const password = request.query("password") orelse return .unauthorized;
+    if (std.mem.eql(u8, password, "fail")) return jackfield.fail("no");
+    if (!std.mem.eql(u8, password, "sesame")) return .deny;
+    return .{ .allow = .{ .principal_id = "ali", .context = &.{.{ .name = "room", .value = "cave" }} } };
+}
+"#,
+    ),
+];
+
+#[tokio::test]
+async fn an_authorizer_admits_or_rejects_a_peer() {
+    for (source, text) in AUTHORIZERS {
+        let scratch = Scratch::new(&[(source, text)]);
+        let authorizer = scratch.build(source, World::RequestAuthorizer, Profile::Dev).unwrap();
+        let guest = build(CONFORMANCE[0]);
+        let server = Site::new(&format!(
+            "[authorizers.login]\ncomponent = {authorizer:?}\n[integrations.guest]\ncomponent = {guest:?}\n\
+             buckets = [\"conformance\"]\n[routes]\n\"$connect\" = {{ integration = \"guest\", authorizer = \"login\" }}\n\
+             \"$default\" = {{ integration = \"guest\", route_response = true }}\n"
+        ))
+        .serve();
+        for (query, status) in [("", 401), ("?password=open", 403), ("?password=fail", 500)] {
+            assert_eq!(server.try_connect(query, &[]).await.err(), Some(status), "{source}: {query}");
+        }
+        let mut peer = server.connect("?password=sesame").await;
+        let reply = peer.ask(r#"{"calls":[{"call":"current-connection.context"}]}"#).await;
+        assert!(reply.contains(r#"["room","cave"]"#) && reply.contains(r#""ali""#), "{source}: {reply}");
+    }
+}
+
+#[test]
+fn a_source_with_an_error_leaves_the_component_as_it_is() {
+    for (source, text) in BEHAVIOURS {
+        let scratch = Scratch::new(&[(source, text)]);
+        let component = scratch.plugin(source);
+        let before = fs::read(&component).unwrap();
+        fs::write(scratch.folder.path().join(source), "not a program").unwrap();
+        let error = scratch.build(source, World::RouteHandler, Profile::Dev).unwrap_err();
+        assert!(format!("{error:#}").contains("its messages are above"), "{error:#}");
+        assert_eq!(fs::read(&component).unwrap(), before);
+    }
+}
+
+#[tokio::test]
+async fn a_source_may_be_a_folder() {
+    for files in [
+        [
+            (
+                "src/handler.c",
+                "#include \"deep/name.h\"\n#include <jackfield.h>\njackfield_response jackfield_on_message(const jackfield_context *c, const jackfield_message *m) { (void)c, (void)m; return jackfield_reply_text(jackfield_text_from(name())); }\n",
+            ),
+            ("src/deep/name.h", "const char *name(void);\n"),
+            ("src/deep/name.c", "#include \"name.h\"\nconst char *name(void) { return \"C\"; }\n"),
+        ],
+        [
+            (
+                "src/handler.zig",
+                "const jackfield = @import(\"jackfield\");\ncomptime { jackfield.plugin(@This()); }\npub fn onMessage(_: jackfield.Context, _: jackfield.Message) jackfield.Response { return .text(@import(\"deep/name.zig\").name); }\n",
+            ),
+            ("src/deep/name.zig", "pub const name = \"Zig\";\n"),
+            ("src/unused.zig", "not a program\n"),
+        ],
+    ] {
+        let scratch = Scratch::new(&files);
+        let server = serve(&scratch.plugin("src"), "");
+        let reply = server.connect("").await.ask("name").await;
+        assert!(files[0].0.ends_with(&reply.to_lowercase()), "{reply}");
     }
 }

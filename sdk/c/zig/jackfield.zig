@@ -18,6 +18,9 @@
 const std = @import("std");
 const c = @import("c.zig");
 
+/// The test double of the host, for `zig build test`.
+pub const testing = @import("testing.zig");
+
 /// Allocates memory that is freed at the end of the event; freeing it earlier is allowed and not needed.
 pub const allocator: std.mem.Allocator = .{ .ptr = undefined, .vtable = &arena_functions };
 

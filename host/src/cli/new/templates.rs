@@ -99,6 +99,44 @@ pub const TEMPLATES: &[Template] = &[
         name_kind: "crate name",
         reserved_names: RUST_NAMES,
     },
+    Template {
+        key: "c",
+        help: "A handler in C, with a test",
+        files: &[
+            ("handler.c", include_str!("c/handler.c.template")),
+            ("test/test.c", include_str!("c/test.c.template")),
+            ("Makefile", include_str!("c/Makefile.template")),
+            ("compile_flags.txt", include_str!("c/compile_flags.txt.template")),
+            ("jackfield.toml", include_str!("c/jackfield.toml.template")),
+            ("README.md", include_str!("c/README.md.template")),
+            (".gitignore", include_str!("c/gitignore.template")),
+        ],
+        handler: "handler.c",
+        sdk: Some(Sdk::C),
+        commands: "  jackfield dev                     # builds and serves it, again after every change\n  \
+                   make test                         # runs its test\n",
+        name_kind: "name",
+        reserved_names: &[],
+    },
+    Template {
+        key: "zig",
+        help: "A handler in Zig, with a test",
+        files: &[
+            ("handler.zig", include_str!("zig/handler.zig.template")),
+            ("test.zig", include_str!("zig/test.zig.template")),
+            ("build.zig", include_str!("zig/build.zig.template")),
+            ("build.zig.zon", include_str!("zig/build.zig.zon.template")),
+            ("jackfield.toml", include_str!("zig/jackfield.toml.template")),
+            ("README.md", include_str!("zig/README.md.template")),
+            (".gitignore", include_str!("zig/gitignore.template")),
+        ],
+        handler: "handler.zig",
+        sdk: Some(Sdk::C),
+        commands: "  jackfield dev                     # builds and serves it, again after every change\n  \
+                   zig build test                    # runs its test\n",
+        name_kind: "name",
+        reserved_names: &[],
+    },
 ];
 
 const JAVASCRIPT_COMMANDS: &str = "  jackfield dev                     # serves it; a change is live when it is saved\n  \
