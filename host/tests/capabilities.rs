@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::harness::{CHAT, HOSTILE, HOSTILE_GRANTS, PRESENCE, Peer, Server, Site, component, eventually, manifest};
+use crate::sdk_c::{Project, build};
 
 /// Returns the hostile guest with no more grants than it needs to load.
 fn hostile() -> Server {
@@ -815,14 +816,27 @@ fn script_plugin(name: &str, script: &str) -> Server {
     site.serve()
 }
 
+/// Returns the same for an example plugin whose component the tests build from this source.
+fn built_plugin(project: Project) -> Server {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(project.source);
+    let original = fs::read_to_string(source.with_file_name("jackfield.toml")).unwrap();
+    assert!(original.contains("component = \"build/chat.wasm\""), "{original}");
+    let is_build = |line: &&str| line.starts_with("language = ") || line.starts_with("source = ");
+    let served: Vec<&str> = original.lines().filter(|line| !is_build(line)).collect();
+    let served = served.join("\n").replace("\"build/chat.wasm\"", &format!("{:?}", build(project)));
+    Site::new(&served.replace("\"sled:../../data\"", "\"sled:data\"")).serve()
+}
+
 /// The chat in each language.
-fn chats() -> [Server; 4] {
-    [
+fn chats() -> Vec<Server> {
+    let mut servers = vec![
         plugin(CHAT),
         script_plugin("chat-js", "chat.js"),
         script_plugin("chat-typescript", "chat.ts"),
         script_plugin("chat-python", "chat.py"),
-    ]
+    ];
+    servers.extend(crate::sdk_c::CHAT.map(built_plugin));
+    servers
 }
 
 async fn assert_receives(peer: &mut Peer, message: Value) {

@@ -1,8 +1,9 @@
 //! Handlers in C and Zig: their builds, and what the SDK does on a host.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Mutex, OnceLock};
+use std::{env, fs};
 
 use jackfield::toolchain::{Job, Profile, SourceLanguage};
 use jackfield::world::World;
@@ -23,6 +24,11 @@ pub struct Project {
 pub const ECHO: [Project; 2] = [
     Project { language: SourceLanguage::C, source: "plugins/echo-c/echo.c" },
     Project { language: SourceLanguage::Zig, source: "plugins/echo-zig/echo.zig" },
+];
+
+pub const CHAT: [Project; 2] = [
+    Project { language: SourceLanguage::C, source: "plugins/chat-c/chat.c" },
+    Project { language: SourceLanguage::Zig, source: "plugins/chat-zig/chat.zig" },
 ];
 
 pub const CONFORMANCE: [Project; 2] = [
@@ -353,6 +359,110 @@ async fn a_source_may_be_a_folder() {
         let scratch = Scratch::new(&files);
         let server = serve(&scratch.plugin("src"), "");
         let reply = server.connect("").await.ask("name").await;
-        assert!(files[0].0.ends_with(&reply.to_lowercase()), "{reply}");
+        assert_eq!(reply, if files[0].0.ends_with(".c") { "C" } else { "Zig" });
+    }
+}
+
+/// Runs a command to its end in a folder, and returns whether it succeeded, with what it printed.
+fn run(command: &mut Command, folder: &Path) -> (bool, String) {
+    let output = command.current_dir(folder).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The command of Zig that the builds use.
+fn zig() -> Command {
+    let command = env::var("JACKFIELD_ZIG").unwrap_or_else(|_| "zig".to_owned());
+    let mut words = command.split_whitespace();
+    let mut zig = Command::new(words.next().unwrap());
+    zig.args(words);
+    zig
+}
+
+/// Packs the SDK as a release has it: the files that `new` writes, without tests.
+fn pack(archive: &Path) {
+    let sdk = root().join("sdk/c");
+    let mut tar = Command::new("tar");
+    tar.args(["--create", "--gzip", "--exclude=./tests", "--exclude=./.zig-cache", "--file"]).arg(archive).arg(".");
+    let (packed, text) = run(&mut tar, &sdk);
+    assert!(packed, "{text}");
+}
+
+#[tokio::test]
+async fn a_new_project_in_c_and_zig_is_tested_built_and_served_with_the_packed_sdk() {
+    for language in ["c", "zig"] {
+        let site = Site::new("");
+        let (code, _, text) = site.run(&["new", language, "hello"]);
+        assert_eq!(code, 0, "{text}");
+        let folder = site.path().join("hello");
+        let archive = site.path().join("jackfield.tar.gz");
+        pack(&archive);
+        let sdk = folder.join("sdk");
+        let written = files_below(&sdk);
+        fs::remove_dir_all(&sdk).unwrap();
+        fs::create_dir(&sdk).unwrap();
+        let (unpacked, text) = run(Command::new("tar").args(["--extract", "--gzip", "--file"]).arg(&archive), &sdk);
+        assert!(unpacked, "{text}");
+        assert_eq!(files_below(&sdk), written, "the packed SDK is the one that `new` writes");
+
+        let test = if language == "c" { "test/test.c" } else { "test.zig" };
+        let mut command = if language == "c" { Command::new("make") } else { zig() };
+        let arguments: &[&str] = if language == "c" { &["test"] } else { &["build", "test"] };
+        let (passed, text) = run(command.args(arguments), &folder);
+        assert!(passed, "{language}: {text}");
+        let wrong = fs::read_to_string(folder.join(test)).unwrap().replacen("\"hello\"", "\"other\"", 1);
+        fs::write(folder.join(test), wrong).unwrap();
+        let (passed, text) = run(&mut command, &folder);
+        assert!(!passed, "{language}: {text}");
+
+        // The SDK of the project is the one that the build uses.
+        let marked = if language == "c" { "sdk/include/jackfield.h" } else { "sdk/zig/jackfield.zig" };
+        let original = fs::read_to_string(folder.join(marked)).unwrap();
+        let manifest = folder.join("jackfield.toml");
+        fs::write(folder.join(marked), "@ no program").unwrap();
+        let (code, _, text) = site.run(&["build", manifest.to_str().unwrap()]);
+        assert!(code != 0 && text.contains(marked), "{language}: {text}");
+        fs::write(folder.join(marked), original).unwrap();
+        let (code, _, text) = site.run(&["build", manifest.to_str().unwrap()]);
+        assert_eq!(code, 0, "{language}: {text}");
+        let server = serve(&folder.join("build/hello.wasm"), "");
+        assert_eq!(server.connect("").await.ask("hello").await, "hello");
+    }
+}
+
+/// The paths of all files below a folder, sorted.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path.strip_prefix(folder).unwrap().to_owned());
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn the_json_reader_and_the_test_double_of_c_pass_their_tests() {
+    let folder = tempfile::tempdir().unwrap();
+    let sdk = root().join("sdk/c");
+    for test in ["json", "double"] {
+        let program = folder.path().join(test);
+        let sources = ["src", "testing"].map(|folder| {
+            let files = files_below(&sdk.join(folder)).into_iter().map(|path| sdk.join(folder).join(path));
+            files.filter(|path| path.extension().is_some_and(|end| end == "c")).collect::<Vec<_>>()
+        });
+        let mut compiler = Command::new("cc");
+        compiler.args(["-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=undefined", "-fno-sanitize-recover"]);
+        compiler.args(["-Iinclude", "-Itesting", "-o"]).arg(&program).arg(format!("tests/{test}.c"));
+        let (compiled, text) = run(compiler.args(sources.concat()).arg("-lm"), &sdk);
+        assert!(compiled, "{text}");
+        let (passed, text) = run(&mut Command::new(program), folder.path());
+        assert!(passed, "{test}: {text}");
     }
 }
