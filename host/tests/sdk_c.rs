@@ -11,7 +11,7 @@ use jackfield::world::World;
 use tempfile::TempDir;
 
 use crate::conformance::{run_on_host, suite};
-use crate::harness::{Server, Site, manifest};
+use crate::harness::{Server, Site, component, manifest};
 
 /// A project of the repository whose sources are built by the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -465,4 +465,101 @@ fn the_json_reader_and_the_test_double_of_c_pass_their_tests() {
         let (passed, text) = run(&mut Command::new(program), folder.path());
         assert!(passed, "{test}: {text}");
     }
+}
+
+/// Serves a chat with the routes of its manifest.
+fn serve_chat(component: &Path) -> Server {
+    let route = |key: &str| format!("\"{key}\" = {{ integration = \"chat\", route_response = true }}\n");
+    Site::new(&format!(
+        "[integrations.chat]\ncomponent = {component:?}\ngrants = [\"connections\", \"connection-store\"]\n[routes]\n\
+         \"$connect\" = \"chat\"\n\"$disconnect\" = \"chat\"\n{}{}{}",
+        route("sendmessage"),
+        route("who"),
+        route("$default"),
+    ))
+    .serve()
+}
+
+/// Has a conversation, and returns all messages that the peers have received, in their order.
+async fn conversation(component: &Path) -> Vec<String> {
+    let server = serve_chat(component);
+    let mut received = Vec::new();
+    let mut first = server.connect("?userId=%20%C2%85A%C3%A4%E3%80%80%0A").await;
+    let name = "b\\\"/\u{1}\u{7f}\u{2028}\u{1f600}";
+    let mut other = server.connect("?userId=b%5C%22%2F%01%7F%E2%80%A8%F0%9F%98%80").await;
+    received.push(first.text().await);
+    for content in ["hello", "\u{0}\u{8}\t\n\u{b}\u{c}\r\u{1f}", "\"\\/\u{7f}\u{80}\u{2029}\u{ffff}\u{1f600}", ""] {
+        let message = serde_json::json!({ "action": "sendmessage", "to": name, "content": content });
+        first.send(&message.to_string()).await;
+        received.push(other.text().await);
+    }
+    let escaped = r#"{"action":"sendmessage","to":"A\u00e4","content":"\ud83d\ude00\/","more":[1.5e3,{"a":null}]}"#;
+    other.send(escaped).await;
+    received.push(first.text().await);
+    for message in [
+        r#"{"action":"sendmessage","to":"Z","content":"x"}"#,
+        r#"{"action":"who"}"#,
+        r#"{"action":"none\u0001"}"#,
+        r#"{"action":7}"#,
+        "[]",
+        "no json",
+    ] {
+        received.push(first.ask(message).await);
+    }
+    other.close(1000, "").await;
+    received.push(first.text().await);
+    for query in ["?userId=%E3%80%80", &format!("?userId={}", "%C3%A4".repeat(33))] {
+        assert_eq!(server.try_connect(query, &[]).await.err(), Some(400), "{query}");
+    }
+    server.connect(&format!("?userId={}", "%C3%A4".repeat(32))).await;
+    received.push(first.text().await);
+    received
+}
+
+#[tokio::test]
+async fn the_chats_of_c_and_zig_send_the_same_bytes_as_the_one_of_rust() {
+    let expected = conversation(&component(crate::harness::CHAT)).await;
+    for project in CHAT {
+        assert_eq!(conversation(&build(project)).await, expected, "{project:?}");
+    }
+}
+
+/// Runs `jackfield build` for a new project, with one environment variable and nothing on `PATH` but these tools.
+fn build_project(site: &Site, folder: &str, variable: &str, value: &str, path: &str) -> (bool, String) {
+    let manifest = site.path().join(folder).join("jackfield.toml");
+    let mut command = site.command(&["build", manifest.to_str().unwrap()]);
+    command.env_remove("JACKFIELD_CLANG").env_remove("JACKFIELD_ZIG").env(variable, value).env("PATH", path);
+    run(&mut command, site.path())
+}
+
+#[tokio::test]
+async fn a_missing_or_old_compiler_is_an_error_with_the_command_that_installs_one() {
+    let site = Site::new("");
+    for language in ["c", "zig"] {
+        assert_eq!(site.run(&["new", language, language]).0, 0);
+    }
+    let no_tools = site.path().to_str().unwrap().to_owned();
+    for (language, variable, value, expected) in [
+        ("c", "UNUSED", "", "found no clang; run `apt-get install"),
+        ("c", "JACKFIELD_CLANG", "/nowhere/clang", "\"/nowhere/clang\": cannot be run; run `apt-get install"),
+        ("c", "JACKFIELD_CLANG", " ", "expected a command"),
+        ("c", "JACKFIELD_CLANG", "/bin/echo clang version 15.0.1", "is clang 15, expected 16 or later; run"),
+        ("zig", "UNUSED", "", "found no Zig; run `pip install ziglang==0.17.1`"),
+        ("zig", "JACKFIELD_ZIG", "/nowhere/zig", "\"/nowhere/zig\", which cannot be run; run `pip install"),
+        ("zig", "JACKFIELD_ZIG", "/bin/echo 0.16.0", "is Zig 0.16.0 version, expected 0.17 or later; run `pip install"),
+    ] {
+        let (built, text) = build_project(&site, language, variable, value, &no_tools);
+        assert!(!built && text.contains(expected), "{language}, {variable} {value}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn the_compiler_of_zig_also_builds_c() {
+    let site = Site::new("");
+    assert_eq!(site.run(&["new", "c", "hello"]).0, 0);
+    let zig = format!("{} cc", env::var("JACKFIELD_ZIG").unwrap_or_else(|_| "zig".to_owned()));
+    let (built, text) = build_project(&site, "hello", "JACKFIELD_CLANG", &zig, &env::var("PATH").unwrap());
+    assert!(built, "{text}");
+    let server = serve(&site.path().join("hello/build/hello.wasm"), "");
+    assert_eq!(server.connect("").await.ask("hello").await, "hello");
 }

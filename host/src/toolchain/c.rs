@@ -23,13 +23,18 @@ pub fn build(job: &Job<'_>) -> anyhow::Result<()> {
     let sources = sources(job.source, "c")?;
     let prepared = Prepared::new(job)?;
     let module = job.work.join("module.wasm");
-    let mut command = compiler()?.command();
+    let compiler = compiler()?;
+    let mut command = compiler.command();
     command.args(TARGET).args(["-Wall", "-Wextra", "-fno-strict-aliasing", "-ffunction-sections", "-fdata-sections"]);
     match job.profile {
         Profile::Release => command.args(["-O2", "-DNDEBUG", "-Wl,--strip-all"]),
         Profile::Dev => command.args(["-O0", "-g"]),
     };
-    command.args(["-Wl,--stack-first", &format!("-Wl,-z,stack-size={STACK_BYTES}"), "-Wl,--gc-sections"]);
+    command.args([&format!("-Wl,-z,stack-size={STACK_BYTES}"), "-Wl,--gc-sections"]);
+    // Zig always places the stack first, and does not know the option.
+    if !is_zig(&compiler) {
+        command.arg("-Wl,--stack-first");
+    }
     command.args(prepared.arguments(job.world)).args(sources).arg("-o").arg(&module);
     run(command)?;
     finish(job, &module)
@@ -66,8 +71,8 @@ const INSTALL: &str = "run `apt-get install --no-install-recommends clang-19 lld
 /// Describes what a clang lacks. `None` if it can build components.
 fn missing(tool: &Tool) -> Option<String> {
     let Some(version) = tool.query(&["--version"]) else { return Some(NOT_FOUND.into()) };
-    // Zig's clang has its own C library and linker.
-    if tool.name().ends_with(" cc") {
+    // It has its own C library and linker.
+    if is_zig(tool) {
         return None;
     }
     match major_version(&version) {
@@ -87,6 +92,11 @@ fn missing(tool: &Tool) -> Option<String> {
     let linker = file("-print-prog-name=wasm-ld");
     let is_linker = linker.and_then(|path| Tool::parse(&path)).is_some_and(|tool| tool.query(&["--version"]).is_some());
     (!is_linker).then(|| "has no linker wasm-ld".into())
+}
+
+/// Whether a tool is the clang of Zig.
+fn is_zig(tool: &Tool) -> bool {
+    tool.name().ends_with(" cc")
 }
 
 /// Returns the number after `clang version `.
