@@ -30,7 +30,8 @@ fn handlers_in_typescript_have_the_types_that_they_use() {
     assert!(check_types(&project).contains("Property 'bodi' does not exist"));
 
     let host = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folders = ["../plugins/chat-typescript", "../plugins/echo-ts", "tests/guests/conformance-ts", "../sdk/js/tests"];
+    let folders =
+        ["../plugins/chat-typescript", "../plugins/echo-ts", "tests/guests/conformance-ts", "../sdk/js/tests"];
     for folder in folders {
         assert_eq!(check_types(&host.join(folder)), "", "{folder}");
     }

@@ -114,6 +114,15 @@ async fn a_syntax_error_of_a_handler_in_typescript_names_its_line() {
     assert!(code == 1 && stderr.contains("expected a file that ends with .js"), "{stderr}");
 }
 
+#[tokio::test]
+async fn a_handler_that_imports_what_is_for_tests_is_rejected_with_what_to_import() {
+    let site = Site::new(&manifest(Path::new("it.js"), "", ""));
+    fs::write(site.path().join("it.js"), "import { Host } from \"jackfield/testing\";\nnew Host();\n").unwrap();
+    let (code, _, stderr) = site.run(&["check"]);
+    let expected = "it is for tests that Node.js runs; a handler imports \"jackfield\"";
+    assert!(code == 1 && stderr.contains("it.js:1:22") && stderr.contains(expected), "{stderr}");
+}
+
 /// npm in a folder, without a registry and without the cache and the settings of the user.
 fn npm(folder: &Path) -> Command {
     let mut npm = Command::new("npm");
