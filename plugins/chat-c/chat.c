@@ -167,7 +167,7 @@ static jackfield_response send_message(const jackfield_context *context, const j
     jackfield_payload payload = jackfield_text_payload(notice("message", "from", from, "content", content));
     jackfield_error error = jackfield_post_to_matching(USER, to, payload, NULL, &tabs);
     if (error != JACKFIELD_OK) return jackfield_fail_with(error);
-    if (tabs == 0) return error_reply(jackfield_format("%.*s is not here", (int)to.length, to.data));
+    if (tabs == 0) return error_reply(jackfield_join((jackfield_text[]){to, JACKFIELD_TEXT(" is not here")}, 2));
     if (!jackfield_text_equals(from, to)) {
         payload = jackfield_text_payload(notice("sent", "to", to, "content", content));
         error = jackfield_post_to_matching(USER, from, payload, &context->connection_id, NULL);
@@ -213,7 +213,8 @@ static jackfield_response unknown_action(const jackfield_context *context, const
     if (!jackfield_json_string(jackfield_json_get(document, "action"), &action)) {
         return error_reply(JACKFIELD_TEXT("a message is JSON with an \"action\""));
     }
-    return error_reply(jackfield_format("there is no action \"%.*s\" here", (int)action.length, action.data));
+    jackfield_text parts[] = {JACKFIELD_TEXT("there is no action \""), action, JACKFIELD_TEXT("\" here")};
+    return error_reply(jackfield_join(parts, 3));
 }
 
 static const jackfield_route routes[] = {

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use anyhow::bail;
 
-use super::compiler::{Prepared, STACK_BYTES, Tool, finish, run, sources};
+use super::compiler::{Linker, Prepared, STACK_BYTES, Tool, finish, run, sources};
 use super::{Job, Profile, zig};
 
 /// The usual names of clang, newest first.
-const NAMES: &[&str] = &["clang-22", "clang-21", "clang-20", "clang-19", "clang-18", "clang-17", "clang-16", "clang"];
-/// Oldest version of clang whose code components can have.
-const VERSION_MIN: u32 = 16;
+const NAMES: &[&str] = &["clang-22", "clang-21", "clang-20", "clang-19", "clang"];
+/// Oldest version of clang whose linker has the options below.
+const VERSION_MIN: u32 = 19;
 
 /// Target of the compilers, and how they make a module that is called many times.
 const TARGET: [&str; 2] = ["--target=wasm32-wasi", "-mexec-model=reactor"];
@@ -31,11 +31,12 @@ pub fn build(job: &Job<'_>) -> anyhow::Result<()> {
         Profile::Dev => command.args(["-O0", "-g"]),
     };
     command.args([&format!("-Wl,-z,stack-size={STACK_BYTES}"), "-Wl,--gc-sections"]);
+    let linker = if is_zig(&compiler) { Linker::Zig } else { Linker::Clang };
     // Zig always places the stack first, and does not know the option.
-    if !is_zig(&compiler) {
+    if linker == Linker::Clang {
         command.arg("-Wl,--stack-first");
     }
-    command.args(prepared.arguments(job.world)).args(sources).arg("-o").arg(&module);
+    command.args(prepared.arguments(job.world, linker)).args(sources).arg("-o").arg(&module);
     run(command)?;
     finish(job, &module)
 }
@@ -122,6 +123,6 @@ mod tests {
         // A program that ends with 0 and prints its arguments is no clang.
         assert_eq!(missing(&Tool::parse("echo").unwrap()).unwrap(), "has no C library of WASI");
         let old = "echo clang version 9.0.1 ";
-        assert_eq!(missing(&Tool::parse(old).unwrap()).unwrap(), "is clang 9, expected 16 or later");
+        assert_eq!(missing(&Tool::parse(old).unwrap()).unwrap(), "is clang 9, expected 19 or later");
     }
 }

@@ -94,26 +94,39 @@ impl Prepared {
     }
 
     /// Returns the arguments for a compiler of C that compile the SDK and the bindings for `world`.
-    pub fn arguments(&self, world: World) -> Vec<String> {
+    pub fn arguments(&self, world: World, linker: Linker) -> Vec<String> {
         let (world, define) = match world {
             World::RouteHandler => ("plugin", "-DJACKFIELD_PLUGIN"),
             World::RequestAuthorizer => ("authorizer", "-DJACKFIELD_AUTHORIZER"),
         };
         let path = |path: PathBuf| path.to_string_lossy().into_owned();
-        let mut arguments = vec![
-            define.into(),
-            format!("-I{}", path(self.bindings.clone())),
-            format!("-I{}", path(self.sdk.join("include"))),
-        ];
-        arguments.extend(SDK_SOURCES.iter().map(|name| path(self.sdk.join("src").join(name))));
+        let source = |name: &&str| path(self.sdk.join("src").join(name));
+        let include = |folder: PathBuf| format!("-I{}", path(folder));
+        let mut arguments = vec![define.into(), include(self.bindings.clone()), include(self.sdk.join("include"))];
+        arguments.extend(SOURCES.iter().map(source));
+        let [begin, end] = match linker {
+            Linker::Clang => ["-Wl,--start-lib", "-Wl,--end-lib"].map(|option| Some(option.to_owned())),
+            Linker::Zig => [None, None],
+        };
+        arguments.extend(begin.into_iter().chain(OPTIONAL_SOURCES.iter().map(source)).chain(end));
         // The object file describes the world.
         arguments.extend([".c", "_component_type.o"].map(|end| path(self.bindings.join(format!("{world}{end}")))));
         arguments
     }
 }
 
-/// The sources of the SDK that each component has. `host.c` calls the generated bindings.
-const SDK_SOURCES: &[&str] = &["arena.c", "defaults.c", "format.c", "host.c", "json.c", "json_double.c", "values.c"];
+/// The linker that a compiler runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Linker {
+    Clang,
+    /// Leaves out what is not used without options.
+    Zig,
+}
+
+/// The sources of the SDK. `host.c` calls the generated bindings.
+const SOURCES: &[&str] = &["arena.c", "defaults.c", "host.c", "json.c", "values.c"];
+/// Sources that need much of the C library, and with it imports of WASI. They are linked only if the handler uses them.
+const OPTIONAL_SOURCES: &[&str] = &["format.c", "json_double.c"];
 
 /// Returns the SDK: the folder `sdk` of the project if there is one, else the one of this program.
 fn sdk_folder(job: &Job<'_>) -> anyhow::Result<PathBuf> {

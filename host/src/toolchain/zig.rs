@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::compiler::{Prepared, STACK_BYTES, Tool, finish, run};
+use super::compiler::{Linker, Prepared, STACK_BYTES, Tool, finish, run};
 use super::{Job, Profile};
 
 /// The usual ways to run Zig: the command itself, and the packages of PyPI.
@@ -28,7 +28,7 @@ pub fn build(job: &Job<'_>) -> anyhow::Result<()> {
     };
     command.args(["--stack", &STACK_BYTES.to_string()]);
     command.args(["-cflags", "-fno-strict-aliasing", "-fno-sanitize=undefined", "--"]);
-    command.args(prepared.arguments(job.world));
+    command.args(prepared.arguments(job.world, Linker::Zig));
     command.args(["--dep", "jackfield"]).arg(format!("-Mroot={}", root.display()));
     command.arg(format!("-Mjackfield={}", prepared.sdk.join("zig/jackfield.zig").display()));
     command.arg(format!("-femit-bin={}", module.display()));

@@ -84,7 +84,9 @@ bool jackfield_is_utf8(jackfield_bytes bytes);
 void *jackfield_alloc(size_t bytes);
 // Changes the size of such memory, whose content stays. The last allocation grows without being copied.
 void *jackfield_resize(void *memory, size_t old_bytes, size_t new_bytes);
-// Formats a text as `printf` does. `%.*s` with `(int)text.length, text.data` is a text.
+// One text of several, which are copied.
+jackfield_text jackfield_join(const jackfield_text *parts, size_t count);
+// Formats a text as `printf` does. It makes the component about 30 KiB larger. `%.*s` with `(int)text.length, text.data` is a text.
 jackfield_text jackfield_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 // ---- Errors --------------------------------------------------------------------------------------------------------

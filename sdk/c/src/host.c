@@ -173,13 +173,14 @@ static void drop_cas(int32_t handle) {
     wasi_keyvalue_0_2_0_draft2_atomics_cas_drop_own((wasi_keyvalue_0_2_0_draft2_atomics_own_cas_t){handle});
 }
 
-// Writes what `printf` has buffered. It is a part of the C library that only handlers that print have.
-extern void __stdio_exit(void) __attribute__((weak));
+// Writes what `printf` has buffered. The C library has another definition, which replaces this one in handlers that
+// print, as it replaces the one of the C library's own `exit`.
+__attribute__((weak)) void __stdio_exit(void) {}
 
 // What happens after a callback has returned.
 static void end_callback(void) {
     drop_handles();
-    if (__stdio_exit) __stdio_exit();
+    __stdio_exit();
 }
 
 static void end_event(void) {

@@ -19,6 +19,17 @@ bool jackfield_text_equals(jackfield_text a, jackfield_text b) {
     return a.length == b.length && (a.length == 0 || memcmp(a.data, b.data, a.length) == 0);
 }
 
+jackfield_text jackfield_join(const jackfield_text *parts, size_t count) {
+    size_t length = 0;
+    for (size_t i = 0; i < count; i++) length += parts[i].length;
+    char *text = jackfield_arena_allocate(length, 1), *end = text;
+    for (size_t i = 0; i < count; i++) {
+        if (parts[i].length > 0) memcpy(end, parts[i].data, parts[i].length);
+        end += parts[i].length;
+    }
+    return (jackfield_text){text, length};
+}
+
 const char *jackfield_error_name(jackfield_error error) {
     switch (error) {
     case JACKFIELD_OK: return "ok";
@@ -87,22 +98,11 @@ jackfield_response jackfield_fail(jackfield_text reason) {
     return (jackfield_response){.failed = true, .failure = reason};
 }
 
-static jackfield_text joined(const jackfield_text *parts, size_t count) {
-    size_t length = 0;
-    for (size_t i = 0; i < count; i++) length += parts[i].length;
-    char *text = jackfield_arena_allocate(length, 1), *end = text;
-    for (size_t i = 0; i < count; i++) {
-        if (parts[i].length > 0) memcpy(end, parts[i].data, parts[i].length);
-        end += parts[i].length;
-    }
-    return (jackfield_text){text, length};
-}
-
 jackfield_response jackfield_fail_with(jackfield_error error) {
     jackfield_text name = jackfield_text_from(jackfield_error_name(error)), detail = jackfield_error_detail();
     if (detail.length == 0) return jackfield_fail(name);
     jackfield_text parts[] = {name, JACKFIELD_TEXT(": "), detail};
-    return jackfield_fail(joined(parts, 3));
+    return jackfield_fail(jackfield_join(parts, 3));
 }
 
 jackfield_response jackfield_dispatch(const jackfield_route *routes, size_t count, const jackfield_context *context,
@@ -114,7 +114,7 @@ jackfield_response jackfield_dispatch(const jackfield_route *routes, size_t coun
     }
     jackfield_text parts[] = {JACKFIELD_TEXT("the manifest sends the route "), context->route_key,
                               JACKFIELD_TEXT(" to this plugin, which has no function for it")};
-    return jackfield_fail(joined(parts, 3));
+    return jackfield_fail(jackfield_join(parts, 3));
 }
 
 // ---- authorizers ---------------------------------------------------------------------------------------------------
