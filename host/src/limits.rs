@@ -438,6 +438,11 @@ impl Default for ConnectionLimits {
     }
 }
 
+/// Stack of components that are built from C and Zig. The default of clang's linker, 64 KiB, is too small for debug code of
+/// Zig. Pages that an event does not touch cost nothing. The stack is below all other data, so that an overflow traps and
+/// overwrites nothing.
+pub const C_STACK_BYTES: u32 = 256 * 1024;
+
 /// The limits of the process that compiles one component.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CompilerLimits {

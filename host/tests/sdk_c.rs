@@ -161,6 +161,12 @@ jackfield_response jackfield_on_message(const jackfield_context *context, const 
         volatile int depth = 0;
         return jackfield_status((uint16_t)depth_of(&depth));
     }
+    if (text.length > 6 && memcmp(text.data, "stack ", 6) == 0) {
+        size_t kib = (size_t)atoi(jackfield_format("%.*s", (int)text.length - 6, text.data + 6).data);
+        volatile char *frame = __builtin_alloca(kib * 1024);
+        for (size_t i = 0; i < kib; i++) frame[i * 1024] = 1;
+        return jackfield_reply_text(JACKFIELD_TEXT("enough"));
+    }
     if (jackfield_text_equals(text, JACKFIELD_TEXT("use"))) {
         // More than the static region has, together with buckets, what the host returns, and memory of malloc.
         jackfield_bucket bucket;
@@ -246,6 +252,17 @@ async fn a_failure_and_a_panic_are_in_the_log_and_the_next_event_is_served() {
         }
         assert_eq!(peer.ask("count").await, "1");
     }
+}
+
+#[tokio::test]
+async fn the_stack_has_256_kib_and_an_overflow_ends_only_its_event() {
+    let (source, text) = BEHAVIOURS[0];
+    let scratch = Scratch::new(&[(source, text)]);
+    let server = serve(&scratch.plugin(source), "");
+    let mut peer = server.connect("").await;
+    assert_eq!(peer.ask("stack 240").await, "enough");
+    assert!(peer.ask("stack 257").await.contains("Internal server error"));
+    assert_eq!(peer.ask("count").await, "1");
 }
 
 #[tokio::test]

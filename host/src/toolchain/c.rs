@@ -4,8 +4,9 @@ use std::path::Path;
 
 use anyhow::bail;
 
-use super::compiler::{Linker, Prepared, STACK_BYTES, Tool, finish, run, sources};
+use super::compiler::{Linker, Prepared, Tool, finish, run, sources};
 use super::{Job, Profile, zig};
+use crate::limits::C_STACK_BYTES;
 
 /// The usual names of clang, newest first.
 const NAMES: &[&str] = &["clang-22", "clang-21", "clang-20", "clang-19", "clang"];
@@ -30,7 +31,7 @@ pub fn build(job: &Job<'_>) -> anyhow::Result<()> {
         Profile::Release => command.args(["-O2", "-DNDEBUG", "-Wl,--strip-all"]),
         Profile::Dev => command.args(["-O0", "-g"]),
     };
-    command.args([&format!("-Wl,-z,stack-size={STACK_BYTES}"), "-Wl,--gc-sections"]);
+    command.args([&format!("-Wl,-z,stack-size={C_STACK_BYTES}"), "-Wl,--gc-sections"]);
     let linker = if is_zig(&compiler) { Linker::Zig } else { Linker::Clang };
     // Zig always places the stack first, and does not know the option.
     if linker == Linker::Clang {

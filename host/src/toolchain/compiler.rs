@@ -13,10 +13,6 @@ use super::{Job, SourceLanguage, bindings, sdk, write_output};
 use crate::worker::component::to_component;
 use crate::world::World;
 
-/// Bytes of the stack of a component. Pages of it that an event does not touch cost nothing. The stack is below all
-/// other data, so that an overflow traps and overwrites nothing.
-pub const STACK_BYTES: u32 = 256 * 1024;
-
 /// A command with the arguments that select it, such as `python3 -m ziglang`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tool(Vec<String>);

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::compiler::{Linker, Prepared, STACK_BYTES, Tool, finish, run};
+use super::compiler::{Linker, Prepared, Tool, finish, run};
 use super::{Job, Profile};
+use crate::limits::C_STACK_BYTES;
 
 /// The usual ways to run Zig: the command itself, and the packages of PyPI.
 const NAMES: &[&str] = &["zig", "python-zig", "python3 -m ziglang"];
@@ -26,7 +27,7 @@ pub fn build(job: &Job<'_>) -> anyhow::Result<()> {
         Profile::Release => command.args(["-OReleaseSmall", "-fstrip"]),
         Profile::Dev => command.arg("-ODebug"),
     };
-    command.args(["--stack", &STACK_BYTES.to_string()]);
+    command.args(["--stack", &C_STACK_BYTES.to_string()]);
     command.args(["-cflags", "-fno-strict-aliasing", "-fno-sanitize=undefined", "--"]);
     command.args(prepared.arguments(job.world, Linker::Zig));
     command.args(["--dep", "jackfield"]).arg(format!("-Mroot={}", root.display()));
