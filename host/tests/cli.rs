@@ -501,7 +501,7 @@ fn a_first_build_that_fails_ends_dev_after_the_output_of_the_build() {
 #[tokio::test]
 async fn dev_warns_if_there_is_nothing_to_build() {
     let server = Site::hostile().start(&["dev"]);
-    server.log.wait_for_line(&["WARN", "no integration has a build command"]).await;
+    server.log.wait_for_line(&["WARN", "no component has a language or a build command"]).await;
 }
 
 // ---- the log ---------------------------------------------------------------------------------

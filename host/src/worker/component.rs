@@ -43,14 +43,19 @@ pub fn to_component(bytes: &[u8]) -> anyhow::Result<Cow<'_, [u8]>> {
              and then wasm-tools component embed wit -w WORLD FILE -o FILE"
         );
     }
-    let component = encode(bytes);
+    let component = encode(bytes, found.imports_preview1);
     Ok(component.context("cannot convert this core module to a component")?.into())
 }
 
-/// The adapter for WASI preview1 becomes part of the component only if the module imports WASI preview1.
-fn encode(module: &[u8]) -> anyhow::Result<Vec<u8>> {
+fn encode(module: &[u8], imports_preview1: bool) -> anyhow::Result<Vec<u8>> {
     let mut encoder = wit_component::ComponentEncoder::default();
-    encoder.validate(true).module(module)?.adapter(PREVIEW1_NAME, PREVIEW1_ADAPTER)?.encode()
+    encoder.validate(true).module(module)?;
+    // The interfaces of WASI that the adapter has are merged with those of the module, also if it needs no adapter. A
+    // module that declares them in its own way could not be converted then.
+    if imports_preview1 {
+        encoder.adapter(PREVIEW1_NAME, PREVIEW1_ADAPTER)?;
+    }
+    encoder.encode()
 }
 
 const TRUNCATED: &str = "it is truncated or damaged: build it again";
@@ -62,6 +67,7 @@ struct Contents {
     has_metadata: bool,
     /// The function that runs a program.
     has_start: bool,
+    imports_preview1: bool,
 }
 
 impl Contents {
@@ -76,6 +82,11 @@ impl Contents {
                 wasmparser::Payload::ExportSection(exports) if is_module => {
                     for export in exports {
                         found.has_start |= export.context(TRUNCATED)?.name == "_start";
+                    }
+                }
+                wasmparser::Payload::ImportSection(imports) if is_module => {
+                    for import in imports.into_imports() {
+                        found.imports_preview1 |= import.context(TRUNCATED)?.module == PREVIEW1_NAME;
                     }
                 }
                 _ => {}
