@@ -67,6 +67,7 @@ mod routes;
 mod script_sources;
 mod script_types;
 mod scripts;
+mod sdk_go;
 mod sdk_js;
 mod sdk_python;
 mod sdk_rust;

@@ -7,6 +7,8 @@ use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME as PREVIEW1_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER as PREVIEW1_ADAPTER,
 };
 use wasmparser::{Validator, WasmFeatures};
+use wit_component::StringEncoding;
+use wit_parser::{Resolve, WorldId};
 
 const MAGIC: &[u8] = b"\0asm";
 /// The version and layer fields of the binary format.
@@ -45,6 +47,12 @@ pub fn to_component(bytes: &[u8]) -> anyhow::Result<Cow<'_, [u8]>> {
     }
     let component = encode(bytes, found.imports_preview1);
     Ok(component.context("cannot convert this core module to a component")?.into())
+}
+
+/// Adds the metadata of a world to a core module whose compiler does not know worlds.
+pub fn embed_world(module: &mut Vec<u8>, resolve: &Resolve, world: WorldId) -> anyhow::Result<()> {
+    wit_component::embed_component_metadata(module, resolve, world, StringEncoding::UTF8, false)
+        .context("cannot add the metadata of the world to the core module")
 }
 
 fn encode(module: &[u8], imports_preview1: bool) -> anyhow::Result<Vec<u8>> {

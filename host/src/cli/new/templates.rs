@@ -81,6 +81,23 @@ pub const TEMPLATES: &[Template] = &[
         reserved_names: &[],
     },
     Template {
+        key: "go",
+        help: "A handler in Go, with a test",
+        files: &[
+            ("go.mod", include_str!("go/go.mod.template")),
+            ("main.go", include_str!("go/main.go.template")),
+            ("main_test.go", include_str!("go/main_test.go.template")),
+            ("jackfield.toml", include_str!("go/jackfield.toml.template")),
+            ("README.md", include_str!("go/README.md.template")),
+            (".gitignore", include_str!("go/gitignore.template")),
+        ],
+        handler: "main.go",
+        sdk: Some(Sdk::Go),
+        commands: "  jackfield dev                     # builds and serves it, again after every change\n",
+        name_kind: "name",
+        reserved_names: &[],
+    },
+    Template {
         key: "rust",
         help: "A handler in Rust, with a test",
         files: &[

@@ -1,0 +1,3 @@
+module jackfield.dev/jackfield
+
+go 1.26
