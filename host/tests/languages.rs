@@ -15,6 +15,7 @@ use crate::components::replace_file;
 use crate::conformance::values::{REPLY_PREFIX, hex};
 use crate::conformance::{Group, Results, groups, run_on_double, run_on_host, suite};
 use crate::harness::{CONFORMANCE, Peer, Server, Site, binary, component, eventually};
+use crate::sdk_go;
 
 /// The page with the table, and the text before its header.
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/language-support.md");
@@ -56,6 +57,17 @@ async fn handlers_in_typescript_behave_as_documented() {
     let folder = guest("conformance-ts");
     let double = Some((&["node", "double.mjs"][..], folder.clone()));
     check(Language { name: "TypeScript", handler: folder.join("handler.ts"), double }).await;
+}
+
+#[tokio::test]
+async fn handlers_in_go_behave_as_documented() {
+    let folder = guest("conformance-go");
+    let handler = sdk_go::built("host/tests/guests/conformance-go");
+    let double = folder.join("build/double");
+    let status = sdk_go::go(&folder).args(["build", "-o"]).arg(&double).arg("./double").status().unwrap();
+    assert!(status.success());
+    let double: &'static str = double.to_str().unwrap().to_owned().leak();
+    check(Language { name: "Go", handler, double: Some((vec![double].leak(), folder)) }).await;
 }
 
 /// The folder of the handler in a language.
@@ -319,9 +331,10 @@ impl Probe {
         if let Some(result) = self.call(json!({ "call": call, "message": text })).await {
             return format!("{result}");
         }
-        if call == "language.throw" || self.server.log.text().contains(&text) {
-            self.server.log.wait_for_line(&[&text]).await;
-        }
+        // The log has the lines of an event before those of the next one.
+        let next = format!("the event after {call}");
+        self.call(json!({ "call": "language.log", "level": "info", "text": next })).await;
+        self.server.log.wait_for_line(&[&next]).await;
         let logged = if self.server.log.text().contains(&text) { "text in the log" } else { "in the log" };
         self.goes_on(logged).await
     }
