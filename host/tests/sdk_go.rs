@@ -316,6 +316,10 @@ async fn a_new_project_in_go_is_tested_built_and_served_as_it_is() {
     assert_eq!(code, 0, "{stdout}{stderr}");
     let folder = parent.path().join("hello");
     assert!(run(go(&folder).args(["test", "./..."])).contains("ok"));
+    let requirements = || fs::read_to_string(folder.join("go.mod")).unwrap();
+    let before = requirements();
+    run(go(&folder).args(["mod", "tidy"]).env("GOPROXY", "off"));
+    assert_eq!(requirements(), before);
     let (code, stdout, stderr) = parent.run(&["build", "hello/jackfield.toml"]);
     assert_eq!(code, 0, "{stdout}{stderr}");
     let mut command = parent.command(&["serve", "hello/jackfield.toml"]);

@@ -86,7 +86,7 @@ fn write_bindings(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 /// Whether the module of the SDK has the bindings already, as its archive does.
 fn has_bindings(sdk: &Path) -> bool {
-    sdk.join(BINDINGS_FOLDER).join("exports/wit_exports").is_dir()
+    sdk.join(BINDINGS_FOLDER).join("exports/wit_exports/wit_exports.go").is_file()
 }
 
 /// Writes the bindings and the file that makes them part of the SDK for one build. Returns the latter.
@@ -222,6 +222,9 @@ mod tests {
         for file in files {
             let text = fs::read_to_string(folder.path().join(&file)).unwrap();
             assert!(text.starts_with("//go:build wasm\n") && !text.contains("bytecodealliance"), "{file:?}: {text}");
+            // `go mod tidy` looks for the package in the SDK as it is.
+            let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sdk/go").join(BINDINGS_FOLDER).join(&file);
+            assert!(sdk.with_file_name("native.go").is_file(), "{}", sdk.display());
         }
     }
 }
