@@ -102,7 +102,7 @@ impl Scratch {
 async fn the_echo_of_c_and_zig_is_the_one_of_rust() {
     for project in ECHO {
         let component = fs::read(build(project)).unwrap();
-        let imports_wasi = component.windows(5).any(|bytes| bytes == b"wasi:");
+        let imports_wasi = component.windows(8).any(|bytes| bytes == b"wasi:io/");
         assert!(!imports_wasi, "{project:?}: a handler that does not use WASI does not import it");
         let server = serve(&build(project), "");
         let mut peer = server.connect("").await;
@@ -157,6 +157,7 @@ jackfield_response jackfield_on_message(const jackfield_context *context, const 
         fprintf(stderr, "the panic of C\n");
         abort();
     }
+    if (jackfield_text_equals(text, JACKFIELD_TEXT("index"))) return jackfield_status((uint16_t)text.data[0] + 1000);
     if (jackfield_text_equals(text, JACKFIELD_TEXT("recurse"))) {
         volatile int depth = 0;
         return jackfield_status((uint16_t)depth_of(&depth));
@@ -217,6 +218,7 @@ pub fn onMessage(context: jackfield.Context, message: jackfield.Message) !jackfi
     if (std.mem.eql(u8, text, "fail")) return jackfield.fail("the reason of Zig");
     if (std.mem.eql(u8, text, "gone")) try jackfield.postToConnection("no id", .{ .text = "x" });
     if (std.mem.eql(u8, text, "panic")) @panic("the panic of Zig");
+    if (std.mem.eql(u8, text, "index")) return .status(text[text.len + count - 5 ..][5]);
     if (std.mem.eql(u8, text, "recurse")) {
         var depth: u32 = 0;
         return .status(@intCast(depthOf(&depth)));
@@ -246,6 +248,7 @@ async fn a_failure_and_a_panic_are_in_the_log_and_the_next_event_is_served() {
             ("gone", if language == "C" { "gone".to_owned() } else { "Gone".to_owned() }),
             ("panic", format!("the panic of {language}")),
             ("recurse", "failed".to_owned()),
+            ("index", if language == "C" { "failed".to_owned() } else { "index out of bounds".to_owned() }),
         ] {
             assert!(peer.ask(message).await.contains("Internal server error"), "{language}: {message}");
             server.log.wait_for_line(&[&line]).await;

@@ -3,6 +3,8 @@
 const std = @import("std");
 const jackfield = @import("jackfield");
 
+pub const panic = jackfield.panic;
+
 comptime {
     jackfield.plugin(@This());
 }

@@ -24,7 +24,9 @@ pub fn build(job: &Job<'_>) -> anyhow::Result<()> {
     let mut command = compiler()?.command();
     command.arg("build-exe").args(["-target", "wasm32-wasi", "-fno-entry", "-rdynamic", "-mexec-model=reactor", "-lc"]);
     match job.profile {
-        Profile::Release => command.args(["-OReleaseSmall", "-fstrip"]),
+        // With the checks of Zig, so that an index that is too large is a panic. The stack protector would need
+        // randomness from WASI at each start.
+        Profile::Release => command.args(["-OReleaseSafe", "-fstrip", "-fno-stack-protector"]),
         Profile::Dev => command.arg("-ODebug"),
     };
     command.args(["--stack", &C_STACK_BYTES.to_string()]);

@@ -220,14 +220,15 @@ pub fn Routes(comptime table: anytype) type {
     };
 }
 
-/// Writes the message of a panic to stderr, which is in the log of the host, and ends the event with a trap. The file of
-/// the handler selects it with `pub const panic = jackfield.panic;`. Zig's own handler also works, and is larger.
+/// Writes the message of a panic to the log of the host, and ends the event with a trap. The file of the handler selects
+/// it with `pub const panic = jackfield.panic;`. Zig's own handler also works, but it writes to stderr, so that the
+/// component imports WASI and takes twice the time to start.
 pub const panic = std.debug.FullPanic(panicMessage);
 
 fn panicMessage(message: []const u8, _: ?usize) noreturn {
-    const parts = [_][]const u8{ "panic: ", message, "\n" };
-    for (parts) |part| _ = std.c.write(2, part.ptr, part.len);
-    std.c.abort();
+    if (!@import("builtin").target.cpu.arch.isWasm()) std.debug.defaultPanic(message, @returnAddress());
+    c.jackfield_log(@backingInt(log.Level.critical), .from(message));
+    @trap();
 }
 
 // ---- connections --------------------------------------------------------------------------------------------------
