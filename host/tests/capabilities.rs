@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use crate::harness::{CHAT, HOSTILE, HOSTILE_GRANTS, PRESENCE, Peer, Server, Site, component, eventually, manifest};
-use crate::sdk_c::{Project, build};
+use crate::harness::{
+    CHAT, HOSTILE, HOSTILE_GRANTS, PRESENCE, Peer, Server, Site, component, eventually, manifest, project_component,
+};
 
 /// Returns the hostile guest with no more grants than it needs to load.
 fn hostile() -> Server {
@@ -816,14 +817,15 @@ fn script_plugin(name: &str, script: &str) -> Server {
     site.serve()
 }
 
-/// Returns the same for an example plugin whose component the tests build from this source.
-fn built_plugin(project: Project) -> Server {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(project.source);
-    let original = fs::read_to_string(source.with_file_name("jackfield.toml")).unwrap();
+/// Returns the same for an example plugin in another language, which has this component.
+fn built_plugin(path: &str) -> Server {
+    let component = project_component(path);
+    let folder = component.parent().and_then(Path::parent).unwrap();
+    let original = fs::read_to_string(folder.join("jackfield.toml")).unwrap();
     assert!(original.contains("component = \"build/chat.wasm\""), "{original}");
     let is_build = |line: &&str| line.starts_with("language = ") || line.starts_with("source = ");
     let served: Vec<&str> = original.lines().filter(|line| !is_build(line)).collect();
-    let served = served.join("\n").replace("\"build/chat.wasm\"", &format!("{:?}", build(project)));
+    let served = served.join("\n").replace("\"build/chat.wasm\"", &format!("{component:?}"));
     Site::new(&served.replace("\"sled:../../data\"", "\"sled:data\"")).serve()
 }
 
@@ -836,6 +838,7 @@ fn chats() -> Vec<Server> {
         script_plugin("chat-python", "chat.py"),
     ];
     servers.extend(crate::sdk_c::CHAT.map(built_plugin));
+    servers.push(built_plugin(crate::sdk_go::CHAT_GO));
     servers
 }
 

@@ -43,6 +43,12 @@ pub fn lean_echo() -> PathBuf {
     built_file("../plugins/target/wasm32-unknown-unknown/release/echo_rust.wasm")
 }
 
+/// Returns the component of a project in another language, such as `plugins/echo-go/build/echo.wasm`, that
+/// `cargo xtask guests` has built.
+pub fn project_component(path: &str) -> PathBuf {
+    built_file(&format!("../{path}"))
+}
+
 /// The server that the tests start. `cargo xtask harm` sets the variable to the binary of a release.
 pub fn binary() -> OsString {
     env::var_os("JACKFIELD_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_jackfield").into())

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::components::replace_file;
 use crate::conformance::values::{REPLY_PREFIX, hex};
 use crate::conformance::{Group, Results, groups, run_on_double, run_on_host, suite};
-use crate::harness::{CONFORMANCE, Peer, Server, Site, binary, component, eventually};
+use crate::harness::{CONFORMANCE, Peer, Server, Site, binary, component, eventually, project_component};
 use crate::sdk_go;
 
 /// The page with the table, and the text before its header.
@@ -60,9 +60,21 @@ async fn handlers_in_typescript_behave_as_documented() {
 }
 
 #[tokio::test]
+async fn handlers_in_c_behave_as_documented() {
+    let handler = project_component("host/tests/guests/conformance-c/build/guest.wasm");
+    check(Language { name: "C", handler, double: None }).await;
+}
+
+#[tokio::test]
+async fn handlers_in_zig_behave_as_documented() {
+    let handler = project_component("host/tests/guests/conformance-zig/build/guest.wasm");
+    check(Language { name: "Zig", handler, double: None }).await;
+}
+
+#[tokio::test]
 async fn handlers_in_go_behave_as_documented() {
     let folder = guest("conformance-go");
-    let handler = sdk_go::built("host/tests/guests/conformance-go");
+    let handler = project_component("host/tests/guests/conformance-go/build/guest.wasm");
     let double = folder.join("build/double");
     let status = sdk_go::go(&folder).args(["build", "-o"]).arg(&double).arg("./double").status().unwrap();
     assert!(status.success());

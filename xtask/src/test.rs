@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
+use crate::guests::Compilers;
 use crate::step::{cargo, cargo_in, format_duration, target};
 use crate::{engines, guests, lints, setup};
 
@@ -48,6 +49,9 @@ impl Count {
         let mut host = cargo();
         host.args(["test", "-p", "jackfield", "--no-fail-fast"]);
         // If one of these is missing, the tests that need it fail with a message, and all others run.
+        if let Some(compilers) = self.setup("get the compilers of other languages", Compilers::install()) {
+            compilers.set(&mut host);
+        }
         if let Some(python) = self.setup("get the clients in Python", setup::python()) {
             host.env("JACKFIELD_TEST_PYTHON", python);
         }
