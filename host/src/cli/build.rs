@@ -59,6 +59,9 @@ impl Build {
             dist::make(&config, &manifest, output).await?;
             let _ = writeln!(text, "made {0}; serve it: jackfield serve {0}/{MANIFEST_NAME}", output.display());
         }
+        if text.is_empty() {
+            text.push_str("nothing to build: no component has language or build in the manifest\n");
+        }
         print_output(&text)?;
         Ok(ExitCode::SUCCESS)
     }
@@ -102,9 +105,6 @@ fn build(config: &Config, profile: Profile, names: &[String]) -> anyhow::Result<
     }
     if !problems.is_empty() {
         return Err(combine_problems("there are", problems.into_iter()));
-    }
-    if text.is_empty() && names.is_empty() {
-        text.push_str("nothing to build: no component has language or build in the manifest\n");
     }
     Ok(text)
 }

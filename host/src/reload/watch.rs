@@ -85,8 +85,8 @@ pub enum WatchTarget {
     Sources(SourceFolder),
 }
 
-/// A folder with sources. As a watched folder, but what is below the folders of `except`, and what has a hidden name, is
-/// not watched: builds and servers write there.
+/// A folder with sources. As a watched folder, but what is below the folders of `except`, what has a hidden name, and logs
+/// are not watched: builds and servers write there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceFolder {
     pub folder: PathBuf,
@@ -100,6 +100,8 @@ impl SourceFolder {
     fn excludes(&self, below: &Path) -> bool {
         // cargo's settings are sources.
         let is_hidden = |name: &OsStr| name.as_encoded_bytes().starts_with(b".") && name != ".cargo";
+        // The log of `jackfield dev` itself may be redirected to it, and has a new line after each build.
+        let is_log = below.extension().is_some_and(|end| end == "log") || below.ends_with("nohup.out");
         let is_beside = |path: &Path| {
             let suffix =
                 |name: &[u8]| Some(below.file_name()?.as_encoded_bytes().strip_prefix(name)?.starts_with(b"."));
@@ -107,7 +109,9 @@ impl SourceFolder {
             let name = path.extension().and(path.file_name()).map(OsStr::as_encoded_bytes);
             below.parent() == path.parent() && name.and_then(suffix).unwrap_or(false)
         };
-        below.iter().any(is_hidden) || self.except.iter().any(|path| below.starts_with(path) || is_beside(path))
+        is_log
+            || below.iter().any(is_hidden)
+            || self.except.iter().any(|path| below.starts_with(path) || is_beside(path))
     }
 }
 

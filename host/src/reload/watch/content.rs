@@ -113,7 +113,9 @@ mod tests {
         let sources = SourceFolder { folder: folder.path().to_owned(), except };
         let targets = BTreeSet::from([WatchTarget::Sources(sources)]);
         let before = hash_content(&targets);
-        for path in ["build/x.wasm", "jackfield.toml", "jackfield.toml.1", ".zig-cache/x", "target/x"] {
+        for path in
+            ["build/x.wasm", "jackfield.toml", "jackfield.toml.1", "dev.log", "nohup.out", ".zig-cache/x", "target/x"]
+        {
             let path = folder.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "written").unwrap();
