@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::field::display;
 use tracing::{debug, error, info, warn};
 
-use crate::config::{self, Config, MANIFEST_BYTES_MAX};
+use crate::config::{Config, MANIFEST_BYTES_MAX};
 use crate::gateway::{Gateway, ProbationReport, RollBack};
 use crate::reload::candidate::CandidateParts;
 use crate::reload::files::targets;
@@ -18,10 +18,9 @@ use crate::reload::newest_tasks::NewestTasks;
 use crate::reload::resources::{changed_ca_files, changed_models};
 use crate::reload::start::PluginLoads;
 use crate::reload::watch::WatchTarget;
-use crate::reload::{
-    Build, BuildProgram, BuildQueue, LoadError, Loader, Plugins, Resources, ServeMode, WatchedFiles, display_path,
-};
+use crate::reload::{Build, BuildQueue, LoadError, Loader, Plugins, Resources, ServeMode, WatchedFiles, display_path};
 
+mod builds;
 mod deployments;
 mod loads;
 mod probation;
@@ -73,6 +72,8 @@ pub struct Reloader {
     builds: Option<BuildQueue>,
     /// The hashes of component files that a failed build has left. They are not loaded.
     failed_outputs: BTreeMap<PathBuf, blake3::Hash>,
+    /// The hashes of component files that a build has written, and whose loads have started.
+    built_outputs: BTreeMap<PathBuf, blake3::Hash>,
     /// The problems that were logged, by integration, `MANIFEST` or `RESOURCES`. The same problem is logged only once.
     reported: BTreeMap<String, Vec<LoadError>>,
     /// The warning that was logged about changed keys that are read only at start.
@@ -139,6 +140,7 @@ impl Reloader {
             failed_versions: BTreeMap::new(),
             builds,
             failed_outputs: BTreeMap::new(),
+            built_outputs: BTreeMap::new(),
             reported,
             reported_restart: None,
             files,
@@ -282,6 +284,7 @@ impl Reloader {
         if manifest_changed || self.candidate.as_ref().is_some_and(names_a_file) {
             self.try_candidate().await;
         }
+        self.remove_loading_outputs(&mut files).await;
         let candidate = self.candidate.as_ref().filter(|_| self.candidate_load.is_running(&()));
         if let Some(candidate) = candidate.filter(|_| manifest_changed) {
             // What changes together with the manifest is served together with it, if it loads.
@@ -419,68 +422,6 @@ impl Reloader {
             warn!("{text}");
             self.reported_restart = Some(text);
         }
-    }
-
-    // ---- builds ------------------------------------------------------------------------------
-
-    /// Queues the builds whose sources have changed, and the builds of the candidate that never ran here.
-    async fn request_builds(&mut self, changed: &BTreeSet<WatchTarget>) -> anyhow::Result<()> {
-        let Some(builds) = &mut self.builds else { return Ok(()) };
-        let is_affected = |build: &Build| build.sources.iter().any(|source| changed.contains(source));
-        for build in Build::all(&self.served.config).into_iter().filter(is_affected) {
-            builds.enqueue_if_changed(build).await?;
-        }
-        for build in self.candidate.iter().flat_map(Build::all) {
-            if !builds.was_requested(&build.program) {
-                builds.enqueue(build);
-            } else if is_affected(&build) {
-                builds.enqueue_if_changed(build).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether its file is the output of a build that still runs, or that has failed.
-    async fn is_unfinished(&self, integration: &config::Component) -> bool {
-        if let Some(builds) = &self.builds {
-            let mut configs = std::iter::once(&self.served.config).chain(&self.candidate);
-            if configs.any(|config| builds.is_pending(config, integration)) {
-                return true;
-            }
-        }
-        match self.failed_outputs.get(&integration.component) {
-            Some(output) => self.loader.file_hash(&integration.component).await.as_ref() == Some(output),
-            None => false,
-        }
-    }
-
-    /// Reloads the components of a build that has succeeded, or excludes what a failed one has left in their files.
-    async fn handle_build_result(&mut self, build: &Build, error: Option<&anyhow::Error>) {
-        let configs = std::iter::once(&self.served.config).chain(&self.candidate);
-        let components = configs.flat_map(|config| {
-            let integrations = config.components.values();
-            integrations.filter(|integration| BuildProgram::of(config, integration).as_ref() == Some(&build.program))
-        });
-        let components: BTreeSet<PathBuf> = components.map(|component| component.component.clone()).collect();
-        if let Some(error) = error {
-            error!("{error:#}; the old version keeps serving");
-            for component in components {
-                let output = self.loader.file_hash(&component).await;
-                let is_served = |content: &blake3::Hash| {
-                    self.served.plugins.values().any(|loaded| loaded.artifact.content == *content)
-                };
-                if let Some(content) = output.filter(|content| !is_served(content)) {
-                    self.failed_outputs.insert(component, content);
-                }
-            }
-            return;
-        }
-        self.failed_outputs.retain(|component, _| !components.contains(component));
-        // The watcher reports these files too, but later, and it does not report files that the build did not change.
-        if self.candidate.as_ref().is_some_and(|config| names(config).any(|path| components.contains(path))) {
-            self.try_candidate().await;
-        }
-        self.reload_files(&components).await;
     }
 }
 

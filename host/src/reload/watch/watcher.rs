@@ -126,10 +126,8 @@ impl WatcherThread {
             let partially_valid = self.files.partially_valid.as_deref();
             let is_partially_valid = matches!(target, WatchTarget::File(path) if Some(&**path) == partially_valid);
             let watched = match target {
-                WatchTarget::Source(_) => WatchedTarget::source(),
-                WatchTarget::File(_) | WatchTarget::Folder(_) | WatchTarget::Sources(_) => {
-                    WatchedTarget::new(is_partially_valid)
-                }
+                WatchTarget::Source(_) | WatchTarget::Folder(_) | WatchTarget::Sources(_) => WatchedTarget::source(),
+                WatchTarget::File(_) => WatchedTarget::new(is_partially_valid),
             };
             self.targets.insert(target.clone(), watched);
             self.files.set_unchecked(target, true);
