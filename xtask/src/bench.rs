@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
 
+use crate::guests::Compilers;
 use crate::step::{cargo, cargo_in, root, step, target};
 use crate::{engines, guests, setup};
 
@@ -26,7 +27,9 @@ pub fn bench(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let language = |name: &str, component: PathBuf| format!("{name}={}", component.display());
     let project = |folder: &str| root().join("plugins").join(folder).join("build/echo.wasm");
     let bench = target().join("bench/release/bench");
-    let status = Command::new(&bench)
+    let mut command = Command::new(&bench);
+    Compilers::install()?.set(&mut command);
+    let status = command
         .arg("--jackfield")
         .arg(release.join("jackfield"))
         .arg("--wasip2")

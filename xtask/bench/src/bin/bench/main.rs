@@ -4,6 +4,7 @@
 //! may use the machine. The exit code is 0 if every figure was measured, met or missed, and 1 if one could not be
 //! measured.
 
+mod build;
 mod credential;
 mod feature;
 mod figure;
@@ -101,6 +102,8 @@ pub enum Group {
     Save,
     /// Events of handlers in the other compiled languages.
     Language,
+    /// From the save of a source in a compiled language to the first event, in `jackfield dev`.
+    Build,
     /// The cost of an access log, throttles and a model for a message.
     EchoWith,
     /// The cost of authorizers and API keys for a connection.
@@ -161,6 +164,9 @@ fn main() -> Result<ExitCode> {
     let mut operations = operations(&args, wanted)?;
     if wanted(Group::Save) {
         operations.extend(scripts.iter().flat_map(Installation::operations));
+    }
+    if let Some(binary) = args.jackfield.as_ref().filter(|_| wanted(Group::Build)) {
+        operations.extend(build::operations(&absolute(binary)?));
     }
     let workloads: Vec<_> = workload::all(&scale).into_iter().filter(|workload| wanted(workload.group)).collect();
 

@@ -159,7 +159,7 @@ impl Subject {
         }
         // The code cache is in the scratch folder, because nothing uses the compiled code after the bench.
         command.current_dir(&folder).env("XDG_CACHE_HOME", scratch.folder("cache")?);
-        let server = || Server::spawn(command, &folder);
+        let mut server = || Server::spawn(&mut command, &folder);
         let server = match core {
             Some(core) => process::on_core(core, server),
             None => server(),
@@ -254,7 +254,7 @@ pub struct Server {
 }
 
 impl Server {
-    fn spawn(mut command: Command, folder: &Path) -> Result<Self> {
+    pub fn spawn(command: &mut Command, folder: &Path) -> Result<Self> {
         let log = folder.join("stderr.log");
         let spawned = Instant::now();
         let mut child = command
@@ -291,7 +291,12 @@ impl Server {
 
     /// Returns whether its log contains this text.
     pub fn log_contains(&self, expected: &str) -> bool {
-        std::fs::read_to_string(&self.log).is_ok_and(|text| text.contains(expected))
+        self.log_text().contains(expected)
+    }
+
+    /// Returns what it has logged so far.
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
 
@@ -400,7 +405,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo listening soon; echo 'no such file: echo.wasm' >&2; exit 1"]);
         let folder = scratch.folder("broken").expect("the scratch folder is writable");
-        let Err(error) = Server::spawn(command, &folder) else { panic!("the server cannot be ready") };
+        let Err(error) = Server::spawn(&mut command, &folder) else { panic!("the server cannot be ready") };
         assert!(error.to_string().contains("no such file: echo.wasm"), "{error}");
     }
 }
