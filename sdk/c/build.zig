@@ -20,6 +20,8 @@ pub fn build(b: *std.Build) void {
             "src/json.c",
             "src/json_double.c",
             "src/values.c",
+            "testing/buckets.c",
+            "testing/connections.c",
             "testing/double.c",
         },
         .flags = &.{"-fno-strict-aliasing"},
