@@ -125,9 +125,11 @@ pub async fn prepare(entry: &Path, options: PrepareOptions<'_>) -> Result<Prepar
 /// If the file cannot be read or has a syntax error.
 pub fn without_types(path: &Path) -> anyhow::Result<(String, Option<String>)> {
     let extension = Extension::of(path).filter(|_| path.extension().is_some_and(|extension| extension != "py"));
-    let extension = extension.context("expected a file that ends with .js, .mjs, .cjs, .ts, .mts or .cts")?;
+    let extension = extension.with_context(|| {
+        format!("{}: expected a file that ends with .js, .mjs, .cjs, .ts, .mts or .cts", path.display())
+    })?;
     let files::EntryFiles { source, package_type, .. } =
-        files::read(path).map_err(|error| anyhow!("{}", error.text))?;
+        files::read(path).map_err(|error| anyhow!("{}: {}", path.display(), error.text))?;
     let file = ScriptFile { name: path.display().to_string(), extension, package_type, source };
     match script::parse(&file) {
         ParsedScript::Valid(script) => match script.changed {

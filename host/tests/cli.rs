@@ -603,6 +603,25 @@ fn new_prints_the_next_commands() {
     assert!(stderr.ends_with("; for example \"my-chat\"\n"), "{stderr}");
 }
 
+#[test]
+fn new_accepts_the_usual_names_of_a_language() {
+    let site = Site::new("");
+    for (language, handler) in [
+        ("javascript", "handler.js"),
+        ("TypeScript", "handler.ts"),
+        ("py", "handler.py"),
+        ("golang", "main.go"),
+        ("rs", "src/lib.rs"),
+        ("C", "handler.c"),
+        ("Zig", "handler.zig"),
+    ] {
+        let name = language.to_lowercase();
+        let (code, _, stderr) = site.run(&["new", language, &name]);
+        assert_eq!((code, &*stderr), (0, ""), "{language}");
+        assert!(site.path().join(name).join(handler).is_file(), "{language}");
+    }
+}
+
 /// Does what the README of a new project says in each language that needs no build: `new`, `dev`, and a change that goes
 /// live while the peer stays connected.
 #[tokio::test]

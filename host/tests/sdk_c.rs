@@ -297,6 +297,30 @@ async fn an_authorizer_admits_or_rejects_a_peer() {
 }
 
 #[test]
+fn a_callback_with_a_misspelled_name_is_reported() {
+    let site = Site::new("");
+    for (language, file, name, misspelled, expected) in [
+        ("c", "handler.c", "on_message", "on_mesage", "no previous prototype for function 'jackfield_on_mesage'"),
+        (
+            "zig",
+            "handler.zig",
+            "onMessage",
+            "onMesage",
+            "the plugin has no callback: expected a public function onConnect",
+        ),
+    ] {
+        assert_eq!(site.run(&["new", language, language]).0, 0);
+        let (source, manifest) = (site.path().join(language).join(file), format!("{language}/jackfield.toml"));
+        let (code, _, text) = site.run(&["build", &manifest]);
+        assert_eq!((code, &*text), (0, ""), "{language}");
+        let wrong = fs::read_to_string(&source).unwrap().replace(name, misspelled);
+        fs::write(&source, wrong).unwrap();
+        let (_, _, text) = site.run(&["build", &manifest]);
+        assert!(text.contains(expected), "{language}: {text}");
+    }
+}
+
+#[test]
 fn a_source_with_an_error_leaves_the_component_as_it_is() {
     for (source, text) in BEHAVIOURS {
         let scratch = Scratch::new(&[(source, text)]);
@@ -514,12 +538,14 @@ async fn a_missing_or_old_compiler_is_an_error_with_the_command_that_installs_on
     let no_tools = site.path().to_str().unwrap().to_owned();
     for (language, variable, value, expected) in [
         ("c", "UNUSED", "", "found no clang; run `apt-get install"),
-        ("c", "JACKFIELD_CLANG", "/nowhere/clang", "\"/nowhere/clang\": cannot be run; run `apt-get install"),
+        ("c", "JACKFIELD_CLANG", "/nowhere/clang", "\"/nowhere/clang\", which cannot be run; run `apt-get install"),
         ("c", "JACKFIELD_CLANG", " ", "expected a command"),
+        ("c", "JACKFIELD_CLANG", "/bin/echo gcc 12", "\"/bin/echo gcc 12\", which is not clang; run `apt-get install"),
         ("c", "JACKFIELD_CLANG", "/bin/echo clang version 15.0.1", "is clang 15, expected 19 or later; run"),
         ("zig", "UNUSED", "", "found no Zig; run `pip install ziglang==0.17.1`"),
         ("zig", "JACKFIELD_ZIG", "/nowhere/zig", "\"/nowhere/zig\", which cannot be run; run `pip install"),
         ("zig", "JACKFIELD_ZIG", "/bin/echo 0.16.0", "is Zig 0.16.0 version, expected 0.17 or later; run `pip install"),
+        ("zig", "JACKFIELD_ZIG", "/bin/true", "\"/bin/true\", which is not Zig; run `pip install"),
     ] {
         let (built, text) = build_project(&site, language, variable, value, &no_tools);
         assert!(!built && text.contains(expected), "{language}, {variable} {value}: {text}");

@@ -105,13 +105,15 @@ async fn a_syntax_error_of_a_handler_in_typescript_names_its_line() {
     fs::write(site.path().join("it.ts"), "let ok: number = 1;\nlet x: = 2;\n").unwrap();
     let (code, stdout, stderr) = site.run(&["print-script", "it.ts"]);
     assert_eq!((code, &*stdout), (1, ""));
-    assert!(stderr.contains("it.ts:2:8"), "{stderr}");
+    assert!(stderr.starts_with("error: it.ts:2:8: "), "{stderr}");
     fs::write(site.path().join("it.ts"), "export const ok: number = 1;\n").unwrap();
     let (code, stdout, stderr) = site.run(&["print-script", "it.ts"]);
     assert_eq!((code, &*stderr), (0, ""));
     assert!(stdout.starts_with("export const ok = 1;\n"), "{stdout}");
     let (code, _, stderr) = site.run(&["print-script", "it.py"]);
-    assert!(code == 1 && stderr.contains("expected a file that ends with .js"), "{stderr}");
+    assert!(code == 1 && stderr.starts_with("error: it.py: expected a file that ends with .js"), "{stderr}");
+    let (code, _, stderr) = site.run(&["print-script", "none.ts"]);
+    assert!(code == 1 && stderr.starts_with("error: none.ts: "), "{stderr}");
 }
 
 #[tokio::test]

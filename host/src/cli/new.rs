@@ -19,7 +19,7 @@ mod templates;
 #[command(after_help = "Examples:\n  jackfield new ts chat\n  jackfield new rust chat")]
 pub struct New {
     /// The language of the handler
-    #[arg(value_name = "LANGUAGE", value_parser = languages())]
+    #[arg(value_name = "LANGUAGE", value_parser = languages(), ignore_case = true)]
     language: String,
     /// The name of the folder and the integration, and of a crate or module: a-z 0-9 - _
     #[arg(value_name = "NAME")]
@@ -30,12 +30,15 @@ pub struct New {
 }
 
 fn languages() -> PossibleValuesParser {
-    TEMPLATES.iter().map(|template| PossibleValue::new(template.key).help(template.help)).collect::<Vec<_>>().into()
+    let value = |template: &Template| {
+        PossibleValue::new(template.key).aliases(template.aliases.iter().copied()).help(template.help)
+    };
+    TEMPLATES.iter().map(value).collect::<Vec<_>>().into()
 }
 
 impl New {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let template = TEMPLATES.iter().find(|template| template.key == self.language);
+        let template = TEMPLATES.iter().find(|template| template.has_name(&self.language));
         let template = template.context("clap accepts only the names of templates")?;
         let folder = template.create(&self.name, Path::new(""), self.sdk.as_deref())?;
         print_output(&next_steps(&folder, template.commands, template.handler))?;
@@ -47,6 +50,11 @@ impl New {
 const SDK_FOLDER: &str = "sdk";
 
 impl Template {
+    /// Whether `language` is the key or an alias of this template, without regard to case.
+    fn has_name(&self, language: &str) -> bool {
+        [self.key].iter().chain(self.aliases).any(|name| name.eq_ignore_ascii_case(language))
+    }
+
     /// Creates a project in a new folder `name` in `parent`, and returns that folder.
     ///
     /// # Errors

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -23,7 +22,7 @@ pub struct PrintScript {
 
 impl PrintScript {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let (mut code, source_map) = without_types(&self.file).with_context(|| self.file.display().to_string())?;
+        let (mut code, source_map) = without_types(&self.file)?;
         if let Some(map) = source_map {
             let map = STANDARD.encode(map);
             code.push_str(&format!("\n//# sourceMappingURL=data:application/json;base64,{map}\n"));

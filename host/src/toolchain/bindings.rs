@@ -10,8 +10,14 @@ use crate::world::World;
 /// Writes the bindings for C: a header, its implementation, and an object file with the metadata of the world.
 pub fn c(world: World, folder: &Path) -> anyhow::Result<()> {
     let files = generate(world, &mut *wit_bindgen_c::Opts::default().build())?;
-    files.iter().try_for_each(|(name, content)| write_if_changed(&folder.join(name), content))
+    files.iter().try_for_each(|(name, content)| {
+        let pragma: &[u8] = if name.ends_with(".c") { NO_WARNINGS } else { b"" };
+        write_if_changed(&folder.join(name), &[pragma, content].concat())
+    })
 }
+
+/// The generated functions have no prototypes, and users could not change that.
+const NO_WARNINGS: &[u8] = b"#pragma clang diagnostic ignored \"-Wmissing-prototypes\"\n";
 
 /// Returns the bindings for Go: the files of the packages below `package`, with their paths in it.
 pub fn go(world: World, package: &str) -> anyhow::Result<Vec<(String, Vec<u8>)>> {

@@ -26,7 +26,15 @@ pub fn build(job: &Job<'_>) -> anyhow::Result<()> {
     let module = job.work.join("module.wasm");
     let compiler = compiler()?;
     let mut command = compiler.command();
-    command.args(TARGET).args(["-Wall", "-Wextra", "-fno-strict-aliasing", "-ffunction-sections", "-fdata-sections"]);
+    // A callback whose name is misspelled has no prototype in jackfield.h, and would never be called.
+    command.args(TARGET).args([
+        "-Wall",
+        "-Wextra",
+        "-Wmissing-prototypes",
+        "-fno-strict-aliasing",
+        "-ffunction-sections",
+        "-fdata-sections",
+    ]);
     match job.profile {
         Profile::Release => command.args(["-O2", "-DNDEBUG", "-Wl,--strip-all"]),
         Profile::Dev => command.args(["-O0", "-g"]),
@@ -47,7 +55,7 @@ fn compiler() -> anyhow::Result<Tool> {
     if let Some(tool) = Tool::from_variable("JACKFIELD_CLANG")? {
         return match missing(&tool) {
             None => Ok(tool),
-            Some(problem) => bail!("JACKFIELD_CLANG is {:?}: {problem}; {INSTALL}", tool.name()),
+            Some(problem) => bail!("JACKFIELD_CLANG is {:?}, which {problem}; {INSTALL}", tool.name()),
         };
     }
     let mut problems = Vec::new();
@@ -67,6 +75,7 @@ fn compiler() -> anyhow::Result<Tool> {
 }
 
 const NOT_FOUND: &str = "cannot be run";
+const NOT_CLANG: &str = "is not clang";
 const INSTALL: &str = "run `apt-get install --no-install-recommends clang-19 lld-19 wasi-libc \
                        libclang-rt-19-dev-wasm32`, or `pip install ziglang==0.17.1`";
 
@@ -81,7 +90,8 @@ fn missing(tool: &Tool) -> Option<String> {
         Some(found) if found < VERSION_MIN => {
             return Some(format!("is clang {found}, expected {VERSION_MIN} or later"));
         }
-        _ => {}
+        Some(_) => {}
+        None => return Some(NOT_CLANG.into()),
     }
     let file = |argument: &str| tool.query(&[TARGET[0], argument]);
     let exists = |path: Option<String>| path.is_some_and(|path| Path::new(&path).is_file());
@@ -122,7 +132,7 @@ mod tests {
     fn what_a_compiler_lacks_is_described() {
         assert_eq!(missing(&Tool::parse("/nowhere/clang").unwrap()).unwrap(), NOT_FOUND);
         // A program that ends with 0 and prints its arguments is no clang.
-        assert_eq!(missing(&Tool::parse("echo").unwrap()).unwrap(), "has no C library of WASI");
+        assert_eq!(missing(&Tool::parse("echo").unwrap()).unwrap(), NOT_CLANG);
         let old = "echo clang version 9.0.1 ";
         assert_eq!(missing(&Tool::parse(old).unwrap()).unwrap(), "is clang 9, expected 19 or later");
     }

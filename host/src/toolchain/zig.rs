@@ -55,12 +55,13 @@ const INSTALL: &str = "run `pip install ziglang==0.17.1`";
 /// Finds Zig: JACKFIELD_ZIG, else the first of the usual commands that is new enough.
 pub fn compiler() -> anyhow::Result<Tool> {
     if let Some(tool) = Tool::from_variable("JACKFIELD_ZIG")? {
-        let version = tool.query(&["version"]);
-        let Some(version) = version else {
-            bail!("JACKFIELD_ZIG is {:?}, which cannot be run; {INSTALL}", tool.name())
+        let problem = match tool.query(&["version"]) {
+            Some(version) if is_new_enough(&version) => return Ok(tool),
+            Some(version) if numbers(&version).is_some() => format!("is Zig {version}, expected 0.17 or later"),
+            Some(_) => "is not Zig".to_owned(),
+            None => "cannot be run".to_owned(),
         };
-        ensure!(is_new_enough(&version), "JACKFIELD_ZIG is Zig {version}, expected 0.17 or later; {INSTALL}");
-        return Ok(tool);
+        bail!("JACKFIELD_ZIG is {:?}, which {problem}; {INSTALL}", tool.name());
     }
     let mut old = None;
     for name in NAMES {
@@ -78,9 +79,13 @@ pub fn compiler() -> anyhow::Result<Tool> {
 }
 
 fn is_new_enough(version: &str) -> bool {
-    let mut numbers = version.split(['.', '-']).map(|number| number.parse::<u32>().ok());
-    let (Some(Some(major)), Some(Some(minor))) = (numbers.next(), numbers.next()) else { return false };
-    (major, minor) >= VERSION_MIN
+    numbers(version).is_some_and(|numbers| numbers >= VERSION_MIN)
+}
+
+/// Returns the first two numbers of a version, such as `0.17.1`.
+fn numbers(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split(['.', '-']).map(|number| number.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
 }
 
 #[cfg(test)]

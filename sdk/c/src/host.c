@@ -6,6 +6,9 @@
 // test double instead.
 #ifdef __wasm__
 
+// The exports and the functions of the C library below are called by their names only.
+#pragma clang diagnostic ignored "-Wmissing-prototypes"
+
 #include <stdlib.h>
 #include <string.h>
 

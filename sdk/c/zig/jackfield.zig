@@ -137,8 +137,12 @@ pub fn fail(reason: []const u8) HandlerError {
     return error.HandlerFailed;
 }
 
-/// Makes the public functions of `Handlers` the callbacks of the component. One that is missing returns status 200.
+/// Makes the public functions of `Handlers` the callbacks of the component. One that is missing returns status 200. It is
+/// an error if there is none.
 pub fn plugin(comptime Handlers: type) void {
+    if (!@hasDecl(Handlers, "onConnect") and !@hasDecl(Handlers, "onMessage") and !@hasDecl(Handlers, "onDisconnect")) {
+        @compileError("the plugin has no callback: expected a public function onConnect, onMessage or onDisconnect");
+    }
     const Callbacks = struct {
         fn connect(context: *const c.Context, request: *const c.Connect) callconv(.c) c.Response {
             return respond(connected(context, request));

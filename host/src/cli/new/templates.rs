@@ -7,6 +7,8 @@ use crate::toolchain::sdk::Sdk;
 pub struct Template {
     /// The language on the command line.
     pub key: &'static str,
+    /// Other names of the language that the command line accepts.
+    pub aliases: &'static [&'static str],
     /// One line of the help.
     pub help: &'static str,
     /// The path of each file, and its content.
@@ -26,6 +28,7 @@ pub struct Template {
 pub const TEMPLATES: &[Template] = &[
     Template {
         key: "js",
+        aliases: &["javascript"],
         help: "A handler in JavaScript, which needs no build",
         files: &[
             ("handler.js", include_str!("script/handler.js.template")),
@@ -43,6 +46,7 @@ pub const TEMPLATES: &[Template] = &[
     },
     Template {
         key: "ts",
+        aliases: &["typescript"],
         help: "A handler in TypeScript, which needs no build",
         files: &[
             ("handler.ts", include_str!("script/handler.ts.template")),
@@ -62,6 +66,7 @@ pub const TEMPLATES: &[Template] = &[
     },
     Template {
         key: "python",
+        aliases: &["py"],
         help: "A handler in Python, which needs no build, with a test",
         files: &[
             ("handler.py", include_str!("python/handler.py.template")),
@@ -82,6 +87,7 @@ pub const TEMPLATES: &[Template] = &[
     },
     Template {
         key: "go",
+        aliases: &["golang"],
         help: "A handler in Go, with a test",
         files: &[
             ("go.mod", include_str!("go/go.mod.template")),
@@ -99,6 +105,7 @@ pub const TEMPLATES: &[Template] = &[
     },
     Template {
         key: "rust",
+        aliases: &["rs"],
         help: "A handler in Rust, with a test",
         files: &[
             ("Cargo.toml", include_str!("rust/Cargo.toml.template")),
@@ -118,6 +125,7 @@ pub const TEMPLATES: &[Template] = &[
     },
     Template {
         key: "c",
+        aliases: &[],
         help: "A handler in C, with a test",
         files: &[
             ("handler.c", include_str!("c/handler.c.template")),
@@ -137,6 +145,7 @@ pub const TEMPLATES: &[Template] = &[
     },
     Template {
         key: "zig",
+        aliases: &[],
         help: "A handler in Zig, with a test",
         files: &[
             ("handler.zig", include_str!("zig/handler.zig.template")),
@@ -150,7 +159,7 @@ pub const TEMPLATES: &[Template] = &[
         handler: "handler.zig",
         sdk: Some(Sdk::C),
         commands: "  jackfield dev                     # builds and serves it, again after every change\n  \
-                   zig build test                    # runs its test\n",
+                   zig build test                    # runs its test; or python3 -m ziglang build test\n",
         name_kind: "name",
         reserved_names: &[],
     },

@@ -20,6 +20,6 @@ export async function load(url, context, next) {
       throw new Error(`Node.js ${process.versions.node} cannot read TypeScript, and there is no ${JSON.stringify(JACKFIELD)} that \
 removes the types: add the folder of jackfield to PATH, set JACKFIELD to its path, or use Node.js 22.18 or later`);
     }
-    throw new Error(error.stderr?.trim() || error.message);
+    throw new Error(error.stderr?.trim().replace(/^error: /, "") || error.message);
   }
 }
