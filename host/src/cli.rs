@@ -43,10 +43,10 @@ const BLOCKING_THREADS_MAX: usize = 16;
 #[command(
     name = "jackfield",
     version,
-    about = "Serves an API Gateway WebSocket API whose route handlers are WASM components, and swaps them live",
+    about = "Serves an API Gateway WebSocket API whose route handlers are scripts or WASM components, and swaps them live",
     after_help = "\
 To get started:
-  jackfield new rust hello && cd hello && jackfield dev
+  jackfield new ts hello && cd hello && jackfield dev    (or js, python, go, c, zig, rust)
 
 Exit codes: 0 success, 1 failure or a problem was found, 2 invalid command line.
 RUST_LOG sets what is logged (default: info); NO_COLOR disables colours."

@@ -362,7 +362,7 @@ pub fn text_of(read: io::Result<Vec<u8>>, path: &Path) -> Result<String, ConfigE
     let bytes = read.map_err(|unreadable| match unreadable.kind() {
         io::ErrorKind::NotFound => error(
             "the manifest does not exist".to_owned(),
-            "give the path of an existing one, or create a project: jackfield new rust NAME".to_owned(),
+            "give the path of an existing one, or create a project: jackfield new LANGUAGE NAME".to_owned(),
         ),
         io::ErrorKind::IsADirectory => {
             let advice = format!("give the path of the manifest in it: {}", path.join(MANIFEST_NAME).display());

@@ -91,7 +91,7 @@ fn without_a_manifest_every_verb_that_reads_one_says_what_to_do() {
         let (code, stdout, stderr) = site.run(verb);
         assert_eq!((code, &*stdout), (1, ""), "{verb:?}");
         let expected = "error: jackfield.toml: the manifest does not exist; \
-            give the path of an existing one, or create a project: jackfield new rust NAME\n";
+            give the path of an existing one, or create a project: jackfield new LANGUAGE NAME\n";
         assert_eq!(stderr, expected, "{verb:?}");
     }
     fs::create_dir(site.path().join("chat")).unwrap();

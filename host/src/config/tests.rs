@@ -778,7 +778,7 @@ fn a_manifest_that_cannot_be_read_is_an_error_with_its_path() {
     assert_eq!(
         problems(),
         "manifest: the manifest does not exist; \
-         give the path of an existing one, or create a project: jackfield new rust NAME",
+         give the path of an existing one, or create a project: jackfield new LANGUAGE NAME",
     );
     let folder_error = Config::load(&folder).unwrap_err().remove(0);
     assert_eq!(folder_error.problem, "cannot read the manifest: Is a directory (os error 21)");

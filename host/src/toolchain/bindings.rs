@@ -25,6 +25,8 @@ pub fn go(world: World, package: &str) -> anyhow::Result<Vec<(String, Vec<u8>)>>
         // The generator would run gofmt.
         format: wit_bindgen_go::Format::False,
         pkg_name: Some(package.to_owned()),
+        // It would print an empty line where there are no warnings.
+        quiet: true,
         ..wit_bindgen_go::Opts::default()
     };
     let files = generate(world, &mut *options.build())?;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -116,7 +117,12 @@ impl Go {
         let found = match go.bare().args(["env", "GOVERSION"]).output() {
             Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
             Ok(output) => bail!("{} env GOVERSION failed: {}", go.name(), stderr(&output)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
+            Err(error) if error.kind() == ErrorKind::NotFound && std::env::var_os(COMMAND_VARIABLE).is_some() => bail!(
+                "{COMMAND_VARIABLE} is {:?}, which was not found: set it to the command of Go (for example of the one that \
+                 `{INSTALL}` installs), or unset it",
+                go.name()
+            ),
+            Err(error) if error.kind() == ErrorKind::NotFound => bail!(
                 "found no {}, which builds handlers in Go: install it (for example with `{INSTALL}`), \
                  or set {COMMAND_VARIABLE} to its command",
                 go.name()

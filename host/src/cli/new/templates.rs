@@ -29,7 +29,7 @@ pub const TEMPLATES: &[Template] = &[
     Template {
         key: "js",
         aliases: &["javascript"],
-        help: "A handler in JavaScript, which needs no build",
+        help: "A handler in JavaScript, which needs no build, with a test",
         files: &[
             ("handler.js", include_str!("script/handler.js.template")),
             ("handler.test.js", include_str!("script/handler.test.js.template")),
@@ -47,7 +47,7 @@ pub const TEMPLATES: &[Template] = &[
     Template {
         key: "ts",
         aliases: &["typescript"],
-        help: "A handler in TypeScript, which needs no build",
+        help: "A handler in TypeScript, which needs no build, with a test",
         files: &[
             ("handler.ts", include_str!("script/handler.ts.template")),
             ("handler.test.js", include_str!("script/handler.ts.test.js.template")),
@@ -81,7 +81,7 @@ pub const TEMPLATES: &[Template] = &[
         handler: "handler.py",
         sdk: Some(Sdk::Python),
         commands: "  jackfield dev                     # serves it; a change is live when it is saved\n  \
-                   python3 -m unittest               # runs its test\n",
+                   python3 -m unittest               # runs its test, without a server\n",
         name_kind: "name",
         reserved_names: &[],
     },
@@ -99,29 +99,10 @@ pub const TEMPLATES: &[Template] = &[
         ],
         handler: "main.go",
         sdk: Some(Sdk::Go),
-        commands: "  jackfield dev                     # builds and serves it, again after every change\n",
+        commands: "  jackfield dev                     # builds and serves it, again after every change\n  \
+                   go test .                         # runs its test, without a server\n",
         name_kind: "name",
         reserved_names: &[],
-    },
-    Template {
-        key: "rust",
-        aliases: &["rs"],
-        help: "A handler in Rust, with a test",
-        files: &[
-            ("Cargo.toml", include_str!("rust/Cargo.toml.template")),
-            (".cargo/config.toml", include_str!("rust/cargo-config.toml.template")),
-            ("src/lib.rs", include_str!("rust/lib.rs.template")),
-            ("tests/handler.rs", include_str!("rust/handler.rs.template")),
-            ("jackfield.toml", include_str!("rust/jackfield.toml.template")),
-            ("README.md", include_str!("rust/README.md.template")),
-            (".gitignore", include_str!("rust/gitignore.template")),
-        ],
-        handler: "src/lib.rs",
-        sdk: Some(Sdk::Rust),
-        commands: "  rustup target add wasm32-wasip2   # once\n  \
-                   jackfield dev                     # builds and serves it, again after every change\n",
-        name_kind: "crate name",
-        reserved_names: RUST_NAMES,
     },
     Template {
         key: "c",
@@ -139,7 +120,7 @@ pub const TEMPLATES: &[Template] = &[
         handler: "handler.c",
         sdk: Some(Sdk::C),
         commands: "  jackfield dev                     # builds and serves it, again after every change\n  \
-                   make test                         # runs its test\n",
+                   make test                         # runs its test, without a server\n",
         name_kind: "name",
         reserved_names: &[],
     },
@@ -162,6 +143,27 @@ pub const TEMPLATES: &[Template] = &[
                    zig build test                    # runs its test; or python3 -m ziglang build test\n",
         name_kind: "name",
         reserved_names: &[],
+    },
+    Template {
+        key: "rust",
+        aliases: &["rs"],
+        help: "A handler in Rust, with a test",
+        files: &[
+            ("Cargo.toml", include_str!("rust/Cargo.toml.template")),
+            (".cargo/config.toml", include_str!("rust/cargo-config.toml.template")),
+            ("src/lib.rs", include_str!("rust/lib.rs.template")),
+            ("tests/handler.rs", include_str!("rust/handler.rs.template")),
+            ("jackfield.toml", include_str!("rust/jackfield.toml.template")),
+            ("README.md", include_str!("rust/README.md.template")),
+            (".gitignore", include_str!("rust/gitignore.template")),
+        ],
+        handler: "src/lib.rs",
+        sdk: Some(Sdk::Rust),
+        commands: "  rustup target add wasm32-wasip2   # once\n  \
+                   jackfield dev                     # builds and serves it, again after every change\n  \
+                   cargo test                        # runs its test, without a server\n",
+        name_kind: "crate name",
+        reserved_names: RUST_NAMES,
     },
 ];
 
