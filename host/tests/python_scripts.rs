@@ -103,6 +103,20 @@ async fn a_text_that_the_host_cannot_take_is_an_exception_that_can_be_caught() {
     server.log.wait_for_line(&["the handler failed: UnicodeEncodeError", "surrogates not allowed"]).await;
 }
 
+#[tokio::test]
+async fn an_argument_of_another_type_is_an_exception_with_the_line_of_the_script() {
+    let source = "from jackfield import connections, plugin, store\n\
+                  def message(event, context):\n    \
+                      room = store.get(context.connection_id).get('room')\n    \
+                      connections.post_to_matching('room', room, event.text())\n\
+                  handler = plugin(message=message)\n";
+    let server = site(source, "").serve();
+    let mut peer = server.connect("").await;
+    assert!(peer.ask("hello").await.contains("Internal server error"));
+    server.log.wait_for_line(&["the handler failed: TypeError: value is a str, not NoneType"]).await;
+    server.log.wait_for_line(&["app.py\", line 4, in message", "post_to_matching"]).await;
+}
+
 #[test]
 fn a_syntax_error_shows_the_line_and_a_caret() {
     let stderr = rejected("import json\ndef handler(event, context)\n    pass\n");

@@ -10,3 +10,14 @@ def check(value: object) -> None:
     elif isinstance(value, (list, tuple)):
         for item in value:
             check(item)
+
+
+def check_texts(**arguments: object) -> None:
+    """Raises a `TypeError` that names the argument which is not a `str`, as the host has no other type for it.
+
+    Without it, the conversion for the host ends the event, and the log has no line of the script.
+    """
+    for name, value in arguments.items():
+        if not isinstance(value, str):
+            raise TypeError(f"{name.rstrip('_')} is a str, not {type(value).__name__}")
+        check(value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ._host import Err, refuse_while_loading, types
 from ._host import connections as host
-from ._texts import check
+from ._texts import check_texts
 from .errors import ForbiddenError, GoneError, JackfieldError, LimitExceededError, PayloadTooLargeError
 
 _ERRORS = {
@@ -31,7 +31,7 @@ class ConnectionInfo:
 
 def payload(data: str | bytes | bytearray | memoryview) -> types.Payload:
     if isinstance(data, str):
-        check(data)
+        check_texts(data=data)
         return types.Payload_Text(data)
     if isinstance(data, (bytes, bytearray, memoryview)):
         return types.Payload_Binary(bytes(data))
@@ -41,7 +41,7 @@ def payload(data: str | bytes | bytearray | memoryview) -> types.Payload:
 def post_to_connection(connection_id: str, data: str | bytes) -> None:
     """Queues a message for the peer."""
     refuse_while_loading("jackfield.connections")
-    check(connection_id)
+    check_texts(connection_id=connection_id)
     try:
         host.post_to_connection(connection_id, payload(data))
     except Err as error:
@@ -52,7 +52,8 @@ def post_to_connections(connection_ids: Iterable[str], data: str | bytes) -> lis
     """Queues the same message for many peers. Returns `None` or the error for each id."""
     refuse_while_loading("jackfield.connections")
     ids = list(connection_ids)
-    check(ids)
+    for connection_id in ids:
+        check_texts(connection_id=connection_id)
     results = host.post_to_connections(ids, payload(data))
     return [_ERRORS[result.value]() if isinstance(result, Err) else None for result in results]
 
@@ -63,7 +64,9 @@ def post_to_matching(name: str, value: str, data: str | bytes, *, except_: str |
     Returns for how many connections it was queued.
     """
     refuse_while_loading("jackfield.connections")
-    check((name, value, except_))
+    check_texts(name=name, value=value)
+    if except_ is not None:
+        check_texts(except_=except_)
     try:
         return host.post_to_matching(name, value, payload(data), except_)
     except Err as error:
@@ -73,7 +76,7 @@ def post_to_matching(name: str, value: str, data: str | bytes, *, except_: str |
 def get_connection(connection_id: str) -> ConnectionInfo:
     """Returns when the peer has connected and was last active, and who it is."""
     refuse_while_loading("jackfield.connections")
-    check(connection_id)
+    check_texts(connection_id=connection_id)
     try:
         info = host.get_connection(connection_id)
     except Err as error:
@@ -86,7 +89,7 @@ def get_connection(connection_id: str) -> ConnectionInfo:
 def delete_connection(connection_id: str, code: int | None = None, reason: str = "") -> None:
     """Closes the connection, with code 1000 and no reason if none is given."""
     refuse_while_loading("jackfield.connections")
-    check((connection_id, reason))
+    check_texts(connection_id=connection_id, reason=reason)
     frame = None
     if code is not None or reason:
         code = 1000 if code is None else code
@@ -95,7 +98,7 @@ def delete_connection(connection_id: str, code: int | None = None, reason: str =
             raise ValueError(f"{code} is no close code that a handler can send: 1000 to 1003, 1007 to 1013, 3000 to 4999")
         if len(reason.encode()) > 123:
             raise ValueError("the reason of a close frame has at most 123 bytes")
-        frame = host.CloseFrame(code, reason)
+        frame = host.CloseFrame(int(code), reason)
     try:
         host.delete_connection(connection_id, frame)
     except Err as error:

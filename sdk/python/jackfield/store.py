@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ._host import Err, refuse_while_loading
 from ._host import connection_store as host
-from ._texts import check
+from ._texts import check_texts
 from .errors import AccessDeniedError, JackfieldError, NoSuchConnectionError, TooLargeError, UnavailableError
 
 if TYPE_CHECKING:
@@ -52,11 +52,15 @@ def _error(error: Err) -> JackfieldError:
 
 def _call(function: Callable[..., T], *arguments: object) -> T:
     refuse_while_loading("jackfield.store")
-    check(arguments)
     try:
         return function(*arguments)
     except Err as error:
         raise _error(error) from None
+
+
+def _check_cursor(cursor: str | None) -> None:
+    if cursor is not None:
+        check_texts(cursor=cursor)
 
 
 def _row(row: host.Row) -> Row:
@@ -69,6 +73,7 @@ def _page(page: host.Page) -> Page:
 
 def get(connection_id: str) -> Row:
     """Returns the row of a connection."""
+    check_texts(connection_id=connection_id)
     return _row(_call(host.get, connection_id))
 
 
@@ -76,30 +81,40 @@ def put(
     connection_id: str, attributes: Mapping[str, str | Iterable[str]] | Iterable[tuple[str, str]]
 ) -> None:
     """Replaces all attributes of the row."""
+    check_texts(connection_id=connection_id)
     pairs = attributes.items() if isinstance(attributes, Mapping) else attributes
     flat = []
     for name, value in pairs:
-        flat += [(name, one) for one in ([value] if isinstance(value, str) else value)]
+        for one in [value] if value is None or isinstance(value, str) else value:
+            check_texts(name=name, value=one)
+            flat.append((name, one))
     _call(host.put, connection_id, flat)
 
 
 def add(connection_id: str, name: str, value: str) -> None:
     """Adds one attribute. Nothing changes if the row has it already."""
+    check_texts(connection_id=connection_id, name=name, value=value)
     _call(host.add, connection_id, name, value)
 
 
 def remove(connection_id: str, name: str, value: str | None = None) -> None:
     """Removes one attribute, or every attribute of that name if there is no value."""
+    check_texts(connection_id=connection_id, name=name)
+    if value is not None:
+        check_texts(value=value)
     _call(host.remove, connection_id, name, value)
 
 
 def query(name: str, value: str, cursor: str | None = None) -> Page:
     """Returns one page of the rows that have this attribute."""
+    check_texts(name=name, value=value)
+    _check_cursor(cursor)
     return _page(_call(host.query, name, value, cursor))
 
 
 def scan(cursor: str | None = None) -> Page:
     """Returns one page of all rows."""
+    _check_cursor(cursor)
     return _page(_call(host.scan, cursor))
 
 

@@ -102,6 +102,46 @@ class Handlers(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "expected 200 to 599"):
             peer.send('{"status": 1}')
 
+    def test_an_argument_of_another_type_is_an_error_that_names_it(self):
+        self.host.add_bucket("b")
+        id = self.host.connect(plugin()).id
+        bucket = kv.bucket("b")
+        for call, expected in [
+            (lambda: connections.post_to_connection(None, "x"), "connection_id is a str, not NoneType"),
+            (lambda: connections.post_to_connections([id, 1], "x"), "connection_id is a str, not int"),
+            (lambda: connections.post_to_matching("room", None, "x"), "value is a str, not NoneType"),
+            (lambda: connections.post_to_matching("room", "a", "x", except_=1), "except is a str, not int"),
+            (lambda: connections.get_connection(b"x"), "connection_id is a str, not bytes"),
+            (lambda: connections.delete_connection(id, 1000, None), "reason is a str, not NoneType"),
+            (lambda: store.get(None), "connection_id is a str, not NoneType"),
+            (lambda: store.put(id, {"room": None}), "value is a str, not NoneType"),
+            (lambda: store.put(id, {"room": ["a", 1]}), "value is a str, not int"),
+            (lambda: store.put(id, {1: "a"}), "name is a str, not int"),
+            (lambda: store.add(id, "room", 1), "value is a str, not int"),
+            (lambda: store.remove(id, "room", 1), "value is a str, not int"),
+            (lambda: store.query("room", None), "value is a str, not NoneType"),
+            (lambda: store.scan(1), "cursor is a str, not int"),
+            (lambda: config.get(None), "name is a str, not NoneType"),
+            (lambda: kv.bucket(None).get("k"), "bucket is a str, not NoneType"),
+            (lambda: bucket.get(1), "key is a str, not int"),
+            (lambda: bucket.set(1, "x"), "key is a str, not int"),
+            (lambda: bucket.delete(None), "key is a str, not NoneType"),
+            (lambda: bucket.exists(None), "key is a str, not NoneType"),
+            (lambda: bucket.list_keys(1), "cursor is a str, not int"),
+            (lambda: bucket.increment("k", "1"), "delta is an int of 64 bits, not '1'"),
+            (lambda: bucket.increment("k", 2**63), "delta is an int of 64 bits, not 9223372036854775808"),
+            (lambda: bucket.get_many(["k", 1]), "key is a str, not int"),
+            (lambda: bucket.set_many({1: "x"}), "key is a str, not int"),
+            (lambda: bucket.delete_many([None]), "key is a str, not NoneType"),
+            (lambda: bucket.update(1, lambda value: "x"), "key is a str, not int"),
+        ]:
+            with self.assertRaises(TypeError) as caught:
+                call()
+            self.assertEqual(str(caught.exception), expected)
+        self.assertEqual(bucket.increment("k", 2**63 - 1), 2**63 - 1)
+        store.remove(id, "room", None)
+        self.assertEqual(connections.post_to_matching("room", "a", "x", except_=None), 0)
+
     def test_a_function_may_be_async(self):
         async def reply(event, context):
             await asyncio.sleep(0)
