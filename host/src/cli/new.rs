@@ -204,6 +204,10 @@ mod tests {
             let component = &config.components[&name];
             assert!(component.source.is_some() || component.script.is_some(), "{component:?}");
             assert!(folder.join(template.handler).is_file());
+            // The routes that are comments are valid as they are.
+            let manifest = fs::read_to_string(folder.join("jackfield.toml")).unwrap().replace("# \"$", "\"$");
+            let config = Config::parse(&manifest, &folder.join("jackfield.toml")).unwrap();
+            assert!(config.stages.values().all(|stage| stage.routes.len() == 3), "{manifest}");
             for (path, _) in template.files {
                 let text = fs::read_to_string(folder.join(template.fill_in(path, &name, ""))).unwrap();
                 assert!(!text.contains("{{") && text.ends_with('\n'), "{path}: {text}");
