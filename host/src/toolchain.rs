@@ -16,6 +16,7 @@ mod contract;
 mod go;
 mod rust;
 pub mod sdk;
+mod tool;
 mod zig;
 
 /// A language whose handlers are compiled.

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::bail;
 
-use super::compiler::{Linker, Prepared, Tool, finish, run, sources};
+use super::compiler::{Linker, Prepared, finish, sources};
+use super::tool::Tool;
 use super::{Job, Profile, zig};
 use crate::limits::C_STACK_BYTES;
 
@@ -46,7 +47,7 @@ pub fn build(job: &Job<'_>) -> anyhow::Result<()> {
         command.arg("-Wl,--stack-first");
     }
     command.args(prepared.arguments(job.world, linker)).args(sources).arg("-o").arg(&module);
-    run(command)?;
+    compiler.run(command)?;
     finish(job, &module)
 }
 

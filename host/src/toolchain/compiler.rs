@@ -1,76 +1,15 @@
-//! What the builds of C and Zig have in common: they find a compiler, run it, and convert what it has made.
+//! What the builds of C and Zig have in common: their sources, the arguments for the SDK, and the conversion of what the
+//! compiler has made.
 
-use std::env;
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
 
 use super::{Job, SourceLanguage, bindings, sdk, write_output};
 use crate::worker::component::to_component;
 use crate::world::World;
-
-/// A command with the arguments that select it, such as `python3 -m ziglang`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tool(Vec<String>);
-
-impl Tool {
-    /// Parses a command of words that are separated by spaces.
-    pub fn parse(text: &str) -> Option<Self> {
-        let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
-        (!words.is_empty()).then_some(Self(words))
-    }
-
-    /// Returns the command that an environment variable names, if it is set.
-    ///
-    /// # Errors
-    /// If the value is no command.
-    pub fn from_variable(name: &str) -> anyhow::Result<Option<Self>> {
-        let Some(value) = env::var_os(name) else { return Ok(None) };
-        let tool = value.to_str().and_then(Self::parse);
-        Ok(Some(tool.with_context(|| format!("{name} is {value:?}: expected a command, such as /usr/bin/clang-19"))?))
-    }
-
-    pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.0[0]);
-        command.args(&self.0[1..]).stdin(Stdio::null());
-        command
-    }
-
-    /// Runs the tool and returns what it prints on stdout, without the end of the line. `None` if it does not exist or
-    /// reports an error.
-    pub fn query(&self, arguments: &[&str]) -> Option<String> {
-        let output = self.command().args(arguments).stderr(Stdio::null()).output().ok()?;
-        let text = String::from_utf8(output.stdout).ok()?;
-        output.status.success().then(|| text.trim_end().to_owned())
-    }
-
-    /// Returns the tool with a further argument.
-    pub fn with_argument(mut self, argument: &str) -> Self {
-        self.0.push(argument.to_owned());
-        self
-    }
-
-    /// Returns the command for messages.
-    pub fn name(&self) -> String {
-        self.0.join(" ")
-    }
-}
-
-/// Runs a compiler, whose messages go to stderr.
-///
-/// # Errors
-/// If it cannot be started, or reports an error.
-pub fn run(mut command: Command) -> anyhow::Result<()> {
-    let program = command.get_program().to_owned();
-    let status = command.stdout(io::stderr()).status();
-    let status = status.with_context(|| format!("cannot start {}", Path::new(&program).display()))?;
-    ensure!(status.success(), "{} ended with {status}; its messages are above", Path::new(&program).display());
-    Ok(())
-}
 
 /// The folders that a build needs beside the sources of the handler.
 pub struct Prepared {
@@ -186,23 +125,6 @@ pub fn finish(job: &Job<'_>, module: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_tool_is_a_command_with_arguments() {
-        assert_eq!(Tool::parse(" python3  -m ziglang ").unwrap().name(), "python3 -m ziglang");
-        assert_eq!(Tool::parse(" "), None);
-        assert_eq!(Tool::parse("/nowhere/clang").unwrap().query(&["--version"]), None);
-        assert_eq!(Tool::parse("false").unwrap().query(&[]), None);
-        assert_eq!(Tool::parse("echo a").unwrap().query(&["b"]), Some("a b".into()));
-    }
-
-    #[test]
-    fn a_compiler_that_fails_is_reported() {
-        let error = run(Tool::parse("false").unwrap().command()).unwrap_err().to_string();
-        assert_eq!(error, "false ended with exit status: 1; its messages are above");
-        let error = run(Tool::parse("/nowhere/clang").unwrap().command()).unwrap_err().to_string();
-        assert_eq!(error, "cannot start /nowhere/clang");
-    }
 
     #[test]
     fn the_sources_of_a_folder_are_sorted_and_without_tests() {

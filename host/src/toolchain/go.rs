@@ -4,14 +4,14 @@
 //! (`go build -overlay`), so that nothing is written into the folder of the SDK, which several handlers can share.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use anyhow::{Context as _, bail};
 
+use super::tool::Tool;
 use super::{Job, bindings, contract, write_if_changed, write_output};
 use crate::worker::component::{embed_world, to_component};
 use crate::world::World;
@@ -49,11 +49,8 @@ pub fn build(job: &Job<'_>) -> anyhow::Result<()> {
     if !has_bindings(&sdk) {
         build.arg("-overlay").arg(write_overlay(&sdk, job.work)?);
     }
-    build.arg(".").stdin(Stdio::null()).stdout(Stdio::from(std::io::stderr()));
-    let status = build.status().with_context(|| format!("cannot run {}", go.name()))?;
-    if !status.success() {
-        bail!("{} could not build {}: {status}", go.name(), folder.display());
-    }
+    build.arg(".");
+    go.0.run(build)?;
     let mut module = fs::read(&core).with_context(|| format!("cannot read {}", core.display()))?;
     let (resolve, world) = contract::resolve(job.world)?;
     embed_world(&mut module, &resolve, world)?;
@@ -103,21 +100,17 @@ fn write_overlay(sdk: &Path, work: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// The command of Go.
-struct Go(Vec<OsString>);
+struct Go(Tool);
 
 impl Go {
     fn find() -> anyhow::Result<Self> {
-        let go = match std::env::var(COMMAND_VARIABLE) {
-            Ok(command) => Go(command.split_whitespace().map(OsString::from).collect()),
-            Err(_) => Go(vec!["go".into()]),
-        };
-        if go.0.is_empty() {
-            bail!("{COMMAND_VARIABLE} is empty: set it to the command of Go, or unset it");
-        }
+        let chosen = Tool::from_variable(COMMAND_VARIABLE)?;
+        let is_chosen = chosen.is_some();
+        let go = Go(chosen.unwrap_or_else(|| Tool::parse("go").expect("a name is a command")));
         let found = match go.bare().args(["env", "GOVERSION"]).output() {
             Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
             Ok(output) => bail!("{} env GOVERSION failed: {}", go.name(), stderr(&output)),
-            Err(error) if error.kind() == ErrorKind::NotFound && std::env::var_os(COMMAND_VARIABLE).is_some() => bail!(
+            Err(error) if error.kind() == ErrorKind::NotFound && is_chosen => bail!(
                 "{COMMAND_VARIABLE} is {:?}, which was not found: set it to the command of Go (for example of the one that \
                  `{INSTALL}` installs), or unset it",
                 go.name()
@@ -134,13 +127,13 @@ impl Go {
     }
 
     fn name(&self) -> String {
-        self.0.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join(" ")
+        self.0.name()
     }
 
     fn bare(&self) -> Command {
-        let mut command = Command::new(&self.0[0]);
+        let mut command = self.0.command();
         // Go must not download another version of itself.
-        command.args(&self.0[1..]).env("GOTOOLCHAIN", "local");
+        command.env("GOTOOLCHAIN", "local");
         command
     }
 

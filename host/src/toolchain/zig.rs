@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::compiler::{Linker, Prepared, Tool, finish, run};
+use super::compiler::{Linker, Prepared, finish};
+use super::tool::Tool;
 use super::{Job, Profile};
 use crate::limits::C_STACK_BYTES;
 
@@ -21,7 +22,8 @@ pub fn build(job: &Job<'_>) -> anyhow::Result<()> {
     let root = root_file(job)?;
     let prepared = Prepared::new(job)?;
     let module = job.work.join("module.wasm");
-    let mut command = compiler()?.command();
+    let compiler = compiler()?;
+    let mut command = compiler.command();
     command.arg("build-exe").args(["-target", "wasm32-wasi", "-fno-entry", "-rdynamic", "-mexec-model=reactor", "-lc"]);
     match job.profile {
         // With the checks of Zig, so that an index that is too large is a panic. The stack protector would need
@@ -36,7 +38,7 @@ pub fn build(job: &Job<'_>) -> anyhow::Result<()> {
     command.arg(format!("-Mjackfield={}", prepared.sdk.join("zig/jackfield.zig").display()));
     command.arg(format!("-femit-bin={}", module.display()));
     command.env("ZIG_LOCAL_CACHE_DIR", job.work.join("zig-cache"));
-    run(command)?;
+    compiler.run(command)?;
     finish(job, &module)
 }
 
