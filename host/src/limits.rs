@@ -365,7 +365,7 @@ pub const JWKS_STALE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a watched file must stay unchanged before it is read.
 pub const RELOAD_DEBOUNCE: Duration = Duration::from_millis(100);
-/// How long a file of a script, or a source that `jackfield dev` builds, must stay unchanged before it is read. It is
+/// How long a file of a script, or a source of a component with `language`, must stay unchanged before it is read. It is
 /// shorter because loading a script takes milliseconds, and what was read unfinished is loaded or built again.
 pub const SOURCE_DEBOUNCE: Duration = Duration::from_millis(10);
 /// How long the manifest must stay unchanged before its keys are read. It is shorter, so that the keys of a manifest are

@@ -34,7 +34,7 @@ const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../sdk/conformance/cas
 const CASES_AT_ONCE: usize = 4;
 
 /// Bytes of one frame of a peer; the host allows 32 KiB.
-const FRAME_BYTES: usize = 16 * 1024;
+pub const FRAME_BYTES: usize = 16 * 1024;
 
 /// What the cases of a suite have in common, so that a table has one row for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

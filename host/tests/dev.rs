@@ -1,5 +1,6 @@
 //! `jackfield dev`: a change of the sources starts a build, and a successful build goes live.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,10 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::components::{ask_until, hostile_version, replace_file, wait_for_version};
-use crate::harness::{ECHO, HOSTILE_GRANTS, Log, Peer, Server, Site, TEST_TIMEOUT, component, eventually, manifest};
+use crate::harness::{
+    ECHO, HOSTILE_GRANTS, Log, Peer, Server, Site, TEST_TIMEOUT, children, component, eventually, manifest,
+    project_component,
+};
 
 /// Returns a project whose build is a shell script, which makes `guest.wasm` from `src/guest.wasm`.
 fn project(script: &str) -> Site {
@@ -268,4 +272,27 @@ fn chat_source() -> PathBuf {
 fn is_running(id: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+/// The compilation of this component takes longer than the watcher needs to report its file.
+#[tokio::test]
+async fn a_component_that_was_built_is_loaded_once() {
+    let server = project("cp src/guest.wasm guest.wasm").start(&["dev"]);
+    let mut large = fs::read(project_component("plugins/echo-go/build/echo.wasm")).unwrap();
+    // A custom section that no earlier run had, so that the code is not in the cache.
+    let mark = std::process::id().to_le_bytes();
+    large.extend([0, 6, 1, b'x'].into_iter().chain(mark));
+    let live = count(&server.log, &["live", "plugin=guest"]);
+    replace_file(&source(&server), large);
+    let mut compilers = BTreeSet::new();
+    let deadline = Instant::now() + TEST_TIMEOUT;
+    while count(&server.log, &["live", "plugin=guest"]) == live {
+        assert!(Instant::now() < deadline, "the component is not live");
+        let is_compiler = |id: &u32| {
+            fs::read_to_string(format!("/proc/{id}/cmdline")).is_ok_and(|command| command.contains("compile-component"))
+        };
+        compilers.extend(children(server.process.id()).into_iter().filter(is_compiler));
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(compilers.len(), 1, "{compilers:?}");
 }

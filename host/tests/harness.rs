@@ -43,8 +43,8 @@ pub fn lean_echo() -> PathBuf {
     built_file("../plugins/target/wasm32-unknown-unknown/release/echo_rust.wasm")
 }
 
-/// Returns the component of a project in another language, such as `plugins/echo-go/build/echo.wasm`, that
-/// `cargo xtask guests` has built.
+/// Returns the handler of a project in another language, such as `plugins/echo-js/echo.js`, or
+/// `plugins/echo-go/build/echo.wasm`, which `cargo xtask guests` builds.
 pub fn project_component(path: &str) -> PathBuf {
     built_file(&format!("../{path}"))
 }

@@ -8,13 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use futures_util::SinkExt as _;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use crate::components::replace_file;
 use crate::conformance::values::{REPLY_PREFIX, hex};
-use crate::conformance::{Group, Results, groups, run_on_double, run_on_host, suite};
-use crate::harness::{CONFORMANCE, Peer, Server, Site, binary, component, eventually, project_component};
+use crate::conformance::{FRAME_BYTES, Group, Results, groups, run_on_double, run_on_host, suite};
+use crate::harness::{CONFORMANCE, ECHO, Peer, Server, Site, binary, component, eventually, project_component};
 use crate::sdk_go;
 
 /// The page with the table, and the text before its header.
@@ -29,46 +32,68 @@ struct Language {
     name: &'static str,
     /// The component, or the script, of the handler of the cases.
     handler: PathBuf,
+    /// The echo of the same language, which replaces it.
+    echo: PathBuf,
     /// How the test double of the SDK is started, and where; `None` if it does not run the cases.
     double: Option<(&'static [&'static str], PathBuf)>,
 }
 
 #[tokio::test]
 async fn handlers_in_rust_behave_as_documented() {
-    check(Language { name: "Rust", handler: component(CONFORMANCE), double: None }).await;
+    check(Language { name: "Rust", handler: component(CONFORMANCE), echo: component(ECHO), double: None }).await;
 }
 
 #[tokio::test]
 async fn handlers_in_python_behave_as_documented() {
     let folder = guest("conformance-python");
     let double = Some((&["python3", "double.py"][..], folder.clone()));
-    check(Language { name: "Python", handler: folder.join("handler.py"), double }).await;
+    check(Language {
+        name: "Python",
+        handler: folder.join("handler.py"),
+        echo: project_component("plugins/echo-python/echo.py"),
+        double,
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn handlers_in_javascript_behave_as_documented() {
     let folder = guest("conformance-js");
     let double = Some((&["node", "double.mjs"][..], folder.clone()));
-    check(Language { name: "JavaScript", handler: folder.join("handler.js"), double }).await;
+    check(Language {
+        name: "JavaScript",
+        handler: folder.join("handler.js"),
+        echo: project_component("plugins/echo-js/echo.js"),
+        double,
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn handlers_in_typescript_behave_as_documented() {
     let folder = guest("conformance-ts");
     let double = Some((&["node", "double.mjs"][..], folder.clone()));
-    check(Language { name: "TypeScript", handler: folder.join("handler.ts"), double }).await;
+    check(Language {
+        name: "TypeScript",
+        handler: folder.join("handler.ts"),
+        echo: project_component("plugins/echo-ts/echo.ts"),
+        double,
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn handlers_in_c_behave_as_documented() {
     let handler = project_component("host/tests/guests/conformance-c/build/guest.wasm");
-    check(Language { name: "C", handler, double: None }).await;
+    check(Language { name: "C", handler, echo: project_component("plugins/echo-c/build/echo.wasm"), double: None })
+        .await;
 }
 
 #[tokio::test]
 async fn handlers_in_zig_behave_as_documented() {
     let handler = project_component("host/tests/guests/conformance-zig/build/guest.wasm");
-    check(Language { name: "Zig", handler, double: None }).await;
+    check(Language { name: "Zig", handler, echo: project_component("plugins/echo-zig/build/echo.wasm"), double: None })
+        .await;
 }
 
 #[tokio::test]
@@ -79,7 +104,13 @@ async fn handlers_in_go_behave_as_documented() {
     let status = sdk_go::go(&folder).args(["build", "-o"]).arg(&double).arg("./double").status().unwrap();
     assert!(status.success());
     let double: &'static str = double.to_str().unwrap().to_owned().leak();
-    check(Language { name: "Go", handler, double: Some((vec![double].leak(), folder)) }).await;
+    check(Language {
+        name: "Go",
+        handler,
+        echo: project_component("plugins/echo-go/build/echo.wasm"),
+        double: Some((vec![double].leak(), folder)),
+    })
+    .await;
 }
 
 /// The folder of the handler in a language.
@@ -152,7 +183,7 @@ async fn column(language: &Language) -> BTreeMap<String, String> {
     };
     column.insert("all cases in unit tests".to_owned(), double);
     let probe = Probe::start(&language.handler).await;
-    for (row, cell) in probe.run().await {
+    for (row, cell) in probe.run(&language.handler, &language.echo).await {
         column.insert(row.to_owned(), cell);
     }
     column
@@ -192,10 +223,11 @@ impl Probe {
         Self { server, peer, bystander }
     }
 
-    async fn run(mut self) -> Vec<(&'static str, String)> {
+    async fn run(mut self, handler: &Path, echo: &Path) -> Vec<(&'static str, String)> {
         vec![
             ("text with any character", self.text().await),
             ("binary messages of any bytes", self.binary().await),
+            ("text that is not UTF-8", self.not_utf8().await),
             ("messages of 128 KiB", self.large().await),
             ("`\"\\ud83d\"` in JSON", self.json(r#""\ud83d""#).await),
             ("`12345678901234567890123` in JSON", self.json("12345678901234567890123").await),
@@ -207,7 +239,7 @@ impl Probe {
             ("a panic", self.failure("language.panic").await),
             ("an endless loop", self.endless_loop().await),
             ("too much memory", self.memory().await),
-            ("a reload", self.reload().await),
+            ("a reload", self.reload(handler, echo).await),
         ]
     }
 
@@ -232,10 +264,14 @@ impl Probe {
 
     /// The body of a message as the handler received it.
     async fn received(&mut self, message: Message) -> Value {
-        futures_util::SinkExt::send(&mut self.peer.socket, message).await.unwrap();
+        self.peer.socket.send(message).await.unwrap();
+        self.reply().await["body"].clone()
+    }
+
+    async fn reply(&mut self) -> Value {
         let reply = self.peer.text().await;
         let reply = reply.strip_prefix(REPLY_PREFIX).unwrap_or_else(|| panic!("found {reply}"));
-        serde_json::from_str::<Value>(reply).unwrap()["body"].clone()
+        serde_json::from_str(reply).unwrap()
     }
 
     async fn text(&mut self) -> String {
@@ -261,13 +297,34 @@ impl Probe {
         "as sent".to_owned()
     }
 
+    /// In both directions. The server accepts frames of 32 KiB.
     async fn large(&mut self) -> String {
-        let text = "x".repeat(MESSAGE_BYTES / 4);
-        let found = self.received(Message::text(text.as_str())).await;
-        let echoed = found["text"]["length"] == text.len();
+        for kind in [Data::Text, Data::Binary] {
+            let bytes = if kind == Data::Text { vec![b'x'; MESSAGE_BYTES] } else { vec![0xff; MESSAGE_BYTES] };
+            let mut frames = bytes.chunks(FRAME_BYTES).enumerate().peekable();
+            while let Some((number, part)) = frames.next() {
+                let kind = if number == 0 { kind } else { Data::Continue };
+                let frame = Frame::message(part.to_vec(), OpCode::Data(kind), frames.peek().is_none());
+                self.peer.socket.send(Message::Frame(frame)).await.unwrap();
+            }
+            let found = self.reply().await;
+            let length = |field: &str| found["body"][field]["length"].as_u64();
+            if length("text").or(length("binary")) != Some(MESSAGE_BYTES as u64) {
+                return format!("{found}");
+            }
+        }
         let respond = json!({ "status": 200, "bytes": MESSAGE_BYTES }).to_string();
         let response = self.peer.ask(&respond).await.len();
-        if echoed && response == MESSAGE_BYTES { "as sent".to_owned() } else { format!("{found}, {response}") }
+        if response == MESSAGE_BYTES { "as sent".to_owned() } else { format!("a response of {response} bytes") }
+    }
+
+    /// Text that is not UTF-8 closes the connection before it reaches the handler.
+    async fn not_utf8(&mut self) -> String {
+        let mut peer = self.server.connect("").await;
+        let frame = Frame::message(vec![b'a', 0xff], OpCode::Data(Data::Text), true);
+        peer.socket.send(Message::Frame(frame)).await.unwrap();
+        let (code, _) = peer.closed().await;
+        self.goes_on(&format!("closed with {code}")).await
     }
 
     async fn json(&mut self, text: &str) -> String {
@@ -371,13 +428,27 @@ impl Probe {
         self.goes_on("ended at `memory`").await
     }
 
-    /// A version that is replaced while the connections are open.
-    async fn reload(&mut self) -> String {
-        let manifest = fs::read_to_string(self.server.site.manifest()).unwrap();
-        let other = manifest.replace("cpu_time = \"500ms\"", "cpu_time = \"501ms\"");
-        replace_file(&self.server.site.manifest(), &other);
-        self.server.log.wait_for_line(&["INFO", "jackfield.toml"]).await;
-        self.goes_on("live, connections stay").await
+    /// The handler is replaced by the echo of the same language, while an event of the old version runs.
+    async fn reload(&mut self, handler: &Path, echo: &Path) -> String {
+        let lives =
+            |log: &str| log.lines().filter(|line| line.contains("live") && line.contains("plugin=guest")).count();
+        let before = lives(&self.server.log.text());
+        self.peer.send(&json!({ "calls": [{ "call": "language.loop" }] }).to_string()).await;
+        let live = self.server.site.path().join(handler.file_name().expect("a handler is a file"));
+        replace_file(&live, fs::read(echo).unwrap());
+        eventually("the echo is live", async || lives(&self.server.log.text()) > before).await;
+        // The running event ends as it would have without the reload.
+        let ended = self.peer.text().await;
+        if !ended.contains("Internal server error") {
+            return format!("the running event ended with {ended}");
+        }
+        for peer in [&mut self.peer, &mut self.bystander] {
+            let found = peer.ask("which version").await;
+            if found != "which version" {
+                return format!("then {found}");
+            }
+        }
+        "live, connections stay".to_owned()
     }
 
     /// Returns the cell if both connections still work.

@@ -126,8 +126,9 @@ impl WatcherThread {
             let partially_valid = self.files.partially_valid.as_deref();
             let is_partially_valid = matches!(target, WatchTarget::File(path) if Some(&**path) == partially_valid);
             let watched = match target {
-                WatchTarget::Source(_) | WatchTarget::Folder(_) | WatchTarget::Sources(_) => WatchedTarget::source(),
-                WatchTarget::File(_) => WatchedTarget::new(is_partially_valid),
+                WatchTarget::Source(_) | WatchTarget::Sources(_) => WatchedTarget::source(),
+                // A folder of `watch` may be one into which the build command writes.
+                WatchTarget::File(_) | WatchTarget::Folder(_) => WatchedTarget::new(is_partially_valid),
             };
             self.targets.insert(target.clone(), watched);
             self.files.set_unchecked(target, true);
