@@ -61,6 +61,7 @@ mod python_scripts;
 mod quarantine;
 mod reload;
 mod reload_under_load;
+mod reports;
 mod reuse;
 mod rollback;
 mod routes;

@@ -1,0 +1,1 @@
+//! Who is let in: hosts, origins, unsigned calls, proxies and limits for one address.

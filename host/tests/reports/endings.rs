@@ -1,0 +1,1 @@
+//! How connections, servers and processes end.

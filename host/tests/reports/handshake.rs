@@ -1,0 +1,1 @@
+//! The handshake and HTTP/1.1: RFC 6455, 9110 and 9112.

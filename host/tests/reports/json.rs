@@ -1,0 +1,1 @@
+//! JSON and expressions: paths, surrogates, numbers, byte order marks.
