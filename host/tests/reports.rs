@@ -5,6 +5,7 @@
 //! file of its area, with the client that sends it from `harness`, or from `wire` if it sends bytes that no client sends.
 
 mod admission;
+mod autobahn;
 mod endings;
 mod handshake;
 mod json;

@@ -24,6 +24,8 @@ const PYPI_PACKAGES: &[Package] = &[
     Package { name: "websockets", version: "17.4" },
     // AWS's runtime for Python functions; tests run functions as integrations with it.
     Package { name: "awslambdaric", version: "4.2.2" },
+    // Runs the cases of the Autobahn TestSuite, whose own runner needs Python 2.
+    Package { name: "kosoku", version: "0.1.0" },
     // The SDK for Python is packed with the first two, and tested with the others.
     Package { name: "build", version: "1.6.1" },
     Package { name: "hatchling", version: "1.33.0" },
