@@ -13,7 +13,7 @@ type ConnectionInfo struct {
 
 // CloseFrame is the code and the reason with which a connection is closed.
 type CloseFrame struct {
-	// Code is from 1000 to 1003, 1007 to 1013 or 3000 to 4999.
+	// Code is from 1000 to 1003, 1007 to 1014 or 3000 to 4999.
 	Code int
 	// Reason has at most 123 bytes.
 	Reason string

@@ -70,12 +70,12 @@ impl CloseFrame {
     /// Creates a close frame from the code and the reason that a guest or an HTTP client requested.
     ///
     /// # Errors
-    /// Describes the violation of RFC 6455: a code that may not be sent (section 7.4) or a reason that is too long
-    /// (section 5.5). Rejects 1014, which was registered later, because the socket library would send 1002 instead.
+    /// Describes the violation of RFC 6455: a code that may not be sent (section 7.4, and what was registered later:
+    /// 1012 to 1014) or a reason that is too long (section 5.5).
     pub fn checked(code: u16, reason: &str) -> Result<Self, String> {
-        if !matches!(code, 1000..=1003 | 1007..=1013 | 3000..=4999) {
+        if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
             return Err(format!(
-                "{code} is no close code that can be sent: expected 1000 to 1003, 1007 to 1013 or 3000 to 4999"
+                "{code} is no close code that can be sent: expected 1000 to 1003, 1007 to 1014 or 3000 to 4999"
             ));
         }
         if reason.len() > CLOSE_REASON_BYTES_MAX {

@@ -247,7 +247,7 @@ typedef struct jackfield_connection_info {
 } jackfield_connection_info;
 
 typedef struct jackfield_close_frame {
-    // 1000 to 1003, 1007 to 1013 or 3000 to 4999; any other code ends the event with a trap.
+    // 1000 to 1003, 1007 to 1014 or 3000 to 4999; any other code ends the event with a trap.
     uint16_t code;
     // At most 123 bytes.
     jackfield_text reason;

@@ -61,7 +61,7 @@ jackfield_error jackfield_get_connection(jackfield_text id, jackfield_connection
 jackfield_error jackfield_delete_connection(jackfield_text id, const jackfield_close_frame *frame) {
     jackfield_close_frame given = frame ? *frame : (jackfield_close_frame){1000, {NULL, 0}};
     check_parameters(id.length + given.reason.length);
-    bool can_be_sent = (given.code >= 1000 && given.code <= 1003) || (given.code >= 1007 && given.code <= 1013) ||
+    bool can_be_sent = (given.code >= 1000 && given.code <= 1003) || (given.code >= 1007 && given.code <= 1014) ||
                        (given.code >= 3000 && given.code <= 4999);
     if (!can_be_sent) stop("this close code cannot be sent");
     if (given.reason.length > CLOSE_REASON_BYTES_MAX) stop("a close reason has at most 123 bytes");

@@ -27,7 +27,7 @@ pub const ConnectionInfo = struct {
 };
 
 pub const CloseFrame = struct {
-    /// 1000 to 1003, 1007 to 1013 or 3000 to 4999; any other code ends the event with a trap.
+    /// 1000 to 1003, 1007 to 1014 or 3000 to 4999; any other code ends the event with a trap.
     code: u16,
     /// At most 123 bytes.
     reason: []const u8 = "",

@@ -159,7 +159,7 @@ func (state *state) DeleteConnection(id string, frame *jackfield.CloseFrame) err
 		return jackfield.ErrLimitExceeded
 	}
 	code := frame.Code
-	if !(code >= 1000 && code <= 1003 || code >= 1007 && code <= 1013 || code >= 3000 && code <= 4999) {
+	if !(code >= 1000 && code <= 1003 || code >= 1007 && code <= 1014 || code >= 3000 && code <= 4999) {
 		panic(fmt.Sprintf("%d is not a close code that can be sent", code))
 	}
 	if len(frame.Reason) > closeReasonBytesMax {

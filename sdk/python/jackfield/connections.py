@@ -16,7 +16,7 @@ _ERRORS = {
     host.ConnectionError.LIMIT_EXCEEDED: LimitExceededError,
     host.ConnectionError.FORBIDDEN: ForbiddenError,
 }
-_CLOSE_CODES = {*range(1000, 1004), *range(1007, 1014), *range(3000, 5000)}
+_CLOSE_CODES = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def delete_connection(connection_id: str, code: int | None = None, reason: str =
         code = 1000 if code is None else code
         # The host traps for any other frame.
         if code not in _CLOSE_CODES:
-            raise ValueError(f"{code} is no close code that a handler can send: 1000 to 1003, 1007 to 1013, 3000 to 4999")
+            raise ValueError(f"{code} is no close code that a handler can send: 1000 to 1003, 1007 to 1014, 3000 to 4999")
         if len(reason.encode()) > 123:
             raise ValueError("the reason of a close frame has at most 123 bytes")
         frame = host.CloseFrame(int(code), reason)

@@ -67,7 +67,7 @@ const connections = {
 
 function isCloseCode(code) {
   const isBetween = (least, most) => Number.isInteger(code) && code >= least && code <= most;
-  return isBetween(1000, 1003) || isBetween(1007, 1013) || isBetween(3000, 4999);
+  return isBetween(1000, 1003) || isBetween(1007, 1014) || isBetween(3000, 4999);
 }
 
 // ---- the connection store ----------------------------------------------------------------------

@@ -79,7 +79,7 @@ def delete_connection(id: str, frame: CloseFrame | None) -> None:
     double = state.current()
     _count(double, 1)
     code, reason = (frame.code, frame.reason) if frame else (1000, "")
-    if not (1000 <= code <= 1003 or 1007 <= code <= 1013 or 3000 <= code <= 4999):
+    if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
         raise Trap(f"{code} is not a close code that can be sent")
     if size(reason) > CLOSE_REASON_BYTES_MAX:
         raise Trap(f"a close reason has at most {CLOSE_REASON_BYTES_MAX} bytes")

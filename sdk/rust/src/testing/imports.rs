@@ -124,7 +124,7 @@ pub mod connections {
         }
         let frame = frame.cloned().unwrap_or(CloseFrame { code: 1000, reason: String::new() });
         assert!(
-            matches!(frame.code, 1000..=1003 | 1007..=1013 | 3000..=4999),
+            matches!(frame.code, 1000..=1003 | 1007..=1014 | 3000..=4999),
             "{} is not a close code that can be sent",
             frame.code
         );
