@@ -1,9 +1,50 @@
 //! The handshake and HTTP/1.1: RFC 6455, 9110 and 9112.
 
-use crate::harness::Site;
-use crate::wire::Wire;
+use crate::backend::Backend;
+use crate::harness::{Server, Site};
+use crate::wire::{UPGRADE, Wire};
 
 const HOST: &str = "Host: localhost\r\n";
+
+/// Sends a request on a new connection, and returns the head of the response in lower case.
+async fn head(server: &Server, request: &str) -> String {
+    let mut wire = Wire::dial(server).await;
+    wire.send(request.as_bytes()).await;
+    wire.head().await.to_ascii_lowercase()
+}
+
+#[track_caller]
+fn assert_status(head: &str, status: u16, what: &str) {
+    assert!(head.starts_with(&format!("http/1.1 {status} ")), "{what:?}: {head}");
+}
+
+/// dadrus/heimdall 653, http-party/node-http-proxy 446; RFC 9110, section 7.6.1.
+#[tokio::test]
+async fn headers_that_connection_names_are_not_passed_on() {
+    let backend = Backend::start().await;
+    let manifest = format!(
+        "[integrations.back]\ntype = \"http\"\nurl = \"http://{}/\"\n[routes]\n\"$connect\" = \"back\"\n",
+        backend.address
+    );
+    let server = Site::new(&manifest).serve();
+    let more = "Connection: x-hop ,X-Forwarded-For\r\nX-Hop: 1\r\nx-HOP: 2\r\nX-Kept: 3\r\nX-Forwarded-For: 192.0.2.7\r\n\
+                Keep-Alive: timeout=5\r\nProxy-Connection: x\r\nProxy-Authorization: x\r\n";
+    let head = head(&server, &format!("GET /dev HTTP/1.1\r\n{UPGRADE}{more}\r\n")).await;
+    assert_status(&head, 101, more);
+    let received = backend.only_request().await;
+    for (name, expected) in [
+        ("x-kept", &["3"][..]),
+        ("x-hop", &[]),
+        ("x-forwarded-for", &["127.0.0.1"]),
+        ("keep-alive", &[]),
+        ("proxy-connection", &[]),
+        ("proxy-authorization", &[]),
+        ("connection", &[]),
+        ("upgrade", &[]),
+    ] {
+        assert_eq!(received.headers(name), expected, "{name}");
+    }
+}
 
 /// websockets/ws 1682, netty/netty 8664: IANA's registry of close codes has 1014, "Bad Gateway".
 #[tokio::test]

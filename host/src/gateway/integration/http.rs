@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 
 use crate::capability::Caller;
 use crate::capability::event_json::connect_headers;
-use crate::event::{Event, Response};
+use crate::event::{Event, Field, Response};
 use crate::gateway::integration::client::{Client, Transport};
 use crate::gateway::integration::mapping::{RequestParameter, Target, is_connection_specific};
 use crate::gateway::integration::responses::Responses;
@@ -79,7 +79,10 @@ impl Http {
     fn request(&self, caller: &Caller, event: &Event) -> Result<Request<Bytes>, String> {
         let HttpSettings { method, url, proxy, request_parameters, .. } = &self.settings;
         let mut headers = match event {
-            Event::Connect { headers, .. } if *proxy => forwarded_headers(connect_headers(caller, headers).each()),
+            Event::Connect { headers, .. } if *proxy => {
+                let headers = without_connection_options(headers);
+                forwarded_headers(connect_headers(caller, &headers).each())
+            }
             _ => HeaderMap::new(),
         };
         let (kind, body) = match event {
@@ -171,6 +174,15 @@ fn pass_through(response: http::Response<Bytes>) -> Result<Response, InvokeError
         headers: subprotocol.map(|value| (WEBSOCKET_PROTOCOL.to_owned(), lossy(value))).into_iter().collect(),
         body: payload(body),
     })
+}
+
+/// Removes the headers that a `Connection` header names, because they are for this server only (RFC 9110, section 7.6.1).
+/// What API Gateway adds is added afterwards, so a client cannot remove it.
+fn without_connection_options(headers: &[Field]) -> Vec<Field> {
+    let connection = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("connection"));
+    let options: Vec<&str> = connection.flat_map(|(_, value)| value.split(',')).map(str::trim).collect();
+    let is_option = |name: &str| options.iter().any(|option| option.eq_ignore_ascii_case(name));
+    headers.iter().filter(|(name, _)| !is_option(name)).cloned().collect()
 }
 
 /// Returns the headers of `$connect` without `Host` and without those that describe the client's connection.
