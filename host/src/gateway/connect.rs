@@ -175,7 +175,7 @@ impl Gateway {
     ) -> Result<Option<String>, Refusal> {
         route.metrics.cloudwatch.connect_count.increment(1);
         match &progress.handler.insert(self.run(stage, route, caller, event).await).result {
-            Ok(response) if response.is_success() => Ok(subprotocol(response)),
+            Ok(response) if response.is_success() => Ok(subprotocol(route, caller, event, response)),
             Ok(response) => Err(Refusal { status: response.status_code }),
             Err(InvokeError::TimedOut(_)) => Err(Refusal { status: 504 }),
             Err(InvokeError::Overloaded(_) | InvokeError::NoMemory(_)) => Err(Refusal { status: 429 }),
@@ -184,10 +184,38 @@ impl Gateway {
     }
 }
 
-/// Returns the value of the only header of a `$connect` response that is copied into the 101 response.
-fn subprotocol(response: &Response) -> Option<String> {
-    let chosen = response.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"));
-    chosen.map(|(_, value)| value.clone())
+const SUBPROTOCOL: &str = "sec-websocket-protocol";
+
+/// Returns the subprotocol that a `$connect` response selects, from the only header that is copied into the 101
+/// response. A client fails a connection whose server answers with an empty subprotocol, or with one that it did not
+/// offer (RFC 6455, section 4.1), so such an answer is dropped.
+fn subprotocol(route: &Route, caller: &Caller, event: &Event, response: &Response) -> Option<String> {
+    let selected = values(&response.headers).find(|selected| !selected.is_empty())?;
+    let Event::Connect { headers, .. } = event else { return None };
+    let mut offered = values(headers).flat_map(|value| value.split(',')).map(trimmed);
+    if offered.any(|offered| offered == selected) {
+        return Some(selected.to_owned());
+    }
+    route.failure_log.log(|suppressed| {
+        // Clients also send tokens in this header, so its value is not logged.
+        warn!(
+            plugin = %route.integration.name(), connection_id = %caller.connection.id,
+            request_id = %caller.request_id, suppressed,
+            "dropped the Sec-WebSocket-Protocol of the response to $connect: the client did not offer this \
+             subprotocol; return one of those in its Sec-WebSocket-Protocol header, or none"
+        );
+    });
+    None
+}
+
+/// Returns the values of the headers that name subprotocols.
+fn values(headers: &[Field]) -> impl Iterator<Item = &str> {
+    headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(SUBPROTOCOL)).map(|(_, value)| trimmed(value))
+}
+
+/// Removes the whitespace that may surround a member of a list (RFC 9110, section 5.6.3).
+fn trimmed(text: &str) -> &str {
+    text.trim_matches([' ', '\t'])
 }
 
 /// Returns the outcome of a handshake for the access log.

@@ -18,6 +18,34 @@ fn assert_status(head: &str, status: u16, what: &str) {
     assert!(head.starts_with(&format!("http/1.1 {status} ")), "{what:?}: {head}");
 }
 
+/// uNetworking/uWebSockets.js 708, netty/netty 13726 (an empty one), python-websockets/websockets 1010 (one that was not
+/// offered): clients fail such a connection. RFC 6455, sections 4.1 and 4.2.2.
+#[tokio::test]
+async fn a_subprotocol_that_was_not_offered_is_not_sent() {
+    let server = Site::hostile().serve();
+    let v1_and_v2 = "Sec-WebSocket-Protocol: v1, v2\r\n";
+    for (offered, query, sent) in [
+        (v1_and_v2, "protocol=v2", Some("v2")),
+        ("Sec-WebSocket-Protocol: v1\r\nsec-websocket-protocol:\tv2\r\n", "protocol=v2", Some("v2")),
+        (v1_and_v2, "protocol=%20v2%09", Some("v2")),
+        (v1_and_v2, "protocol=&header=Sec-WebSocket-Protocol:v1", Some("v1")),
+        (v1_and_v2, "protocol=", None),
+        ("", "protocol=", None),
+        ("", "protocol=v1", None),
+        (v1_and_v2, "protocol=v3", None),
+        (v1_and_v2, "protocol=V1", None),
+        (v1_and_v2, "protocol=v1,%20v2", None),
+        (v1_and_v2, "protocol=v", None),
+    ] {
+        let head = head(&server, &format!("GET /dev?{query} HTTP/1.1\r\n{UPGRADE}{offered}\r\n")).await;
+        assert_status(&head, 101, query);
+        let found = head.lines().find_map(|line| line.strip_prefix("sec-websocket-protocol:")).map(str::trim);
+        assert_eq!(found, sent, "{offered:?} {query}");
+    }
+    let line = server.log.wait_for_line(&["WARN", "dropped the Sec-WebSocket-Protocol", "plugin=guest"]).await;
+    assert!(!line.contains("v3"), "the value may be a secret: {line}");
+}
+
 /// dadrus/heimdall 653, http-party/node-http-proxy 446; RFC 9110, section 7.6.1.
 #[tokio::test]
 async fn headers_that_connection_names_are_not_passed_on() {
