@@ -308,7 +308,7 @@ async fn dispatch(
 ) -> Response {
     let AcceptedConnection { peer, head, requests, permit } = accepted;
     let _request = requests.token();
-    let origin = RequestOrigin { peer, head: head.take(), permit };
+    let origin = RequestOrigin { peer, head: head.take(&request), permit };
     if request.uri().to_string().len() > URL_BYTES_MAX {
         return response::message(StatusCode::URI_TOO_LONG, "URI Too Long");
     }

@@ -18,6 +18,61 @@ fn assert_status(head: &str, status: u16, what: &str) {
     assert!(head.starts_with(&format!("http/1.1 {status} ")), "{what:?}: {head}");
 }
 
+/// Returns the headers that the handler of `$connect` got under this key, one line each.
+async fn recorded_headers(server: &Server, key: &str) -> Vec<String> {
+    let text = server.connect("").await.ask(&format!("get {key}")).await;
+    text.lines().filter_map(|line| line.strip_prefix("H ")).map(str::to_owned).collect()
+}
+
+/// dherault/serverless-offline 260 and 578: header names reach handlers as the client wrote them, also if the client
+/// has used its connection before, or has not waited for the responses.
+#[tokio::test]
+async fn header_names_are_those_of_the_peer_on_every_request_of_a_connection() {
+    let server = Site::hostile().serve();
+    let upgrade = |key: &str| {
+        format!("GET /dev?record={key} HTTP/1.1\r\nX-GitHub-Event: a\r\nx-UPPER: 1\r\n{UPGRADE}X-Upper: 2\r\n\r\n")
+    };
+    let expected = |headers: &[String]| {
+        assert_eq!(headers[..2], ["X-GitHub-Event=a", "x-UPPER=1"]);
+        assert_eq!((headers.len(), &*headers[7]), (8, "X-Upper=2"));
+    };
+    let misleading = "GET /dev HTTP/1.1\r\nx-github-event: a\r\n\r\n";
+    let post = "POST /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\n";
+    let earlier = [
+        String::new(),
+        format!("GET /dev HTTP/1.1\r\n{HOST}x-github-event: other\r\n\r\n"),
+        format!("{post}{HOST}Content-Length: {}\r\n\r\n{misleading}", misleading.len()),
+        format!(
+            "{post}{HOST}Transfer-Encoding: chunked\r\n\r\n{:x};a=b\r\n{misleading}\r\n0\r\nT: 1\r\n\r\n",
+            misleading.len()
+        ),
+        format!("{post}{HOST}Content-Length: 100000\r\n\r\n{}", "b".repeat(100_000)),
+    ];
+    for (index, earlier) in earlier.iter().enumerate() {
+        for (pipelined, count) in [(false, 1), (true, 1), (false, 3), (true, 3)] {
+            let key = format!("k{index}{pipelined}{count}");
+            let mut wire = Wire::dial(&server).await;
+            let count = if earlier.is_empty() { 0 } else { count };
+            if pipelined {
+                wire.send(format!("{}{}", earlier.repeat(count), upgrade(&key)).as_bytes()).await;
+            }
+            for _ in 0..count {
+                if !pipelined {
+                    wire.send(earlier.as_bytes()).await;
+                }
+                let head = wire.head().await.to_ascii_lowercase();
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                wire.bytes(length.map_or(0, |length| length.parse().unwrap())).await.unwrap();
+            }
+            if !pipelined {
+                wire.send(upgrade(&key).as_bytes()).await;
+            }
+            assert_status(&wire.head().await.to_ascii_lowercase(), 101, &key);
+            expected(&recorded_headers(&server, &key).await);
+        }
+    }
+}
+
 /// uNetworking/uWebSockets.js 708, netty/netty 13726 (an empty one), python-websockets/websockets 1010 (one that was not
 /// offered): clients fail such a connection. RFC 6455, sections 4.1 and 4.2.2.
 #[tokio::test]
