@@ -31,8 +31,10 @@ use crate::printable::shortened;
 use crate::rate_limited_log::RateLimitedLog;
 
 mod admin;
+mod authority;
 mod body;
 mod connection;
+mod handshake;
 mod head;
 mod management;
 mod monitoring;
@@ -48,6 +50,7 @@ mod write_timeout;
 pub use admin::{Deployments, RolledBack, serve_admin};
 pub use monitoring::serve_metrics;
 
+use authority::check_host;
 use head::{Head, HeadRecorder, HeadRecording};
 use management::auth::CallAuthenticator;
 use page::Page;
@@ -309,31 +312,40 @@ async fn dispatch(
     let AcceptedConnection { peer, head, requests, permit } = accepted;
     let _request = requests.token();
     let origin = RequestOrigin { peer, head: head.take(&request), permit };
+    let source = peer.ip().to_canonical();
+    if let Err(error) = check_host(&mut request) {
+        body::discard(request.body_mut()).await;
+        shared.fault_log.log(|suppressed| info!(%source, suppressed, "rejected request: {error} (400)"));
+        return response::refusal(StatusCode::BAD_REQUEST);
+    }
     if request.uri().to_string().len() > URL_BYTES_MAX {
         return response::message(StatusCode::URI_TOO_LONG, "URI Too Long");
     }
     let deployment = shared.gateway.deployment();
     let path = request.uri().path().to_owned();
-    // Clients double a slash where their configured endpoint ends in one.
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    let decoded = |part| percent_decode_str(part).decode_utf8_lossy();
+    // Clients double a slash where their configured endpoint ends in one. Each part is decoded once, after the split, so
+    // that an encoded slash separates nothing.
+    let encoded_parts = path.split('/').filter(|part| !part.is_empty());
+    let decoded_parts: Vec<_> = encoded_parts.map(|part| percent_decode_str(part).decode_utf8_lossy()).collect();
+    let parts: Vec<&str> = decoded_parts.iter().map(|part| &**part).collect();
     let is_get = request.method() == Method::GET;
-    let source = peer.ip().to_canonical();
-    let is_plain_get = is_get && !upgrade::asks_for_websocket(&request);
+    // HEAD has the response of GET, without its body. It never upgrades (RFC 6455, section 4.1).
+    let is_plain_get =
+        request.method() == Method::HEAD || (is_get && !handshake::asks_for_websocket(request.headers()));
     if let (Some(page), true, true) = (&shared.page, parts.is_empty(), is_plain_get) {
         return page.respond(&shared.fault_log).await;
     }
     match deployment.resolve(&parts) {
-        Some((stage, [])) if is_get => upgrade::upgrade(shared, Arc::clone(stage), origin, request).await,
-        Some((stage, [name, id])) if decoded(name) == "@connections" => {
-            management::manage(&shared, stage, &decoded(id), source, request).await
+        Some((stage, [])) if is_get || is_plain_get => {
+            upgrade::upgrade(shared, Arc::clone(stage), origin, request).await
         }
-        Some((stage, [name, "connections"])) if decoded(name) == "@jackfield" => {
+        Some((stage, ["@connections", id])) => management::manage(&shared, stage, id, source, request).await,
+        Some((stage, ["@jackfield", "connections"])) => {
             management::broadcast::manage(&shared, stage, source, request).await
         }
         _ => {
             body::discard(request.body_mut()).await;
-            let is_management = parts.iter().any(|part| decoded(part).starts_with('@'));
+            let is_management = parts.iter().any(|part| part.starts_with('@'));
             let response =
                 if is_plain_get && !is_management { upgrade::upgrade_required() } else { response::forbidden() };
             shared.fault_log.log(|suppressed| {

@@ -157,7 +157,7 @@ async fn a_dist_folder_is_served_on_a_machine_without_bundler_packages_and_tools
     let lonely = LonelyBinary::new();
     let server = lonely.serve(&elsewhere, "dist/jackfield.toml");
     assert_eq!(answers(&server).await, ["{\"action\": \"echo\"}", "bundled", "lobby packed", "required"]);
-    assert_eq!(server.http("GET / HTTP/1.1\r\n\r\n").await.body, "the page");
+    assert_eq!(server.http("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.body, "the page");
     // What the server writes is beside the folder, which the next build replaces.
     assert!(elsewhere.path().join("data").is_dir());
     assert_eq!(files(&elsewhere.path().join("dist")), expected);

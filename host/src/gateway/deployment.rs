@@ -95,7 +95,8 @@ impl Deployment {
         self.stages.values().filter_map(|stage| stage.access_log.as_ref()).for_each(|log| log.sink.flush(deadline));
     }
 
-    /// Finds the stage whose base path or name is at the start of a path; returns it with the remaining segments.
+    /// Finds the stage whose base path or name is at the start of a path; returns it with the remaining segments. The
+    /// segments are decoded.
     pub fn resolve<'p, 'r>(&self, path: &'p [&'r str]) -> Option<(&Arc<Stage>, &'p [&'r str])> {
         let mapped = self.base_paths.iter().find_map(|(base, stage)| {
             let (first, rest) = path.split_at_checked(base.len())?;
@@ -116,7 +117,7 @@ fn segments(path: &str) -> Vec<String> {
 /// Returns whether segments may follow a base path: either none, or a resource such as `@connections`. Without this
 /// check the empty base path would match every path.
 fn may_follow_base_path(rest: &[&str]) -> bool {
-    rest.first().is_none_or(|first| first.starts_with('@') || first.starts_with("%40"))
+    rest.first().is_none_or(|first| first.starts_with('@'))
 }
 
 #[cfg(test)]
@@ -147,7 +148,7 @@ mod tests {
             (&["dev"][..], "dev", 0),
             (&["dev", "@connections", "x"], "dev", 2),
             (&["chat"], "prod", 0),
-            (&["chat", "%40connections", "x"], "prod", 2),
+            (&["chat", "@connections", "x"], "prod", 2),
             (&["chat", "dev"], "beta", 0),
             (&["prod"], "prod", 0),
             (&[], "root", 0),

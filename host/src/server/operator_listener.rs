@@ -4,6 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -15,6 +19,8 @@ use tracing::{debug, warn};
 
 use crate::limits::{OPERATOR_CONNECTIONS_MAX, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT};
 use crate::rate_limited_log::RateLimitedLog;
+use crate::server::authority::check_host;
+use crate::server::response;
 use crate::server::write_timeout::WriteTimeout;
 
 /// Serves every connection of `listener` until `stop` is cancelled. Then requests that are complete still get their
@@ -22,6 +28,7 @@ use crate::server::write_timeout::WriteTimeout;
 ///
 /// A connection beyond `OPERATOR_CONNECTIONS_MAX` is closed at once, so that slow clients take no file of the peers'.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let router = router.layer(middleware::from_fn(require_host));
     let permits = Arc::new(Semaphore::new(OPERATOR_CONNECTIONS_MAX));
     let requests = TaskTracker::new();
     let fault_log = RateLimitedLog::default();
@@ -51,6 +58,14 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     drop(listener);
     requests.close();
     requests.wait().await;
+}
+
+/// Rejects a request that does not say which host it addresses, as the listener of the peers does.
+async fn require_host(mut request: Request, next: Next) -> Response {
+    match check_host(&mut request) {
+        Ok(()) => next.run(request).await,
+        Err(error) => response::message(StatusCode::BAD_REQUEST, &format!("Bad Request: {error}")),
+    }
 }
 
 async fn serve_stream(stream: TcpStream, router: Router, stop: CancellationToken) {

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use tokio::sync::oneshot;
-use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tracing::{debug, info};
 
 use crate::connections::Peer;
 use crate::event::Field;
 use crate::gateway::{Admitted, Refusal, Stage, Upgrade};
+use crate::server::handshake::{self, BadHandshake};
 use crate::server::pending_upgrade::PendingUpgrade;
 use crate::server::{RequestOrigin, Shared, connection, response};
 
@@ -27,7 +27,7 @@ pub async fn upgrade(
     mut request: Request<Body>,
 ) -> Response {
     let source = origin.peer.ip().to_canonical();
-    if !asks_for_websocket(&request) {
+    if request.method() != Method::GET || !handshake::asks_for_websocket(request.headers()) {
         shared.fault_log.log(|suppressed| {
             info!(
                 %source, suppressed,
@@ -36,14 +36,13 @@ pub async fn upgrade(
         });
         return upgrade_required();
     }
-    // The library checks method, version and headers, and computes the accept key.
-    let accepted = match create_response_with_body(&request, Body::empty) {
+    let accepted = match handshake::accept(&request) {
         Ok(response) => response,
         Err(error) => {
             shared.fault_log.log(|suppressed| {
                 info!(%source, suppressed, "rejected handshake: {error} (400); the client does not follow RFC 6455");
             });
-            return response::exception(StatusCode::BAD_REQUEST, "BadRequestException", Some(&error.to_string()));
+            return bad_handshake(error);
         }
     };
     let upgrade = upgrade_event(&origin, &request);
@@ -94,11 +93,6 @@ async fn run(
     Box::pin(gateway.disconnect(&connection, disconnect)).await;
 }
 
-pub fn asks_for_websocket(request: &Request<Body>) -> bool {
-    let upgrade = request.headers().get(header::UPGRADE);
-    upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
-}
-
 /// Returns the content of the `$connect` event.
 fn upgrade_event(origin: &RequestOrigin, request: &Request<Body>) -> Upgrade {
     let text = |name| request.headers().get(name).map(|value: &HeaderValue| lossy(value.as_bytes()));
@@ -128,9 +122,18 @@ fn switch(accepted: axum::http::Response<Body>, subprotocol: Option<String>) -> 
     response
 }
 
+/// Returns the response to an upgrade request that does not follow RFC 6455.
+fn bad_handshake(error: BadHandshake) -> Response {
+    let mut response = response::exception(StatusCode::BAD_REQUEST, "BadRequestException", Some(&error.to_string()));
+    if error == BadHandshake::Version {
+        handshake::set_version(response.headers_mut());
+    }
+    response
+}
+
 /// Returns the response to a GET that does not ask for an upgrade, on any path.
 pub fn upgrade_required() -> Response {
     let mut response = response::refusal(StatusCode::UPGRADE_REQUIRED);
-    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    handshake::set_upgrade(response.headers_mut());
     response
 }
