@@ -84,6 +84,9 @@ pub const CONNECTIONS_MAX: usize = 100_000;
 pub const OTHER_FILES_MAX: u64 = 256;
 /// Request head (all headers) of an upgrade or a management call; API Gateway allows 10,240 bytes.
 pub const REQUEST_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Bytes that are recorded for the header names of the next request of a connection: a head, and as much as the HTTP library
+/// reads beyond it.
+pub const RECORDED_BYTES_MAX: usize = 2 * REQUEST_HEAD_BYTES_MAX;
 /// Headers that are parsed of one request head. The HTTP library already rejects more than 100.
 pub const REQUEST_HEADERS_MAX: usize = 128;
 /// API Gateway quota "URL length".

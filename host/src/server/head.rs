@@ -17,11 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::event::Field;
-use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEADERS_MAX};
+use crate::limits::{RECORDED_BYTES_MAX, REQUEST_HEADERS_MAX};
 use crate::server::write_timeout::WriteTimeout;
-
-/// Most bytes that are recorded: a head, and as much as the HTTP library reads beyond it before it is dispatched.
-const RECORDED_BYTES_MAX: usize = 2 * REQUEST_HEAD_BYTES_MAX;
 
 /// A TCP stream that records the heads of its requests.
 pub struct HeadRecorder {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
@@ -14,7 +14,7 @@ use crate::event::Field;
 use crate::gateway::{Admitted, Refusal, Stage, Upgrade};
 use crate::server::handshake::{self, BadHandshake};
 use crate::server::pending_upgrade::PendingUpgrade;
-use crate::server::{RequestOrigin, Shared, connection, response};
+use crate::server::{RequestOrigin, Shared, body, connection, response};
 
 /// Returns the response to an upgrade request after `$connect` has run.
 ///
@@ -45,6 +45,10 @@ pub async fn upgrade(
             return bad_handshake(error);
         }
     };
+    // The protocol is switched when the whole request has arrived (RFC 9110, section 7.8). Few handshakes have a body.
+    if !request.body().is_end_stream() {
+        body::discard(request.body_mut()).await;
+    }
     let upgrade = upgrade_event(&origin, &request);
     let pending = PendingUpgrade::new(&mut request, origin.permit);
     let (decide, decision) = oneshot::channel();

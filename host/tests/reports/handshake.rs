@@ -161,6 +161,32 @@ async fn every_426_says_which_protocol_is_required() {
     }
 }
 
+/// RFC 9110, section 7.8: a server does not switch protocols before the whole request has arrived.
+#[tokio::test]
+async fn a_handshake_with_a_body_is_accepted_when_the_body_has_arrived() {
+    let server = Site::hostile().serve();
+    let mut peer = server.connect("").await;
+    for (key, framing, body) in [
+        ("length", "Content-Length: 13", "echo not sent"),
+        ("chunked", "Transfer-Encoding: chunked", "5\r\nabcde\r\n0\r\n\r\n"),
+    ] {
+        let mut wire = Wire::dial(&server).await;
+        let (first, rest) = body.split_at(4);
+        wire.send(format!("GET /dev?record={key} HTTP/1.1\r\n{UPGRADE}{framing}\r\n\r\n{first}").as_bytes()).await;
+        for _ in 0..3 {
+            server.connect("").await;
+            assert_eq!(
+                peer.ask(&format!("get {key}")).await,
+                "none",
+                "the handler ran before the request was complete"
+            );
+        }
+        wire.send(rest.as_bytes()).await;
+        assert_status(&wire.head().await.to_ascii_lowercase(), 101, key);
+        assert_eq!(wire.ask("echo first").await, "first", "the body is no frame");
+    }
+}
+
 /// golang/go 13624, heroku/vegur 157, javaee/grizzly 1264 (an empty one); RFC 9112, section 3.2.
 #[tokio::test]
 async fn a_request_without_one_valid_host_is_a_bad_request() {
