@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
+use crate::address::OriginPattern;
 use crate::backend::SledOptions;
 use crate::gateway::ProbationLimits;
 use crate::limits::{CompilerLimits, ConnectionLimits};
@@ -96,6 +97,8 @@ pub struct Config {
     /// The limits of the processes that compile components.
     pub compiler: CompilerLimits,
     pub connection: ConnectionLimits,
+    /// The origins of web pages that may connect; `None`: the manifest has no list.
+    pub origins: Option<BTreeSet<OriginPattern>>,
     pub throttle: Throttles,
     pub backend: Backend,
     pub management: Management,
@@ -208,7 +211,9 @@ impl Config {
         let server = server::server(root.section("server"), &folder);
         let admin = admin::admin(root.section("admin"));
         let compiler = compiler::compiler(root.section("compiler"));
-        let connection = connection::connection(root.section("connection"), api.profile, strict);
+        let mut connection_section = root.section("connection");
+        let origins = connection::origins(&mut connection_section);
+        let connection = connection::connection(connection_section, api.profile, strict);
         let throttle = throttle::throttles(root.section("throttle"), api.profile.throttles());
         let backend = backend::backend(root.section("backend"), &folder);
         let access_key_section = root.section("access_keys");
@@ -267,6 +272,7 @@ impl Config {
             admin,
             compiler,
             connection,
+            origins,
             throttle,
             backend,
             management,
@@ -304,7 +310,11 @@ impl Config {
             listen,
             metrics,
             page,
+            hosts,
+            trusted_proxies,
+            proxy_protocol,
             connections_max,
+            source_connections_max,
             stop_timeout,
             cache,
             cache_bytes,
@@ -317,7 +327,11 @@ impl Config {
             ("[server] listen", *listen != before.server.listen),
             ("[server] metrics", *metrics != before.server.metrics),
             ("[server] page", *page != before.server.page),
+            ("[server] hosts", *hosts != before.server.hosts),
+            ("[server] trusted_proxies", *trusted_proxies != before.server.trusted_proxies),
+            ("[server] proxy_protocol", *proxy_protocol != before.server.proxy_protocol),
             ("[server] connections_max", *connections_max != before.server.connections_max),
+            ("[server] source_connections_max", *source_connections_max != before.server.source_connections_max),
             ("[server] stop_timeout", *stop_timeout != before.server.stop_timeout),
             ("[server] cache", *cache != before.server.cache),
             ("[server] cache_size", *cache_bytes != before.server.cache_bytes),

@@ -2,12 +2,14 @@
 //!
 //! Knows routes and plugins. Does not know sockets, files or how a guest is run.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tracing::{Level, event, warn};
 
+use crate::address::OriginPattern;
 use crate::backend::Backend;
 use crate::capability::Caller;
 use crate::connections::Connections;
@@ -165,6 +167,11 @@ impl Gateway {
     /// Returns the access rules of `@connections`.
     pub fn management(&self) -> Arc<Management> {
         Arc::clone(&self.access.load().management)
+    }
+
+    /// Returns the origins of web pages that may connect; `None`: all.
+    pub fn origins(&self) -> Option<Arc<BTreeSet<OriginPattern>>> {
+        self.access.load().origins.clone()
     }
 
     fn access(&self) -> Arc<Access> {

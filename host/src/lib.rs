@@ -21,6 +21,7 @@ pub mod runtime;
 pub mod server;
 pub mod worker;
 
+pub mod address;
 pub mod bindings;
 pub mod blocking_threads;
 pub mod event;

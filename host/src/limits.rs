@@ -4,8 +4,10 @@
 
 use std::time::Duration;
 
+mod admission;
 mod events;
 
+pub use admission::*;
 pub use events::*;
 
 // ---- one peer ------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 //! Knows frames, statuses and close codes. Does not know how a route is handled, guests or the store.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use percent_encoding::percent_decode_str;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,9 +30,12 @@ use crate::limits::{LISTS_MAX, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT, SEN
 use crate::printable::shortened;
 use crate::rate_limited_log::RateLimitedLog;
 
+mod accepted;
 mod admin;
+mod admission;
 mod authority;
 mod body;
+mod client_address;
 mod connection;
 mod handshake;
 mod head;
@@ -41,15 +44,21 @@ mod monitoring;
 mod operator_listener;
 mod page;
 mod pending_upgrade;
+mod proxy_header;
 mod response;
+mod source_limit;
 mod turn;
 mod upgrade;
 mod wire;
 mod write_timeout;
 
+pub use accepted::AcceptOptions;
 pub use admin::{Deployments, RolledBack, serve_admin};
+pub use admission::HostRules;
 pub use monitoring::serve_metrics;
 
+use accepted::{Accepted, Acceptor, ConnectionPermit};
+use admission::{OwnNames, Rejection};
 use authority::check_host;
 use head::{Head, HeadRecorder, HeadRecording};
 use management::auth::CallAuthenticator;
@@ -65,7 +74,9 @@ pub struct ServerOptions {
     pub listen: SocketAddr,
     /// An HTML file that `GET /` returns.
     pub page: Option<PathBuf>,
-    pub connections_max: usize,
+    pub accept: AcceptOptions,
+    /// The hosts that requests may name.
+    pub hosts: HostRules,
     pub stop_timeout: Duration,
     /// Whether the operator accepts that `@connections` can be reached from other machines without a signature.
     pub insecure_management: bool,
@@ -87,8 +98,8 @@ struct Shared {
     list_permits: Arc<Semaphore>,
     /// Logs invalid requests and frames.
     fault_log: RateLimitedLog,
-    /// One permit for each TCP connection that may be open.
-    connection_permits: Arc<Semaphore>,
+    acceptor: Acceptor,
+    hosts: HostRules,
     /// One task for each upgraded connection, until its `$disconnect` has run.
     connection_tasks: TaskTracker,
     /// One task for each socket whose close handshake is not finished.
@@ -103,8 +114,12 @@ impl Server {
     /// # Errors
     /// If the address cannot be bound, or if other machines could call `@connections` on it without a signature.
     pub fn bind(options: ServerOptions, gateway: Arc<Gateway>) -> anyhow::Result<Self> {
-        let ServerOptions { listen, page, connections_max, stop_timeout, insecure_management } = options;
-        let exposure = Exposure { reachable: !listen.ip().is_loopback(), insecure: insecure_management };
+        let ServerOptions { listen, page, accept, hosts, stop_timeout, insecure_management } = options;
+        let exposure = Exposure {
+            reachable: !listen.ip().is_loopback(),
+            published_by: published_by(&hosts, &accept),
+            insecure: insecure_management,
+        };
         check_exposure(listen, exposure, &gateway)?;
         let listener =
             bind(listen).map_err(|error| cannot_listen(listen, &error, "--listen, or listen in [server]"))?;
@@ -115,7 +130,8 @@ impl Server {
             call_authenticator: CallAuthenticator::new(exposure),
             list_permits: Arc::new(Semaphore::new(LISTS_MAX)),
             fault_log: RateLimitedLog::default(),
-            connection_permits: Arc::new(Semaphore::new(connections_max)),
+            acceptor: Acceptor::new(accept),
+            hosts,
             connection_tasks: TaskTracker::new(),
             close_tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -195,6 +211,15 @@ fn check_exposure(listen: SocketAddr, exposure: Exposure, gateway: &Gateway) -> 
     )
 }
 
+/// Returns the key of `[server]` that says that clients of other machines reach the server, also on loopback.
+fn published_by(hosts: &HostRules, accept: &AcceptOptions) -> Option<&'static str> {
+    match accept {
+        AcceptOptions { proxy_protocol: true, .. } => Some("proxy_protocol"),
+        AcceptOptions { trusted_proxies, .. } if !trusted_proxies.is_empty() => Some("trusted_proxies"),
+        _ => hosts.has_list().then_some("hosts"),
+    }
+}
+
 /// Describes why an address cannot be bound and what to do. `key` names the flag or key that sets another one.
 fn cannot_listen(address: SocketAddr, error: &io::Error, key: &str) -> anyhow::Error {
     let reason = match error.kind() {
@@ -226,24 +251,23 @@ fn router(shared: Arc<Shared>) -> Router {
 
 /// Serves one TCP connection: several requests, or one upgrade.
 async fn serve_stream(stream: TcpStream, router: Router, shared: Arc<Shared>) {
-    let Ok(peer) = stream.peer_addr() else { return };
-    let Ok(permit) = Arc::clone(&shared.connection_permits).try_acquire_owned() else {
-        response::reject_raw(stream).await;
-        return;
-    };
+    let accepted = shared.stop.run_until_cancelled(shared.acceptor.accept(stream, &shared.fault_log)).await;
+    let Some(Accepted { stream, peer, permit, is_reserve }) = accepted.flatten() else { return };
     // Messages are small, and must not wait until a TCP segment is full.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
+    let local = if shared.hosts.are_checked() { stream.local_addr().ok().map(|local| local.ip()) } else { None };
     let (stream, head) = HeadRecorder::new(stream);
     let requests = TaskTracker::new();
-    let accepted = AcceptedConnection { peer, head, requests: requests.clone(), permit: Arc::new(permit) };
+    let accepted = AcceptedConnection { peer, local, head, requests: requests.clone(), permit, is_reserve };
     let service = router.layer(axum::Extension(accepted));
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(REQUEST_HEAD_TIMEOUT)
             .max_buf_size(REQUEST_HEAD_BYTES_MAX)
+            .keep_alive(!is_reserve)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
             .with_upgrades()
     );
@@ -285,16 +309,17 @@ fn describe_parse_error(error: &hyper::Error) -> String {
 #[derive(Clone)]
 struct AcceptedConnection {
     peer: SocketAddr,
+    /// The address to which the client has connected, if hosts are checked.
+    local: Option<IpAddr>,
     head: HeadRecording,
     /// The requests that wait for their responses.
     requests: TaskTracker,
     permit: ConnectionPermit,
+    /// The server is full: only calls of `@connections` are answered.
+    is_reserve: bool,
 }
 
-/// Counts a TCP connection as open until the last clone of the permit is dropped.
-type ConnectionPermit = Arc<OwnedSemaphorePermit>;
-
-/// The connection and the head with which a request arrived.
+/// The client, the connection and the head of a request.
 struct RequestOrigin {
     peer: SocketAddr,
     head: Head,
@@ -309,10 +334,20 @@ async fn dispatch(
     axum::Extension(accepted): axum::Extension<AcceptedConnection>,
     mut request: Request<Body>,
 ) -> Response {
-    let AcceptedConnection { peer, head, requests, permit } = accepted;
+    let AcceptedConnection { peer, local, head, requests, permit, is_reserve } = accepted;
     let _request = requests.token();
-    let origin = RequestOrigin { peer, head: head.take(&request), permit };
-    let source = peer.ip().to_canonical();
+    let head = head.take(&request);
+    let proxies = shared.acceptor.trusted_proxies();
+    let source = match client_address::client(proxies, peer.ip().to_canonical(), request.headers()) {
+        Ok(source) => source,
+        Err(error) => {
+            body::discard(request.body_mut()).await;
+            shared.fault_log.log(|suppressed| {
+                warn!(proxy = %peer.ip(), suppressed, "rejected request of a trusted proxy: {error} (400)");
+            });
+            return response::refusal(StatusCode::BAD_REQUEST);
+        }
+    };
     if let Err(error) = check_host(&mut request) {
         body::discard(request.body_mut()).await;
         shared.fault_log.log(|suppressed| info!(%source, suppressed, "rejected request: {error} (400)"));
@@ -332,11 +367,32 @@ async fn dispatch(
     // HEAD has the response of GET, without its body. It never upgrades (RFC 6455, section 4.1).
     let is_plain_get =
         request.method() == Method::HEAD || (is_get && !handshake::asks_for_websocket(request.headers()));
+    let own = OwnNames { local, deployment: &deployment };
+    let authority = admission::authority(request.uri(), request.headers());
+    if let Err(rejection) = shared.hosts.check_host(authority, own) {
+        return reject(&shared, source, &rejection, &mut request).await;
+    }
+    let is_management = parts.iter().any(|part| part.starts_with('@'));
+    if is_reserve && !is_management {
+        body::discard(request.body_mut()).await;
+        return response::full();
+    }
     if let (Some(page), true, true) = (&shared.page, parts.is_empty(), is_plain_get) {
         return page.respond(&shared.fault_log).await;
     }
     match deployment.resolve(&parts) {
         Some((stage, [])) if is_get || is_plain_get => {
+            let origins = if is_plain_get { None } else { shared.gateway.origins() };
+            if let Err(rejection) = shared.hosts.check_origin(request.headers(), origins.as_deref(), own) {
+                return reject(&shared, source, &rejection, &mut request).await;
+            }
+            let counted = if source == peer.ip().to_canonical() {
+                Some(permit)
+            } else {
+                shared.acceptor.count_for_client(&permit, source, &shared.fault_log)
+            };
+            let Some(permit) = counted else { return response::refusal(StatusCode::TOO_MANY_REQUESTS) };
+            let origin = RequestOrigin { peer: SocketAddr::new(source, peer.port()), head, permit };
             upgrade::upgrade(shared, Arc::clone(stage), origin, request).await
         }
         Some((stage, ["@connections", id])) => management::manage(&shared, stage, id, source, request).await,
@@ -345,7 +401,6 @@ async fn dispatch(
         }
         _ => {
             body::discard(request.body_mut()).await;
-            let is_management = parts.iter().any(|part| part.starts_with('@'));
             let response =
                 if is_plain_get && !is_management { upgrade::upgrade_required() } else { response::forbidden() };
             shared.fault_log.log(|suppressed| {
@@ -360,4 +415,11 @@ async fn dispatch(
             response
         }
     }
+}
+
+/// Rejects a request for its host or its origin. In `dev` the response says why, because its reader is the author.
+async fn reject(shared: &Shared, source: IpAddr, rejection: &Rejection, request: &mut Request<Body>) -> Response {
+    body::discard(request.body_mut()).await;
+    shared.fault_log.log(|suppressed| warn!(%source, suppressed, "rejected request: {rejection} (403)"));
+    rejection.response(shared.hosts.is_dev())
 }

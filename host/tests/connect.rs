@@ -446,12 +446,12 @@ async fn a_connection_beyond_connections_max_is_rejected_until_one_closes() {
 
 #[tokio::test]
 async fn the_open_file_limit_is_raised_and_the_log_reports_a_limit_that_is_too_low() {
-    // Settings, the hard limit (300 connections, 256 other files, one component, and a quarter for events), and the
-    // expected log line: its level and its words.
+    // Settings, the hard limit (300 connections, 256 other files, 64 connections of a full server, 128 of operators, one
+    // component, and a quarter for events), and the expected log line: its level and its words.
     for (settings, hard, expected) in [
-        ("", 742, Some(("INFO", "enough for 300 connections, but not for 100000"))),
-        ("[server]\nconnections_max = 301", 742, Some(("WARN", "enough for 300 connections, but not for 301"))),
-        ("[server]\nconnections_max = 300", 742, None),
+        ("", 998, Some(("INFO", "enough for 300 connections, but not for 100000"))),
+        ("[server]\nconnections_max = 301", 998, Some(("WARN", "enough for 300 connections, but not for 301"))),
+        ("[server]\nconnections_max = 300", 998, None),
     ] {
         let site = Site::hostile_with(settings);
         let serve = site.command(&["serve"]);
@@ -467,7 +467,7 @@ async fn the_open_file_limit_is_raised_and_the_log_reports_a_limit_that_is_too_l
             Some((level, words)) => {
                 assert!(log.lines().any(|line| line.contains(level) && line.contains(words)), "{log}");
             }
-            None => assert!(!log.contains("742 open files"), "{log}"),
+            None => assert!(!log.contains("998 open files"), "{log}"),
         }
     }
 }

@@ -35,7 +35,7 @@ use crate::reload::{
     ServeMode, StartOptions, StartedPlugins, WatchMode, WatchedFiles, display_path, read_unwatched,
 };
 use crate::runtime;
-use crate::server::{Server, ServerOptions, serve_admin, serve_metrics};
+use crate::server::{AcceptOptions, HostRules, Server, ServerOptions, serve_admin, serve_metrics};
 use crate::telemetry;
 
 /// Accepted intervals of `--poll`: reading all files has a cost, and changes should be noticed soon.
@@ -130,7 +130,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     let mode = options.poll.map_or(WatchMode::Notify, WatchMode::Poll);
     let files = WatchedFiles::watch(mode, &config, serve_mode)?;
     let throttles = Arc::default();
-    let mut access = AccessFollower::watch(mode, &config, Arc::clone(&throttles))?;
+    let mut access = AccessFollower::watch(mode, serve_mode, &config, Arc::clone(&throttles))?;
     let mut builds = (serve_mode == ServeMode::Dev).then(|| BuildQueue::new(&config.folder));
     if let Some(builds) = &mut builds {
         // A script is served as it is.
@@ -197,17 +197,26 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     let deployment = loader.deployment(&config, &plugins, &resources);
     let gateway = Gateway::new(connections, backend.clone(), deployment, access.access(), Arc::clone(&metrics));
 
-    open_files::report(open_files, config.server.connections_max, config.components.len());
+    let connections_max = open_files::connections(&open_files, config.server.connections_max, config.components.len());
     let server = Server::bind(
         ServerOptions {
             listen: options.listen.unwrap_or(config.server.listen),
             page: config.server.page.clone(),
-            connections_max: config.server.connections_max,
+            accept: AcceptOptions {
+                connections_max,
+                source_connections_max: config.server.source_connections_max,
+                trusted_proxies: config.server.trusted_proxies.clone(),
+                proxy_protocol: config.server.proxy_protocol,
+            },
+            hosts: HostRules::new(config.server.hosts.clone(), serve_mode == ServeMode::Dev),
             stop_timeout: config.server.stop_timeout,
             insecure_management: options.insecure_management,
         },
         Arc::clone(&gateway),
     )?;
+    if serve_mode == ServeMode::Serve {
+        warn_about_pages(&config);
+    }
     if let (Some(listen), Some(handle)) = (config.server.metrics, metrics.handle()) {
         let address = serve_metrics(listen, handle, stop.clone()).await?;
         info!("metrics on http://{address}/metrics, health on http://{address}/health");
@@ -272,6 +281,19 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     tokio::task::block_in_place(|| gateway.flush_access_logs(Instant::now() + LOG_FLUSH_TIMEOUT));
     info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Logs what `serve` admits without a list, as API Gateway does. Most APIs authorize their peers, but not by cookies.
+fn warn_about_pages(config: &Config) {
+    let (admitted, keys) = match (&config.server.hosts, &config.origins) {
+        (None, None) => {
+            ("every host and web pages of every origin are", "hosts in [server] and origins in [connection]")
+        }
+        (None, Some(_)) => ("every host is", "hosts in [server]"),
+        (Some(_), None) => ("web pages of every origin are", "origins in [connection]"),
+        (Some(_), Some(_)) => return,
+    };
+    warn!("{admitted} admitted, as on API Gateway; to admit only yours, list them: {keys}");
 }
 
 /// Returns the bytes that may wait for all peers together.

@@ -1,6 +1,7 @@
 //! Who is admitted: the part of the manifest that is read on its own, whatever is wrong with the rest.
 //!
-//! Reads `[access_keys]`, `[api_keys]`, `[management]`, and the source of API keys in `[api]`. A key whose section is
+//! Reads `[access_keys]`, `[api_keys]`, `[management]`, the source of API keys in `[api]` and the origins in `[connection]`.
+//! A key whose section is
 //! invalid is not admitted.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +12,8 @@ use toml::de::DeTable;
 use super::management::{self, AccessKey, Management};
 use super::problem::Problems;
 use super::section::Section;
-use super::{ApiKey, Config, ConfigError, api_key, syntax_errors};
+use super::{ApiKey, Config, ConfigError, api_key, connection, syntax_errors};
+use crate::address::OriginPattern;
 use crate::gateway::{ApiKeySource, Signatures};
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,6 +22,8 @@ pub struct AccessConfig {
     pub api_key_source: ApiKeySource,
     /// API keys by their names.
     pub api_keys: BTreeMap<String, ApiKey>,
+    /// The origins of web pages that may connect; `None`: all.
+    pub origins: Option<BTreeSet<OriginPattern>>,
 }
 
 /// A part of the access settings that can be restricted on its own.
@@ -39,6 +43,7 @@ impl From<&Config> for AccessConfig {
             management: config.management.clone(),
             api_key_source: config.api.api_key_source,
             api_keys: config.api_keys.clone(),
+            origins: config.origins.clone(),
         }
     }
 }
@@ -60,6 +65,10 @@ impl AccessConfig {
         let source = root.section("api").read("api_key_selection_expression", api_key::source);
         let is_source_valid = problems.error_count() == errors_before;
 
+        let errors_before = problems.error_count();
+        let origins = connection::origins(&mut root.section("connection"));
+        let are_origins_valid = problems.error_count() == errors_before;
+
         let access_keys = root.section("access_keys");
         let errors_before = problems.error_count();
         let (signatures, throttle) = management::settings(root.section("management"));
@@ -75,6 +84,7 @@ impl AccessConfig {
             management,
             api_key_source: if is_source_valid { source.unwrap_or_default() } else { before.api_key_source },
             api_keys: api_key::api_keys(&root.section("api_keys")),
+            origins: if are_origins_valid { origins } else { before.origins.clone() },
         })
     }
 
@@ -104,6 +114,7 @@ impl AccessConfig {
             },
             api_key_source: self.api_key_source,
             api_keys: self.api_keys.iter().filter_map(api_key).collect(),
+            origins: intersection(self.origins.as_ref(), next.origins.as_ref()),
         }
     }
 }
@@ -117,7 +128,7 @@ impl AccessConfig {
         let mut parts: BTreeSet<AccessPart> = parts.collect();
         let settings = |access: &Self| {
             let Management { signatures, throttle, has_access_keys, access_keys: _ } = access.management;
-            (signatures, throttle, has_access_keys, access.api_key_source)
+            (signatures, throttle, has_access_keys, access.api_key_source, access.origins.clone())
         };
         if settings(self) != settings(restricted) {
             parts.insert(AccessPart::Management);
@@ -137,6 +148,7 @@ impl AccessConfig {
                     let access_keys = std::mem::take(&mut management.access_keys);
                     *management = Management { access_keys, ..source.clone() };
                     settings.api_key_source = restricted.api_key_source;
+                    settings.origins.clone_from(&restricted.origins);
                 }
             }
         }
@@ -160,11 +172,11 @@ fn replace<K: Clone>(keys: &mut BTreeMap<String, K>, source: &BTreeMap<String, K
     };
 }
 
-/// Returns the stages that are in both; `None`: all stages.
-fn intersection(one: Option<&BTreeSet<String>>, other: Option<&BTreeSet<String>>) -> Option<BTreeSet<String>> {
+/// Returns what is in both; `None`: everything.
+fn intersection<T: Clone + Ord>(one: Option<&BTreeSet<T>>, other: Option<&BTreeSet<T>>) -> Option<BTreeSet<T>> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one & other),
-        (stages, None) | (None, stages) => stages.cloned(),
+        (items, None) | (None, items) => items.cloned(),
     }
 }
 

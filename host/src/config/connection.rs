@@ -1,16 +1,35 @@
 //! `[connection]`: the limits of each WebSocket connection.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use toml::de::DeValue;
+
 use super::profile::Profile;
 use super::section::Section;
-use super::value::{self, MIB};
+use super::value::{self, InvalidValue, MIB};
+use crate::address::OriginPattern;
 use crate::limits::ConnectionLimits;
 
 const MESSAGE_BYTES: RangeInclusive<usize> = 1..=16 * MIB;
 /// The minimum is short enough for tests, the maximum long enough for every use.
 const WAITS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Reads the origins of web pages that may connect. `None`: the manifest has no list, or one with an error.
+pub fn origins(section: &mut Section<'_>) -> Option<BTreeSet<OriginPattern>> {
+    let errors_before = section.problems.error_count();
+    let origins = section.read_list("origins", origin);
+    let is_valid = section.contains("origins") && section.problems.error_count() == errors_before;
+    is_valid.then(|| origins.into_iter().collect())
+}
+
+fn origin(value: &DeValue<'_>) -> Result<OriginPattern, InvalidValue> {
+    let invalid = |advice| {
+        InvalidValue::new("an origin such as \"https://app.example.com\" or \"https://*.example.com\"", advice)
+    };
+    OriginPattern::parse(value.as_str().unwrap_or_default()).map_err(invalid)
+}
 
 pub fn connection(mut section: Section<'_>, profile: Profile, strict: bool) -> ConnectionLimits {
     let default = profile.connection();

@@ -4,8 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use toml::de::DeValue;
+
 use super::section::Section;
-use super::value::{self, MIB};
+use super::value::{self, InvalidValue, MIB};
+use crate::address::{HostPattern, Network};
 use crate::limits;
 
 /// Address of the server if the manifest has none.
@@ -19,7 +22,15 @@ pub struct Server {
     pub metrics: Option<SocketAddr>,
     /// The HTML file that `GET /` returns.
     pub page: Option<PathBuf>,
+    /// The hosts that requests may name; `None`: the manifest lists none.
+    pub hosts: Option<Vec<HostPattern>>,
+    /// The proxies whose `X-Forwarded-For` and `Forwarded` are read.
+    pub trusted_proxies: Vec<Network>,
+    /// Whether every connection begins with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     pub connections_max: usize,
+    /// Open connections of one source address; `None`: a share of `connections_max`.
+    pub source_connections_max: Option<usize>,
     /// Longest time that a stop waits for running handlers.
     pub stop_timeout: Duration,
     /// Folder of the compiled components; `None`: in the user's cache folder.
@@ -37,6 +48,10 @@ pub fn server(mut section: Section<'_>, folder: &Path) -> Server {
         listen: section.read("listen", value::listen_address).unwrap_or(DEFAULT_LISTEN),
         metrics: section.read("metrics", value::listen_address),
         page: section.read("page", value::path(folder)),
+        hosts: hosts(&mut section),
+        trusted_proxies: section.read_list("trusted_proxies", network),
+        proxy_protocol: section.read("proxy_protocol", value::boolean).unwrap_or(false),
+        source_connections_max: section.read("source_connections_max", value::count(1..=1_000_000)),
         connections_max: section
             .read("connections_max", value::count(1..=1_000_000))
             .unwrap_or(limits::CONNECTIONS_MAX),
@@ -56,4 +71,27 @@ pub fn server(mut section: Section<'_>, folder: &Path) -> Server {
     }
     section.finish();
     server
+}
+
+fn hosts(section: &mut Section<'_>) -> Option<Vec<HostPattern>> {
+    let errors_before = section.problems.error_count();
+    let hosts = section.read_list("hosts", host);
+    if !section.contains("hosts") {
+        return None;
+    }
+    if hosts.is_empty() && section.problems.error_count() == errors_before {
+        let problem = "server.hosts: found no host, so every request would be rejected".to_owned();
+        section.problems.error(section.span_of("hosts"), problem, "list the hosts that clients use, or remove the key");
+    }
+    Some(hosts)
+}
+
+fn host(value: &DeValue<'_>) -> Result<HostPattern, InvalidValue> {
+    let invalid = |advice| InvalidValue::new("a host such as \"chat.example.com\" or \"*.example.com\"", advice);
+    HostPattern::parse(value.as_str().unwrap_or_default()).map_err(invalid)
+}
+
+fn network(value: &DeValue<'_>) -> Result<Network, InvalidValue> {
+    let invalid = |advice| InvalidValue::new("an address or a network such as \"10.0.0.0/8\"", advice);
+    Network::parse(value.as_str().unwrap_or_default()).map_err(invalid)
 }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::component::Script;
 use super::*;
+use crate::address::{HostPattern, Network, OriginPattern};
 use crate::backend::{BucketQuota, Durability, StoreName};
 use crate::capability::{AllowedHost, FileGrant, Grants, Scheme};
 use crate::gateway::RouteKey;
@@ -27,7 +28,11 @@ stage_variables = { table = "users" }
 listen = "0.0.0.0:0"
 metrics = "[::1]:9100"
 page = "page.html"
+hosts = ["Chat.example.com", "*.example.org"]
+trusted_proxies = ["10.0.0.0/8", "::1"]
+proxy_protocol = true
 connections_max = 10
+source_connections_max = 4
 stop_timeout = "0s"
 cache = "/var/cache/jackfield"
 cache_size = "1MiB"
@@ -39,6 +44,7 @@ message_size = "1MiB"
 frame_size = "1MiB"
 idle_timeout = "none"
 ping_resets_idle = true
+origins = ["https://app.example.com", "null"]
 duration = "1h 30min"
 ping_interval = "none"
 write_timeout = "250ms"
@@ -135,7 +141,11 @@ fn every_key_of_the_manifest_is_in_the_config() {
         listen: (Ipv4Addr::UNSPECIFIED, 0).into(),
         metrics: Some((Ipv6Addr::LOCALHOST, 9100).into()),
         page: Some("/project/page.html".into()),
+        hosts: Some(["chat.example.com", "*.example.org"].map(|host| HostPattern::parse(host).unwrap()).to_vec()),
+        trusted_proxies: ["10.0.0.0/8", "::1"].map(|proxy| Network::parse(proxy).unwrap()).to_vec(),
+        proxy_protocol: true,
         connections_max: 10,
+        source_connections_max: Some(4),
         stop_timeout: Duration::ZERO,
         cache: Some("/var/cache/jackfield".into()),
         cache_bytes: 1024 * 1024,
@@ -158,6 +168,8 @@ fn every_key_of_the_manifest_is_in_the_config() {
         read_buffer_bytes: 512,
     };
     assert_eq!(config.connection, connection);
+    let origins = ["https://app.example.com", "null"].map(|origin| OriginPattern::parse(origin).unwrap());
+    assert_eq!(config.origins, Some(BTreeSet::from(origins)));
     let sled = SledOptions { folder: "/project/../rows".into(), durability: Durability::Always };
     assert_eq!(config.backend, Backend::Sled(sled));
 
@@ -414,6 +426,55 @@ fn a_count_is_a_number_within_its_range() {
             format!("jackfield.toml:2: server.connections_max: found {}, expected a number from 1 to 1000000", value);
         assert_problem(&format!("[server]\nconnections_max = {value}"), if good { "" } else { &expected });
     }
+}
+
+#[test]
+fn hosts_origins_and_proxies_have_their_form_and_hosts_are_not_empty() {
+    let host = "expected a host such as \"chat.example.com\" or \"*.example.com\"";
+    let origin = "expected an origin such as \"https://app.example.com\" or \"https://*.example.com\"";
+    let network = "expected an address or a network such as \"10.0.0.0/8\"";
+    for (text, expected) in [
+        ("[server]\nhosts = [\"chat.example.com\", \"*\", \"::1\"]", String::new()),
+        (
+            "[server]\nhosts = []",
+            "server.hosts: found no host, so every request would be rejected; list the hosts that \
+                                 clients use, or remove the key"
+                .to_owned(),
+        ),
+        ("[server]\nhosts = [5]", format!("server.hosts[0]: found 5, {host}")),
+        (
+            "[server]\nhosts = [\"a:80\"]",
+            format!(
+                "server.hosts[0]: found \"a:80\", {host}; remove the port: a host is \
+                                                  admitted with every port"
+            ),
+        ),
+        ("[server]\nhosts = \"a\"", "server.hosts: found \"a\", expected a list; write hosts = [...]".to_owned()),
+        ("[connection]\norigins = [\"*\", \"null\", \"https://a:1\"]", String::new()),
+        ("[connection]\norigins = []", String::new()),
+        (
+            "[connection]\norigins = [\"a.example\"]",
+            format!(
+                "connection.origins[0]: found \"a.example\", {origin}; it \
+                                                            begins with https:// or http://"
+            ),
+        ),
+        ("[server]\ntrusted_proxies = [\"127.0.0.1\", \"2001:db8::/32\"]", String::new()),
+        (
+            "[server]\ntrusted_proxies = [\"10.1.0.0/8\"]",
+            format!(
+                "server.trusted_proxies[0]: found \"10.1.0.0/8\", \
+                                                                 {network}; write the first address of the network: \
+                                                                 \"10.0.0.0/8\""
+            ),
+        ),
+        ("[server]\nproxy_protocol = \"v2\"", "server.proxy_protocol: found \"v2\", expected true or false".to_owned()),
+    ] {
+        let expected = if expected.is_empty() { expected } else { format!("jackfield.toml:2: {expected}") };
+        assert_problem(text, &expected);
+    }
+    assert_eq!(config("[connection]\norigins = []").origins, Some(BTreeSet::new()), "no page may connect");
+    assert_eq!(config("").origins, None);
 }
 
 #[test]

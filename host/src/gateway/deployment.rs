@@ -91,6 +91,12 @@ impl Deployment {
         names.chain(self.base_paths.iter().map(|(base, _)| format!("/{}", base.join("/"))))
     }
 
+    /// Returns the hosts that the API has on AWS, in lower case. A client may use them here too, if its names lead here.
+    pub fn aws_hosts(&self) -> impl Iterator<Item = String> {
+        let host = |api: &ApiInfo| format!("{}.execute-api.{}.amazonaws.com", api.id, api.region).to_ascii_lowercase();
+        self.stages.values().map(move |stage| host(&stage.api))
+    }
+
     pub fn flush_access_log(&self, deadline: Instant) {
         self.stages.values().filter_map(|stage| stage.access_log.as_ref()).for_each(|log| log.sink.flush(deadline));
     }

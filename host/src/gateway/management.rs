@@ -21,6 +21,8 @@ pub enum Signatures {
 pub struct Exposure {
     /// The listener's address is not a loopback address.
     pub reachable: bool,
+    /// The key of `[server]` that says that other machines reach the server, also on loopback.
+    pub published_by: Option<&'static str>,
     /// `--insecure-management` was given.
     pub insecure: bool,
 }
@@ -57,7 +59,7 @@ impl Signatures {
     ///
     /// A reload can never allow unsigned calls to a listener that other machines can reach; only the command line can.
     pub fn required(self, expects_keys: bool, exposure: Exposure) -> bool {
-        let Exposure { reachable, insecure } = exposure;
+        let Exposure { reachable, insecure, published_by: _ } = exposure;
         match self {
             Self::Required => true,
             Self::Auto => !insecure && (reachable || expects_keys),
@@ -106,9 +108,9 @@ mod tests {
 
     #[test]
     fn signatures_are_required_on_a_reachable_listener_or_with_access_keys_unless_insecure_is_set() {
-        let loopback = Exposure { reachable: false, insecure: false };
-        let reachable = Exposure { reachable: true, insecure: false };
-        let insecure = Exposure { reachable: true, insecure: true };
+        let loopback = Exposure { reachable: false, published_by: None, insecure: false };
+        let reachable = Exposure { reachable: true, published_by: None, insecure: false };
+        let insecure = Exposure { reachable: true, published_by: None, insecure: true };
         for (signatures, keys, exposure, required) in [
             (Signatures::Auto, false, loopback, false),
             (Signatures::Auto, true, loopback, true),

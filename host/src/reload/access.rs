@@ -28,13 +28,14 @@ use crate::limits::{ACCESS_CHECK_INTERVAL, ACCESS_DEBOUNCE};
 use crate::reload::watch::{
     FileReader, FileState, PARTIAL_WRITE_QUIET, WatchMode, WatchTarget, Watcher, WatcherOptions, read_now,
 };
-use crate::reload::{ThrottleRegistries, display_path};
+use crate::reload::{ServeMode, ThrottleRegistries, display_path};
 
 use absences::Absences;
 
 /// Follows the manifest of a running server, and applies its access settings.
 pub struct AccessFollower {
     manifest: PathBuf,
+    serve_mode: ServeMode,
     throttles: Arc<ThrottleRegistries>,
     /// The settings that are in use.
     applied: AccessConfig,
@@ -71,7 +72,12 @@ impl AccessFollower {
     ///
     /// # Errors
     /// If nothing can be watched at all.
-    pub fn watch(mode: WatchMode, config: &Config, throttles: Arc<ThrottleRegistries>) -> anyhow::Result<Self> {
+    pub fn watch(
+        mode: WatchMode,
+        serve_mode: ServeMode,
+        config: &Config,
+        throttles: Arc<ThrottleRegistries>,
+    ) -> anyhow::Result<Self> {
         let (report, changes) = mpsc::channel(1);
         let mode = match mode {
             WatchMode::Notify => WatchMode::Notify,
@@ -81,9 +87,10 @@ impl AccessFollower {
         let options = WatcherOptions { mode, debounce: ACCESS_DEBOUNCE, partially_valid: None };
         let mut watcher = Watcher::start(options, report)?;
         watcher.set(BTreeSet::from([WatchTarget::File(config.manifest.clone())]))?;
-        let applied = AccessConfig::from(config);
+        let applied = for_mode(serve_mode, AccessConfig::from(config));
         Ok(Self {
             manifest: config.manifest.clone(),
+            serve_mode,
             throttles,
             length: config.length,
             expects_keys: applied.management.has_access_keys,
@@ -181,7 +188,8 @@ impl AccessFollower {
         let (state, bytes) = read_now(&self.manifest, MANIFEST_BYTES_MAX, known).await.ok()??;
         self.checked = Some(state);
         let text = String::from_utf8(bytes).ok().filter(|text| !text.trim_ascii().is_empty())?;
-        AccessConfig::parse(&text, display_path(&self.manifest).as_ref(), &self.applied).ok()
+        let found = AccessConfig::parse(&text, display_path(&self.manifest).as_ref(), &self.applied);
+        found.ok().map(|found| for_mode(self.serve_mode, found))
     }
 
     /// Applies what a manifest that is complete says about access.
@@ -202,7 +210,7 @@ impl AccessFollower {
             return self.report_rejection("it is empty".to_owned());
         }
         let settings = match AccessConfig::parse(&text, manifest.as_ref(), &self.applied) {
-            Ok(settings) => settings,
+            Ok(settings) => for_mode(self.serve_mode, settings),
             Err(errors) => {
                 let line = errors[0].line.unwrap_or(1);
                 return self.report_rejection(format!("line {line} is not TOML"));
@@ -260,6 +268,15 @@ impl AccessFollower {
     }
 }
 
+/// Returns the settings as this mode applies them: `dev` admits only the origins that are listed, besides its own, also
+/// where the manifest has no list.
+fn for_mode(mode: ServeMode, mut settings: AccessConfig) -> AccessConfig {
+    if mode == ServeMode::Dev {
+        settings.origins.get_or_insert_default();
+    }
+    settings
+}
+
 /// Returns the names of the keys that were removed and of those that were added, for the log. A key that was changed is
 /// in both lists.
 fn changed_keys(before: &AccessConfig, after: &AccessConfig) -> (Option<String>, Option<String>) {
@@ -280,6 +297,7 @@ fn access(throttles: &ThrottleRegistries, config: &AccessConfig, expects_keys: b
         management: Arc::new(management(throttles, config, expects_keys)),
         users: Arc::new(users(config)),
         api_keys: Arc::new(api_keys(throttles, config)),
+        origins: config.origins.clone().map(Arc::new),
     }
 }
 

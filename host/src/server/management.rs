@@ -22,6 +22,7 @@ use crate::server::{LOGGED_BYTES_MAX, Shared};
 
 pub mod auth;
 pub mod broadcast;
+mod unsigned;
 
 /// Headers with which a DELETE may set the close frame. AWS does not have them.
 const CLOSE_CODE: &str = "x-jackfield-close-code";

@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::server::ConnectionPermit;
+use crate::server::accepted::ConnectionPermit;
 use crate::server::head::HeadRecorder;
 
 /// How long the HTTP library may take to hand over the stream after the 101 response.

@@ -95,13 +95,26 @@ pub fn forbidden() -> Response {
     exception(StatusCode::FORBIDDEN, "ForbiddenException", Some("Forbidden"))
 }
 
-/// Sends a 503 because the server has too many connections, before any of the request is read.
-pub async fn reject_raw(mut stream: TcpStream) {
-    const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-        Content-Type: application/json\r\nContent-Length: 33\r\nRetry-After: 1\r\nConnection: close\r\n\r\n\
-        {\"message\":\"Service Unavailable\"}";
+/// Returns the response to a request that a full server does not serve.
+pub fn full() -> Response {
+    let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// The same response, for a connection of which no request is read.
+pub const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    Content-Type: application/json\r\nContent-Length: 33\r\nRetry-After: 1\r\nConnection: close\r\n\r\n\
+    {\"message\":\"Service Unavailable\"}";
+/// The response to a connection of an address that has too many.
+pub const TOO_MANY: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\n\
+    Content-Type: application/json\r\nContent-Length: 31\r\nRetry-After: 1\r\nConnection: close\r\n\r\n\
+    {\"message\":\"Too Many Requests\"}";
+
+/// Sends a response before any of the request is read, and closes the connection.
+pub async fn reject_raw(mut stream: TcpStream, response: &[u8]) {
     // If this fails, the closed socket has the same effect for the client.
-    let _ = stream.write_all(FULL).await;
+    let _ = stream.write_all(response).await;
     let _ = stream.shutdown().await;
 }
 
@@ -127,7 +140,11 @@ mod tests {
     }
 
     #[test]
-    fn the_content_length_of_the_raw_rejection_is_right() {
-        assert_eq!(r#"{"message":"Service Unavailable"}"#.len(), 33);
+    fn the_content_lengths_of_the_raw_rejections_are_right() {
+        for response in [super::FULL, super::TOO_MANY] {
+            let text = str::from_utf8(response).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{text}");
+        }
     }
 }

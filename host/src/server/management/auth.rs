@@ -17,6 +17,7 @@ use crate::event::{Field, now};
 use crate::gateway::{Exposure, Gateway, Management, ManagementCaller, Stage};
 use crate::rate_limited_log::RateLimitedLog;
 use crate::server::body::{self, BodyError, Hashing, ReceivedBody};
+use crate::server::management::unsigned;
 use crate::server::response::{self, exception};
 use crate::sigv4::{self, BodyHash, SignatureError, UnverifiedSignature};
 
@@ -49,10 +50,13 @@ impl CallAuthenticator {
         let management = gateway.management();
         let body_bytes_max = if request.method() == Method::POST { stage.connection.message_bytes } else { 0 };
         let (parts, mut body) = request.into_parts();
-        let signature = match self.required_signature(&management, &parts) {
+        let reason_to_sign = unsigned::reason_to_sign(self.exposure, &parts);
+        let must_sign = reason_to_sign.is_some() || management.requires_signatures(self.exposure);
+        let signature = match must_sign.then(|| parse_signature(&management, &parts)).transpose() {
             Ok(signature) => signature,
             Err(error) => {
-                self.log_rejection(source, &parts, &error);
+                let reason = reason_to_sign.filter(|_| !management.requires_signatures(self.exposure));
+                self.log_rejection(source, &parts, &error, reason);
                 body::discard(&mut body).await;
                 return Err(response::forbidden());
             }
@@ -77,7 +81,7 @@ impl CallAuthenticator {
         let caller = match caller {
             Ok(caller) => caller,
             Err(error) => {
-                self.log_rejection(source, &parts, &error);
+                self.log_rejection(source, &parts, &error, None);
                 return Err(response::forbidden());
             }
         };
@@ -89,30 +93,23 @@ impl CallAuthenticator {
         Ok(Call { parts, body: bytes })
     }
 
-    /// Parses the signature of a call. Returns `None` if the call needs none.
-    fn required_signature(
-        &self,
-        management: &Management,
-        parts: &Parts,
-    ) -> Result<Option<UnverifiedSignature>, SignatureError> {
-        let keys = management.keys();
-        if !management.requires_signatures(self.exposure) {
-            return Ok(None);
-        }
-        let request = sigv4::Request {
-            method: parts.method.as_str(),
-            path: parts.uri.path(),
-            query: parts.uri.query().unwrap_or_default(),
-            headers: &fields(&parts.headers),
-        };
-        sigv4::parse(&request, keys, now()).map(Some)
-    }
-
-    fn log_rejection(&self, source: IpAddr, parts: &Parts, error: &SignatureError) {
+    /// `reason`: why this call must be signed although others need not.
+    fn log_rejection(&self, source: IpAddr, parts: &Parts, error: &SignatureError, reason: Option<String>) {
         self.rejection_log.log(|suppressed| {
-            warn!(%source, method = %parts.method, suppressed, "rejected @connections call: {error}");
+            let reason = reason.map(|reason| format!("; it must be signed: {reason}")).unwrap_or_default();
+            warn!(%source, method = %parts.method, suppressed, "rejected @connections call: {error}{reason}");
         });
     }
+}
+
+fn parse_signature(management: &Management, parts: &Parts) -> Result<UnverifiedSignature, SignatureError> {
+    let request = sigv4::Request {
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or_default(),
+        headers: &fields(&parts.headers),
+    };
+    sigv4::parse(&request, management.keys(), now())
 }
 
 fn verify(signature: UnverifiedSignature, hash: Option<BodyHash>) -> Result<String, SignatureError> {
