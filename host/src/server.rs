@@ -374,6 +374,7 @@ async fn dispatch(
     }
     let is_management = parts.iter().any(|part| part.starts_with('@'));
     if is_reserve && !is_management {
+        accepted::log_full(source, &shared.fault_log);
         body::discard(request.body_mut()).await;
         return response::full();
     }

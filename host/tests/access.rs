@@ -130,6 +130,48 @@ fn colour(colour: &str) -> String {
     format!("[api]\nid = {colour:?}\n")
 }
 
+/// A manifest with these origins, or without a list.
+fn with_origins(origins: Option<&str>) -> String {
+    let origins = origins.map(|origins| format!("[connection]\norigins = {origins}\n")).unwrap_or_default();
+    manifest(&[KEPT], &origins)
+}
+
+#[tokio::test]
+async fn a_removed_origin_stays_rejected_after_every_next_change() {
+    let page = ("origin", "https://removed.example");
+    let site = Site::new(&with_origins(Some("[\"https://kept.example\", \"https://removed.example\"]")));
+    replace_file(&site.path().join("guest.wasm"), hostile_version(1));
+    let scene = Scene::start(site).await;
+    let save = |text: &str| fs::write(scene.server.site.manifest(), text).unwrap();
+    let is_admitted =
+        async |origin: &'static str| scene.server.try_connect_to("/open", &[("origin", origin)]).await.is_ok();
+    assert!(is_admitted(page.1).await && !is_admitted("https://other.example").await);
+    let kept = with_origins(Some("[\"https://kept.example\"]"));
+    save(&kept);
+    eventually("the page is rejected", async || !is_admitted(page.1).await).await;
+    scene.server.log.wait_for_line(&["applied the access settings"]).await;
+
+    scene.roll_back("1").await;
+    assert!(!is_admitted(page.1).await, "after a roll-back");
+    replace_file(&scene.server.site.path().join("guest.wasm"), hostile_version(2));
+    eventually("the new version is live", async || scene.server.log.text().matches(" live plugin=guest").count() > 0)
+        .await;
+    assert!(!is_admitted(page.1).await, "after a new component");
+    // What is wrong elsewhere neither admits a page nor keeps one.
+    save(&format!("{kept}unknown = 1\n"));
+    save(&with_origins(Some("[]")).replace("[routes]", "unknown = 1\n[routes]"));
+    eventually("no page is admitted", async || !is_admitted("https://kept.example").await).await;
+    assert!(scene.server.try_connect_to("/open", &[]).await.is_ok(), "a client that is no browser");
+    save(&with_origins(Some("[\"https:/\"]")));
+    scene.server.log.wait_for_line(&["connection.origins[0]: found \"https:/\""]).await;
+    assert!(!is_admitted("https://kept.example").await, "an invalid list leaves the one before");
+    save(&with_origins(None));
+    eventually("without a list all are admitted", async || is_admitted("https://other.example").await).await;
+    save(&kept);
+    let scene = scene.restart().await;
+    assert!(scene.server.try_connect_to("/open", &[page]).await.is_err(), "after a restart");
+}
+
 // Seen: a roll-back, and then any saved file, made removed keys valid again.
 #[tokio::test]
 async fn a_removed_key_stays_invalid_after_every_next_change() {

@@ -198,6 +198,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     let gateway = Gateway::new(connections, backend.clone(), deployment, access.access(), Arc::clone(&metrics));
 
     let connections_max = open_files::connections(&open_files, config.server.connections_max, config.components.len());
+    let hosts = HostRules::new(config.server.hosts.clone(), serve_mode == ServeMode::Dev);
     let server = Server::bind(
         ServerOptions {
             listen: options.listen.unwrap_or(config.server.listen),
@@ -208,7 +209,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
                 trusted_proxies: config.server.trusted_proxies.clone(),
                 proxy_protocol: config.server.proxy_protocol,
             },
-            hosts: HostRules::new(config.server.hosts.clone(), serve_mode == ServeMode::Dev),
+            hosts: hosts.clone(),
             stop_timeout: config.server.stop_timeout,
             insecure_management: options.insecure_management,
         },
@@ -218,7 +219,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         warn_about_pages(&config);
     }
     if let (Some(listen), Some(handle)) = (config.server.metrics, metrics.handle()) {
-        let address = serve_metrics(listen, handle, stop.clone()).await?;
+        let address = serve_metrics(listen, handle, hosts, stop.clone()).await?;
         info!("metrics on http://{address}/metrics, health on http://{address}/health");
     }
     let (roll_back, roll_backs) = mpsc::channel(1);

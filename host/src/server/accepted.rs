@@ -93,6 +93,7 @@ impl Acceptor {
             Err(_) => match Arc::clone(&self.reserve).try_acquire_owned() {
                 Ok(permit) => (permit, true),
                 Err(_) => {
+                    log_full(peer.ip(), log);
                     response::reject_raw(stream, response::FULL).await;
                     return None;
                 }
@@ -107,6 +108,7 @@ impl Acceptor {
             Ok(None) => permit,
             Ok(Some(source)) => permit.with_source(source),
             Err(()) if is_reserve => {
+                log_full(peer.ip(), log);
                 response::reject_raw(stream, response::FULL).await;
                 return None;
             }
@@ -192,4 +194,15 @@ impl Acceptor {
             );
         });
     }
+}
+
+/// Logs that a connection or a request was rejected because the server is full.
+pub fn log_full(source: IpAddr, log: &RateLimitedLog) {
+    let source = source.to_canonical();
+    log.log(|suppressed| {
+        info!(
+            %source, suppressed,
+            "rejected connection: the server has as many open connections as it may have (503; connections_max in [server])"
+        );
+    });
 }

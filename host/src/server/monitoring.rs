@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use axum::extract::{Request, State};
 use axum::http::header;
-use axum::response::IntoResponse as _;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::limits::METRICS_RESPONSES_MAX;
-use crate::server::{bind, cannot_listen, operator_listener, response};
+use crate::rate_limited_log::RateLimitedLog;
+use crate::server::{HostRules, admission, bind, cannot_listen, operator_listener, response};
 
 /// How often the samples of the histograms are merged; until then they take memory.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -23,6 +27,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 pub async fn serve_metrics(
     listen: SocketAddr,
     metrics: PrometheusHandle,
+    hosts: HostRules,
     stop: CancellationToken,
 ) -> anyhow::Result<SocketAddr> {
     let listener = bind(listen).map_err(|error| cannot_listen(listen, &error, "metrics in [server]"))?;
@@ -37,6 +42,7 @@ pub async fn serve_metrics(
         Err(busy) => busy,
     };
     let router = Router::new().route("/health", get(|| async { "ok\n" })).route("/metrics", get(respond));
+    let router = router.layer(middleware::from_fn_with_state(Arc::new((hosts, RateLimitedLog::default())), check_host));
     tokio::spawn(async move {
         let upkeep = async {
             loop {
@@ -50,4 +56,16 @@ pub async fn serve_metrics(
         }
     });
     Ok(address)
+}
+
+/// Rejects requests for a host that a web page in the browser of a developer may have let lead here.
+async fn check_host(State(state): State<Arc<(HostRules, RateLimitedLog)>>, request: Request, next: Next) -> Response {
+    let (hosts, log) = &*state;
+    match hosts.check_host_of_operator(admission::authority(request.uri(), request.headers())) {
+        Ok(()) => next.run(request).await,
+        Err(rejection) => {
+            log.log(|suppressed| warn!(suppressed, "rejected request of the metrics: {rejection} (403)"));
+            rejection.response(true)
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Who is let in: hosts, origins, unsigned calls, proxies and limits for one address.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt as _;
@@ -79,6 +80,21 @@ async fn dev_rejects_a_host_that_is_not_its_own_and_says_which_line_to_add() {
     assert_eq!(upgrade(&server, "app.test:3001", "").await.status, 101);
     assert_eq!(upgrade(&server, "localhost", "").await.status, 101);
     assert_eq!(upgrade(&server, "www.app.test", "").await.status, 403);
+}
+
+/// constellation-works/orbit#2270: the same attack, on a listener that needs no token: here that of the metrics.
+#[tokio::test]
+async fn metrics_of_dev_are_not_read_under_a_foreign_host() {
+    let get = |host: &str| format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    for (verb, status) in [("dev", 403), ("serve", 200)] {
+        let server = Site::hostile_with("[server]\nmetrics = \"127.0.0.1:0\"").start(&[verb]);
+        let line = server.log.wait_for_line(&["metrics on http://"]).await;
+        let address = line.split_once("http://").unwrap().1.split('/').next().unwrap().parse().unwrap();
+        assert_eq!(server.http_at(address, &get("evil.example:9090")).await.status, status, "{verb}");
+        for host in ["localhost", "127.0.0.1:9090", "192.0.2.1"] {
+            assert_eq!(server.http_at(address, &get(host)).await.status, 200, "{verb} {host}");
+        }
+    }
 }
 
 /// http-party/http-server#758: a server whose hosts are listed answers to no other one.
@@ -461,6 +477,32 @@ async fn a_full_server_answers_calls_of_connections_and_the_admin() {
     let [peer, _other] = peers;
     close(peer).await;
     eventually("a place is free", async || server.try_connect("", &[]).await.is_ok()).await;
+}
+
+/// h2o/h2o#2704, emqx/esockd#198: more connections were configured than the process may have open files, so that at the
+/// limit it could not accept anything any more.
+#[tokio::test]
+async fn the_number_of_connections_is_no_larger_than_the_open_files_allow() {
+    let site = Site::hostile();
+    let serve = site.command(&["serve"]);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 600 && exec \"$0\" \"$@\""]).arg(serve.get_program()).args(serve.get_args());
+    limited.envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(site.path());
+    let server = site.launch(limited);
+    server.log.wait_for_line(&["INFO", "600 open files", "enough for 150 connections", "no more are accepted"]).await;
+    let mut peers = Vec::new();
+    for _ in 0..150 {
+        peers.push(server.connect("").await);
+    }
+    assert_eq!(upgrade(&server, "localhost", "").await.status, 503);
+    server
+        .log
+        .wait_for_line(&["rejected connection: the server has as many open connections", "connections_max"])
+        .await;
+    let id = peers[0].id().await;
+    assert_eq!(server.post(&id, "hello").await.status, 200);
+    assert_eq!(peers[0].text().await, "hello");
+    assert!(!server.log.text().contains("cannot accept a connection"), "{}", server.log.text());
 }
 
 async fn close(mut peer: Peer) {
