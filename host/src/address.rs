@@ -47,6 +47,11 @@ impl Network {
         }
     }
 
+    /// Returns whether the network has every address of its version of IP.
+    pub fn is_everything(&self) -> bool {
+        self.prefix == 0
+    }
+
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_ipv4() == self.first.is_ipv4() && masked(address, self.prefix) == self.first

@@ -1,8 +1,7 @@
 //! Who is admitted: the part of the manifest that is read on its own, whatever is wrong with the rest.
 //!
-//! Reads `[access_keys]`, `[api_keys]`, `[management]`, the source of API keys in `[api]` and the origins in `[connection]`.
-//! A key whose section is
-//! invalid is not admitted.
+//! Reads `[access_keys]`, `[api_keys]`, `[management]`, the source of API keys in `[api]` and the origins in
+//! `[connection]`. A key whose section is invalid is not admitted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -69,8 +69,22 @@ pub fn server(mut section: Section<'_>, folder: &Path) -> Server {
         let problem = format!("server.metrics: found {}, expected an address other than listen", server.listen);
         section.problems.error(section.span_of("metrics"), problem, "use another port");
     }
+    warn_about_proxies(&section, &server);
     section.finish();
     server
+}
+
+fn warn_about_proxies(section: &Section<'_>, server: &Server) {
+    if server.trusted_proxies.iter().any(Network::is_everything) {
+        let problem = "server.trusted_proxies: found a network of all addresses, so every client can choose its own";
+        section.problems.warning(section.span_of("trusted_proxies"), problem.to_owned(), "list only your proxies");
+    }
+    let only_local = server.proxy_protocol && !section.contains("trusted_proxies");
+    if only_local && !server.listen.ip().is_loopback() {
+        let problem = "server.proxy_protocol: found true without trusted_proxies, so only this machine can connect";
+        let advice = "list the addresses of the proxies: trusted_proxies = [...]";
+        section.problems.warning(section.span_of("proxy_protocol"), problem.to_owned(), advice);
+    }
 }
 
 fn hosts(section: &mut Section<'_>) -> Option<Vec<HostPattern>> {

@@ -468,6 +468,19 @@ fn hosts_origins_and_proxies_have_their_form_and_hosts_are_not_empty() {
                                                                  \"10.0.0.0/8\""
             ),
         ),
+        (
+            "[server]\ntrusted_proxies = [\"::/0\"]",
+            "server.trusted_proxies: found a network of all addresses, so every client can choose its own; list only \
+             your proxies"
+                .to_owned(),
+        ),
+        (
+            "[server]\nproxy_protocol = true\nlisten = \"0.0.0.0:3001\"",
+            "server.proxy_protocol: found true without trusted_proxies, so only this machine can connect; list the \
+             addresses of the proxies: trusted_proxies = [...]"
+                .to_owned(),
+        ),
+        ("[server]\nproxy_protocol = true\nlisten = \"127.0.0.1:3001\"", String::new()),
         ("[server]\nproxy_protocol = \"v2\"", "server.proxy_protocol: found \"v2\", expected true or false".to_owned()),
     ] {
         let expected = if expected.is_empty() { expected } else { format!("jackfield.toml:2: {expected}") };

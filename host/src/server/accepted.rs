@@ -1,4 +1,5 @@
-//! From an accepted socket to a connection that may send requests: who its client is, and whether there is a place for it.
+//! From an accepted socket to a connection that may send requests: who its client is, and whether there is a place for
+//! it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -121,8 +122,8 @@ impl Acceptor {
         Some(Accepted { stream, peer, permit, is_reserve })
     }
 
-    /// Counts the connection of a request as one of this client, which a trusted proxy has reported. Returns `None` if the
-    /// client has the maximum.
+    /// Counts the connection of a request as one of this client, which a trusted proxy has reported. Returns `None` if
+    /// the client has the maximum.
     pub fn count_for_client(
         &self,
         permit: &ConnectionPermit,
@@ -202,7 +203,8 @@ pub fn log_full(source: IpAddr, log: &RateLimitedLog) {
     log.log(|suppressed| {
         info!(
             %source, suppressed,
-            "rejected connection: the server has as many open connections as it may have (503; connections_max in [server])"
+            "rejected connection: the server has as many open connections as it may have (503; connections_max in \
+             [server])"
         );
     });
 }

@@ -1,5 +1,5 @@
-//! How many connections each source address has open. An IPv6 network of 64 bits counts as one address, because one client
-//! usually has all of it.
+//! How many connections each source address has open. An IPv6 network of 64 bits counts as one address, because one
+//! client usually has all of it.
 
 use std::net::IpAddr;
 use std::sync::Arc;

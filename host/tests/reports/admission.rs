@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt as _;
 
+use crate::browser::Browser;
 use crate::harness::{HttpResponse, Peer, Server, Site, eventually};
 use crate::signer::{KEY, SECRET, Signer};
 use crate::wire::{UPGRADE, Wire};
@@ -219,6 +220,57 @@ async fn an_unsigned_call_that_may_come_from_a_page_or_through_a_proxy_is_forbid
     let path = format!("/dev/@connections/{}", peer.id().await.replace('=', "%3D"));
     assert_eq!(Signer::default().send(&server, "POST", &path, "signed").await.status, 200);
     assert_eq!(peer.text().await, "signed");
+}
+
+/// RFC 6455, section 10.2, with a browser: a page of another origin gets no socket of `dev`, and no page broadcasts
+/// without a signature. The other origin is that of a sandboxed frame, which needs no second site.
+#[tokio::test]
+async fn in_a_browser_a_page_of_another_origin_gets_no_socket_and_broadcasts_nothing() {
+    let page = "<!doctype html><p>waiting</p><script>\
+        const connect = (address, report) => {\
+            const socket = new WebSocket(`ws://${address}/dev`);\
+            socket.onopen = () => report('open');\
+            socket.onclose = () => report('refused');\
+        };\
+        const show = (text) => document.querySelector('p').textContent = text;\
+        const frame = (address) => {\
+            addEventListener('message', ({ data }) => show(data));\
+            const element = document.createElement('iframe');\
+            element.sandbox = 'allow-scripts';\
+            element.srcdoc = `<script>(${connect})('${address}', (text) => parent.postMessage(text, '*'))</` + 'script>';\
+            document.body.append(element);\
+        };\
+        </script>";
+    let with_page = || {
+        let site = Site::hostile_with("server = { page = \"page.html\" }");
+        std::fs::write(site.path().join("page.html"), page).unwrap();
+        site
+    };
+    let (dev, serve) = (with_page().start(&["dev"]), with_page().serve());
+    let mut peer = serve.connect("").await;
+    let mut browser = Browser::start().await;
+    let content = "document.querySelector('p')?.textContent";
+    for (page, script, expected) in [
+        (dev.address.to_string(), format!("connect('{}', show)", dev.address), "open"),
+        (format!("localhost:{}", serve.address.port()), format!("connect('{}', show)", dev.address), "open"),
+        (dev.address.to_string(), format!("frame('{}')", dev.address), "refused"),
+        (dev.address.to_string(), format!("frame('{}')", serve.address), "open"),
+    ] {
+        let tab = browser.open(&format!("http://{page}/")).await;
+        browser.wait_until(&tab, content, "waiting").await;
+        browser.evaluate(&tab, &script).await;
+        browser.wait_until(&tab, content, expected).await;
+        browser.close(tab).await;
+    }
+    dev.log.wait_for_line(&["WARN rejected request: a web page of the origin null may not connect"]).await;
+
+    let tab = browser.open(&format!("http://{}/", dev.address)).await;
+    browser.wait_until(&tab, content, "waiting").await;
+    let broadcast = format!("http://{}/dev/@jackfield/connections", serve.address);
+    let fetch = format!("void fetch('{broadcast}', {{ method: 'POST', mode: 'no-cors', body: 'from a page' }})");
+    browser.evaluate(&tab, &fetch).await;
+    serve.log.wait_for_line(&["rejected @connections call", "it has the header Origin"]).await;
+    assert_eq!(peer.ask("echo and nothing else").await, "and nothing else");
 }
 
 // ---- proxies -------------------------------------------------------------------------------
