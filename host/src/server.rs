@@ -251,8 +251,11 @@ fn router(shared: Arc<Shared>) -> Router {
 
 /// Serves one TCP connection: several requests, or one upgrade.
 async fn serve_stream(stream: TcpStream, router: Router, shared: Arc<Shared>) {
-    let accepted = shared.stop.run_until_cancelled(shared.acceptor.accept(stream, &shared.fault_log)).await;
-    let Some(Accepted { stream, peer, permit, is_reserve }) = accepted.flatten() else { return };
+    let accepted = tokio::select! {
+        accepted = shared.acceptor.accept(stream, &shared.fault_log) => accepted,
+        () = shared.stop.cancelled() => None,
+    };
+    let Some(Accepted { stream, peer, permit, is_reserve }) = accepted else { return };
     // Messages are small, and must not wait until a TCP segment is full.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%peer, %error, "cannot set TCP_NODELAY");

