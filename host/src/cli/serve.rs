@@ -284,19 +284,6 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     Ok(ExitCode::SUCCESS)
 }
 
-/// Logs what `serve` admits without a list, as API Gateway does. Most APIs authorize their peers, but not by cookies.
-fn warn_about_pages(config: &Config) {
-    let (admitted, keys) = match (&config.server.hosts, &config.origins) {
-        (None, None) => {
-            ("every host and web pages of every origin are", "hosts in [server] and origins in [connection]")
-        }
-        (None, Some(_)) => ("every host is", "hosts in [server]"),
-        (Some(_), None) => ("web pages of every origin are", "origins in [connection]"),
-        (Some(_), Some(_)) => return,
-    };
-    warn!("{admitted} admitted, as on API Gateway; to admit only yours, list them: {keys}");
-}
-
 /// Returns the bytes that may wait for all peers together.
 fn peer_memory_bytes(config: &Config) -> usize {
     let default = || machine_bytes().map_or(usize::MAX, |bytes| bytes / PEER_MEMORY_DIVISOR);
@@ -320,6 +307,19 @@ async fn load_manifest(path: &Path) -> anyhow::Result<Config> {
     ensure!(!is_empty, "{name}: found nothing, expected a manifest; create a project with jackfield new LANGUAGE NAME");
     Config::parse_read(read, path)
         .map_err(|problems| combine_problems("the manifest has", problems.iter().map(ToString::to_string)))
+}
+
+/// Logs what `serve` admits without a list, as API Gateway does. A page of any site can connect then.
+fn warn_about_pages(config: &Config) {
+    let (admitted, keys) = match (&config.server.hosts, &config.origins) {
+        (None, None) => {
+            ("every host and web pages of every origin are", "hosts in [server] and origins in [connection]")
+        }
+        (None, Some(_)) => ("every host is", "hosts in [server]"),
+        (Some(_), None) => ("web pages of every origin are", "origins in [connection]"),
+        (Some(_), Some(_)) => return,
+    };
+    warn!("{admitted} admitted, as on API Gateway; to admit only yours, list them: {keys}");
 }
 
 /// Prints the addresses on stdout, in lines that programs can parse: connections are accepted from now on. A thread of

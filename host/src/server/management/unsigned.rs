@@ -22,6 +22,10 @@ pub fn reason_to_sign(exposure: Exposure, parts: &Parts) -> Option<String> {
     if parts.headers.contains_key(header::ORIGIN) {
         return Some("it has the header Origin, so it comes from a web page".to_owned());
     }
+    // Browsers send it with every request, also with those without `Origin`; only a user's own request has "none".
+    if parts.headers.get("sec-fetch-site").is_some_and(|site| site != "none") {
+        return Some("it has the header Sec-Fetch-Site of a web page".to_owned());
+    }
     if exposure.insecure {
         return None;
     }
@@ -70,6 +74,9 @@ mod tests {
             (&[("host", "0.0.0.0:3001")], Some("its Host is not a name of loopback")),
             (&[("host", "localhost"), ("origin", "null")], Some("it has the header Origin")),
             (&[("host", "localhost"), ("origin", "http://localhost:3001")], Some("it has the header Origin")),
+            (&[("host", "localhost"), ("sec-fetch-site", "cross-site")], Some("it has the header Sec-Fetch-Site")),
+            (&[("host", "localhost"), ("sec-fetch-site", "same-origin")], Some("it has the header Sec-Fetch-Site")),
+            (&[("host", "localhost"), ("sec-fetch-site", "none")], None),
             (&[("host", "localhost"), ("X-Forwarded-Proto", "https")], Some("it has the header x-forwarded-proto")),
             (&[("host", "localhost"), ("Forwarded", "for=192.0.2.1")], Some("it has the header forwarded")),
             (&[("host", "localhost"), ("Via", "1.1 proxy")], Some("it has the header via")),
@@ -77,8 +84,9 @@ mod tests {
             let found = reason(local, headers);
             assert!(found.as_deref().unwrap_or_default().starts_with(expected.unwrap_or_default()), "{found:?}");
             assert_eq!(found.is_some(), expected.is_some(), "{headers:?}: {found:?}");
-            let has_origin = headers.iter().any(|(name, _)| *name == "origin");
-            assert_eq!(reason(insecure, headers).is_some(), has_origin, "{headers:?}");
+            let is_page =
+                headers.iter().any(|header| header.0 == "origin" || header.0 == "sec-fetch-site" && header.1 != "none");
+            assert_eq!(reason(insecure, headers).is_some(), is_page, "{headers:?}");
             assert!(reason(published, headers).is_some(), "{headers:?}");
         }
     }
