@@ -265,6 +265,11 @@ impl Connections {
         if connection.outbox.close(frame) { Ok(()) } else { Err(PostError::Gone) }
     }
 
+    /// Wakes the task of every connection, so that it notices that the server stops.
+    pub fn wake_all(&self) {
+        self.by_id.iter().for_each(|connection| connection.outbox.wake());
+    }
+
     /// Closes connections with 1013, the one that holds most first, whenever all peers together hold too much for a
     /// while or a message was rejected for it. Never returns.
     pub async fn enforce_memory_limit(&self) {

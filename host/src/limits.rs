@@ -368,6 +368,8 @@ pub const JWKS_STALE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long the stop waits for handlers, among them each `$disconnect`. Manifest: `server.stop_timeout`.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long peers may take to receive their close frames when the stop has aborted handlers.
+pub const STOP_CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a watched file must stay unchanged before it is read.
 pub const RELOAD_DEBOUNCE: Duration = Duration::from_millis(100);
 /// How long a file of a script, or a source of a component with `language`, must stay unchanged before it is read. It is

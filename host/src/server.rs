@@ -26,7 +26,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use crate::gateway::{Exposure, Gateway, Signatures};
-use crate::limits::{LISTS_MAX, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT, SEND_BUFFER_BYTES, URL_BYTES_MAX};
+use crate::limits::{
+    LISTS_MAX, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT, SEND_BUFFER_BYTES, STOP_CLOSE_TIMEOUT, URL_BYTES_MAX,
+};
 use crate::printable::shortened;
 use crate::rate_limited_log::RateLimitedLog;
 
@@ -47,6 +49,7 @@ mod pending_upgrade;
 mod proxy_header;
 mod response;
 mod source_limit;
+mod stop;
 mod turn;
 mod upgrade;
 mod wire;
@@ -63,6 +66,7 @@ use authority::check_host;
 use head::{Head, HeadRecorder, HeadRecording};
 use management::auth::CallAuthenticator;
 use page::Page;
+use stop::Stop;
 
 /// Longest path or id in a log line; a longer one is cut.
 const LOGGED_BYTES_MAX: usize = 100;
@@ -102,9 +106,9 @@ struct Shared {
     hosts: HostRules,
     /// One task for each upgraded connection, until its `$disconnect` has run.
     connection_tasks: TaskTracker,
-    /// One task for each socket whose close handshake is not finished.
+    /// One token for each WebSocket until its close handshake has finished.
     close_tasks: TaskTracker,
-    stop: CancellationToken,
+    stop: Stop,
     stop_timeout: Duration,
 }
 
@@ -134,7 +138,7 @@ impl Server {
             hosts,
             connection_tasks: TaskTracker::new(),
             close_tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
+            stop: Stop::default(),
             stop_timeout,
         };
         Ok(Self { address, listener, shared: Arc::new(shared) })
@@ -144,8 +148,8 @@ impl Server {
         self.address
     }
 
-    /// Accepts connections until `stop` is cancelled, then closes every connection with 1001 and waits for their
-    /// `$disconnect` handlers, up to `stop_timeout`.
+    /// Accepts connections until `stop` is cancelled. Then each connection reads no more, handles what it has read, sends
+    /// the responses and is closed with 1001; handlers, among them those of `$disconnect`, have `stop_timeout` in all.
     pub async fn run(self, stop: CancellationToken) {
         let Self { listener, shared, .. } = self;
         let requests = TaskTracker::new();
@@ -173,25 +177,28 @@ impl Server {
         }
         drop(listener);
         info!(connections = shared.gateway.connections().len(), "stopping");
-        shared.stop.cancel();
         let deadline = Instant::now() + shared.stop_timeout;
+        shared.stop.request(deadline);
+        shared.gateway.connections().wake_all();
         let drained = async {
             for tasks in [&requests, &shared.connection_tasks] {
                 tasks.close();
                 tasks.wait().await;
             }
         };
+        let mut close_deadline = deadline;
         if timeout_at(deadline, drained).await.is_err() {
             warn!(
                 connections = shared.connection_tasks.len(),
                 "the stop took longer than {:?} (stop_timeout in [server]): running handlers were aborted",
                 shared.stop_timeout
             );
+            close_deadline = Instant::now() + STOP_CLOSE_TIMEOUT;
         }
         enforcing.abort();
         shared.close_tasks.close();
         // A peer that does not answer our close frame loses nothing when its socket is dropped.
-        let _ = timeout_at(deadline, shared.close_tasks.wait()).await;
+        let _ = timeout_at(close_deadline, shared.close_tasks.wait()).await;
     }
 }
 
@@ -276,7 +283,7 @@ async fn serve_stream(stream: TcpStream, router: Router, shared: Arc<Shared>) {
     );
     let served = tokio::select! {
         served = connection.as_mut() => served,
-        () = shared.stop.cancelled() => {
+        () = shared.stop.requested() => {
             // A complete request still gets its response; the rest of an incomplete one is not waited for.
             if requests.is_empty() {
                 return;

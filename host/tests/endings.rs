@@ -319,6 +319,7 @@ async fn a_stop_closes_with_1001_and_runs_every_disconnect() {
         for closed in join_all(peers.iter_mut().map(Peer::closed)).await {
             assert_eq!(closed, (1001, "Going away".to_owned()));
         }
+        assert_eq!(busy.text().await, "awake", "what was read is still answered");
         assert_eq!(busy.closed().await, (1001, "Going away".to_owned()));
         assert!(tokio::net::TcpStream::connect(server.address).await.is_err(), "it still accepts");
         assert!(deciding.head().await.starts_with("HTTP/1.1 101 "), "a running $connect handler is waited for");

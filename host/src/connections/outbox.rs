@@ -246,6 +246,11 @@ impl Outbox {
         true
     }
 
+    /// Wakes the task of the socket, whatever it waits for.
+    pub fn wake(&self) {
+        self.lock().wake(Awaits::Abort);
+    }
+
     /// Rejects all further posts and drops the queued messages.
     pub fn shut(&self) {
         let mut inner = self.lock();

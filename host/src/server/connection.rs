@@ -52,6 +52,7 @@ pub(super) async fn serve(
         return Disconnect::abnormal();
     };
     let mut socket = Socket::new(stream, already_read, limits);
+    let socket_token = shared.close_tasks.token();
     let Ended { reason, unhandled } = run(shared, connection, limits, &mut socket).await;
     // From here on a post returns Gone, also while handlers of this connection still run.
     connection.outbox.shut();
@@ -68,6 +69,7 @@ pub(super) async fn serve(
         socket.finish(reason).await;
         drop(permit);
     });
+    drop(socket_token);
     if !unhandled.is_empty() {
         // Boxed, so that the many idle connections do not hold the memory for this future.
         Box::pin(unhandled.finish(shared, connection)).await;
@@ -175,7 +177,10 @@ enum Step {
     Readable,
     /// A deadline of the clock has passed.
     Due,
+    /// The server stops.
     Stop,
+    /// The server stops, and everything that was read is handled and everything that was posted is queued.
+    Drained,
 }
 
 /// Runs the loop of a connection until it ends.
@@ -191,7 +196,8 @@ async fn run<'a>(
     let mut unordered: Option<Box<UnorderedMessages>> = None;
     let mut clock = Clock::start(Instant::now(), limits);
     let mut timer = pin!(sleep_until(clock.next_deadline()));
-    let mut stopped = pin!(shared.stop.cancelled());
+    // Whether the server stops: nothing more is read, and the connection ends when all that was read is handled.
+    let mut stopping = false;
     let mut turn = Turn::default();
     // The bytes of the socket up to the last message; those after it belong to a message that has not arrived completely.
     let mut received_bytes = 0;
@@ -211,7 +217,7 @@ async fn run<'a>(
             if poll_all {
                 // A peer that sends without a pause, or is sent to without a pause, must not delay the other steps.
                 poll_all = false;
-                if stopped.as_mut().poll(context).is_ready() {
+                if !stopping && shared.stop.is_requested() {
                     return Poll::Ready(Step::Stop);
                 }
                 if let Poll::Ready(flushed @ Err(_)) = socket.poll_flush(context) {
@@ -231,7 +237,8 @@ async fn run<'a>(
                 return Poll::Ready(Step::HandlerFinished(response));
             }
             // No further handler is started for a peer that does not read, so what waits for it stays bounded.
-            if socket.poll_writable(context).is_ready() {
+            let is_writable = socket.poll_writable(context).is_ready();
+            if is_writable {
                 if idle && waiting {
                     return Poll::Ready(Step::StartHandler);
                 }
@@ -256,8 +263,12 @@ async fn run<'a>(
             if let Poll::Ready(flushed) = socket.poll_flush(context) {
                 return Poll::Ready(Step::Flushed(flushed));
             }
-            if stopped.as_mut().poll(context).is_ready() {
+            // The outbox has registered the task: a stop that is requested after this check wakes it.
+            if !stopping && shared.stop.is_requested() {
                 return Poll::Ready(Step::Stop);
+            }
+            if stopping && is_writable && may_read && idle && !waiting && unordered.is_none() {
+                return Poll::Ready(Step::Drained);
             }
             clock.track_write_progress(socket.write_progress(), timer.as_mut());
             if timer.as_mut().poll(context).is_ready() {
@@ -343,9 +354,18 @@ async fn run<'a>(
             }
             Step::Readable => None,
             Step::Flushed(flushed) => flushed.err().map(|_| EndReason::Lost),
-            Step::Stop => Some(EndReason::going_away()),
+            Step::Stop => {
+                stopping = true;
+                socket.stop_reading();
+                if let Some(deadline) = shared.stop.deadline() {
+                    clock.end_by(deadline);
+                }
+                timer.as_mut().reset(clock.next_deadline());
+                None
+            }
+            Step::Drained => Some(EndReason::going_away()),
             Step::Due => {
-                let reading = if may_read { Reading::Active } else { Reading::Paused };
+                let reading = if may_read && !stopping { Reading::Active } else { Reading::Paused };
                 match clock.due(Instant::now(), reading) {
                     Due::Nothing => None,
                     Due::Ping => socket.queue(Message::Ping(Bytes::new())).err(),

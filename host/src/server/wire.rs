@@ -16,22 +16,34 @@ pub struct Wire {
     accepted_bytes: u64,
     received_bytes: u64,
     turn: ReadTurn,
+    reads: bool,
 }
 
 impl Wire {
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, accepted_bytes: 0, received_bytes: 0, turn: ReadTurn::default() }
+        Self { stream, accepted_bytes: 0, received_bytes: 0, turn: ReadTurn::default(), reads: true }
     }
 
     /// Ready when a read is worth a try. It may still find nothing.
     pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.reads {
+            return Poll::Pending;
+        }
         // An error occurs again at the read.
         self.stream.poll_read_ready(context).map(|_| ())
+    }
+
+    /// Sets whether the peer is read. If not, reading is pending, and its task is not woken for it.
+    pub fn set_reads(&mut self, reads: bool) {
+        self.reads = reads;
     }
 
     /// Reads into `buffer` and returns the number of bytes; 0 if the peer sends no more. Gives way to other tasks after
     /// `TURN_BYTES`.
     pub fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if !self.reads {
+            return Poll::Pending;
+        }
         ready!(self.turn.poll_start(context));
         let mut buffer = ReadBuf::new(buffer);
         let read = Pin::new(&mut self.stream).poll_read(context, &mut buffer);

@@ -83,6 +83,12 @@ impl Clock {
         }
     }
 
+    /// Ends the connection at this time at the latest.
+    pub fn end_by(&mut self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(self.opened_at);
+        self.duration = Some(self.duration.map_or(left, |duration| duration.min(left)));
+    }
+
     pub fn next_deadline(&self) -> Instant {
         let far_future = self.opened_at + Duration::from_secs(365 * 24 * 60 * 60);
         let idle = self.idle_timeout.map(|timeout| self.last_message_at + timeout);

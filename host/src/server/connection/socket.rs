@@ -101,6 +101,11 @@ impl Socket {
         }
     }
 
+    /// Reads no more from the peer; what has been read of it is still received.
+    pub fn stop_reading(&mut self) {
+        self.wire.set_reads(false);
+    }
+
     /// Writes all queued frames. Also pending when there are none.
     pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), tungstenite::Error>> {
         if self.frames.is_empty() {
@@ -153,6 +158,7 @@ impl Socket {
             EndReason::ClosedByPeer(_) => None,
             EndReason::ClosedByServer(frame) | EndReason::ProtocolViolation(frame, _) => Some(frame),
         };
+        self.wire.set_reads(true);
         let handshake = async {
             if let Some(frame) = frame {
                 self.queue_close(protocol::CloseFrame {
