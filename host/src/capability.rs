@@ -165,6 +165,14 @@ pub struct Caller {
     pub request_time: EpochMillis,
 }
 
+impl Caller {
+    /// Returns the size of the largest body that an integration may return: `current`, which the manifest says now, or the
+    /// largest message of the connection, if that is larger because the manifest has changed since it was made.
+    pub fn message_bytes_max(&self, current: usize) -> usize {
+        current.max(self.connection.message_bytes)
+    }
+}
+
 /// What the host functions know of the event that is being handled.
 pub struct CurrentEvent {
     pub caller: Caller,

@@ -82,6 +82,8 @@ pub struct Connection {
     pub connected_at: EpochMillis,
     pub peer: Peer,
     pub outbox: Outbox,
+    /// Largest message of the peer and to it, as the manifest said when it connected; 0 for a connection without a socket.
+    pub message_bytes: usize,
     /// What the connection holds of the memory of all peers.
     pub account: Arc<Account>,
     /// Limits the rate of messages that the peer sends.
@@ -101,8 +103,8 @@ impl Connection {
         memory: &Arc<PeerMemory>,
     ) -> Self {
         let account = memory.account();
-        let outbox = Outbox::new(limits.outbox_messages, limits.outbox_bytes, &account);
-        Self::create(id, stage, now(), peer, outbox, account)
+        let connection = Self::create(id, stage, now(), peer, outbox(limits, &account), account);
+        Self { message_bytes: limits.message_bytes, ..connection }
     }
 
     /// Creates a connection without a socket in this process, for example one that another process left behind. Posts
@@ -116,8 +118,9 @@ impl Connection {
     /// yet: the outbox is a new one.
     pub fn with_peer(&self, peer: Peer, limits: &ConnectionLimits) -> Self {
         let account = self.account.memory().account();
-        let outbox = Outbox::new(limits.outbox_messages, limits.outbox_bytes, &account);
+        let outbox = outbox(limits, &account);
         let mut connection = Self::create(self.id, self.stage, self.connected_at, peer, outbox, account);
+        connection.message_bytes = limits.message_bytes;
         connection.message_count = self.message_count.clone();
         connection
     }
@@ -136,6 +139,7 @@ impl Connection {
             connected_at,
             peer,
             outbox,
+            message_bytes: 0,
             account,
             throttle: LazyThrottle::default(),
             message_count: Counter::noop(),
@@ -158,6 +162,10 @@ impl Connection {
     pub fn touch(&self, at: EpochMillis) {
         self.last_active_at.store(at, Ordering::Relaxed);
     }
+}
+
+fn outbox(limits: &ConnectionLimits, account: &Arc<Account>) -> Outbox {
+    Outbox::new(limits.outbox_messages, limits.outbox_bytes, account).with_message_limit(limits.message_bytes)
 }
 
 /// All connections of this node, by id.
@@ -238,8 +246,9 @@ impl Connections {
     /// Queues a message for the peer. Returns when it is queued, not when it is delivered.
     ///
     /// # Errors
-    /// `Gone` if the stage has no open connection with that id, `LimitExceeded` if the outbox is full, `OverBudget` if
-    /// the message does not fit into the memory of all peers.
+    /// `Gone` if the stage has no open connection with that id, `TooLarge` if the message is larger than those of that
+    /// connection, `LimitExceeded` if the outbox is full, `OverBudget` if the message does not fit into the memory of all
+    /// peers.
     pub fn post(&self, stage: StageId, id: &ConnectionId, post: impl Into<Post>) -> Result<(), PostError> {
         // The guard of the map is held only while the payload is queued, and never across an await.
         let connection = self.by_id.get(id).filter(|connection| connection.stage == stage).ok_or(PostError::Gone)?;
@@ -251,7 +260,7 @@ impl Connections {
             }
             Err(PostError::LimitExceeded) => self.counters.outbox_refusals.increment(1),
             Err(PostError::OverBudget) => self.counters.memory_refusals.increment(1),
-            Err(PostError::Gone) => {}
+            Err(PostError::Gone | PostError::TooLarge(_)) => {}
         }
         posted
     }

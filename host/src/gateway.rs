@@ -210,11 +210,12 @@ impl Gateway {
     }
 
     /// Invokes a route's integration and reports the result to the log and the metrics.
-    async fn run(&self, stage: &Stage, route: &Route, caller: &Caller, event: &Event) -> IntegrationResult {
+    async fn run(&self, route: &Route, caller: &Caller, event: &Event) -> IntegrationResult {
         let mut invocation = route.integration.invoke(caller, event).await;
-        // A body that is sent to the peer must fit into a message; a body that is discarded may be larger.
+        // A body that is sent to the peer must fit into a message of its connection; a body that is discarded may be
+        // larger.
         if route.route_response && matches!(event, Event::Message { .. }) {
-            let message_bytes = stage.connection.message_bytes;
+            let message_bytes = caller.connection.message_bytes;
             invocation.result = invocation.result.and_then(|response| check_message_size(response, message_bytes));
         }
         route.metrics.record(&invocation);

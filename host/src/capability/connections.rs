@@ -56,7 +56,7 @@ impl wit::connections::Host for Capabilities {
         if let Err(denied) = self.check_granted() {
             return Ok(Err(denied));
         }
-        Ok(self.check_payload(data).and_then(|payload| self.post(&id, payload)))
+        Ok(self.post(&id, Payload::from(data)))
     }
 
     async fn post_to_connections(
@@ -64,8 +64,7 @@ impl wit::connections::Host for Capabilities {
         ids: Vec<String>,
         data: PayloadResult,
     ) -> wasmtime::Result<Vec<Result<(), ConnectionError>>> {
-        let payload = self.check_granted().and_then(|()| self.check_payload(data));
-        let post = match payload.and_then(|payload| self.share(payload)) {
+        let post = match self.check_granted().and_then(|()| self.share(data.into())) {
             Ok(post) => post,
             Err(error) => return Ok(vec![Err(error); ids.len()]),
         };
@@ -86,10 +85,12 @@ impl wit::connections::Host for Capabilities {
         data: PayloadResult,
         except: Option<String>,
     ) -> wasmtime::Result<Result<u32, ConnectionError>> {
-        let payload = match self.check_granted().and_then(|()| self.check_payload(data)) {
-            Ok(payload) => payload,
-            Err(error) => return Ok(Err(error)),
-        };
+        if let Err(denied) = self.check_granted() {
+            return Ok(Err(denied));
+        }
+        let payload = Payload::from(data);
+        let too_large = payload.len() > self.scope.services.message_bytes;
+        let nothing_queued = if too_large { Err(ConnectionError::PayloadTooLarge) } else { Ok(0) };
         if !self.count_host_calls(1) {
             return Ok(Err(ConnectionError::LimitExceeded));
         }
@@ -97,7 +98,7 @@ impl wit::connections::Host for Capabilities {
             Ok(ids) => ids,
             Err(BackendError::Unavailable(error)) => return Err(wasmtime::format_err!("the store failed: {error}")),
             // No row can have that name or value, so there is no match.
-            Err(_) => return Ok(Ok(0)),
+            Err(_) => return Ok(nothing_queued),
         };
         // The call itself was counted as the first turn.
         let turns = ids.len().div_ceil(TURN_POSTS);
@@ -117,7 +118,7 @@ impl wit::connections::Host for Capabilities {
             let others = chunk.iter().filter(|id| except.as_deref() != Some(id.as_str()));
             queued += others.filter(|id| connections.post(stage, id, post.clone()).is_ok()).count() as u32;
         }
-        Ok(Ok(queued))
+        Ok(if queued == 0 { nothing_queued } else { Ok(queued) })
     }
 
     fn get_connection(&mut self, id: String) -> wasmtime::Result<Result<ConnectionInfo, ConnectionError>> {
@@ -166,24 +167,25 @@ impl Capabilities {
         Err(ConnectionError::Forbidden)
     }
 
-    fn check_payload(&self, data: PayloadResult) -> Result<Payload, ConnectionError> {
-        let payload = Payload::from(data);
-        if payload.len() > self.scope.services.message_bytes {
-            return Err(ConnectionError::PayloadTooLarge);
-        }
-        Ok(payload)
-    }
-
     /// Prepares a payload that many connections get.
     fn share(&self, payload: Payload) -> Result<Post, ConnectionError> {
         Ok(self.scope.services.connections.share(payload)?)
     }
 
+    /// Posts to one connection, which measures the payload by its own largest message.
     fn post(&mut self, id: &str, post: impl Into<Post>) -> Result<(), ConnectionError> {
         if !self.count_host_calls(1) {
             return Err(ConnectionError::LimitExceeded);
         }
-        Ok(self.scope.services.connections.post(self.caller.api.stage_id, &parse_id(id)?, post)?)
+        let post = post.into();
+        let too_large = post.payload().len() > self.scope.services.message_bytes;
+        let posted = parse_id(id)
+            .and_then(|id| Ok(self.scope.services.connections.post(self.caller.api.stage_id, &id, post)?));
+        match posted {
+            // No connection of the manifest as it is now would take it.
+            Err(ConnectionError::Gone) if too_large => Err(ConnectionError::PayloadTooLarge),
+            posted => posted,
+        }
     }
 }
 
@@ -201,6 +203,7 @@ impl From<PostError> for ConnectionError {
         match error {
             PostError::Gone => Self::Gone,
             PostError::LimitExceeded | PostError::OverBudget => Self::LimitExceeded,
+            PostError::TooLarge(_) => Self::PayloadTooLarge,
         }
     }
 }

@@ -97,6 +97,9 @@ pub enum PostError {
     Gone,
     #[error("the peer reads too slowly: its outbox is full")]
     LimitExceeded,
+    /// The payload is larger than this number of bytes, the largest message of the connection.
+    #[error("the connection takes messages of at most {0} bytes")]
+    TooLarge(usize),
     #[error("all peers together hold too much (peer_memory in [server])")]
     OverBudget,
 }
@@ -110,6 +113,7 @@ impl From<OverBudget> for PostError {
 pub struct Outbox {
     messages_max: usize,
     bytes_max: usize,
+    message_bytes_max: usize,
     /// Whether the state is `Shut`; reading it needs no lock.
     is_shut: AtomicBool,
     inner: Mutex<Inner>,
@@ -161,7 +165,13 @@ impl Outbox {
             state: State::Connecting,
             reader: None,
         };
-        Self { messages_max, bytes_max, is_shut: AtomicBool::new(false), inner: Mutex::new(inner) }
+        let (message_bytes_max, is_shut) = (usize::MAX, AtomicBool::new(false));
+        Self { messages_max, bytes_max, message_bytes_max, is_shut, inner: Mutex::new(inner) }
+    }
+
+    /// Returns the same outbox for messages of at most `message_bytes_max`.
+    pub fn with_message_limit(self, message_bytes_max: usize) -> Self {
+        Self { message_bytes_max, ..self }
     }
 
     /// Accepts posts from now on.
@@ -188,6 +198,9 @@ impl Outbox {
         let mut inner = self.lock();
         if inner.state != State::Open {
             return Err(PostError::Gone);
+        }
+        if post.payload.len() > self.message_bytes_max {
+            return Err(PostError::TooLarge(self.message_bytes_max));
         }
         let bytes = inner.bytes + post.payload.len();
         // An empty outbox accepts a payload that is larger than `bytes_max`; otherwise it could never be sent.
@@ -373,6 +386,16 @@ mod tests {
         assert_eq!(outbox.post(Payload::from(String::new())), Err(PostError::LimitExceeded));
         assert_eq!(take(&outbox), Some("12345".to_owned().into()));
         assert_eq!(outbox.post(Payload::from("12345".to_owned())), Ok(()));
+    }
+
+    #[test]
+    fn an_outbox_takes_messages_of_the_size_of_its_connection_and_no_larger_ones() {
+        let outbox = Outbox::new(10, 100, &Account::detached()).with_message_limit(5);
+        assert_eq!(outbox.post(text(6)), Err(PostError::Gone), "it is not open");
+        outbox.open();
+        assert_eq!(outbox.post(text(6)), Err(PostError::TooLarge(5)));
+        assert_eq!(outbox.post(text(5)), Ok(()));
+        assert_eq!(take(&outbox), Some(text(5)));
     }
 
     #[test]

@@ -66,7 +66,9 @@ impl Gateway {
             for id in chunk {
                 match self.connections.post(stage, id, post.clone()) {
                     Ok(()) => broadcast.sent += 1,
-                    Err(PostError::LimitExceeded | PostError::OverBudget) => broadcast.refused += 1,
+                    Err(PostError::LimitExceeded | PostError::OverBudget | PostError::TooLarge(_)) => {
+                        broadcast.refused += 1
+                    }
                     Err(PostError::Gone) => {}
                 }
             }

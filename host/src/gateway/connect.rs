@@ -122,7 +122,7 @@ impl Gateway {
         let id = presence.id;
         self.insert_row(&presence).await?;
         let decision = match &stage.routes.connect {
-            Some(route) => self.run_connect(stage, route, caller, event, progress).await,
+            Some(route) => self.run_connect(route, caller, event, progress).await,
             None => Ok(None),
         };
         let decision = match decision {
@@ -167,14 +167,13 @@ impl Gateway {
     /// Runs the handler of `$connect`; returns the subprotocol that it selected.
     async fn run_connect(
         &self,
-        stage: &Stage,
         route: &Route,
         caller: &Caller,
         event: &Event,
         progress: &mut Progress,
     ) -> Result<Option<String>, Refusal> {
         route.metrics.cloudwatch.connect_count.increment(1);
-        match &progress.handler.insert(self.run(stage, route, caller, event).await).result {
+        match &progress.handler.insert(self.run(route, caller, event).await).result {
             Ok(response) if response.is_success() => Ok(subprotocol(route, caller, event, response)),
             Ok(response) => Err(Refusal { status: response.status_code }),
             Err(InvokeError::TimedOut(_)) => Err(Refusal { status: 504 }),

@@ -46,7 +46,7 @@ impl Gateway {
         let event = Event::Disconnect(end);
         let caller = stage.caller(connection, RouteKey::Disconnect.as_str().into(), now());
         let call = match &stage.routes.disconnect {
-            Some(route) => Some(self.run(stage, route, &caller, &event).await),
+            Some(route) => Some(self.run(route, &caller, &event).await),
             None => None,
         };
         let Some(log) = &stage.access_log else { return };

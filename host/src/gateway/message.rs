@@ -52,7 +52,7 @@ impl Gateway {
         let name = route.map_or_else(|| "-".into(), |route| Arc::clone(&route.name));
         let caller = stage.caller(connection, name, received);
         let outcome = match self.accept(&stage, route, &caller, &event) {
-            Ok(route) => MessageOutcome::Invoked(self.run(&stage, route, &caller, &event).await),
+            Ok(route) => MessageOutcome::Invoked(self.run(route, &caller, &event).await),
             Err(rejected) => rejected,
         };
         if let Some(log) = &stage.access_log {

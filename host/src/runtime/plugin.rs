@@ -201,7 +201,7 @@ impl Plugin {
     pub async fn invoke(&self, caller: &Caller, event: &Event) -> Invocation {
         assert_eq!(self.scope.world, World::RouteHandler, "only route handlers are bound to routes");
         let invocation = self.call(caller, event, async |instance| instance.handle(caller, event).await).await;
-        invocation.and_then(|response| self.check(response.into()))
+        invocation.and_then(|response| self.check(caller, response.into()))
     }
 
     /// Runs the authorizer for an upgrade request within all limits.
@@ -356,12 +356,12 @@ impl Plugin {
         }
     }
 
-    fn check(&self, response: Response) -> Result<Response, InvokeError> {
+    fn check(&self, caller: &Caller, response: Response) -> Result<Response, InvokeError> {
         if !(200..=599).contains(&response.status_code) {
             let found = response.status_code;
             return Err(InvokeError::Malformed(format!("status {found}, expected 200 to 599")));
         }
-        check_message_size(response, self.scope.services.message_bytes)
+        check_message_size(response, caller.message_bytes_max(self.scope.services.message_bytes))
     }
 
     /// Starts the component once in a separate store and checks the type of its function. Returns the memory that an

@@ -31,7 +31,12 @@ const CLOSE_REASON: &str = "x-jackfield-close-reason";
 /// Handles a call. `id` is the decoded last part of the path; the id of another stage's connection is Gone.
 pub async fn manage(shared: &Shared, stage: &Stage, id: &str, source: IpAddr, request: Request<Body>) -> Response {
     let gateway = &shared.gateway;
-    let Call { parts, body } = match shared.call_authenticator.admit(gateway, stage, source, request).await {
+    // A reload may have changed the limit since the connection was made.
+    let receiver =
+        ConnectionId::parse(id).ok().and_then(|id| gateway.connections().get_open(stage.api.stage_id, &id).ok());
+    let body_bytes_max = receiver.map_or(0, |receiver| receiver.message_bytes).max(stage.connection.message_bytes);
+    let admitted = shared.call_authenticator.admit(gateway, stage, source, body_bytes_max, request).await;
+    let Call { parts, body } = match admitted {
         Ok(call) => call,
         Err(refusal) => return refusal,
     };
@@ -78,8 +83,7 @@ fn post(gateway: &Gateway, stage: &Stage, id: &ConnectionId, body: Option<Bytes>
 /// Parses the body of a post into a message, or returns the error response.
 pub fn parse_payload(stage: &Stage, body: Option<Bytes>) -> Result<Payload, Box<Response>> {
     let Some(body) = body else {
-        let text = format!("a message has at most {} bytes", stage.connection.message_bytes);
-        return Err(exception(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException", Some(&text)).into());
+        return Err(too_large(stage.connection.message_bytes).into());
     };
     let text = Text::try_from(body).map_err(|_| bad_request("the body is not UTF-8, and a message is text"))?;
     Ok(Payload::Text(text))
@@ -167,6 +171,7 @@ fn close_frame(headers: &HeaderMap) -> Result<CloseFrame, String> {
 fn post_error(error: PostError) -> Response {
     match error {
         PostError::Gone => exception(StatusCode::GONE, "GoneException", None),
+        PostError::TooLarge(bytes_max) => too_large(bytes_max),
         PostError::LimitExceeded => exception(
             StatusCode::TOO_MANY_REQUESTS,
             "LimitExceededException",
@@ -178,6 +183,11 @@ fn post_error(error: PostError) -> Response {
             Some("too much waits for all peers together"),
         ),
     }
+}
+
+fn too_large(bytes_max: usize) -> Response {
+    let text = format!("a message has at most {bytes_max} bytes");
+    exception(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException", Some(&text))
 }
 
 pub fn bad_request(text: &str) -> Response {

@@ -159,7 +159,7 @@ impl Http {
             response: Some((status, response.headers())),
         };
         let body = payload(response.body().clone());
-        let max = self.message_bytes;
+        let max = caller.message_bytes_max(self.message_bytes);
         let mapped = integration_response.render(status, &scope, body, max);
         mapped.map_err(|_| InvokeError::Malformed(format!("a body of more than {max} bytes from its template")))
     }

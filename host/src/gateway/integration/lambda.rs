@@ -76,7 +76,7 @@ impl Lambda {
         } else {
             self.map_response(caller, event, &result)?
         };
-        check_message_size(response, self.message_bytes)
+        check_message_size(response, caller.message_bytes_max(self.message_bytes))
     }
 
     /// Calls the function with this payload and returns its result, which may be an error of the function.
@@ -127,7 +127,7 @@ impl Lambda {
         let status = StatusCode::OK.as_u16();
         let scope = Scope { caller, event, body: Some(body), response: Some((status, result.headers())) };
         let payload = Some(body).filter(|body| !body.is_empty()).map(|body| Payload::from(body.to_owned()));
-        let max = self.message_bytes;
+        let max = caller.message_bytes_max(self.message_bytes);
         let response = integration_response.render(status, &scope, payload, max);
         response.map_err(|_| InvokeError::Malformed(format!("a body of more than {max} bytes from its template")))
     }

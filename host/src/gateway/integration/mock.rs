@@ -22,7 +22,8 @@ impl Mock {
             _ => None,
         };
         let scope = Scope { caller, event, body, response: None };
-        let response = self.response.render(200, &scope, None, self.message_bytes);
-        response.map_err(|_| InvokeError::Malformed(format!("a body of more than {} bytes", self.message_bytes)))
+        let max = caller.message_bytes_max(self.message_bytes);
+        let response = self.response.render(200, &scope, None, max);
+        response.map_err(|_| InvokeError::Malformed(format!("a body of more than {max} bytes")))
     }
 }

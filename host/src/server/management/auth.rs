@@ -39,16 +39,18 @@ impl CallAuthenticator {
         Self { exposure, rejection_log: RateLimitedLog::default() }
     }
 
-    /// Checks the signature and the throttles of a call and reads its body, or returns the error response.
+    /// Checks the signature and the throttles of a call and reads its body, which has at most `body_bytes_max` if it is a
+    /// POST, or returns the error response.
     pub async fn admit(
         &self,
         gateway: &Gateway,
         stage: &Stage,
         source: IpAddr,
+        body_bytes_max: usize,
         request: Request<Body>,
     ) -> Result<Call, Response> {
         let management = gateway.management();
-        let body_bytes_max = if request.method() == Method::POST { stage.connection.message_bytes } else { 0 };
+        let body_bytes_max = if request.method() == Method::POST { body_bytes_max } else { 0 };
         let (parts, mut body) = request.into_parts();
         let reason_to_sign = unsigned::reason_to_sign(self.exposure, &parts);
         let must_sign = reason_to_sign.is_some() || management.requires_signatures(self.exposure);

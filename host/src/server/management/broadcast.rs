@@ -22,7 +22,9 @@ use crate::server::response;
 
 pub async fn manage(shared: &Shared, stage: &Stage, source: IpAddr, request: Request<Body>) -> Response {
     let gateway = &shared.gateway;
-    let Call { parts, body } = match shared.call_authenticator.admit(gateway, stage, source, request).await {
+    let body_bytes_max = stage.connection.message_bytes;
+    let admitted = shared.call_authenticator.admit(gateway, stage, source, body_bytes_max, request).await;
+    let Call { parts, body } = match admitted {
         Ok(call) => call,
         Err(refusal) => return refusal,
     };
