@@ -171,8 +171,18 @@ impl Backend {
         self.engine.delete_row(stage, id).await
     }
 
-    /// Returns all rows of all stages, with their attributes in the shared store. At the start
-    /// of a server these are the rows that an earlier process left behind.
+    /// Returns the stages that have rows which an earlier process left behind.
+    pub fn stages_left_behind(&self) -> Vec<StageId> {
+        self.engine.stages_left_behind()
+    }
+
+    /// Returns a page of the rows that an earlier process left behind in a stage, which no query returns: those after
+    /// this id. An empty page is the end.
+    pub fn left_behind(&self, stage: StageId, after: Option<ConnectionId>) -> Vec<Row> {
+        self.engine.left_behind(stage, after).items
+    }
+
+    /// Returns all rows of all stages, with their attributes in the shared store.
     pub async fn rows(&self) -> Result<Vec<Row>, BackendError> {
         Ok(self.engine.rows())
     }

@@ -78,6 +78,13 @@ impl RequestId {
         Self(encode(&bytes))
     }
 
+    /// Returns the ID of the `$disconnect` of a connection. It is the same in every process, so that a handler recognizes a
+    /// `$disconnect` that runs again after a crash.
+    pub fn of_disconnect(connection: ConnectionId) -> Self {
+        let hash = blake3::hash(format!("$disconnect {connection}").as_bytes());
+        Self(encode(hash.as_bytes().first_chunk().expect("a hash has 32 bytes")))
+    }
+
     /// Makes a fixed ID for a test.
     #[cfg(test)]
     pub fn from_text(text: &str) -> Self {
@@ -143,6 +150,13 @@ mod tests {
             assert_eq!(error.to_string(), format!("Invalid connectionId: {text}"));
         }
         assert!(ConnectionId::parse("L0SM9cOFvHcCIhw=").is_ok());
+    }
+
+    #[test]
+    fn the_request_id_of_a_disconnect_is_made_of_its_connection_id() {
+        let id = |text: &str| RequestId::of_disconnect(ConnectionId::parse(text).unwrap());
+        assert_eq!(id("L0SM9cOFvHcCIhw=").as_str(), "lt78YslFRO4bz54=");
+        assert_ne!(id("L0SM9cOFvHcCIhw=").as_str(), id("L0SM9cOFvHcCIhx=").as_str());
     }
 
     #[test]

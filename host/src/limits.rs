@@ -277,6 +277,9 @@ pub const BUCKET_FULL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Time between two flushes: a crash of the process or of the machine may lose the writes of this time where
 /// `durability` is not `always`. Manifest: `backend.flush_interval`.
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a handshake waits until its row is in the journal of the store. On a disk that is slower, the connection may get
+/// no `$disconnect` if the process is killed.
+pub const JOURNAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Shortest time between two log lines about a store that cannot be written.
 pub const STORE_FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a server that stops waits for a disk that cannot be written.

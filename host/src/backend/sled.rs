@@ -2,7 +2,7 @@
 //!
 //! Rows and the index on their attributes are kept in memory and served from there, because connections do not outlive
 //! the process that holds them. sled stores the rows only for the next process after a crash. A changed row is written
-//! once per interval, however often it changed. A stored row is one key, and the index is built from the rows when the
+//! once per interval, however often it changed; until then, the row of an admitted connection is in the journal. A stored row is one key, and the index is built from the rows when the
 //! folder is opened, so rows and index agree whenever the process dies. Buckets are stored only in sled.
 //!
 //! The code uses neither sled's batches and transactions nor `flush_async`: each of them starts two writes to the
@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 use super::export::Summary;
 use super::exports::{self, NewExport};
@@ -26,6 +27,7 @@ use super::{
 };
 use crate::event::{Field, now};
 use crate::id::{ConnectionId, StageId, StageNames};
+use crate::limits::JOURNAL_TIMEOUT;
 
 mod blocking_thread;
 mod buckets;
@@ -33,6 +35,7 @@ mod encoding;
 mod flusher;
 mod folder;
 mod index;
+mod journal;
 mod marker;
 mod private_folder;
 mod recovery;
@@ -75,6 +78,9 @@ struct Inner {
     keys: BlockingThread<Folder>,
     /// Lists keys. This is a separate thread, so that other calls do not wait for it.
     lists: BlockingThread<Folder>,
+    /// Appends rows to the journal.
+    journal: BlockingThread<Folder>,
+    journal_queue: Arc<Queue<Folder>>,
     /// The queues of each caller that exists, by its name.
     callers: Mutex<HashMap<String, Weak<CallerQueues>>>,
     flusher: Flusher,
@@ -96,6 +102,8 @@ impl Sled {
         let inner = Inner {
             keys: BlockingThread::start("sled-keys", Arc::clone(&folder)).context("cannot start a thread")?,
             lists: BlockingThread::start("sled-lists", Arc::clone(&folder)).context("cannot start a thread")?,
+            journal: BlockingThread::start("sled-journal", Arc::clone(&folder)).context("cannot start a thread")?,
+            journal_queue: Arc::default(),
             callers: Mutex::default(),
             flusher: flusher.context("cannot start a thread")?,
             _recovery: Recovery::start(Arc::clone(&folder)).context("cannot start a thread")?,
@@ -157,8 +165,21 @@ impl Sled {
         .await
     }
 
+    /// Returns when the row survives the end of this process.
     pub async fn admit_row(&self, stage: StageId, id: ConnectionId) -> Result<(), BackendError> {
-        self.write_rows(|rows| rows.admit(stage, id)).await
+        self.write_rows(|rows| rows.admit(stage, id)).await?;
+        if self.inner.durability == Durability::Always {
+            return Ok(());
+        }
+        let append = move |folder: &Folder| folder.append_to_journal((stage, id));
+        let appending = self.inner.journal.run(&self.inner.journal_queue, append);
+        // As with every write at an interval, a disk that fails rejects no connection.
+        match timeout(JOURNAL_TIMEOUT, appending).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.inner.folder.report_failure(&error),
+            Err(_) => self.inner.folder.report_failure(&format_args!("no write ended within {JOURNAL_TIMEOUT:?}")),
+        }
+        Ok(())
     }
 
     /// Replaces the attributes of the row in one store with the ones that `change` returns for the current attributes.
@@ -197,6 +218,15 @@ impl Sled {
 
     pub fn matching(&self, stage: StageId, store: &StoreName, attribute: Field) -> Vec<ConnectionId> {
         self.read_rows().matching(stage, store, &attribute)
+    }
+
+    pub fn stages_left_behind(&self) -> Vec<StageId> {
+        self.read_rows().stages_left_behind()
+    }
+
+    pub fn left_behind(&self, stage: StageId, after: Option<ConnectionId>) -> Page<Row> {
+        let page = self.read_rows().left_behind(stage, after);
+        page.decode()
     }
 
     pub fn rows(&self) -> Vec<Row> {

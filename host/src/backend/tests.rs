@@ -460,11 +460,11 @@ async fn stages_and_stores_are_there_when_the_folder_is_opened_again() {
         let stage = backend.stages().id(ApiNumber(0), name);
         let store = backend.connection_store(stage, &names[0]);
         assert_eq!(store.get(ids[index]).await.unwrap().attributes, fields(&[("in", name), ("of", "all")]));
-        assert_eq!(store.matching(store_text("of"), store_text("all")).await, Ok(vec![ids[index]]));
+        assert_eq!(store.matching(store_text("of"), store_text("all")).await, Ok(vec![]));
         assert_eq!(store.get(ids[1 - index]).await, Err(BackendError::NoSuchConnection));
         assert_eq!(backend.connection_store(stage, &names[1]).get(ids[index]).await.unwrap().attributes, []);
-        let shared = backend.connection_store(stage, &StoreName::Shared);
-        assert_eq!(shared.matching(store_text("stage"), name.to_owned()).await, Ok(vec![ids[index]]));
+        let left = backend.left_behind(stage, None);
+        assert_eq!(left.iter().map(|row| (row.id, &row.attributes[0].1[..])).collect::<Vec<_>>(), [(ids[index], name)]);
     }
     let rows = backend.rows().await.unwrap();
     for row in rows {
@@ -880,7 +880,7 @@ async fn written_data_is_there_when_the_folder_is_opened_again() {
         let backend = folder.try_open(durability).unwrap();
         assert_consistent(&backend).await;
         assert_eq!(backend.rows().await.unwrap(), rows);
-        assert_eq!(matching(&backend, "room", "general").await.len(), 2);
+        assert_eq!(matching(&backend, "room", "general").await, [], "no query returns them");
         assert_eq!(get(&backend, "k").await, Some(large));
         assert_eq!(backend.increment(BUCKET, "n".to_owned(), 1).await, Ok(4));
         for row in rows {
@@ -889,6 +889,113 @@ async fn written_data_is_there_when_the_folder_is_opened_again() {
         drop(backend);
         assert_eq!(folder.try_open(durability).unwrap().rows().await, Ok(Vec::new()));
     }
+}
+
+/// Seen: after a crash, queries and posts by attribute found the connections of the process before.
+#[tokio::test]
+async fn rows_of_an_earlier_process_are_reached_by_their_ids_and_no_query_returns_them() {
+    let folder = TempFolder::new();
+    let named = StoreName::parse("presence").unwrap();
+    let mut ids = Vec::new();
+    {
+        let backend = folder.open();
+        for _ in 0..limits::PAGE_ITEMS + 3 {
+            let row = row(&backend, &[("room", "general")]);
+            ids.push(row.id);
+            backend.insert_row(row.clone()).await.unwrap();
+            let presence = backend.connection_store(row.stage, &named);
+            presence.put(row.id, fields(&[("seat", "a")])).await.unwrap();
+        }
+    }
+    ids.sort();
+    let backend = folder.open();
+    let stage = stage(&backend);
+    assert_eq!(backend.stages_left_behind(), [stage]);
+    let first = backend.left_behind(stage, None);
+    let second = backend.left_behind(stage, Some(first.last().unwrap().id));
+    assert_eq!((first.len(), second.len()), (limits::PAGE_ITEMS, 3));
+    assert_eq!(first.iter().chain(&second).map(|row| row.id).collect::<Vec<_>>(), ids);
+    assert_eq!(backend.left_behind(stage, Some(ids[ids.len() - 1])), []);
+
+    let new = row(&backend, &[("room", "general")]);
+    backend.insert_row(new.clone()).await.unwrap();
+    let presence = backend.connection_store(stage, &named);
+    // Its `$disconnect` reads and changes the row.
+    assert_eq!(shared(&backend).get(ids[0]).await.unwrap().attributes, fields(&[("room", "general")]));
+    shared(&backend).put(ids[0], fields(&[("room", "lobby")])).await.unwrap();
+    presence.add(ids[0], store_text("seat"), store_text("b")).await.unwrap();
+    assert_eq!(presence.get(ids[0]).await.unwrap().attributes, fields(&[("seat", "a"), ("seat", "b")]));
+    assert_eq!(matching(&backend, "room", "general").await, [new.id]);
+    assert_eq!(matching(&backend, "room", "lobby").await, []);
+    assert_eq!(presence.matching(store_text("seat"), store_text("a")).await, Ok(vec![]));
+    assert_eq!(presence.query(store_text("seat"), store_text("b"), None).await.unwrap().items, []);
+    for store in [shared(&backend), presence] {
+        assert_eq!(store.scan(None).await.unwrap().items.into_iter().map(|row| row.id).collect::<Vec<_>>(), [new.id]);
+    }
+    assert_consistent(&backend).await;
+    for id in ids {
+        backend.delete_row(stage, id).await.unwrap();
+    }
+    assert_eq!(backend.stages_left_behind(), []);
+    assert_eq!(backend.rows().await, Ok(vec![new]));
+    assert_consistent(&backend).await;
+}
+
+#[tokio::test]
+async fn an_admitted_row_survives_a_kill_before_the_next_save() {
+    let folder = TempFolder::new();
+    let backend = folder.try_open(Durability::Interval(Duration::from_secs(60))).unwrap();
+    let journals = |folder: &TempFolder| {
+        let names =
+            std::fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("journal-")).count()
+    };
+    // What a process finds after its predecessor was killed.
+    let killed = || {
+        let copy = TempFolder::new();
+        copy_files(&folder.0, &copy.0);
+        copy
+    };
+    backend.flush().await.unwrap();
+    let [admitted, waiting, closed] =
+        [&[("room", "general")][..], &[], &[]].map(|attributes| row(&backend, attributes));
+    for row in [&admitted, &waiting, &closed] {
+        backend.insert_row(Row { admitted: false, ..row.clone() }).await.unwrap();
+    }
+    backend.admit_row(admitted.stage, admitted.id).await.unwrap();
+    backend.admit_row(closed.stage, closed.id).await.unwrap();
+    let copy = killed();
+    let found = copy.open();
+    let mut expected = vec![admitted.clone(), closed.clone()];
+    expected.sort_by_key(|row| row.id);
+    assert_eq!(found.rows().await, Ok(expected), "one whose handshake was not answered is not there");
+    assert_consistent(&found).await;
+    assert_eq!(journals(&copy), 0, "they are saved");
+    drop(found);
+    assert_eq!(copy.open().rows().await.unwrap().len(), 2);
+
+    // What was saved since is newer than the journal.
+    shared(&backend).put(admitted.id, fields(&[("room", "lobby")])).await.unwrap();
+    backend.delete_row(closed.stage, closed.id).await.unwrap();
+    assert_eq!(journals(&folder), 1);
+    let journal = std::fs::read(folder.0.join("journal-0")).unwrap();
+    backend.flush().await.unwrap();
+    assert_eq!(journals(&folder), 0);
+    let copy = killed();
+    std::fs::write(copy.0.join("journal-0"), &journal).unwrap();
+    let found = copy.open();
+    assert_eq!(shared(&found).get(admitted.id).await.unwrap().attributes, fields(&[("room", "lobby")]));
+    assert!(shared(&found).get(waiting.id).await.is_ok());
+    drop(found);
+    // A store that its process has closed needs no journal, also if it could not be deleted.
+    std::fs::write(copy.0.join("journal-7"), &journal).unwrap();
+    let found = copy.open();
+    found.delete_row(closed.stage, closed.id).await.unwrap();
+    drop(found);
+    std::fs::write(copy.0.join("journal-7"), &journal).unwrap();
+    let found = copy.open();
+    assert_eq!(shared(&found).get(closed.id).await, Err(BackendError::NoSuchConnection));
+    assert_eq!(journals(&copy), 0);
 }
 
 #[tokio::test]

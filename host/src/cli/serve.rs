@@ -228,21 +228,8 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         let address = serve_admin(admin.listen, &token, Arc::clone(&gateway), roll_back, stop.clone()).await?;
         info!("admin on http://{address}/deployments");
     }
-    let orphans = backend.rows().await.context("cannot read the connections that an earlier process left behind")?;
     let tasks = TaskTracker::new();
-    tasks.spawn({
-        let (gateway, stop) = (Arc::clone(&gateway), stop.clone());
-        async move {
-            let disconnecting = async {
-                if let count @ 1.. = gateway.disconnect_orphans(orphans).await {
-                    info!("ran $disconnect (1006) for {count} connections that an earlier process left behind");
-                }
-                gateway.run_waiting_disconnects().await;
-            };
-            // Connections that are left when the server stops are handled by the next start.
-            stop.run_until_cancelled(disconnecting).await;
-        }
-    });
+    tasks.spawn(run_late_disconnects(Arc::clone(&gateway), stop.clone(), config.server.stop_timeout));
 
     tasks.spawn(backend.clone().export_regularly(EXPORT_INTERVAL, FIRST_EXPORT_DELAY, stop.clone()));
 
@@ -282,6 +269,28 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     tokio::task::block_in_place(|| gateway.flush_access_logs(Instant::now() + LOG_FLUSH_TIMEOUT));
     info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the `$disconnect` events of connections that an earlier process left behind, and of those whose plugin was
+/// unavailable, until the server stops. The stop waits for those that run; the others are left to the next start.
+async fn run_late_disconnects(gateway: Arc<Gateway>, stop: CancellationToken, stop_timeout: Duration) {
+    let disconnecting = async {
+        if let count @ 1.. = gateway.disconnect_orphans(&stop).await {
+            info!("ran $disconnect (1006) for {count} connections that an earlier process left behind");
+        }
+        gateway.run_waiting_disconnects(&stop).await;
+    };
+    let timed_out = async {
+        stop.cancelled().await;
+        tokio::time::sleep(stop_timeout).await;
+    };
+    tokio::select! {
+        () = disconnecting => {}
+        () = timed_out => warn!(
+            "the stop took longer than {stop_timeout:?} (stop_timeout in [server]): $disconnect handlers of connections \
+             that ended earlier were aborted; the next start runs them again"
+        ),
+    }
 }
 
 /// Returns the bytes that may wait for all peers together.

@@ -7,6 +7,7 @@ use futures_util::stream::FuturesUnordered;
 use metrics::Gauge;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::connections::Connection;
 use crate::event::Disconnect;
@@ -75,8 +76,9 @@ impl Gateway {
         self.availability.unavailable().clone()
     }
 
-    /// Runs the `$disconnect` events that wait for a plugin, after each deployment, until the future is dropped.
-    pub async fn run_waiting_disconnects(&self) {
+    /// Runs the `$disconnect` events that wait for a plugin, after each deployment, until `stop` is cancelled. Then it waits
+    /// for those that run.
+    pub async fn run_waiting_disconnects(&self, stop: &CancellationToken) {
         let mut deployments = self.availability.deployments.subscribe();
         // A deployment may have come between the first events that wait and this call.
         deployments.mark_changed();
@@ -84,6 +86,7 @@ impl Gateway {
         let mut running = FuturesUnordered::new();
         loop {
             tokio::select! {
+                () = stop.cancelled() => break,
                 changed = deployments.changed() => {
                     if changed.is_err() {
                         return;
@@ -91,11 +94,12 @@ impl Gateway {
                     let waiting = std::mem::take(&mut *self.availability.waiting());
                     if !waiting.is_empty() {
                         // Those whose plugin has not loaded wait again.
-                        running.push(self.disconnect_all(waiting));
+                        running.push(self.disconnect_all(waiting, stop));
                     }
                 }
                 Some(_) = running.next() => {}
             }
         }
+        while running.next().await.is_some() {}
     }
 }

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
 use futures_util::future::join_all;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
+use tokio_util::sync::CancellationToken;
 
 use crate::backend::Row;
+use crate::capability::Caller;
 use crate::connections::Connection;
 use crate::event::{Disconnect, Event, now};
 use crate::gateway::access_log::Outcome;
 use crate::gateway::error_frame::ErrorFrame;
 use crate::gateway::{Gateway, Integration, RouteKey, Stage};
+use crate::id::RequestId;
 use crate::limits::LATE_DISCONNECTS_MAX;
 
 /// A connection that has ended and whose `$disconnect` has not run yet.
@@ -22,8 +24,8 @@ pub struct EndedConnection {
 }
 
 impl Gateway {
-    /// Runs `$disconnect`, then deletes the connection's row. Must be called exactly once for each connection that was
-    /// admitted. If the plugin of `$disconnect` has not loaded, both wait until it has.
+    /// Runs `$disconnect`, then deletes the connection's row. Must be called once for each connection that was admitted.
+    /// The next process runs it again if this one ends before the row is deleted on the disk: it runs at least once. If the plugin of `$disconnect` has not loaded, both wait until it has.
     ///
     /// Returns whether it has run.
     pub async fn disconnect(&self, connection: &Arc<Connection>, end: Disconnect) -> bool {
@@ -45,6 +47,7 @@ impl Gateway {
     async fn run_disconnect(&self, stage: &Stage, connection: &Arc<Connection>, end: Disconnect) {
         let event = Event::Disconnect(end);
         let caller = stage.caller(connection, RouteKey::Disconnect.as_str().into(), now());
+        let caller = Caller { request_id: RequestId::of_disconnect(connection.id), ..caller };
         let call = match &stage.routes.disconnect {
             Some(route) => Some(self.run(route, &caller, &event).await),
             None => None,
@@ -58,33 +61,52 @@ impl Gateway {
         log.write(&caller, &event, &Outcome { integration: call.as_ref().map(Into::into), ..outcome });
     }
 
-    /// Runs `$disconnect` for the admitted connections that a crashed process left in the store, and deletes all of its
-    /// rows. Those whose plugin has not loaded wait for it. Returns the number of `$disconnect` events.
-    pub async fn disconnect_orphans(&self, rows: Vec<Row>) -> usize {
-        let mut ended = Vec::new();
-        for row in rows {
-            if !row.admitted {
-                self.delete_row(row.stage, row.id).await;
-                continue;
-            }
-            let connection = Connection::detached(row.id, row.stage, row.connected_at, row.peer);
-            ended.push(EndedConnection { connection: Arc::new(connection), end: Disconnect::abnormal() });
-        }
-        self.disconnect_all(ended).await
+    /// Runs `$disconnect` for the admitted connections that a crashed process left in the store, page by page, and deletes
+    /// all of its rows. Those whose plugin has not loaded wait for it. Returns the number of `$disconnect` events.
+    ///
+    /// After `stop` none is started, and those that run are waited for; the others are left to the next process.
+    pub async fn disconnect_orphans(&self, stop: &CancellationToken) -> usize {
+        let of_stage = |stage| {
+            let mut after = None;
+            let pages = std::iter::from_fn(move || {
+                let page = self.backend.left_behind(stage, after);
+                after = Some(page.last()?.id);
+                Some(page)
+            });
+            run_late(pages.flatten().map(|row| self.disconnect_orphan(row)), stop)
+        };
+        join_all(self.backend.stages_left_behind().into_iter().map(of_stage)).await.into_iter().sum()
     }
 
-    /// Runs `$disconnect` for many connections: several at the same time for each stage, so that a handler that is slow
-    /// delays neither the other stages nor the connections that end now. Returns how many have run.
-    pub async fn disconnect_all(&self, ended: Vec<EndedConnection>) -> usize {
+    async fn disconnect_orphan(&self, row: Row) -> bool {
+        if !row.admitted {
+            self.delete_row(row.stage, row.id).await;
+            return false;
+        }
+        let connection = Arc::new(Connection::detached(row.id, row.stage, row.connected_at, row.peer));
+        self.disconnect(&connection, Disconnect::abnormal()).await
+    }
+
+    /// Runs `$disconnect` for many connections, each stage by itself, so that a handler that is slow does not delay the
+    /// other stages. `stop` has the same effect as in `disconnect_orphans`.
+    pub async fn disconnect_all(&self, ended: Vec<EndedConnection>, stop: &CancellationToken) {
         let mut stages: BTreeMap<_, Vec<EndedConnection>> = BTreeMap::new();
         for ended in ended {
             stages.entry(ended.connection.stage).or_default().push(ended);
         }
-        let of_stage = |ended: Vec<EndedConnection>| {
-            let run = |EndedConnection { connection, end }| async move { self.disconnect(&connection, end).await };
-            let results = stream::iter(ended).map(run).buffer_unordered(LATE_DISCONNECTS_MAX);
-            results.fold(0, async |count, has_run| count + usize::from(has_run))
-        };
-        join_all(stages.into_values().map(of_stage)).await.into_iter().sum()
+        let of_stage =
+            |ended: Vec<EndedConnection>| run_late(ended.into_iter().map(|ended| self.disconnect_ended(ended)), stop);
+        join_all(stages.into_values().map(of_stage)).await;
     }
+
+    async fn disconnect_ended(&self, EndedConnection { connection, end }: EndedConnection) -> bool {
+        self.disconnect(&connection, end).await
+    }
+}
+
+/// Runs the `$disconnect` events of one stage, `LATE_DISCONNECTS_MAX` at a time, and starts none after `stop`. Returns how
+/// many have run.
+async fn run_late(events: impl Iterator<Item = impl Future<Output = bool>>, stop: &CancellationToken) -> usize {
+    let results = stream::iter(events).take_until(stop.cancelled()).buffer_unordered(LATE_DISCONNECTS_MAX);
+    results.fold(0, async |count, has_run| count + usize::from(has_run)).await
 }

@@ -83,8 +83,9 @@ pub const CONNECT_PLACES: usize = 32;
 /// no other places, so that many lost peers delay no message.
 pub const DEPARTED_PLACES: usize = CONCURRENT_EVENTS_MAX / 4;
 /// `$disconnect` events of one stage that run at the same time for connections that ended earlier, before a crash or
-/// while their plugin was unavailable. The others leave places to connections that end now.
-pub const LATE_DISCONNECTS_MAX: usize = DEPARTED_PLACES / 4;
+/// while their plugin was unavailable: 100,000 of a handler that waits for 50 ms end within two minutes. Connections that
+/// end now get the next place that is free.
+pub const LATE_DISCONNECTS_MAX: usize = DEPARTED_PLACES;
 /// Open files, folders, sockets and HTTP connections of all events: those of every event at its own limit.
 pub const GUEST_DESCRIPTORS_MAX: usize = CONCURRENT_EVENTS_MAX * EVENT_DESCRIPTORS_MAX;
 /// The part of the open files that the system allows the process which all events may use, if that is less: a quarter.

@@ -21,6 +21,7 @@ use super::super::{BackendError, exports};
 use super::blocking_thread::Turn;
 use super::buckets::Buckets;
 use super::catch_panic;
+use super::journal::Journal;
 use super::marker::{self, Contents, MARKER_NAME, Marker};
 use super::private_folder;
 use super::recovery::Activity;
@@ -53,6 +54,7 @@ pub struct Folder {
     opened: RwLock<Option<Opened>>,
     rows: RwLock<Rows>,
     stages: Arc<StageNames>,
+    journal: Journal,
     /// Locked while rows are saved, so that `verify` does not see a partial save.
     saving: Mutex<()>,
     /// Writes that are repeated when the files are opened again.
@@ -91,6 +93,7 @@ impl Folder {
         let opened = open_when_unlocked(path, &activity, &[])?;
         let rows = catch_panic(|| load(&opened.saved_rows, stages)).map_err(|panic| damaged(path, &panic))?;
         let rows = rows.map_err(|error| explain(path, error.into()))?;
+        let journal = Journal::open(path).with_context(|| format!("cannot read the store in {}", path.display()))?;
         let mut folder = Self {
             path: path.to_owned(),
             activity,
@@ -98,15 +101,46 @@ impl Folder {
             opened: RwLock::new(Some(opened)),
             rows: RwLock::new(rows),
             stages: Arc::clone(stages),
+            journal,
             saving: Mutex::default(),
             lost_writes: Mutex::default(),
             failures: Mutex::default(),
         };
+        folder.load_journal()?;
         folder.check_contents()?;
         let written = Marker::Open.write(path);
         written.with_context(|| format!("cannot write the store in {}", path.display()))?;
         folder.accepted = true;
         Ok(folder)
+    }
+
+    /// Adds the rows that a killed process had not saved, and saves them. A process that closed the store has saved all.
+    fn load_journal(&self) -> anyhow::Result<()> {
+        let was_closed = matches!(read_marker(&self.path)?, Some(Marker::Closed(_)));
+        let journaled = self.journal.rows();
+        let journaled = journaled.with_context(|| format!("cannot read the store in {}", self.path.display()))?;
+        if journaled.is_empty() {
+            return Ok(());
+        }
+        if !was_closed {
+            let mut rows = self.write_rows();
+            for (id, row) in journaled {
+                // What the database has is as new, or newer.
+                if !rows.has_left_behind(id)
+                    && let Some(key) = rows.load(id, &row)
+                {
+                    rows.mark_unsaved([key]);
+                }
+            }
+        }
+        self.save()?;
+        Ok(())
+    }
+
+    /// Appends the row to the journal, so that it survives the end of this process before the next save.
+    pub fn append_to_journal(&self, key: RowKey) -> Result<(), BackendError> {
+        let Some(row) = self.read_rows().saved_bytes(key) else { return Ok(()) };
+        self.journal.append(key.1, &row).map_err(|error| BackendError::Unavailable(error.to_string()))
     }
 
     /// Compares the store with what the last server left in it, if that one closed it.
@@ -195,10 +229,13 @@ impl Folder {
     /// Saves all earlier writes to the disk. Rows that could not be saved are saved again the next time.
     pub fn save(&self) -> Result<(), BackendError> {
         let _saving = self.saving.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // First: each row in the journal was changed before, so it is saved now, or was by an earlier save.
+        let journaled = self.journal.begin_save();
         let unsaved = self.write_rows().take_unsaved();
         let saved = catch_panic(|| self.save_rows(&unsaved)).map_err(BackendError::Unavailable).flatten();
-        if saved.is_err() {
-            self.write_rows().mark_unsaved(unsaved);
+        match saved {
+            Ok(()) => self.journal.end_save(&journaled),
+            Err(_) => self.write_rows().mark_unsaved(unsaved),
         }
         saved
     }

@@ -13,7 +13,7 @@ use super::super::export::{self, Record, Summary};
 use super::super::{Bucket, BucketQuota};
 use super::folder::{DATABASE, FORMAT, Folder, has_data};
 use super::marker::{MARKER_NAME, Marker};
-use super::private_folder;
+use super::{journal, private_folder};
 use crate::id::StageNames;
 
 /// The folder in which the new store is built.
@@ -112,7 +112,10 @@ fn store_files(folder: &Path) -> anyhow::Result<Vec<String>> {
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();
         let Some(name) = name.to_str() else { continue };
-        if [DATABASE, "conf", "blobs", MARKER_NAME].contains(&name) || name.starts_with("snap.") {
+        if [DATABASE, "conf", "blobs", MARKER_NAME].contains(&name)
+            || name.starts_with("snap.")
+            || name.starts_with(journal::PREFIX)
+        {
             names.push(name.to_owned());
         }
     }

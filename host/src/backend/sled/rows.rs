@@ -1,5 +1,6 @@
 //! The rows of all connections and the indexes on their attributes, in memory: one index for each store of each stage.
 //!
+//! The rows that an earlier process left behind are reached by their ids only: no query returns them.
 //! Records which rows changed since the last save. Does not know how rows are saved.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -60,6 +61,8 @@ pub type RowKey = (StageId, ConnectionId);
 pub struct Rows {
     names: Arc<StageNames>,
     stages: BTreeMap<StageId, StageRows>,
+    /// The rows that were loaded, until their `$disconnect` has run.
+    left_behind: BTreeMap<StageId, StageRows>,
     unsaved: HashSet<RowKey>,
 }
 
@@ -82,21 +85,27 @@ struct NamedStore {
 
 impl Rows {
     pub fn new(names: Arc<StageNames>) -> Self {
-        Self { names, stages: BTreeMap::new(), unsaved: HashSet::new() }
+        Self { names, stages: BTreeMap::new(), left_behind: BTreeMap::new(), unsaved: HashSet::new() }
     }
 
-    /// Adds a row that was loaded from the disk. Returns its key, or `None` if its bytes are not a row.
+    /// Adds a row that was loaded from the disk, as one that was left behind. Returns its key, or `None` if its bytes are
+    /// not a row.
     pub fn load(&mut self, id: ConnectionId, saved: &[u8]) -> Option<RowKey> {
         let (bytes, stores) = encoding::split_stores(saved)?;
         let stage = self.names.id(ApiNumber(0), encoding::stage(bytes)?);
         let row = encoding::decode(id, stage, bytes)?;
-        let rows = self.stages.entry(stage).or_default();
+        let rows = self.left_behind.entry(stage).or_default();
         rows.shared.add(id, &row.attributes);
         rows.by_id.insert(id, bytes.into());
         for (name, attributes) in stores {
             rows.set_named(&name.into(), id, &attributes);
         }
         Some((stage, id))
+    }
+
+    /// Returns whether a row with this id was loaded, in any stage.
+    pub fn has_left_behind(&self, id: ConnectionId) -> bool {
+        self.left_behind.values().any(|rows| rows.by_id.contains_key(&id))
     }
 
     /// Adds the row, and replaces a row with the same id.
@@ -110,7 +119,7 @@ impl Rows {
     }
 
     pub fn admit(&mut self, stage: StageId, id: ConnectionId) -> Result<(), BackendError> {
-        let bytes = self.stages.get_mut(&stage).and_then(|rows| rows.by_id.get_mut(&id));
+        let bytes = self.of_mut(stage, id).and_then(|rows| rows.by_id.get_mut(&id));
         let bytes = bytes.ok_or(BackendError::NoSuchConnection)?;
         *bytes = encoding::with_admitted(bytes).expect(VALID_ROW);
         self.unsaved.insert((stage, id));
@@ -125,7 +134,7 @@ impl Rows {
         id: ConnectionId,
         change: impl FnOnce(Vec<Field>) -> Result<Vec<Field>, BackendError>,
     ) -> Result<(), BackendError> {
-        let rows = self.stages.get_mut(&stage).ok_or(BackendError::NoSuchConnection)?;
+        let rows = self.of_mut(stage, id).ok_or(BackendError::NoSuchConnection)?;
         let before = rows.attributes(store, id).ok_or(BackendError::NoSuchConnection)?;
         let after = change(before.clone())?;
         if after == before {
@@ -141,37 +150,58 @@ impl Rows {
 
     /// Removes the row from all stores.
     pub fn remove(&mut self, stage: StageId, id: ConnectionId) {
-        let Some(rows) = self.stages.get_mut(&stage) else { return };
+        let Some(rows) = self.of_mut(stage, id) else { return };
         let Some(bytes) = rows.by_id.remove(&id) else { return };
         rows.shared.remove(id, &encoding::attributes(&bytes).expect(VALID_ROW));
         rows.named.retain(|_, store| {
             store.set(id, &[]);
             !store.attributes.is_empty()
         });
+        if rows.by_id.is_empty() {
+            self.left_behind.retain(|_, rows| !rows.by_id.is_empty());
+        }
         self.unsaved.insert((stage, id));
+    }
+
+    /// Returns the rows of a stage among which the row is.
+    fn of(&self, stage: StageId, id: ConnectionId) -> Option<&StageRows> {
+        let has_row = |rows: &&StageRows| rows.by_id.contains_key(&id);
+        [&self.stages, &self.left_behind].into_iter().filter_map(|stages| stages.get(&stage)).find(has_row)
+    }
+
+    fn of_mut(&mut self, stage: StageId, id: ConnectionId) -> Option<&mut StageRows> {
+        let has_row = |rows: &&mut StageRows| rows.by_id.contains_key(&id);
+        let all = [&mut self.stages, &mut self.left_behind];
+        all.into_iter().filter_map(|stages| stages.get_mut(&stage)).find(has_row)
     }
 
     // ---- reading ---------------------------------------------------------------------------
 
     pub fn get(&self, stage: StageId, store: &StoreName, id: ConnectionId) -> Option<EncodedRow> {
-        let rows = self.stages.get(&stage)?;
+        let rows = self.of(stage, id)?;
         Some(rows.encoded(stage, store, id, rows.by_id.get(&id)?))
     }
 
     /// Returns all rows of all stages, with their attributes in the shared store.
     pub fn all(&self) -> Vec<EncodedRow> {
-        let rows = self.stages.iter().flat_map(|(stage, rows)| {
+        let rows = self.stages.iter().chain(&self.left_behind).flat_map(|(stage, rows)| {
             rows.by_id.iter().map(|(id, bytes)| rows.encoded(*stage, &StoreName::Shared, *id, bytes))
         });
         rows.collect()
     }
 
     pub fn scan(&self, stage: StageId, store: &StoreName, after: Option<ConnectionId>) -> Page<EncodedRow> {
-        let rows = self.stages.get(&stage);
-        let found = rows.into_iter().flat_map(|rows| {
-            rows.by_id.range(range_after(after)).map(|(id, bytes)| rows.encoded(stage, store, *id, bytes))
-        });
-        page(found)
+        scan(self.stages.get(&stage), stage, store, after)
+    }
+
+    /// Returns a page of the rows that an earlier process left behind, with their attributes in the shared store.
+    pub fn left_behind(&self, stage: StageId, after: Option<ConnectionId>) -> Page<EncodedRow> {
+        scan(self.left_behind.get(&stage), stage, &StoreName::Shared, after)
+    }
+
+    /// Returns the stages that have such rows.
+    pub fn stages_left_behind(&self) -> Vec<StageId> {
+        self.left_behind.keys().copied().collect()
     }
 
     pub fn query(
@@ -196,7 +226,7 @@ impl Rows {
 
     /// Returns a row as it is saved, with its attributes in all stores; `None` if there is no such row.
     pub fn saved_bytes(&self, (stage, id): RowKey) -> Option<Vec<u8>> {
-        let rows = self.stages.get(&stage)?;
+        let rows = self.of(stage, id)?;
         let bytes = rows.by_id.get(&id)?;
         let stores = rows.named.iter().filter_map(|(name, store)| Some((&**name, &**store.attributes.get(&id)?)));
         Some(encoding::with_stores(bytes, stores.collect::<Vec<_>>().into_iter()))
@@ -204,7 +234,7 @@ impl Rows {
 
     /// Returns the keys of all rows.
     pub fn keys(&self) -> impl Iterator<Item = RowKey> {
-        self.stages.iter().flat_map(|(stage, rows)| rows.by_id.keys().map(|id| (*stage, *id)))
+        self.stages.iter().chain(&self.left_behind).flat_map(|(stage, rows)| rows.by_id.keys().map(|id| (*stage, *id)))
     }
 
     pub fn unsaved_len(&self) -> usize {
@@ -228,7 +258,7 @@ impl Rows {
     /// Returns the differences between the indexes and the rows.
     pub fn verify(&self) -> Vec<String> {
         let mut found = Vec::new();
-        for rows in self.stages.values() {
+        for rows in self.stages.values().chain(self.left_behind.values()) {
             let shared = rows.by_id.iter().map(|(id, bytes)| (*id, encoding::attributes(bytes).expect(VALID_ROW)));
             found.extend(rows.shared.verify(shared.collect()));
             for (name, store) in &rows.named {
@@ -299,6 +329,12 @@ impl NamedStore {
         }
         self.index.change(id, &before, after);
     }
+}
+
+fn scan(rows: Option<&StageRows>, stage: StageId, store: &StoreName, after: Option<ConnectionId>) -> Page<EncodedRow> {
+    page(rows.into_iter().flat_map(|rows| {
+        rows.by_id.range(range_after(after)).map(|(id, bytes)| rows.encoded(stage, store, *id, bytes))
+    }))
 }
 
 fn page(rows: impl Iterator<Item = EncodedRow>) -> Page<EncodedRow> {
