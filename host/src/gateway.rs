@@ -3,7 +3,7 @@
 //! Knows routes and plugins. Does not know sockets, files or how a guest is run.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -152,7 +152,7 @@ impl Gateway {
     }
 
     fn history(&self) -> MutexGuard<'_, History> {
-        self.history.lock().expect("no code panics while holding the history")
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the lines of all access logs are written, at most until `deadline`.

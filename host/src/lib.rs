@@ -28,6 +28,7 @@ pub mod event;
 pub mod id;
 pub mod limits;
 pub mod memory;
+pub mod panics;
 pub mod payload;
 pub mod printable;
 pub mod queued_writer;

@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -151,7 +151,7 @@ impl SharedMemory {
     }
 
     fn lock(&self) -> MutexGuard<'_, Accounts> {
-        self.accounts.lock().expect("no code panics while holding the accounts")
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

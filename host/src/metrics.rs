@@ -211,6 +211,32 @@ impl Default for CloudWatchMetrics {
     }
 }
 
+#[cfg(test)]
+impl CloudWatchMetrics {
+    /// Metrics whose counters panic: an error of the host, for tests.
+    pub fn panicking() -> Self {
+        struct Panics;
+        impl metrics::CounterFn for Panics {
+            fn increment(&self, _: u64) {
+                panic!("of the test");
+            }
+
+            fn absolute(&self, _: u64) {
+                panic!("of the test");
+            }
+        }
+        let counter = || Counter::from_arc(Arc::new(Panics));
+        Self {
+            connect_count: counter(),
+            message_count: counter(),
+            client_error: counter(),
+            integration_error: counter(),
+            execution_error: counter(),
+            integration_latency: Histogram::noop(),
+        }
+    }
+}
+
 /// What an integration calls. CloudWatch classifies failures by it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum CallTarget {

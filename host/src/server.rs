@@ -50,6 +50,8 @@ mod proxy_header;
 mod response;
 mod source_limit;
 mod stop;
+#[cfg(test)]
+mod tests;
 mod turn;
 mod upgrade;
 mod wire;
@@ -260,7 +262,7 @@ fn router(shared: Arc<Shared>) -> Router {
 async fn serve_stream(stream: TcpStream, router: Router, shared: Arc<Shared>) {
     let accepted = tokio::select! {
         accepted = shared.acceptor.accept(stream, &shared.fault_log) => accepted,
-        () = shared.stop.cancelled() => None,
+        () = shared.stop.requested() => None,
     };
     let Some(Accepted { stream, peer, permit, is_reserve }) = accepted else { return };
     // Messages are small, and must not wait until a TCP segment is full.

@@ -13,7 +13,7 @@ use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jackfield_common::message::{self, Reply};
@@ -312,7 +312,7 @@ impl PluginTurns {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
-        self.compiling.lock().expect("no code panics while holding the lock")
+        self.compiling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

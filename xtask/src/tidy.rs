@@ -94,6 +94,22 @@ fn word_problems(path: &Path, source: &str) -> Vec<String> {
     problems
 }
 
+/// Returns the locks whose guard is taken with `unwrap` or `expect`: after a panic of one task, every other one that takes
+/// such a lock would panic too.
+fn poison_problems(path: &Path, source: &str) -> Vec<String> {
+    let tokens = rust::tokens(without_tests(source));
+    let texts: Vec<&str> = tokens.iter().map(|token| token.text).collect();
+    let is_lock = |at: usize| {
+        matches!(texts[at], "lock" | "read" | "write") && texts.get(at + 1..at + 4) == Some(&["(", ")", "."])
+    };
+    let is_taken = |at: usize| is_lock(at) && matches!(texts.get(at + 4), Some(&("unwrap" | "expect")));
+    let found = (0..texts.len()).filter(|at| is_taken(*at)).map(|at| tokens[at].line);
+    let advice = "use unwrap_or_else(PoisonError::into_inner), so that a panic elsewhere does not spread";
+    found
+        .map(|line| format!("{}:{line}: found a lock that panics if it is poisoned: {advice}", path.display()))
+        .collect()
+}
+
 #[track_caller]
 fn assert_none(problems: &[String]) {
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
@@ -111,6 +127,25 @@ fn every_source_file_is_short_enough_to_read() {
 fn no_name_contains_a_forbidden_word() {
     let problems: Vec<String> = files("rs").iter().flat_map(|path| word_problems(path, &read(path))).collect();
     assert_none(&problems);
+}
+
+#[test]
+fn no_lock_of_the_host_panics_if_it_is_poisoned() {
+    let files = files("rs").into_iter().filter(|path| path.starts_with("host/src") && !is_test_file(path));
+    let problems: Vec<String> = files.flat_map(|path| poison_problems(&path, &read(&path))).collect();
+    assert_none(&problems);
+}
+
+#[test]
+fn a_lock_that_panics_if_it_is_poisoned_is_found_outside_of_tests() {
+    let path = Path::new("host/src/server.rs");
+    let bad = "fn f() {\n    a.lock()\n        .expect(\"b\");\n    c.read().unwrap();\n}\n";
+    let lines: Vec<_> = poison_problems(path, bad).iter().map(|found| found[..22].to_owned()).collect();
+    assert_eq!(lines, ["host/src/server.rs:2: ", "host/src/server.rs:4: "]);
+    let good = "fn f() {\n    a.lock().unwrap_or_else(PoisonError::into_inner);\n    d.read(&mut e).unwrap();\n}\n";
+    assert_eq!(poison_problems(path, good), [""; 0]);
+    let tests = format!("\n#[cfg(test)]\nmod tests {{\n    {}\n}}\n", bad.trim_end().replace('\n', "\n    "));
+    assert_eq!(poison_problems(path, &tests), [""; 0]);
 }
 
 #[test]

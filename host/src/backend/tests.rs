@@ -941,6 +941,25 @@ async fn rows_of_an_earlier_process_are_reached_by_their_ids_and_no_query_return
     assert_consistent(&backend).await;
 }
 
+/// Source: stratum-mining/sv2-apps#391, where one poisoned lock made every new connection fail.
+#[tokio::test]
+async fn a_panic_while_the_rows_are_locked_leaves_the_store_usable() {
+    let folder = TempFolder::new();
+    let backend = folder.open();
+    let [first, second] = [&[("room", "general")][..], &[]].map(|attributes| row(&backend, attributes));
+    backend.insert_row(first.clone()).await.unwrap();
+    let panicking = tokio::spawn({
+        let backend = backend.clone();
+        async move { backend.engine.change_row(first.stage, &StoreName::Shared, first.id, |_| panic!("of the test")).await }
+    });
+    assert!(panicking.await.unwrap_err().is_panic());
+    backend.insert_row(second.clone()).await.unwrap();
+    assert_eq!(shared(&backend).get(second.id).await, Ok(second));
+    assert_eq!(matching(&backend, "room", "general").await, [first.id]);
+    backend.flush().await.unwrap();
+    assert_consistent(&backend).await;
+}
+
 #[tokio::test]
 async fn an_admitted_row_survives_a_kill_before_the_next_save() {
     let folder = TempFolder::new();

@@ -3,7 +3,7 @@
 //! Each line has fields for the plugin, the route, the connection and the request. Control characters are escaped, so
 //! that no guest can forge a line of the host. The number of bytes is limited per event, and per plugin and second.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::enabled;
 
@@ -205,7 +205,7 @@ impl GuestLog {
     }
 
     fn lock(&self) -> MutexGuard<'_, LoggedEvent> {
-        self.event.lock().expect("no code panics while holding the log")
+        self.event.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

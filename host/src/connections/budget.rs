@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
@@ -118,7 +118,7 @@ impl PeerMemory {
     }
 
     fn paused(&self) -> MutexGuard<'_, HashMap<usize, Waker>> {
-        self.paused.lock().expect("no code panics while holding the paused tasks")
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The plugins that are unavailable now, and the `$disconnect` events that wait for them.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -56,11 +56,11 @@ impl Availability {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<EndedConnection>> {
-        self.waiting.lock().expect("no code panics while holding the waiting connections")
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unavailable(&self) -> MutexGuard<'_, Vec<UnavailablePlugin>> {
-        self.unavailable.lock().expect("no code panics while holding the unavailable plugins")
+        self.unavailable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::gateway::authorizer::AuthorizationRequest;
 use crate::gateway::connect_auth::AuthorizerOutcome;
 use crate::gateway::{Gateway, IntegrationResult, Route, RouteKey, Stage};
 use crate::id::{ConnectionId, NodeId};
+use crate::panics::catch_panic;
 use crate::runtime::InvokeError;
 
 /// An upgrade request, as `$connect` receives it.
@@ -122,7 +123,11 @@ impl Gateway {
         let id = presence.id;
         self.insert_row(&presence).await?;
         let decision = match &stage.routes.connect {
-            Some(route) => self.run_connect(route, caller, event, progress).await,
+            // The row that was written must not stay in the store, whatever happens.
+            Some(route) => match catch_panic(self.run_connect(route, caller, event, progress)).await {
+                Ok(decision) => decision,
+                Err(_) => Err(Refusal { status: 500 }),
+            },
             None => Ok(None),
         };
         let decision = match decision {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use crate::backend::Row;
 use crate::capability::Caller;
@@ -16,6 +17,7 @@ use crate::gateway::error_frame::ErrorFrame;
 use crate::gateway::{Gateway, Integration, RouteKey, Stage};
 use crate::id::RequestId;
 use crate::limits::LATE_DISCONNECTS_MAX;
+use crate::panics::catch_panic;
 
 /// A connection that has ended and whose `$disconnect` has not run yet.
 pub struct EndedConnection {
@@ -37,7 +39,10 @@ impl Gateway {
                 self.availability.add_waiting(Arc::clone(connection), end);
                 return false;
             }
-            self.run_disconnect(&stage, connection, end).await;
+            // A panic that the event causes would be the same at the next start, so it is not run again.
+            if catch_panic(self.run_disconnect(&stage, connection, end)).await.is_err() {
+                error!(connection_id = %connection.id, "$disconnect failed: the server panicked; please report the panic above");
+            }
         }
         self.delete_row(connection.stage, connection.id).await;
         true

@@ -1,7 +1,7 @@
 //! The compiled components in use, so that a component which several plugins use is compiled once.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, SemaphorePermit};
 
@@ -45,7 +45,7 @@ impl Artifacts {
 
     /// Returns the slot of a content. Drops the slots that are not used any more.
     pub fn slot(&self, content: blake3::Hash) -> ArtifactSlot {
-        let mut by_content = self.by_content.lock().expect("no code panics while holding the artifacts");
+        let mut by_content = self.by_content.lock().unwrap_or_else(PoisonError::into_inner);
         by_content.retain(|_, slot| {
             Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|artifact| artifact.strong_count() > 0)
         });

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tracing::{debug, error, info, trace, warn};
@@ -68,7 +68,7 @@ impl SourceFiles {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, ReadScript>> {
-        self.0.lock().expect("no code panics while holding the files of scripts")
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

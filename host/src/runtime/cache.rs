@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::hash::{Hash, Hasher};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
@@ -237,11 +237,11 @@ impl CodeCache {
     }
 
     fn usage(&self) -> MutexGuard<'_, Usage> {
-        self.usage.lock().expect("no code panics while counting the cache")
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn rejected(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.rejected.lock().expect("no code panics while holding the rejected names")
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

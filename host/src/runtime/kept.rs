@@ -1,6 +1,6 @@
 //! The instances of one plugin that are kept for later events (`reuse` in the manifest).
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -50,7 +50,7 @@ impl KeptInstances {
 }
 
 fn lock(part: &Mutex<Vec<Instance>>) -> MutexGuard<'_, Vec<Instance>> {
-    part.lock().expect("no code panics while holding the kept instances")
+    part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn largest(kept: &[Instance]) -> Option<usize> {

@@ -4,7 +4,7 @@
 //! lines are locked. Does not know guests, routes or what an event does.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use metrics::Gauge;
@@ -162,7 +162,7 @@ impl Places {
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().expect("no code panics while holding the places")
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes common places while no more than `limit` are in use. Returns whether it did.
@@ -226,7 +226,7 @@ impl Share {
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {
-        self.lines.lock().expect("no code panics while holding the lines")
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn held(&self, purpose: Use) -> u32 {

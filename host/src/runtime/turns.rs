@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 /// Largest score of a plugin: the number of short events after which a plugin whose events were long is one whose events
@@ -76,7 +76,7 @@ impl Turns {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().expect("no code panics while holding the queue of the turns")
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns a turn for an event that has ended its slice, if no other event waits for one. Otherwise returns `turn`.

@@ -14,12 +14,13 @@ use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol;
 use tokio_tungstenite::tungstenite::{self, Bytes, Message};
-use tracing::info;
+use tracing::{error, info};
 
 use crate::connections::{CloseFrame, Connection};
 use crate::event::Disconnect;
 use crate::gateway::Ordering;
 use crate::limits::ConnectionLimits;
+use crate::panics::catch_panic;
 use crate::payload::Payload;
 use crate::server::Shared;
 use crate::server::pending_upgrade::{PendingUpgrade, UpgradedStream};
@@ -53,7 +54,8 @@ pub(super) async fn serve(
     };
     let mut socket = Socket::new(stream, already_read, limits);
     let socket_token = shared.close_tasks.token();
-    let Ended { reason, unhandled } = run(shared, connection, limits, &mut socket).await;
+    let ended = catch_panic(run(shared, connection, limits, &mut socket)).await;
+    let Ended { reason, unhandled } = ended.unwrap_or_else(|_| Ended::after_panic(connection));
     // From here on a post returns Gone, also while handlers of this connection still run.
     connection.outbox.shut();
     let disconnect = reason.disconnect_event();
@@ -94,6 +96,10 @@ impl EndReason {
         Self::ClosedByServer(CloseFrame::new(1001, "Going away"))
     }
 
+    fn server_error() -> Self {
+        Self::ClosedByServer(CloseFrame::new(1011, "Internal server error"))
+    }
+
     /// Returns the content of the `$disconnect` event.
     fn disconnect_event(&self) -> Disconnect {
         let (status_code, reason) = match self {
@@ -125,6 +131,18 @@ impl EndReason {
 struct Ended<'a> {
     reason: EndReason,
     unhandled: UnhandledMessages<'a>,
+}
+
+impl Ended<'_> {
+    /// The state of the loop is lost, and with it the messages that waited.
+    fn after_panic(connection: &Connection) -> Self {
+        error!(connection_id = %connection.id, "closed connection with 1011: the server panicked; report the panic above");
+        let backlog = Backlog::new(0, connection.account.charge());
+        Self {
+            reason: EndReason::server_error(),
+            unhandled: UnhandledMessages { running: None, backlog, unordered: None },
+        }
+    }
 }
 
 struct UnhandledMessages<'a> {
@@ -169,6 +187,8 @@ enum Step {
     /// Start the handler of a message without an order.
     StartUnordered,
     UnorderedFinished(Option<Payload>),
+    /// The task of a message without an order has panicked.
+    Panicked,
     /// The outbox has a message, or was closed.
     Posted,
     Received(Option<Result<Message, tungstenite::Error>>),
@@ -244,8 +264,8 @@ async fn run<'a>(
                 }
                 if let Some(unordered) = &mut unordered {
                     // Several handlers may have finished: each response waits until the previous one is written.
-                    if let Poll::Ready(response) = unordered.poll_finished(context) {
-                        return Poll::Ready(Step::UnorderedFinished(response));
+                    if let Poll::Ready(finished) = unordered.poll_finished(context) {
+                        return Poll::Ready(finished.map_or(Step::Panicked, Step::UnorderedFinished));
                     }
                     if unordered.can_start() {
                         return Poll::Ready(Step::StartUnordered);
@@ -352,6 +372,7 @@ async fn run<'a>(
                     Err(end) => Some(end),
                 }
             }
+            Step::Panicked => Some(EndReason::server_error()),
             Step::Readable => None,
             Step::Flushed(flushed) => flushed.err().map(|_| EndReason::Lost),
             Step::Stop => {

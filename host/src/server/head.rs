@@ -8,7 +8,7 @@
 use std::io;
 use std::mem;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use axum::extract::Request;
@@ -82,7 +82,7 @@ impl HeadRecording {
             // The HTTP library knows every other length.
             None => BodyRest::CHUNKED,
         };
-        Head(self.0.lock().expect("no code panics while holding the head").take(body))
+        Head(self.0.lock().unwrap_or_else(PoisonError::into_inner).take(body))
     }
 }
 
@@ -208,7 +208,7 @@ impl AsyncRead for HeadRecorder {
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(context, buffer);
         if let Some(bytes) = buffer.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
-            this.recording.0.lock().expect("no code panics while holding the head").push(bytes);
+            this.recording.0.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
         }
         read
     }

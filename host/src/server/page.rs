@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -55,7 +55,7 @@ impl Page {
         let (path, served) = (self.path.clone(), Arc::clone(&self.served));
         let read = move || {
             let bytes = read_file(&path)?;
-            let mut served = served.lock().expect("no code panics while holding the page");
+            let mut served = served.lock().unwrap_or_else(PoisonError::into_inner);
             // Readers of an unchanged page share its bytes.
             if *served != bytes {
                 *served = bytes.into();

@@ -12,6 +12,7 @@ use tracing::{debug, info};
 use crate::connections::Peer;
 use crate::event::Field;
 use crate::gateway::{Admitted, Refusal, Stage, Upgrade};
+use crate::panics::catch_panic;
 use crate::server::handshake::{self, BadHandshake};
 use crate::server::pending_upgrade::PendingUpgrade;
 use crate::server::{RequestOrigin, Shared, body, connection, response};
@@ -84,7 +85,8 @@ async fn run(
     gateway.metrics().connections_open.increment(1);
     let is_client_waiting = decide.send(Ok(subprotocol)).is_ok();
     let disconnect = if is_client_waiting {
-        connection::serve(&shared, &limits, &presence, pending).await
+        let served = catch_panic(connection::serve(&shared, &limits, &presence, pending)).await;
+        served.unwrap_or_else(|_| crate::event::Disconnect::abnormal())
     } else {
         crate::event::Disconnect::abnormal()
     };

@@ -5,7 +5,7 @@
 //! µs of CPU (measured). A call to tokio's blocking threads costs 7 to 60 µs, because each call wakes another thread.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,7 @@ impl<T> Default for Queue<T> {
 
 impl<T> Queue<T> {
     fn lock(&self) -> MutexGuard<'_, QueuedCalls<T>> {
-        self.calls.lock().expect("no code panics while holding the calls of a queue")
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -83,7 +83,7 @@ struct TurnState<T> {
 
 impl<T> Turns<T> {
     fn lock(&self) -> MutexGuard<'_, TurnState<T>> {
-        self.state.lock().expect(NOT_POISONED)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn push(&self, queue: Arc<Queue<T>>) {
@@ -94,11 +94,9 @@ impl<T> Turns<T> {
     /// Waits for the next queue; `None` when the thread is dropped and no call is left.
     fn next(&self) -> Option<Arc<Queue<T>>> {
         let waits = |state: &mut TurnState<T>| state.queues.is_empty() && !state.closing;
-        self.changed.wait_while(self.lock(), waits).expect(NOT_POISONED).queues.pop_front()
+        self.changed.wait_while(self.lock(), waits).unwrap_or_else(PoisonError::into_inner).queues.pop_front()
     }
 }
-
-const NOT_POISONED: &str = "no code panics while holding the turns";
 
 impl<T: Send + Sync + 'static> BlockingThread<T> {
     pub fn start(name: &str, engine: Arc<T>) -> std::io::Result<Self> {

@@ -3,7 +3,7 @@
 //! Many writers share one flush; writers that come while it runs wait for the next one. The thread does not sleep
 //! while a writer waits, and does not wake up if nothing was written.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -96,7 +96,7 @@ impl Flusher {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no code panics while holding the flusher's state")
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Requests a flush; returns the number of the write that it must cover.
@@ -119,11 +119,11 @@ impl Shared {
                 return None;
             }
             state.idle = true;
-            state = self.changed.wait(state).expect("no code panics while holding the flusher's state");
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         let waits = |state: &mut State| !state.requested && !state.closing;
-        let (mut state, _) = (self.changed.wait_timeout_while(state, interval, waits))
-            .expect("no code panics while holding the flusher's state");
+        let (mut state, _) =
+            (self.changed.wait_timeout_while(state, interval, waits)).unwrap_or_else(PoisonError::into_inner);
         state.requested = false;
         Some(state.written)
     }

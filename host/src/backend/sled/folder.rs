@@ -219,11 +219,11 @@ impl Folder {
     // ---- rows ------------------------------------------------------------------------------
 
     pub fn read_rows(&self) -> RwLockReadGuard<'_, Rows> {
-        self.rows.read().expect(NOT_POISONED)
+        self.rows.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn write_rows(&self) -> RwLockWriteGuard<'_, Rows> {
-        self.rows.write().expect(NOT_POISONED)
+        self.rows.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Saves all earlier writes to the disk. Rows that could not be saved are saved again the next time.
@@ -383,8 +383,6 @@ pub fn has_data(path: &Path) -> bool {
 fn read_marker(path: &Path) -> anyhow::Result<Option<Marker>> {
     Marker::read(path).with_context(|| format!("cannot read {}", marker::path(path).display()))
 }
-
-const NOT_POISONED: &str = "no code panics while holding the rows";
 
 fn load(saved: &Tree, stages: &Arc<StageNames>) -> ::sled::Result<Rows> {
     let mut rows = Rows::new(Arc::clone(stages));

@@ -4,7 +4,7 @@
 //! the breaker of this one. Does not know where older versions are.
 
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -135,7 +135,7 @@ impl Probation {
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().expect("no code panics while holding the counts")
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&self, peer: ConnectionId, failed: bool) {

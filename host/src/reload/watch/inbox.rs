@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex, MutexGuard, mpsc},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
     time::Instant,
 };
 
@@ -62,7 +62,7 @@ impl Inbox {
         let (mut arrivals, _) = self
             .arrived
             .wait_timeout_while(self.lock(), timeout, |arrivals| arrivals.is_empty())
-            .expect("no code panics while holding the inbox");
+            .unwrap_or_else(PoisonError::into_inner);
         if !arrivals.paths.is_empty() && !arrivals.is_urgent() {
             drop(arrivals);
             std::thread::sleep(EVENT_BATCH_DELAY);
@@ -125,7 +125,7 @@ impl Inbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Arrivals> {
-        self.arrivals.lock().expect("no code panics while holding the inbox")
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

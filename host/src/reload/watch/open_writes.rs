@@ -7,7 +7,7 @@
 use std::{
     collections::{HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -64,6 +64,6 @@ impl OpenWrites {
     }
 
     fn lock(&self) -> MutexGuard<'_, Files> {
-        self.files.lock().expect("no code panics while holding the open files")
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

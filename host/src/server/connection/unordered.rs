@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::connections::Connection;
 use crate::connections::budget::Charge;
@@ -65,11 +65,12 @@ impl UnorderedMessages {
     }
 
     /// Returns the response of the next handler that finishes. Pending if no handler runs.
-    pub fn poll_finished(&mut self, context: &mut Context<'_>) -> Poll<Option<Payload>> {
+    ///
+    /// # Errors
+    /// If the host panicked in its task; the panic is logged.
+    pub fn poll_finished(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Payload>, JoinError>> {
         match ready!(self.running.poll_join_next(context)) {
-            Some(Ok(response)) => Poll::Ready(response.map(|(payload, _)| payload)),
-            // The handler's task panicked, and the panic is logged.
-            Some(Err(_)) => Poll::Ready(None),
+            Some(finished) => Poll::Ready(finished.map(|response| response.map(|(payload, _)| payload))),
             None => Poll::Pending,
         }
     }

@@ -3,7 +3,7 @@
 //! Does not know what a token is. There is at most one request for keys at a time; all callers that need its result
 //! wait for it.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tracing::{info, warn};
@@ -144,6 +144,6 @@ impl IssuerKeys {
     }
 
     fn cache(&self) -> MutexGuard<'_, KeyCache> {
-        self.0.cache.lock().expect("no code panics while holding the key cache")
+        self.0.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
