@@ -428,3 +428,45 @@ fn catch_panic<T>(call: impl FnOnce() -> T) -> Result<T, String> {
         format!("the engine panicked: {text}")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::connections::Peer;
+    use crate::id::{ApiNumber, NodeId};
+
+    /// A disk that does not end its writes must not stop handshakes.
+    #[tokio::test]
+    async fn a_row_is_admitted_without_its_journal_after_a_second() {
+        let folder = tempfile::tempdir().unwrap();
+        let (stages, durability) = (Arc::<StageNames>::default(), Durability::Interval(Duration::from_secs(60)));
+        let store = Sled::open(&SledOptions { folder: folder.path().to_owned(), durability }, &stages).unwrap();
+        let (release, released) = mpsc::channel::<()>();
+        let blocked = store.clone();
+        let blocking = tokio::spawn(async move {
+            let wait = move |_: &Folder| {
+                let _ = released.recv();
+                Ok(())
+            };
+            blocked.inner.journal.run(&blocked.inner.journal_queue, wait).await
+        });
+        // The call is queued before the next one.
+        tokio::task::yield_now().await;
+        let (id, stage) = (ConnectionId::random(NodeId(0)), stages.id(ApiNumber(0), "dev"));
+        let peer = Peer::default();
+        let row = Row { id, stage, connected_at: 0, admitted: false, peer, attributes: Vec::new() };
+        store.insert_row(row).await.unwrap();
+        let journaled = || std::fs::exists(folder.path().join("journal-0")).unwrap();
+        let start = std::time::Instant::now();
+        assert_eq!(store.admit_row(stage, id).await, Ok(()));
+        assert!(start.elapsed() >= JOURNAL_TIMEOUT);
+        assert!(!journaled());
+        drop(release);
+        blocking.await.unwrap().unwrap();
+        // The first call was queued, and this one comes after it.
+        assert_eq!(store.admit_row(stage, id).await, Ok(()));
+        assert!(journaled());
+    }
+}

@@ -136,7 +136,7 @@ struct Ended<'a> {
 impl Ended<'_> {
     /// The state of the loop is lost, and with it the messages that waited.
     fn after_panic(connection: &Connection) -> Self {
-        error!(connection_id = %connection.id, "closed connection with 1011: the server panicked; report the panic above");
+        log_panic(connection);
         let backlog = Backlog::new(0, connection.account.charge());
         Self {
             reason: EndReason::server_error(),
@@ -372,7 +372,10 @@ async fn run<'a>(
                     Err(end) => Some(end),
                 }
             }
-            Step::Panicked => Some(EndReason::server_error()),
+            Step::Panicked => {
+                log_panic(connection);
+                Some(EndReason::server_error())
+            }
             Step::Readable => None,
             Step::Flushed(flushed) => flushed.err().map(|_| EndReason::Lost),
             Step::Stop => {
@@ -403,6 +406,11 @@ async fn run<'a>(
         }
     };
     Ended { reason, unhandled: UnhandledMessages { running, backlog, unordered } }
+}
+
+/// Logs that the connection ends because of a panic, which the panic hook has logged.
+fn log_panic(connection: &Connection) {
+    error!(connection_id = %connection.id, "closed connection with 1011: the server panicked; report the panic above");
 }
 
 /// Sends the response of a handler, after the messages that it posted to its own connection.

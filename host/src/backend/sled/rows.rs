@@ -163,23 +163,24 @@ impl Rows {
         self.unsaved.insert((stage, id));
     }
 
-    /// Returns the rows of a stage among which the row is.
-    fn of(&self, stage: StageId, id: ConnectionId) -> Option<&StageRows> {
-        let has_row = |rows: &&StageRows| rows.by_id.contains_key(&id);
-        [&self.stages, &self.left_behind].into_iter().filter_map(|stages| stages.get(&stage)).find(has_row)
+    /// Returns a row, and the rows of its stage among which it is.
+    fn find(&self, stage: StageId, id: ConnectionId) -> Option<(&StageRows, &Arc<[u8]>)> {
+        let rows = self.stages.get(&stage).and_then(|rows| Some((rows, rows.by_id.get(&id)?)));
+        // Most of the time there are none.
+        rows.or_else(|| self.left_behind.get(&stage).and_then(|rows| Some((rows, rows.by_id.get(&id)?))))
     }
 
+    /// Returns the rows of a stage among which the row is, if it exists.
     fn of_mut(&mut self, stage: StageId, id: ConnectionId) -> Option<&mut StageRows> {
-        let has_row = |rows: &&mut StageRows| rows.by_id.contains_key(&id);
-        let all = [&mut self.stages, &mut self.left_behind];
-        all.into_iter().filter_map(|stages| stages.get_mut(&stage)).find(has_row)
+        let is_left_behind = self.left_behind.get(&stage).is_some_and(|rows| rows.by_id.contains_key(&id));
+        if is_left_behind { self.left_behind.get_mut(&stage) } else { self.stages.get_mut(&stage) }
     }
 
     // ---- reading ---------------------------------------------------------------------------
 
     pub fn get(&self, stage: StageId, store: &StoreName, id: ConnectionId) -> Option<EncodedRow> {
-        let rows = self.of(stage, id)?;
-        Some(rows.encoded(stage, store, id, rows.by_id.get(&id)?))
+        let (rows, bytes) = self.find(stage, id)?;
+        Some(rows.encoded(stage, store, id, bytes))
     }
 
     /// Returns all rows of all stages, with their attributes in the shared store.
@@ -226,8 +227,7 @@ impl Rows {
 
     /// Returns a row as it is saved, with its attributes in all stores; `None` if there is no such row.
     pub fn saved_bytes(&self, (stage, id): RowKey) -> Option<Vec<u8>> {
-        let rows = self.of(stage, id)?;
-        let bytes = rows.by_id.get(&id)?;
+        let (rows, bytes) = self.find(stage, id)?;
         let stores = rows.named.iter().filter_map(|(name, store)| Some((&**name, &**store.attributes.get(&id)?)));
         Some(encoding::with_stores(bytes, stores.collect::<Vec<_>>().into_iter()))
     }
