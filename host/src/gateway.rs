@@ -31,6 +31,7 @@ pub mod context;
 mod deployment;
 mod disconnect;
 mod error_frame;
+mod expression;
 mod history;
 mod integration;
 mod management;
@@ -55,6 +56,7 @@ pub use connect::{Admitted, Refusal, Upgrade};
 pub use connect_auth::ConnectAuth;
 pub use context::ContextVariable;
 pub use deployment::{Deployment, Stage, Version};
+pub use expression::{BadExpression, JsonPath};
 pub use history::{DeploymentNotKept, DeploymentRecord, RollBack, RollBackError};
 pub use integration::{
     Authorities, BadMapping, Http, HttpSettings, Integration, IntegrationResponse, Lambda, LambdaSettings, Mock,
@@ -65,7 +67,7 @@ pub use management::{CallerThrottles, Exposure, Management, ManagementCaller, Si
 pub use model::{Model, RequestModels};
 pub use route::{Ordering, Route, RouteTable};
 pub use route_key::{BadRouteKey, RouteKey};
-pub use selection::{BadExpression, JsonPath, RouteSelectionExpression};
+pub use selection::RouteSelectionExpression;
 pub use throttles::{Limit, Throttles};
 pub use users::Users;
 

@@ -105,9 +105,6 @@ fn period(value: &DeValue<'_>) -> Result<Period, InvalidValue> {
 
 /// Parses the API key selection expression; API Gateway has two.
 pub fn source(value: &DeValue<'_>) -> Result<ApiKeySource, InvalidValue> {
-    match value.as_str() {
-        Some("$request.header.x-api-key") => Ok(ApiKeySource::Header),
-        Some("$context.authorizer.usageIdentifierKey") => Ok(ApiKeySource::Authorizer),
-        _ => Err(InvalidValue::new("\"$request.header.x-api-key\" or \"$context.authorizer.usageIdentifierKey\"", "")),
-    }
+    let expected = "\"$request.header.x-api-key\" or \"$context.authorizer.usageIdentifierKey\"";
+    value.as_str().and_then(ApiKeySource::parse).ok_or_else(|| InvalidValue::new(expected, ""))
 }

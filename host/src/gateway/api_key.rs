@@ -9,6 +9,7 @@ use ring::digest;
 
 use crate::backend::{Backend, BackendError, Bucket, BucketQuota};
 use crate::event::{EpochMillis, calendar_month};
+use crate::gateway::expression::{Place, Reader, Variable};
 use crate::limits::API_KEY_BYTES_MAX;
 use crate::throttle::Throttle;
 
@@ -36,6 +37,28 @@ pub enum ApiKeySource {
     Header,
     /// `$context.authorizer.usageIdentifierKey`
     Authorizer,
+}
+
+impl ApiKeySource {
+    /// Parses the API key selection expression. API Gateway has two; a header's name is case insensitive.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut reader = Reader::new(text, Place::Expression);
+        let is_wrapped = reader.take("${");
+        if !is_wrapped && !reader.take("$") {
+            return None;
+        }
+        let variable = reader.variable().ok()??;
+        if reader.rest() != if is_wrapped { "}" } else { "" } {
+            return None;
+        }
+        match variable {
+            Variable::RequestParameter { part: "header", name } if name.eq_ignore_ascii_case("x-api-key") => {
+                Some(Self::Header)
+            }
+            Variable::Context(name) if name == "authorizer.usageIdentifierKey" => Some(Self::Authorizer),
+            _ => None,
+        }
+    }
 }
 
 /// All keys of the manifest.
@@ -142,6 +165,29 @@ mod tests {
 
     /// Friday, 2026-11-27.
     const NOW: EpochMillis = 1_795_737_600_000;
+
+    #[test]
+    fn the_selection_expression_is_the_header_or_the_key_of_the_authorizer() {
+        for (text, source) in [
+            ("$request.header.x-api-key", Some(ApiKeySource::Header)),
+            ("${request.header.X-Api-Key}", Some(ApiKeySource::Header)),
+            ("$context.authorizer.usageIdentifierKey", Some(ApiKeySource::Authorizer)),
+            ("${context.authorizer.usageIdentifierKey}", Some(ApiKeySource::Authorizer)),
+            ("$context.authorizer['usageIdentifierKey']", Some(ApiKeySource::Authorizer)),
+            ("$context.authorizer.usageidentifierkey", None),
+            ("$request.header.x-api-key2", None),
+            ("$request.header.x-api-key}", None),
+            ("${request.header.x-api-key", None),
+            ("${request.header.x-api-key}-", None),
+            ("$request.querystring.x-api-key", None),
+            ("$request.body.key", None),
+            ("request.header.x-api-key", None),
+            ("$", None),
+            ("", None),
+        ] {
+            assert_eq!(ApiKeySource::parse(text), source, "{text}");
+        }
+    }
 
     #[test]
     fn a_key_is_found_by_its_hash_and_only_in_its_stages() {

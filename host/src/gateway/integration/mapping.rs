@@ -14,6 +14,7 @@ use crate::capability::Caller;
 use crate::event::{Event, Field};
 use crate::gateway::JsonPath;
 use crate::gateway::context::{self, ContextVariable};
+use crate::gateway::expression::{Place, Reader, Variable};
 use crate::payload::Payload;
 
 /// Maps one value of an event to a place in the request.
@@ -110,25 +111,35 @@ impl Source {
         if let Some(rest) = text.strip_prefix('$') {
             return Err(bad(SOURCES, format!("leave out the $: \"{rest}\"")));
         }
-        if let Some(path) = text.strip_prefix("route.request.body") {
-            let path = JsonPath::parse_steps(path).map_err(|error| BadMapping {
-                found: Some(format!("{} after route.request.body", error.found)),
-                expected: error.expected,
-                advice: String::new(),
-            })?;
-            return Ok(Self::Body(path));
+        let mut reader = Reader::new(text, Place::Whole);
+        let is_request = reader.take("route.");
+        let variable = reader.variable().map_err(|error| BadMapping {
+            found: Some(format!("{} after route.request.body", error.found)),
+            expected: error.expected,
+            advice: String::new(),
+        })?;
+        match variable {
+            Some(Variable::RequestBody(path)) if is_request => match reader.rest() {
+                "" => Ok(Self::Body(path)),
+                _ => {
+                    let error = reader.bad("a step of the path: .name, ['name'] or [0]");
+                    let found = Some(format!("{} after route.request.body", error.found));
+                    Err(BadMapping { found, expected: error.expected, advice: String::new() })
+                }
+            },
+            Some(Variable::RequestParameter { part, name }) if is_request => Self::parameter(part, name, text),
+            Some(Variable::Stage(name)) if !is_request => {
+                check_name(&name)?;
+                Ok(Self::StageVariable(name.into()))
+            }
+            Some(Variable::Context(name)) if !is_request => {
+                ContextVariable::parse(&name).map(Self::Context).ok_or_else(|| unknown_context_variable(&name))
+            }
+            _ => Err(unknown_source(text)),
         }
-        if let Some(name) = text.strip_prefix("stageVariables.") {
-            check_name(name)?;
-            return Ok(Self::StageVariable(name.into()));
-        }
-        if let Some(name) = text.strip_prefix("context.") {
-            return ContextVariable::parse(name).map(Self::Context).ok_or_else(|| unknown_context_variable(name));
-        }
-        let (part, name) = text
-            .strip_prefix("route.request.")
-            .and_then(|rest| rest.split_once('.'))
-            .ok_or_else(|| unknown_source(text))?;
+    }
+
+    fn parameter(part: &str, name: &str, text: &str) -> Result<Self, BadMapping> {
         check_name(name)?;
         let name = name.into();
         match part {

@@ -7,6 +7,7 @@ use regex::{Regex, RegexBuilder};
 
 use crate::event::{Field, Response};
 use crate::gateway::JsonPath;
+use crate::gateway::expression::{Place, Reader, Variable};
 use crate::gateway::integration::mapping::BadMapping;
 use crate::gateway::integration::template::{Scope, Template, TooLong};
 use crate::payload::Payload;
@@ -130,11 +131,13 @@ impl ResponseSource {
         if let Some(literal) = literal {
             return Ok(Self::Literal(literal.into()));
         }
-        if let Some(name) = text.strip_prefix("integration.response.header.") {
-            return header_name(name).map(Self::Header).ok_or_else(|| bad(SOURCES));
-        }
-        let path = text.strip_prefix("integration.response.body").and_then(|path| JsonPath::parse_steps(path).ok());
-        path.map(Self::Body).ok_or_else(|| bad(SOURCES))
+        let mut reader = Reader::new(text, Place::Whole);
+        let source = match reader.variable().ok().flatten() {
+            Some(Variable::ResponseHeader(name)) => header_name(&name).map(Self::Header),
+            Some(Variable::ResponseBody(path)) => Some(Self::Body(path)),
+            _ => None,
+        };
+        source.filter(|_| reader.rest().is_empty()).ok_or_else(|| bad(SOURCES))
     }
 }
 

@@ -1,6 +1,8 @@
 use proptest::prelude::*;
+use serde_json::Value;
 
 use super::*;
+use crate::gateway::expression::Step;
 
 const JOIN: &str = r#"{"service":"chat","action":"join","data":{"room":"room1234"}}"#;
 
@@ -251,7 +253,9 @@ fn expression_for(path: &[Step]) -> String {
     let mut text = String::from("${request.body");
     for step in path {
         match step {
-            Step::Name(name) if !name.is_empty() && name.chars().all(is_name) => text.push_str(&format!(".{name}")),
+            Step::Name(name) if !name.is_empty() && name.chars().all(|next| next.is_alphanumeric() || next == '_') => {
+                text.push_str(&format!(".{name}"))
+            }
             Step::Name(name) => {
                 text.push_str(&format!("['{}']", name.replace('\\', r"\\").replace('\'', r"\'")));
             }
@@ -259,6 +263,15 @@ fn expression_for(path: &[Step]) -> String {
         }
     }
     text + "}"
+}
+
+/// Converts a value to text: a string to its content, an array to `[item1, item2]`, anything else to JSON.
+fn to_text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(to_text).collect::<Vec<_>>().join(", ")),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
+    }
 }
 
 /// The slow reference implementation: finds the value in a tree of the whole body.

@@ -2,7 +2,7 @@
 
 use super::ApiImport;
 use super::properties::Properties;
-use crate::gateway::RouteSelectionExpression;
+use crate::gateway::{ApiKeySource, RouteSelectionExpression};
 use crate::import::names;
 use crate::import::toml::{Toml, TomlSection};
 
@@ -28,11 +28,13 @@ pub fn import_api<'r, 't>(import: &mut ApiImport<'r, 't>, properties: &Propertie
         }
     }
     if let Some(expression) = properties.known_text("ApiKeySelectionExpression") {
-        if !API_KEY_SELECTION_EXPRESSIONS.contains(&expression.as_str()) {
-            let expected = API_KEY_SELECTION_EXPRESSIONS.join(" or ");
-            properties.report("ApiKeySelectionExpression", format!("found {expression}, expected {expected}"));
-        } else if expression != API_KEY_SELECTION_EXPRESSIONS[0] {
-            section.set("api_key_selection_expression", Toml::text(expression));
+        match ApiKeySource::parse(&expression) {
+            Some(ApiKeySource::Header) => {}
+            Some(ApiKeySource::Authorizer) => section.set("api_key_selection_expression", Toml::text(expression)),
+            None => {
+                let expected = API_KEY_SELECTION_EXPRESSIONS.join(" or ");
+                properties.report("ApiKeySelectionExpression", format!("found {expression}, expected {expected}"));
+            }
         }
     }
     properties.text("ProtocolType");

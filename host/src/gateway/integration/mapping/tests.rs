@@ -83,7 +83,7 @@ fn the_error_for_an_unknown_source_lists_the_known_ones() {
         ("route.request.header.a b", "a name of A-Z a-z 0-9 . _ $ - at the end"),
         ("context.connectionid", "one of apiId, authorizer.principalId, connectedAt, connectionId"),
         ("route.request.body..a", ".. (a search at every depth) after route.request.body"),
-        ("route.request.bodya", "a after route.request.body"),
+        ("route.request.bodya", "stageVariables.NAME"),
         ("", "'literal text'"),
     ] {
         let bad = Source::parse(source).expect_err(source);

@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::{BadExpression, Parser, Step, find};
+use super::evaluation::find;
+use super::{BadExpression, Place, Reader, Step};
 
 /// The steps of a path, as in a variable of a selection expression: `.name`, `['name']` and `[0]`. Without steps it
 /// is the path of the whole body.
@@ -18,12 +19,17 @@ pub struct JsonPath {
 impl JsonPath {
     /// Parses the text after the `$` of a JSONPath, or after `request.body`.
     pub fn parse_steps(text: &str) -> Result<Self, BadExpression> {
-        let mut parser = Parser { text, rest: text };
-        let steps = parser.path()?;
-        if !parser.rest.is_empty() {
-            return Err(parser.bad("a step of the path: .name, ['name'] or [0]"));
+        let mut reader = Reader::new(text, Place::Whole);
+        let path = reader.path()?;
+        match reader.rest() {
+            "" => Ok(path),
+            _ => Err(reader.bad("a step of the path: .name, ['name'] or [0]")),
         }
-        Ok(Self { source: text.into(), steps: steps.into() })
+    }
+
+    /// `source` is the text of these steps.
+    pub(super) fn new(source: &str, steps: Vec<Step>) -> Self {
+        Self { source: source.into(), steps: steps.into() }
     }
 
     /// Returns whether it is the path of the whole body.
@@ -34,7 +40,12 @@ impl JsonPath {
     /// Returns the value as text: the content of a string, an array as `[item1, item2]`, anything else as JSON.
     /// `None` if there is no value, or `body` is not JSON.
     pub fn text<'b>(&self, body: &'b str) -> Option<Cow<'b, str>> {
-        find(&self.steps, body).flatten()
+        self.find(body).flatten()
+    }
+
+    /// Returns the value as text, `Some(None)` if there is none, and `None` if `body` is not JSON.
+    pub fn find<'b>(&self, body: &'b str) -> Option<Option<Cow<'b, str>>> {
+        find(&self.steps, body)
     }
 
     /// Returns the value as JSON. `None` if there is no value, or `body` is not JSON.
