@@ -13,9 +13,10 @@ mod tests;
 /// API Gateway's route selection expression.
 ///
 /// A text with any number of variables. Braces delimit a variable such as `${request.body.a}`. Without them,
-/// as in `$request.body.a`, it ends where the path ends: a `.` is part of the path if a name follows, and a
-/// `-` if it is inside a name. The steps of a path are `.name`, `['name']` and `[0]`. `\$` is a plain dollar;
-/// any other backslash is plain text. The value of a variable is not evaluated again.
+/// as in `$request.body.a`, it ends where the path ends, and only a space, another variable or punctuation between two
+/// variables may follow, because other text could be meant as a part of the path. A `-` or `:` inside a name is part of
+/// it. The steps of a path are `.name`, `['name']` and `[0]`, the last two also after a dot. `\$` is a plain dollar; any
+/// other backslash is plain text. The value of a variable is not evaluated again.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RouteSelectionExpression {
     source: Box<str>,
@@ -105,7 +106,9 @@ fn variable(reader: &mut Reader<'_>) -> Result<JsonPath, BadExpression> {
     reader.take("$");
     let is_wrapped = reader.take("{");
     let Some(Variable::RequestBody(path)) = reader.variable()? else { return Err(no_variable(reader, dollar)) };
-    if is_wrapped && !reader.take("}") {
+    if !is_wrapped {
+        reader.check_text_after_path()?;
+    } else if !reader.take("}") {
         return Err(reader.bad("} or one more step of the path: .name, ['name'] or [0]"));
     }
     Ok(path)

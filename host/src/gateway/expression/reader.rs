@@ -76,7 +76,8 @@ impl<'t> Reader<'t> {
         let mut steps = Vec::new();
         loop {
             let before = self.rest;
-            if self.take("[") {
+            // JSONPath allows a dot before a bracket, as in `$.[0]`.
+            if self.take(".[") || self.take("[") {
                 steps.push(self.bracket(before)?);
             } else if self.rest.starts_with("..") {
                 return Err(self.unsupported(before, ".. (a search at every depth)"));
@@ -87,6 +88,7 @@ impl<'t> Reader<'t> {
             } else if self.rest.starts_with('.') && self.rest[1..].starts_with(is_name) {
                 self.take(".");
                 steps.push(Step::Name(self.path_name().into()));
+                self.check_name_in_template()?;
             } else {
                 return Ok(steps);
             }
@@ -141,15 +143,46 @@ impl<'t> Reader<'t> {
         Ok(index)
     }
 
-    /// Takes the longest name, which may be empty. A `-` ends the name unless more of the name follows.
+    /// Takes the longest name, which may be empty. A `-` or `:` ends the name unless more of the name follows.
     fn path_name(&mut self) -> &'t str {
         let start = self.rest;
-        let mut after = start;
-        while after.starts_with(is_name) {
-            self.rest = after.trim_start_matches(is_name);
-            after = self.rest.trim_start_matches('-');
+        let (is_inside, joins): (fn(char) -> bool, &[char]) = match self.place {
+            Place::Whole | Place::Expression => (is_name, &['-', ':']),
+            Place::Template => (is_letter, &['-']),
+        };
+        // Every name may begin with the @ of JSON-LD and XML.
+        let mut after = start.strip_prefix('@').unwrap_or(start);
+        while after.starts_with(is_inside) {
+            self.rest = after.trim_start_matches(is_inside);
+            after = self.rest.trim_start_matches(joins);
         }
         &start[..start.len() - self.rest.len()]
+    }
+
+    /// Rejects a name in a template after which it is not clear whether it goes on: `.event:type` can be one name, or a
+    /// name and text.
+    fn check_name_in_template(&self) -> Result<(), BadExpression> {
+        let is_unclear = |rest: &str| rest.starts_with([':', '@']) && rest[1..].starts_with(is_name);
+        if self.place == Place::Template && is_unclear(self.rest) {
+            let expected = "a name of letters, digits, _ and - (another name needs ['name'], text needs braces around the \
+                variable)";
+            return Err(self.bad(expected));
+        }
+        Ok(())
+    }
+
+    /// Rejects text directly after a path without braces that could be meant as a part of the path.
+    pub fn check_text_after_path(&self) -> Result<(), BadExpression> {
+        let length = self.rest.find(|next: char| next == '$' || next.is_whitespace()).unwrap_or(self.rest.len());
+        let text = &self.rest[..length];
+        let is_separator =
+            !text.contains(char::is_alphanumeric) && (text.starts_with('.') <= self.rest.starts_with(".$"));
+        if is_separator {
+            return Ok(());
+        }
+        let expected = "a step of the path, another variable or the end (a name with such characters needs ['name'], text \
+            needs braces around the variable: ${request.body.name}text)";
+        Err(self.bad_at(self.rest, text, expected))
     }
 
     // ---- names outside of paths ----------------------------------------------------------------
@@ -226,6 +259,11 @@ impl<'t> Reader<'t> {
     }
 }
 
+/// Whether a name of a path may contain the character.
 fn is_name(character: char) -> bool {
+    is_letter(character) || character == '@'
+}
+
+fn is_letter(character: char) -> bool {
     character.is_alphanumeric() || character == '_'
 }

@@ -43,16 +43,70 @@ fn a_variable_without_braces_ends_where_its_path_ends() {
         ("$request.body.service/$request.body.action", "chat/join"),
         ("$request.body.service-$request.body.action", "chat-join"),
         ("$request.body.service.$request.body.action", "chat.join"),
-        ("$request.body.action.", "join."),
+        ("$request.body.service:$request.body.action", "chat:join"),
+        ("$request.body.action and more", "join and more"),
+        (r"$request.body.action\$", "join$"),
         ("$request.body.action--", "join--"),
         ("$request.body.action}", "join}"),
         ("$request.body.action-v2", ""),
         ("${request.body.action}-v2", "join-v2"),
+        ("${request.body.action}/v2", "join/v2"),
+        ("${request.body.action}.", "join."),
+        ("${request.body.action}:v2", "join:v2"),
     ] {
         assert_selects(expression, JOIN, key);
     }
     assert_selects("$request.body.message-type", r#"{"message-type":"hello"}"#, "hello");
     assert_selects("${request.body.message-type}", r#"{"message-type":"hello"}"#, "hello");
+}
+
+#[test]
+fn a_path_without_braces_reads_the_same_steps_as_one_with_braces() {
+    let call = r#"[2,"19223201","BootNotification",{"vendor":"x"}]"#;
+    let event = r#"{"@type":"Join","event:type":"chat","xmlns:a:b":"n","user@host":"u","a b":["x"]}"#;
+    for (path, body, key) in [
+        (".[2]", call, "BootNotification"),
+        ("[2]", call, "BootNotification"),
+        (".[3].vendor", call, "x"),
+        (".[3].['vendor']", call, "x"),
+        (".@type", event, "Join"),
+        (".['@type']", event, "Join"),
+        (".event:type", event, "chat"),
+        (".xmlns:a:b", event, "n"),
+        (".user@host", event, "u"),
+        ("['a b'].[0]", event, "x"),
+        (".[\"a b\"][0]", event, "x"),
+    ] {
+        assert_selects(&format!("$request.body{path}"), body, key);
+        assert_selects(&format!("${{request.body{path}}}"), body, key);
+        assert_selects(&format!("$request.body{path}/$request.body{path}"), body, &format!("{key}/{key}"));
+    }
+}
+
+#[test]
+fn text_after_a_path_without_braces_that_could_be_part_of_the_path_is_rejected() {
+    for (text, position) in [
+        ("$request.body.action/v2", 21),
+        ("$request.body.action.", 21),
+        ("$request.body.action. x", 21),
+        ("$request.body.#id", 14),
+        ("$request.body.a.+b", 16),
+        ("$request.body.a+b", 16),
+        ("$request.body.a,b", 16),
+        ("$request.body/x", 14),
+        ("$request.body[0]x", 17),
+        ("$request.body.a=$request.body.b.", 32),
+        ("$request.body.a.\u{1f4ac}", 16),
+    ] {
+        let error = RouteSelectionExpression::parse(text).expect_err(text);
+        assert_eq!(error.position, position, "{text}: {error}");
+        assert!(error.expected.contains("text needs braces around the variable"), "{text}: {error}");
+    }
+    for text in ["$request.body.[a]", "$request.body.[-1]", "$request.body.[*]", "$request.body.[", "$request.body['a'"]
+    {
+        assert!(RouteSelectionExpression::parse(text).is_err(), "{text}");
+    }
+    assert!(RouteSelectionExpression::parse("$request.body.$ref").is_err());
 }
 
 #[test]

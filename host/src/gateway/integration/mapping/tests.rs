@@ -66,6 +66,14 @@ fn each_source_returns_its_values_in_the_event() {
     {
         assert_eq!(values(source, &message(body)), [expected], "{source}");
     }
+    let event = r#"{"@type":"join","a:b":[1,["y"]]}"#;
+    for (source, expected) in [
+        ("route.request.body.@type", "join"),
+        ("route.request.body.a:b.[1].[0]", "y"),
+        ("route.request.body.['a:b'][0]", "1"),
+    ] {
+        assert_eq!(values(source, &message(event)), [expected], "{source}");
+    }
     assert_eq!(values("route.request.body", &message("no json")), ["no json"]);
     for source in ["route.request.body.a", "route.request.header.X-One", "route.request.querystring.token"] {
         assert_eq!(values(source, &message("no json")), [""; 0], "{source}");

@@ -80,6 +80,9 @@ impl<'t> Parser<'t> {
         }
         self.reader.skip(dollar.len() - name.len());
         let part = self.part(dollar)?;
+        if !is_wrapped && matches!(part, Part::Body | Part::Json(_) | Part::Path(_) | Part::Parameter(_)) {
+            self.check_text_after_value(dollar)?;
+        }
         if is_wrapped && !self.reader.take("}") {
             return Err(self.bad(self.excerpt(dollar), "a variable in braces ends with }"));
         }
@@ -117,6 +120,18 @@ impl<'t> Parser<'t> {
             ("params", Some(name)) if self.kind == Kind::Event => Ok(Part::Parameter(name.into())),
             _ => Err(self.unknown_variable(dollar)),
         }
+    }
+
+    /// Rejects a property of a value, as VTL allows it, which would become text: `$input.path('$.a').b`.
+    fn check_text_after_value(&self, dollar: &'t str) -> Result<(), BadMapping> {
+        let rest = self.reader.rest();
+        let is_property = rest.starts_with(['[', '('])
+            || rest.starts_with('.') && rest[1..].starts_with(|next: char| next.is_ascii_alphabetic() || next == '_');
+        if is_property {
+            let advice = "write the whole path in $input.path('$.PATH'); text needs braces around the variable";
+            return Err(self.bad(self.excerpt(dollar), advice));
+        }
+        Ok(())
     }
 
     /// Returns the text of a variable for an error: what was parsed of it, and a short part of what follows.

@@ -84,11 +84,22 @@ fn input_in_a_response_template_is_the_response() {
         ("$integration.response.body.error.code.", "7."),
         ("${integration.response.body['error']}", r#"{"code":7}"#),
         ("$integration.response.statuscode: $integration.response.header.X-Why", "403: quota"),
+        ("$integration.response.body.error.['code'], $integration.response.body.error-", "7, {\"code\":7}-"),
+        ("$integration.response.body.error.code:$integration.response.body.error.code", "7:7"),
+        ("$integration.response.body.error.code/x", "7/x"),
+        ("${integration.response.body.error.code}:x", "7:x"),
         ("$integration.response.header.none$context.connectionId", "L0SM9cOFvHcCIhw="),
     ] {
         assert_eq!(rendered_response(text, body), expected, "{text}");
     }
-    assert_eq!(rendered_response("$integration.response.body[1]", "[1,2]"), "2");
+    for path in ["[1]", ".[1]"] {
+        assert_eq!(rendered_response(&format!("$integration.response.body{path}"), "[1,2]"), "2");
+    }
+    assert_eq!(rendered_response("$integration.response.body.@type.", r#"{"@type":"x"}"#), "x.");
+    assert_eq!(
+        rendered_response("$input.path('$.@type'),$input.json('$.a:b.[0]')", r#"{"@type":"x","a:b":["y"]}"#),
+        "x,\"y\""
+    );
     assert_eq!(rendered_response("$input.body|$input.json('$.a')", "<html>"), r#"<html>|"""#);
 }
 
@@ -133,6 +144,24 @@ fn an_unknown_or_malformed_variable_is_rejected() {
     ] {
         let bad = Template::parse(text, Kind::Event).expect_err(text);
         assert_eq!(bad.found.as_deref(), Some(found), "{text}");
+    }
+    for text in [
+        "$integration.response.body.event:type",
+        "$integration.response.body.a@b",
+        "$integration.response.body.[a]",
+        "$integration.response.body..a",
+        "$integration.response.body.a()",
+        "$integration.response.body['a",
+    ] {
+        let bad = Template::parse(text, Kind::Response).expect_err(text);
+        assert!(bad.found.unwrap().ends_with(" after $integration.response.body"), "{text}");
+    }
+    for text in ["$input.path('$.a').b", "$input.json('$')[0]", "$input.body.a", "$input.body.size()"] {
+        let bad = Template::parse(text, Kind::Event).expect_err(text);
+        assert_eq!(bad.advice, "write the whole path in $input.path('$.PATH'); text needs braces around the variable");
+    }
+    for text in ["${input.path('$.a')}.b", "$input.body. A", "$input.body.", "[$input.json('$')]"] {
+        assert!(Template::parse(text, Kind::Event).is_ok(), "{text}");
     }
     for text in
         ["$input.params('a')", "$integration.response", "$integration.response.x", "$integration.response.header"]
