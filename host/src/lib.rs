@@ -26,6 +26,7 @@ pub mod bindings;
 pub mod blocking_threads;
 pub mod event;
 pub mod id;
+pub mod json;
 pub mod limits;
 pub mod memory;
 pub mod panics;

@@ -9,7 +9,6 @@ mod json_path;
 mod reader;
 mod variable;
 
-pub use evaluation::is_json;
 pub use json_path::JsonPath;
 pub use reader::{BadExpression, Place, Reader};
 pub use variable::Variable;

@@ -5,7 +5,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::gateway::expression::{BadExpression, JsonPath, Place, Reader, Variable, is_json};
+use crate::gateway::expression::{BadExpression, JsonPath, Place, Reader, Variable};
+use crate::json::is_json;
 
 #[cfg(test)]
 mod tests;

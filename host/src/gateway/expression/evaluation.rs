@@ -1,91 +1,91 @@
-//! Finds the value at a path in JSON, and converts it to text.
+//! Finds the value at a path in JSON.
 //!
 //! Knows JSON. Does not know expressions.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
+use serde::de::{Deserialize as _, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::Step;
 
-pub fn is_json(body: &str) -> bool {
-    serde_json::from_str::<IgnoredAny>(body).is_ok()
-}
-
-/// Returns the value at `path` as text, `Some(None)` if there is none, and `None` if `body` is not JSON.
+/// Returns the value at `path` as it is written, `Some(None)` if there is none, and `None` if `body` is not JSON.
 ///
-/// Parses the whole body, but keeps only this value: no tree is built of the rest.
-pub fn find<'b>(path: &[Step], body: &'b str) -> Option<Option<Cow<'b, str>>> {
+/// Reads the body once, and builds nothing of it.
+pub fn find<'b>(path: &[Step], body: &'b str) -> Option<Option<&'b str>> {
     let mut deserializer = serde_json::Deserializer::from_str(body);
-    let found = ValueAt { path }.deserialize(&mut deserializer).ok()?;
-    deserializer.end().ok()?;
-    Some(found)
+    match (ValueAt { path }).deserialize(&mut deserializer) {
+        Ok(found) => deserializer.end().ok().map(|()| found),
+        // The path may lead into a text or a number that serde_json rejects, although it is JSON.
+        Err(_) => find_in_steps(path, body),
+    }
 }
 
-/// Deserializes a value to the text of the value at `path` in it.
+/// As `find`, but reads the values on the path once more for each of their steps. None of them is parsed.
+fn find_in_steps<'b>(path: &[Step], body: &'b str) -> Option<Option<&'b str>> {
+    let value = serde_json::from_str::<&RawValue>(body).ok()?.get();
+    let Some((step, rest)) = path.split_first() else { return Some(Some(value)) };
+    if !value.starts_with(['{', '[']) {
+        return Some(None);
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(value);
+    match (ValueAt { path: std::slice::from_ref(step) }).deserialize(&mut deserializer).ok()? {
+        Some(child) => find_in_steps(rest, child),
+        None => Some(None),
+    }
+}
+
+/// Deserializes a value to the value at `path` in it.
 struct ValueAt<'p> {
     path: &'p [Step],
 }
 
-impl<'p> ValueAt<'p> {
-    /// Returns the result for a scalar: its text if the path ends here, and otherwise nothing.
-    fn scalar<'b>(self, text: impl FnOnce() -> Cow<'b, str>) -> Option<Cow<'b, str>> {
-        self.path.is_empty().then(text)
-    }
-}
-
 impl<'b> DeserializeSeed<'b> for ValueAt<'_> {
-    type Value = Option<Cow<'b, str>>;
+    type Value = Option<&'b str>;
 
     fn deserialize<D: Deserializer<'b>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        if self.path.is_empty() {
+            return <&RawValue>::deserialize(deserializer).map(|value| Some(value.get()));
+        }
         deserializer.deserialize_any(self)
     }
 }
 
+/// The path goes on, so a value that is neither an object nor an array has nothing at it.
 impl<'b> Visitor<'b> for ValueAt<'_> {
-    type Value = Option<Cow<'b, str>>;
+    type Value = Option<&'b str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_borrowed_str<E: de::Error>(self, text: &'b str) -> Result<Self::Value, E> {
-        Ok(self.scalar(|| Cow::Borrowed(text)))
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
     }
 
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(self.scalar(|| Cow::Owned(text.to_owned())))
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
     }
 
-    fn visit_bool<E: de::Error>(self, flag: bool) -> Result<Self::Value, E> {
-        Ok(self.scalar(|| Cow::Borrowed(if flag { "true" } else { "false" })))
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
     }
 
-    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        Ok(self.scalar(|| Cow::Borrowed("null")))
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
     }
 
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
-        Ok(self.scalar(|| Cow::Owned(number.to_string())))
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
     }
 
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
-        Ok(self.scalar(|| Cow::Owned(number.to_string())))
-    }
-
-    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
-        Ok(self.scalar(|| Cow::Owned(Value::from(number).to_string())))
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
     }
 
     fn visit_seq<A: SeqAccess<'b>>(self, mut array: A) -> Result<Self::Value, A::Error> {
-        let Some((step, path)) = self.path.split_first() else {
-            let array = Value::deserialize(de::value::SeqAccessDeserializer::new(array))?;
-            return Ok(Some(Cow::Owned(to_text(&array))));
-        };
         let mut found = None;
-        if let Step::Index(index) = step {
+        if let Some((Step::Index(index), path)) = self.path.split_first() {
             for _ in 0..*index {
                 if array.next_element::<IgnoredAny>()?.is_none() {
                     return Ok(None);
@@ -98,12 +98,12 @@ impl<'b> Visitor<'b> for ValueAt<'_> {
     }
 
     fn visit_map<A: MapAccess<'b>>(self, mut object: A) -> Result<Self::Value, A::Error> {
-        let Some((step, path)) = self.path.split_first() else {
-            let object = Value::deserialize(de::value::MapAccessDeserializer::new(object))?;
-            return Ok(Some(Cow::Owned(to_text(&object))));
+        let (name, path) = match self.path.split_first() {
+            Some((Step::Name(name), path)) => (Some(&**name), path),
+            _ => (None, self.path),
         };
         let mut found = None;
-        while let Some(matches) = object.next_key_seed(KeyMatcher { step })? {
+        while let Some(matches) = object.next_key_seed(KeyMatcher { name })? {
             if matches {
                 // The last of several equal keys counts, as is usual in JSON.
                 found = object.next_value_seed(ValueAt { path })?;
@@ -115,16 +115,18 @@ impl<'b> Visitor<'b> for ValueAt<'_> {
     }
 }
 
-/// Deserializes an object key to whether `step` names it.
+/// Deserializes an object key to whether it is `name`.
 struct KeyMatcher<'p> {
-    step: &'p Step,
+    /// `None`: it is no key that is searched.
+    name: Option<&'p str>,
 }
 
 impl<'b> DeserializeSeed<'b> for KeyMatcher<'_> {
     type Value = bool;
 
     fn deserialize<D: Deserializer<'b>>(self, deserializer: D) -> Result<bool, D::Error> {
-        deserializer.deserialize_str(self)
+        // As bytes, because a key may have half of a surrogate pair. Such a key is not UTF-8, and equals no name.
+        deserializer.deserialize_bytes(self)
     }
 }
 
@@ -135,16 +137,7 @@ impl Visitor<'_> for KeyMatcher<'_> {
         f.write_str("a key")
     }
 
-    fn visit_str<E: de::Error>(self, key: &str) -> Result<bool, E> {
-        Ok(matches!(self.step, Step::Name(name) if **name == *key))
-    }
-}
-
-/// Converts a value to text: a string to its content, an array to `[item1, item2]`, anything else to JSON.
-pub fn to_text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Array(items) => format!("[{}]", items.iter().map(to_text).collect::<Vec<_>>().join(", ")),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
+    fn visit_bytes<E>(self, key: &[u8]) -> Result<bool, E> {
+        Ok(self.name.is_some_and(|name| name.as_bytes() == key))
     }
 }

@@ -3,10 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde_json::Value;
-
 use super::evaluation::find;
 use super::{BadExpression, Place, Reader, Step};
+use crate::json;
 
 /// The steps of a path, as in a variable of a selection expression: `.name`, `['name']` and `[0]`. Without steps it
 /// is the path of the whole body.
@@ -37,28 +36,21 @@ impl JsonPath {
         self.steps.is_empty()
     }
 
-    /// Returns the value as text: the content of a string, an array as `[item1, item2]`, anything else as JSON.
-    /// `None` if there is no value, or `body` is not JSON.
+    /// Returns the value as text: the content of a string, an array as `[item1, item2]`, anything else as JSON. Numbers
+    /// stay as they are written. `None` if there is no value, or `body` is not JSON.
     pub fn text<'b>(&self, body: &'b str) -> Option<Cow<'b, str>> {
         self.find(body).flatten()
     }
 
     /// Returns the value as text, `Some(None)` if there is none, and `None` if `body` is not JSON.
     pub fn find<'b>(&self, body: &'b str) -> Option<Option<Cow<'b, str>>> {
-        find(&self.steps, body)
+        find(&self.steps, body).map(|value| value.map(|value| json::text(value, ", ")))
     }
 
-    /// Returns the value as JSON. `None` if there is no value, or `body` is not JSON.
-    pub fn json(&self, body: &str) -> Option<Value> {
-        let mut value: Value = serde_json::from_str(body).ok()?;
-        for step in &self.steps {
-            value = match (step, value) {
-                (Step::Name(name), Value::Object(mut object)) => object.swap_remove(&**name)?,
-                (Step::Index(index), Value::Array(mut array)) if *index < array.len() => array.swap_remove(*index),
-                _ => return None,
-            };
-        }
-        Some(value)
+    /// Returns the value as JSON without spaces, and otherwise as it is written. `None` if there is no value, or `body`
+    /// is not JSON.
+    pub fn json<'b>(&self, body: &'b str) -> Option<Cow<'b, str>> {
+        find(&self.steps, body).flatten().map(json::compact)
     }
 }
 
@@ -89,9 +81,9 @@ mod tests {
             ("['l']", "[u, 2]", r#"["u",2]"#),
         ] {
             assert_eq!(path(steps).text(BODY).as_deref(), Some(text), "{steps}");
-            assert_eq!(path(steps).json(BODY).map(|value| value.to_string()).as_deref(), Some(json), "{steps}");
+            assert_eq!(path(steps).json(BODY).as_deref(), Some(json), "{steps}");
         }
-        assert_eq!(path("").json(BODY).map(|value| value.to_string()).as_deref(), Some(BODY));
+        assert_eq!(path("").json(BODY).as_deref(), Some(BODY));
     }
 
     #[test]

@@ -94,8 +94,7 @@ impl Part {
             Self::StageVariable(name) => stage_variable(scope.caller, name).map(Cow::Borrowed),
             Self::Body => body().map(Cow::Borrowed),
             Self::Json(path) => {
-                let json = body().and_then(|body| path.json(body));
-                return json.map_or(Cow::Borrowed("\"\""), |json| json.to_string().into());
+                return body().and_then(|body| path.json(body)).unwrap_or(Cow::Borrowed("\"\""));
             }
             Self::Path(path) => body().and_then(|body| path.text(body)),
             Self::Parameter(name) => parameter(scope.event, name).map(Cow::Borrowed),
