@@ -208,7 +208,7 @@ async fn a_missing_identity_source_is_401_without_calling_the_authorizer() {
 const ARN: &str = "arn:aws:execute-api:us-east-1:000000000000:local/dev/$connect";
 
 /// Returns a server with a function as the authorizer, and another one behind every route.
-fn serve_with_function(functions: &Functions, authorizer: &str) -> Server {
+pub fn serve_with_function(functions: &Functions, authorizer: &str) -> Server {
     let address = functions.address;
     Site::new(&format!(
         "[authorizers.login]\ntype = \"lambda\"\nendpoint = \"http://{address}\"\nfunction = \"login\"\n\

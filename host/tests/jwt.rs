@@ -14,37 +14,42 @@ use crate::harness::{HOSTILE, HOSTILE_GRANTS, Server, Site, component, eventuall
 const ISSUER: &str = "https://issuer.example";
 
 /// A key pair of an issuer.
-struct Issuer {
+pub struct Issuer {
     id: &'static str,
     pair: Ed25519KeyPair,
 }
 
 impl Issuer {
-    fn new(id: &'static str) -> Self {
+    pub fn new(id: &'static str) -> Self {
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         Self { id, pair: Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap() }
     }
 
-    fn jwks(&self) -> String {
+    pub fn jwks(&self) -> String {
         let x = URL_SAFE_NO_PAD.encode(self.pair.public_key());
         json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": self.id, "x": x }] }).to_string()
     }
 
     /// Returns a token that is valid for a minute. `changed` replaces or adds claims.
-    fn token(&self, changed: Value) -> String {
+    pub fn token(&self, changed: Value) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         let mut claims = json!({ "iss": ISSUER, "aud": "chat", "sub": "alice", "exp": now + 60, "scope": "read chat" });
         for (name, value) in changed.as_object().unwrap() {
             claims[name] = value.clone();
         }
-        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let signed = format!("{}.{}", part(&json!({ "alg": "EdDSA", "kid": self.id })), part(&claims));
+        self.signed(&claims.to_string())
+    }
+
+    /// Returns a token with these claims, byte for byte.
+    pub fn signed(&self, claims: &str) -> String {
+        let header = json!({ "alg": "EdDSA", "kid": self.id }).to_string();
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
         let signature = URL_SAFE_NO_PAD.encode(self.pair.sign(signed.as_bytes()));
         format!("{signed}.{signature}")
     }
 }
 
-fn site(jwks: &str, authorizer: &str) -> Site {
+pub fn site(jwks: &str, authorizer: &str) -> Site {
     let guest = component(HOSTILE);
     Site::new(&format!(
         "[authorizers.tokens]\ntype = \"jwt\"\nissuer = {ISSUER:?}\naudience = [\"chat\"]\njwks = {jwks:?}\n{authorizer}\n\

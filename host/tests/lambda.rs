@@ -64,7 +64,7 @@ impl Functions {
     }
 
     /// Does the same as `serve`, with the function behind every route. Only the route `two` has a route response.
-    fn serve_all(&self, sections: &str) -> Server {
+    pub fn serve_all(&self, sections: &str) -> Server {
         let routes = "\"$connect\" = \"function\"\n\"$disconnect\" = \"function\"\n\"$default\" = \"function\"\n\
                       two = { integration = \"function\", route_response = true }";
         self.serve(sections, routes)

@@ -126,6 +126,17 @@ fn line_of(start: &str) -> u32 {
 }
 
 #[test]
+fn a_manifest_may_begin_with_a_byte_order_mark() {
+    for text in ["[api]\nid = \"chat\"\nno_key = 1", "[api\n", "# a comment\n[routes]\nx = 5"] {
+        assert_eq!(problems(&format!("\u{feff}{text}")), problems(text), "{text}");
+    }
+    assert_eq!(config("\u{feff}[api]\nid = \"chat\"").api.id, "chat");
+    assert!(problems("[api]\nid = \"\u{feff}chat\"").contains("api.id"));
+    let access = |text| access::AccessConfig::parse(text, Path::new(PATH), &access::AccessConfig::default());
+    assert!(access("\u{feff}[api_keys]").is_ok());
+}
+
+#[test]
 fn every_key_of_the_manifest_is_in_the_config() {
     let config = config(WHOLE);
     assert_eq!(config.warnings, []);

@@ -11,6 +11,7 @@ use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
 use crate::gateway::RouteSelectionExpression;
+use crate::json;
 use crate::limits::{
     BLOCKING_VALIDATION_BYTES_MIN, MODEL_ERROR_BYTES_MAX, MODEL_REGEX_BACKTRACKS_MAX, MODEL_REGEX_BYTES_MAX,
 };
@@ -40,7 +41,8 @@ impl Model {
     /// # Errors
     /// What is wrong in the schema, and what to do.
     pub fn compile(name: &str, schema: &[u8]) -> Result<Self, String> {
-        let schema: Value = serde_json::from_slice(schema).map_err(|error| format!("it is not JSON: {error}"))?;
+        let schema = json::without_byte_order_mark(schema);
+        let schema: Value = json::parse(schema).map_err(|error| format!("it is not JSON: {error}"))?;
         if !schema.is_object() {
             return Err(
                 "found JSON that is not an object, expected a JSON Schema such as {\"type\": \"object\"}".to_owned()
@@ -97,7 +99,7 @@ impl RequestModels {
         let model = self.by_key.get(&*key).or_else(|| self.by_key.get(DEFAULT));
         let model = model.ok_or("the message selects no model, and the route has no model for $default")?;
         // The error of serde is dropped, because it quotes what it found in the body.
-        let body: Value = serde_json::from_str(text).map_err(|_| not_json)?;
+        let body: Value = json::parse(text.as_bytes()).map_err(|_| not_json)?;
         model.check(&body)
     }
 }
@@ -249,6 +251,30 @@ mod tests {
         }
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
         assert!(request(None, &[("$default", json!({}))]).check(&text(&deep)).is_err());
+    }
+
+    #[test]
+    fn a_message_that_serde_json_would_reject_is_checked_too() {
+        let object = json!({ "properties": { "t": { "type": "string", "maxLength": 2 }, "n": { "type": "number" } } });
+        let any = request(None, &[("$default", object)]);
+        for (body, is_valid) in [
+            (r#"{"t":"a\ud83d"}"#, true),
+            (r#"{"t":"ab\ud83d"}"#, false),
+            (r#"{"t":1,"\udc00":1}"#, false),
+            (r#"{"n":1e400}"#, true),
+            (r#"{"n":"1e400"}"#, false),
+            (r#"{"n":12345678901234567890123}"#, true),
+        ] {
+            assert_eq!(any.check(&text(body)).is_ok(), is_valid, "{body}");
+        }
+        assert!(any.check(&text("\u{feff}{}")).unwrap_err().contains("not JSON"));
+    }
+
+    #[test]
+    fn a_schema_may_begin_with_a_byte_order_mark() {
+        let model = Model::compile("send", "\u{feff}{\"type\":\"string\"}".as_bytes()).unwrap();
+        assert!(model.check(&json!("a")).is_ok() && model.check(&json!(1)).is_err());
+        assert!(compile_error("\u{feff}\u{feff}{}").contains("it is not JSON"));
     }
 
     #[test]

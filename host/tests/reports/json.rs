@@ -1,6 +1,13 @@
 //! JSON and expressions: paths, surrogates, numbers, byte order marks.
 
+use std::fs;
+
+use serde_json::json;
+
+use crate::authorizers::serve_with_function;
 use crate::harness::{Server, Site};
+use crate::jwt::{self, Issuer};
+use crate::lambda::Functions;
 
 /// Returns a site with the hostile guest, these lines in `[api]`, and routes with responses for these keys.
 fn site(api: &str, keys: &[&str]) -> Site {
@@ -65,4 +72,87 @@ async fn a_message_with_half_of_a_surrogate_pair_is_routed_and_stays_as_it_came(
         Site::new(&format!("{mock}\"$default\" = {{ integration = \"mock\", route_response = true }}")).serve();
     let mut peer = server.connect("").await;
     assert_eq!(peer.ask(r#"{"t":"a\ud83d"}"#).await, "\"a\\ud83d\"a\u{fffd}");
+}
+
+/// serde-rs/json#495: SpiderMonkey's `JSON.stringify` writes half of a surrogate pair as an escape, as all engines do today.
+/// The function has truncated a text in the middle of an emoji.
+#[tokio::test]
+async fn a_lambda_answer_with_half_of_a_surrogate_pair_is_sent_with_the_replacement_character() {
+    let functions = Functions::start().await;
+    let server = functions.serve_all("");
+    let mut peer = server.connect("").await;
+    let answer = r#"answer {"statusCode":200,"body":"cut \ud83d","headers":{"X-\udc00":"\ud83d","X-N":1e400}}"#;
+    assert_eq!(peer.ask(&json!({ "action": "two", "do": answer }).to_string()).await, "cut \u{fffd}");
+}
+
+/// pydantic/jiter#120, and n8n-io/n8n#26925 about ids of 19 digits: valid JSON of a server that is not in Rust.
+#[tokio::test]
+async fn the_context_of_a_lambda_authorizer_may_have_large_numbers_and_half_of_a_surrogate_pair() {
+    let functions = Functions::start().await;
+    let server = serve_with_function(&functions, "");
+    let policy = r#"{"Statement":[{"Action":"execute-api:Invoke","Effect":"Allow","Resource":"*"}]}"#;
+    let context = r#"{"id":12345678901234567890123,"most":1e400,"name":"\ud83d"}"#;
+    let answer = format!(r#"answer {{"principalId":"me","policyDocument":{policy},"context":{context}}}"#);
+    let query = form_urlencoded::Serializer::new("?".to_owned()).append_pair("as", &answer).finish();
+    server.connect(&query.replace("?&", "?")).await;
+    let authorizer = functions.last("CONNECT")["requestContext"]["authorizer"].clone();
+    let expected = [("principalId", "me"), ("id", "12345678901234567890123"), ("most", "1e400"), ("name", "\u{fffd}")];
+    for (name, value) in expected {
+        assert_eq!(authorizer[name], value, "{authorizer}");
+    }
+}
+
+/// pydantic/jiter#120: the claims of a token are JSON of another program too. Before, such a token was 401.
+#[tokio::test]
+async fn a_token_may_have_large_numbers_and_half_of_a_surrogate_pair_in_its_claims() {
+    let issuer = Issuer::new("a");
+    let site = jwt::site("keys.json", "");
+    fs::write(site.path().join("keys.json"), issuer.jwks()).unwrap();
+    let server = site.serve();
+    let claims = r#""exp":4000000000,"n":12345678901234567890123,"most":1e400,"name":"\ud83d""#;
+    let token = issuer.signed(&format!(r#"{{"iss":"https://issuer.example","aud":"chat","sub":"a\udc00",{claims}}}"#));
+    let mut peer = server.try_connect("", &[("Authorization", &token)]).await.unwrap();
+    assert_eq!(
+        peer.ask("granted").await,
+        "principalId=a\u{fffd} iss=https://issuer.example aud=chat sub=a\u{fffd} exp=4000000000 \
+         n=12345678901234567890123 most=1e400 name=\u{fffd}"
+    );
+}
+
+/// serde-rs/json#827: a message is checked by its model also if it has half of a surrogate pair.
+#[tokio::test]
+async fn a_model_checks_a_message_with_half_of_a_surrogate_pair() {
+    let models = "[models]\nsend.schema = \"send.json\"\n";
+    let site = Site::hostile_routes(
+        models,
+        r#"send = { integration = "guest", route_response = true, models = { "$default" = "send" } }"#,
+    );
+    fs::write(site.path().join("send.json"), r#"{"properties":{"text":{"type":"string","maxLength":2}}}"#).unwrap();
+    let server = site.serve();
+    let mut peer = server.connect("").await;
+    for (text, is_valid) in [(r"a\ud83d", true), (r"ab\ud83d", false)] {
+        let message = format!(r#"{{"action":"send","text":"{text}","n":1e400}}"#);
+        let answer = peer.ask(&message).await;
+        assert_eq!(answer == format!("send {message}"), is_valid, "{answer}");
+        assert_eq!(answer.contains("Bad request body"), !is_valid, "{answer}");
+    }
+}
+
+/// rust-lang/cargo#2031, BurntSushi/toml#233: editors on Windows begin a file in UTF-8 with a byte order mark.
+#[tokio::test]
+async fn a_manifest_a_schema_and_a_key_set_may_begin_with_a_byte_order_mark() {
+    let issuer = Issuer::new("a");
+    let site = jwt::site("keys.json", "");
+    let manifest = fs::read_to_string(site.manifest()).unwrap();
+    let models = "[models]\nsend.schema = \"send.json\"\n[routes]\n\
+        send = { integration = \"guest\", route_response = true, models = { \"$default\" = \"send\" } }\n";
+    fs::write(site.manifest(), format!("\u{feff}{}", manifest.replace("[routes]\n", models))).unwrap();
+    fs::write(site.path().join("keys.json"), format!("\u{feff}{}", issuer.jwks())).unwrap();
+    fs::write(site.path().join("send.json"), "\u{feff}{\"required\":[\"text\"]}").unwrap();
+    let (code, _, stderr) = site.run(&["check"]);
+    assert_eq!(code, 0, "{stderr}");
+    let server = site.serve();
+    let mut peer = server.try_connect("", &[("Authorization", &issuer.token(json!({})))]).await.unwrap();
+    assert_eq!(peer.ask(r#"{"action":"send","text":1}"#).await, r#"send {"action":"send","text":1}"#);
+    assert!(peer.ask(r#"{"action":"send"}"#).await.contains("Bad request body"));
 }

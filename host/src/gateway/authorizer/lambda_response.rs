@@ -2,11 +2,13 @@
 //!
 //! Pure. A malformed response is an error; no part of it is used to admit a peer.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::event::{Decision, Field, Grant};
 use crate::gateway::authorizer::policy::Policy;
 use crate::gateway::integration::function_failure;
+use crate::json;
 
 /// The error message with which a function reports that it cannot authenticate the peer.
 const UNAUTHORIZED: &str = "Unauthorized";
@@ -16,12 +18,8 @@ const UNAUTHORIZED: &str = "Unauthorized";
 /// # Errors
 /// The failure of the function, or what is malformed in its response; for the log.
 pub fn parse(payload: &[u8], method_arn: &str) -> Result<(Decision, Option<String>), String> {
-    let response: Value = match serde_json::from_slice(payload) {
-        Ok(response) => response,
-        Err(_) => {
-            return Err("its response is not JSON; expected an object with principalId and policyDocument".to_owned());
-        }
-    };
+    let not_json = || "its response is not JSON; expected an object with principalId and policyDocument".to_owned();
+    let response: Value = json::parse(payload).map_err(|_| not_json())?;
     let Value::Object(response) = response else {
         return Err("its response is not an object; expected one with principalId and policyDocument".to_owned());
     };
@@ -42,7 +40,7 @@ pub fn parse(payload: &[u8], method_arn: &str) -> Result<(Decision, Option<Strin
     let usage_identifier_key = string("usageIdentifierKey")?;
     let context = match response.get("context") {
         None | Some(Value::Null) => Vec::new(),
-        Some(Value::Object(context)) => fields(context)?,
+        Some(Value::Object(_)) => context(payload).map_err(|_| not_json())??,
         Some(_) => return Err("its context is not an object".to_owned()),
     };
     let document = response.get("policyDocument").ok_or("its response has no policyDocument")?;
@@ -52,16 +50,22 @@ pub fn parse(payload: &[u8], method_arn: &str) -> Result<(Decision, Option<Strin
     Ok((decision, usage_identifier_key))
 }
 
-/// Converts a context: strings, numbers and booleans become strings, as in later events.
-fn fields(context: &Map<String, Value>) -> Result<Vec<Field>, String> {
-    let field = |(name, value): (&String, &Value)| match value {
-        Value::String(text) => Ok((name.clone(), text.clone())),
-        Value::Number(_) | Value::Bool(_) => Ok((name.clone(), value.to_string())),
-        Value::Null | Value::Array(_) | Value::Object(_) => {
-            Err("its context has null, a list or an object; expected only strings, numbers and booleans".to_owned())
+/// Converts the context of a response: strings, numbers and booleans become strings, as in later events. Numbers stay as
+/// they are written, so the context is read once more.
+fn context(response: &[u8]) -> Result<Result<Vec<Field>, String>, serde_json::Error> {
+    let response = json::without_lone_surrogates(response);
+    let context = json::unique_members(&String::from_utf8_lossy(&response))?
+        .into_iter()
+        .find_map(|(name, value)| (name == "context").then(|| value.get().to_owned()));
+    let field = |(name, value): (String, &RawValue)| {
+        if value.get().starts_with(['n', '[', '{']) {
+            let found = "its context has null, a list or an object; expected only strings, numbers and booleans";
+            return Err(found.to_owned());
         }
+        Ok((name, json::text(value.get(), ", ").into_owned()))
     };
-    context.iter().map(field).collect()
+    let members = context.as_deref().map(json::unique_members).transpose()?.unwrap_or_default();
+    Ok(members.into_iter().map(field).collect())
 }
 
 #[cfg(test)]
@@ -97,6 +101,25 @@ mod tests {
         allowed["usageIdentifierKey"] = json!("a-key");
         assert_eq!(parse(&allowed), Ok((Decision::Allow(grant), Some("a-key".to_owned()))));
         assert_eq!(parse(&response("Deny", json!(null))), Ok((Decision::Deny, None)));
+    }
+
+    #[test]
+    fn numbers_of_a_context_stay_as_they_are_written_and_half_of_a_surrogate_pair_is_replaced() {
+        let response = response("Allow", json!({})).to_string();
+        let context =
+            r#"{"id":1,"n":12345678901234567890123,"big":1e400,"one":1.0,"id":2,"half":"\ud83d","\udc00":"x"}"#;
+        let response = response.replace("\"context\":{}", &format!("\"context\":{{\"no\":1}},\"context\":{context}"));
+        let (decision, _) = super::parse(response.replace("\"me\"", r#""me\ud83d""#).as_bytes(), ARN).unwrap();
+        let Decision::Allow(Grant { principal_id, context }) = decision else { panic!("{decision:?}") };
+        assert_eq!(principal_id, "me\u{fffd}");
+        let context: Vec<_> = context.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let id = "12345678901234567890123";
+        let (half, name) = (("half", "\u{fffd}"), ("\u{fffd}", "x"));
+        assert_eq!(context, [("id", "2"), ("n", id), ("big", "1e400"), ("one", "1.0"), half, name]);
+        let document = json!({ "Statement": [{ "Action": "*", "Effect": "Allow", "Resource": "*" }] });
+        let document = document.to_string().replace("{\"Statement", r#"{"Id":"\ud83d","Statement"#);
+        let as_string = json!({ "principalId": "me", "policyDocument": document });
+        assert!(matches!(parse(&as_string), Ok((Decision::Allow(_), None))));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value};
 
 use crate::gateway::integration::json_kind;
+use crate::json;
 
 /// The action of a handshake.
 const INVOKE: &str = "execute-api:Invoke";
@@ -48,7 +49,7 @@ impl Policy {
         let parsed;
         let document = match document {
             Value::String(text) => {
-                parsed = serde_json::from_str(text).map_err(|_| bad("a string that is not JSON", "an object"))?;
+                parsed = json::parse(text.as_bytes()).map_err(|_| bad("a string that is not JSON", "an object"))?;
                 &parsed
             }
             document => document,

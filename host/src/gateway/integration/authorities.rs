@@ -9,6 +9,8 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::{self, RootCertStore};
 
+use crate::json::without_byte_order_mark;
+
 /// At least one certificate authority.
 #[derive(Clone, Debug)]
 pub struct Authorities(pub(super) RootCertStore);
@@ -20,7 +22,7 @@ impl Authorities {
     /// What is wrong, as text for the log.
     pub fn parse(pem: &[u8]) -> Result<Self, String> {
         let mut store = RootCertStore::empty();
-        for (index, certificate) in CertificateDer::pem_slice_iter(pem).enumerate() {
+        for (index, certificate) in CertificateDer::pem_slice_iter(without_byte_order_mark(pem)).enumerate() {
             let added = certificate.map_err(|error| error.to_string());
             let added = added.and_then(|certificate| store.add(certificate).map_err(|error| error.to_string()));
             added.map_err(|why| format!("cannot parse its certificate {}: {why}", index + 1))?;
@@ -67,6 +69,9 @@ mod tests {
             other.signing_key.serialize_pem()
         );
         assert_eq!(Authorities::parse(file.as_bytes()).unwrap().0.len(), 2);
+        // Without its byte order mark, the first line begins a certificate.
+        let marked = format!("\u{feff}{}{}", one.cert.pem(), other.cert.pem());
+        assert_eq!(Authorities::parse(marked.as_bytes()).unwrap().0.len(), 2);
     }
 
     #[test]

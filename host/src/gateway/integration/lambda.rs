@@ -19,6 +19,7 @@ use crate::gateway::integration::proxy_response::{self, function_failure};
 use crate::gateway::integration::responses::Responses;
 use crate::gateway::integration::template::Scope;
 use crate::gateway::integration::url::UrlTemplate;
+use crate::json;
 use crate::limits::INTEGRATION_RESPONSE_BYTES_MAX;
 use crate::payload::Payload;
 use crate::runtime::{Claim, InvokeError, check_message_size};
@@ -185,7 +186,7 @@ fn error_message(body: &str) -> String {
         #[serde(rename = "errorMessage")]
         error_message: String,
     }
-    serde_json::from_str::<Failure>(body).map(|failure| failure.error_message).unwrap_or_default()
+    json::parse::<Failure>(body.as_bytes()).map(|failure| failure.error_message).unwrap_or_default()
 }
 
 #[cfg(test)]

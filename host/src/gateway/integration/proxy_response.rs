@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use crate::event::{Field, Response};
+use crate::json;
 use crate::payload::Payload;
 use crate::printable::{printable, shortened};
 
@@ -25,7 +26,7 @@ pub struct Malformed {
 
 /// Parses the response in a function's payload.
 pub fn parse(payload: &[u8]) -> Result<Response, Malformed> {
-    let object = match serde_json::from_slice(payload) {
+    let object = match json::parse(payload) {
         Ok(Value::Object(object)) => object,
         Ok(other) => return Err(malformed(json_kind(&other), "an object with a statusCode")),
         Err(_) if payload.is_empty() => return Err(malformed("nothing", "an object with a statusCode")),
@@ -60,7 +61,7 @@ pub fn parse(payload: &[u8]) -> Result<Response, Malformed> {
 /// Returns the text of the function's own error, if the payload is one. The payload decides because the Runtime
 /// Interface Emulator sends an error like any other result, without the header `X-Amz-Function-Error`.
 pub fn function_failure(payload: &[u8]) -> Option<String> {
-    let error: Map<String, Value> = serde_json::from_slice(payload).ok()?;
+    let error: Map<String, Value> = json::parse(payload).ok()?;
     if error.contains_key("statusCode") {
         return None;
     }

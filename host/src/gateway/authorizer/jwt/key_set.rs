@@ -8,6 +8,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, 
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 
+use crate::json;
 use crate::limits::{JWKS_KEYS_MAX, JWKS_KEYS_TRIED_MAX};
 
 #[derive(Debug, Default)]
@@ -42,7 +43,7 @@ struct KeySetDocument {
 impl KeySet {
     /// Parses a JWK set. Returns the usable keys, at most [`JWKS_KEYS_MAX`], and the keys that were skipped.
     pub fn parse(text: &[u8]) -> Result<(Self, Vec<SkippedKey>), NotAKeySet> {
-        let document: KeySetDocument = serde_json::from_slice(text).map_err(|_| NotAKeySet)?;
+        let document: KeySetDocument = json::parse(json::without_byte_order_mark(text)).map_err(|_| NotAKeySet)?;
         let (mut keys, mut skipped) = (Vec::new(), Vec::new());
         for (index, key) in document.keys.into_iter().enumerate() {
             if keys.len() == JWKS_KEYS_MAX {

@@ -3,6 +3,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::limits::JWT_LEEWAY;
 use crate::limits::{JWKS_KEYS_TRIED_MAX, JWT_CLAIMS_BYTES_MAX};
 
 mod issuer;
@@ -265,21 +266,59 @@ async fn claims_are_formatted_as_by_api_gateway() {
 }
 
 #[tokio::test]
-async fn claims_larger_than_the_limit_are_rejected() {
+async fn numbers_in_claims_stay_as_they_are_written_and_half_of_a_surrogate_pair_is_replaced() {
     let signer = Signer::ed25519("e");
     let authorizer = FileJwt::new(&key_set(&[&signer]));
-    let base = claims(json!({}));
-    let verified = authorizer.verify(&signer.token("EdDSA", &base)).await.unwrap();
-    let bytes: usize = verified.context.iter().map(|(name, value)| name.len() + value.len()).sum();
-    // Each number takes only a few bytes in the token, and 18 bytes as a claim.
-    let numbers = (JWT_CLAIMS_BYTES_MAX - bytes - "n[]".len()) / "1000000000000000.0 ".len();
-    let token = |count: usize| {
-        let list = vec!["1e15"; count].join(",");
-        let claims = format!("{},\"n\":[{list}]}}", base.to_string().trim_end_matches('}'));
-        signer.signed("EdDSA", r#"{"alg":"EdDSA","kid":"e"}"#, &claims)
+    let good = claims(json!({ "sub": "ann", "scope": "a" })).to_string();
+    let header = r#"{"alg":"EdDSA","kid":"e"}"#;
+    let more = r#""n":12345678901234567890123,"big":[1e400,"\udc00"],"o":{"a": 1.0},"half":"\ud83d","\udbff":"x""#;
+    let half = good.replace("\"ann\"", r#""ann\ud83d""#);
+    let verified =
+        authorizer.verify(&signer.signed("EdDSA", header, &format!("{{{more},{}", &half[1..]))).await.unwrap();
+    assert_eq!(verified.principal_id, "ann\u{fffd}");
+    let context: Vec<_> = verified.context.iter().map(|(name, value)| (&**name, &**value)).take(5).collect();
+    let n = "12345678901234567890123";
+    let object = r#"{"a":1.0}"#;
+    assert_eq!(
+        context,
+        [("n", n), ("big", "[1e400 \u{fffd}]"), ("o", object), ("half", "\u{fffd}"), ("\u{fffd}", "x")]
+    );
+    for (entry, refusal) in [
+        // The names are equal once they are text.
+        (r#""\ud83d":1,"\udc00":2"#, "its claims are not a JSON object with unique names"),
+        (r#""nbf":1e400"#, "its exp or nbf is not a number"),
+    ] {
+        let token = signer.signed("EdDSA", header, &format!("{{{entry},{}", &good[1..]));
+        assert_eq!(authorizer.refusal(&token).await, refusal, "{entry}");
+    }
+    for (exp, refusal) in [
+        ("1e400", "its exp is missing or not a number"),
+        ("18446744073709551615", ""),
+        ("1e19", ""),
+        ("1e20", "its exp is missing or not a number"),
+        ("-0.5", "its exp is missing or not a number"),
+        ("0.5", "it has expired (exp)"),
+    ] {
+        let (start, rest) = good.split_once("\"exp\":").unwrap();
+        let end = rest.find([',', '}']).unwrap();
+        let token = signer.signed("EdDSA", header, &format!("{start}\"exp\":{exp}{}", &rest[end..]));
+        match refusal {
+            "" => assert!(authorizer.verify(&token).await.is_ok(), "{exp}"),
+            refusal => assert_eq!(authorizer.refusal(&token).await, refusal, "{exp}"),
+        }
+    }
+}
+
+/// A token of the largest length has fewer bytes of claims, so the limit is tested on the claims alone.
+#[test]
+fn claims_larger_than_the_limit_are_rejected() {
+    let with_bytes = |bytes: usize| {
+        let claims = format!(r#"{{"n":[{}]}}"#, "1".repeat(bytes - "n[]".len()));
+        ClaimSet::parse(&base64url(claims)).unwrap().to_claims()
     };
-    assert!(authorizer.verify(&token(numbers)).await.is_ok());
-    assert_eq!(authorizer.refusal(&token(numbers + 1)).await, "its claims are larger than what handlers can receive");
+    assert!(with_bytes(JWT_CLAIMS_BYTES_MAX).is_ok());
+    let error = with_bytes(JWT_CLAIMS_BYTES_MAX + 1).unwrap_err();
+    assert!(matches!(error, JwtError::InvalidToken("its claims are larger than what handlers can receive")));
 }
 
 #[tokio::test]
