@@ -21,6 +21,9 @@ use crate::printable::{printable, shortened};
 /// The key of the model for messages whose own key has no model.
 const DEFAULT: &str = "$default";
 
+/// The formats that the library checks in draft 4, although that draft (section 7.3 of its validation) does not have them.
+const LATER_FORMATS: [&str; 3] = ["date", "regex", "time"];
+
 /// A compiled schema.
 pub struct Model {
     pub name: Arc<str>,
@@ -61,7 +64,13 @@ impl Model {
             .backtrack_limit(MODEL_REGEX_BACKTRACKS_MAX)
             .size_limit(MODEL_REGEX_BYTES_MAX)
             .dfa_size_limit(MODEL_REGEX_BYTES_MAX);
-        let options = jsonschema::options().with_draft(draft).offline().with_pattern_options(patterns);
+        let mut options = jsonschema::options().with_draft(draft).offline().with_pattern_options(patterns);
+        if draft == Draft::Draft4 {
+            // The library checks them in every draft. Draft 4 does not have them, and accepts every value of such a format.
+            for format in LATER_FORMATS {
+                options = options.with_format(format, |_: &str| true);
+            }
+        }
         let validator = options.build(&schema).map_err(|error| describe_schema_error(&error))?;
         Ok(Self { name: name.into(), validator })
     }
@@ -171,6 +180,64 @@ mod tests {
         assert!(mixed.contains("exclusiveMinimum"), "{mixed}");
         let unknown = compile_error(r#"{"$schema":"https://example.com/mine"}"#);
         assert!(unknown.contains("$schema: found \"https://example.com/mine\", expected draft 4"), "{unknown}");
+    }
+
+    #[test]
+    fn draft_4_checks_its_six_formats_and_no_others() {
+        for (format, valid, invalid) in [
+            ("date-time", "2026-11-27T12:00:00Z", "2026-11-27"),
+            ("email", "ann@example.com", "ann"),
+            ("hostname", "a.example", "a_b"),
+            ("ipv4", "192.0.2.1", "192.0.2.256"),
+            ("ipv6", "2001:db8::1", "2001:db8"),
+            ("uri", "https://a.example/b", "b"),
+        ] {
+            let model = model(json!({ "format": format }));
+            assert!(model.check(&json!(valid)).is_ok() && model.check(&json!(5)).is_ok(), "{format}");
+            let error = model.check(&json!(invalid)).unwrap_err();
+            assert!(error.contains("#/format: ") && !error.contains(invalid), "{error}");
+        }
+        for format in
+            ["date", "time", "regex", "uuid", "uri-reference", "json-pointer", "duration", "password", "my-own"]
+        {
+            assert!(model(json!({ "format": format })).check(&json!("(")).is_ok(), "{format}");
+        }
+        let draft_7 = json!({ "$schema": "http://json-schema.org/draft-07/schema#", "format": "date" });
+        assert!(model(draft_7.clone()).check(&json!("(")).is_err());
+        assert!(model(draft_7).check(&json!("2026-11-27")).is_ok());
+        let draft_2020 = json!({ "$schema": "https://json-schema.org/draft/2020-12/schema", "format": "ipv4" });
+        assert!(model(draft_2020).check(&json!("(")).is_ok());
+    }
+
+    #[test]
+    fn the_keywords_of_draft_4_mean_what_they_mean_there_and_later_ones_nothing() {
+        let later = json!({
+            "$id": "send", "examples": [1], "const": 1, "contains": { "type": "null" }, "propertyNames": { "maxLength": 0 },
+            "if": {}, "then": { "type": "null" }, "dependentRequired": { "a": ["b"] }, "unevaluatedProperties": false,
+        });
+        for body in [json!([1]), json!({ "a": 1 })] {
+            assert!(model(later.clone()).check(&body).is_ok(), "{body}");
+        }
+        for (schema, valid, invalid) in [
+            (json!({ "type": "integer" }), "1", "1.0"),
+            (json!({ "type": "integer" }), "12345678901234567890123", "1.5"),
+            (json!({ "maximum": 5, "exclusiveMaximum": true }), "4.9", "5"),
+            (json!({ "maximum": 5, "exclusiveMaximum": false }), "5", "5.1"),
+            (json!({ "items": [{ "type": "string" }], "additionalItems": false }), r#"["a"]"#, r#"["a",1]"#),
+            (json!({ "dependencies": { "a": ["b"] } }), r#"{"a":1,"b":1}"#, r#"{"a":1}"#),
+            (json!({ "dependencies": { "a": { "required": ["c"] } } }), r#"{"a":1,"c":1}"#, r#"{"a":1}"#),
+            (json!({ "patternProperties": { "^n": { "type": "number" } } }), r#"{"n1":1}"#, r#"{"n1":"x"}"#),
+            (json!({ "oneOf": [{ "type": "number" }, { "multipleOf": 5 }] }), "3", "5"),
+            (json!({ "not": { "enum": ["a"] } }), r#""b""#, r#""a""#),
+        ] {
+            let request = request(None, &[("$default", schema.clone())]);
+            assert_eq!(request.check(&text(valid)), Ok(()), "{schema}");
+            assert!(request.check(&text(invalid)).is_err(), "{schema} {invalid}");
+        }
+        for invalid in [r#"{"required":[]}"#, r#"{"required":true}"#, r#"{"exclusiveMinimum":5}"#, r#"{"items":true}"#]
+        {
+            compile_error(invalid);
+        }
     }
 
     #[test]
