@@ -25,6 +25,7 @@ pub mod address;
 pub mod bindings;
 pub mod blocking_threads;
 pub mod event;
+pub mod file_state;
 pub mod id;
 pub mod json;
 pub mod limits;

@@ -23,10 +23,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::{self, AccessConfig, Config, MANIFEST_BYTES_MAX};
+use crate::file_state::FileState;
 use crate::gateway::{Access, ApiKey, ApiKeys, Gateway, Management, Signatures, Users};
 use crate::limits::{ACCESS_CHECK_INTERVAL, ACCESS_DEBOUNCE};
 use crate::reload::watch::{
-    FileReader, FileState, PARTIAL_WRITE_QUIET, WatchMode, WatchTarget, Watcher, WatcherOptions, read_now,
+    FileReader, PARTIAL_WRITE_QUIET, WatchMode, WatchTarget, Watcher, WatcherOptions, read_now,
 };
 use crate::reload::{ServeMode, ThrottleRegistries, display_path};
 

@@ -41,7 +41,7 @@ use crate::limits::SOURCE_DEBOUNCE;
 pub use content::hash_content;
 use inbox::{Inbox, REPORTS_CLOSE};
 use open_writes::OpenWrites;
-pub use stable_read::{FileReader, FileState, read_now, read_unwatched};
+pub use stable_read::{FileReader, read_now, read_unwatched};
 use watcher::{WatchedFileStates, WatcherThread};
 
 /// How often everything is scanned while notify works. The scan finds changes without an event, such as the move of a

@@ -1,6 +1,7 @@
-//! JSON and expressions: paths, surrogates, numbers, byte order marks.
+//! JSON and expressions: paths, surrogates, numbers, byte order marks; and files that are polled.
 
 use std::fs;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
@@ -155,4 +156,30 @@ async fn a_manifest_a_schema_and_a_key_set_may_begin_with_a_byte_order_mark() {
     let mut peer = server.try_connect("", &[("Authorization", &issuer.token(json!({})))]).await.unwrap();
     assert_eq!(peer.ask(r#"{"action":"send","text":1}"#).await, r#"send {"action":"send","text":1}"#);
     assert!(peer.ask(r#"{"action":"send"}"#).await.contains("Bad request body"));
+}
+
+/// dotnet/corefx#8059: a program that writes a file and then sets its time back, as `cp -p` and `rsync -t` do, is not seen
+/// by a watcher that compares sizes and times of modification.
+#[cfg(unix)]
+#[tokio::test]
+async fn polling_sees_a_file_whose_size_and_time_stay_the_same() {
+    let models = "[models]\nsend.schema = \"send.json\"\n";
+    let site = Site::hostile_routes(
+        models,
+        r#"send = { integration = "guest", route_response = true, models = { "$default" = "send" } }"#,
+    );
+    let schema = site.path().join("send.json");
+    let write = |kind: &str| {
+        fs::write(&schema, format!(r#"{{"properties":{{"value":{{"type":"{kind}"}}}}}}"#)).unwrap();
+        let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        fs::File::options().append(true).open(&schema).unwrap().set_modified(modified).unwrap();
+    };
+    write("number");
+    let server = site.start(&["serve", "--poll", "20ms"]);
+    let mut peer = server.connect("").await;
+    let message = r#"{"action":"send","value":"text"}"#;
+    assert!(peer.ask(message).await.contains("Bad request body"));
+    write("string");
+    server.log.wait_for_line(&["live", "models=send"]).await;
+    assert_eq!(peer.ask(message).await, format!("send {message}"));
 }

@@ -11,8 +11,9 @@ use blake3::Hasher;
 
 use super::plan::is_ignored;
 use super::{SourceFolder, WatchTarget};
+use crate::file_state::FileState;
 
-/// Largest file whose bytes are hashed. Of a larger one only time and size count: it is data, and reading it would take
+/// Largest file whose bytes are hashed. Of a larger one only times and size count: it is data, and reading it would take
 /// too long.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -65,8 +66,13 @@ fn add_file(hasher: &mut Hasher, path: &Path, metadata: &Metadata) {
         return;
     }
     if metadata.len() > FILE_BYTES_MAX {
-        let time = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        hasher.update(&time.unwrap_or_default().as_nanos().to_le_bytes());
+        if let Ok(state) = FileState::from_metadata(metadata) {
+            let modified = state.modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let (seconds, nanoseconds) = state.changed.unwrap_or_default();
+            hasher.update(&modified.as_nanos().to_le_bytes());
+            hasher.update(&seconds.to_le_bytes());
+            hasher.update(&nanoseconds.to_le_bytes());
+        }
         return;
     }
     // If the file was just removed, the watch reports that too.

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::plan::FileId;
+use crate::file_state::FileId;
 
 /// The resolution of the times of files, and some more: Linux takes these times from a clock that ticks every 10 ms at
 /// least.

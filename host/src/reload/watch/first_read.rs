@@ -12,8 +12,9 @@ use tracing::{info, warn};
 use super::{
     EMPTY_FILE_QUIET, PARTIAL_WRITE_QUIET, REPORTS_CLOSE,
     open_writes::OpenWrites,
-    stable_read::{Check, FileState, check},
+    stable_read::{Check, check},
 };
+use crate::file_state::FileState;
 
 /// Time between two checks.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);

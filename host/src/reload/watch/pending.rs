@@ -4,11 +4,8 @@
 
 use std::time::Instant;
 
-use super::{
-    REPORT_DELAY_MAX, Timing,
-    inbox::Writer,
-    plan::{FileId, Plan},
-};
+use super::{REPORT_DELAY_MAX, Timing, inbox::Writer, plan::Plan};
+use crate::file_state::FileId;
 
 pub(super) struct WatchedTarget {
     pub plan: Plan,

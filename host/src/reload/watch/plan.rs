@@ -8,7 +8,6 @@ use std::{
     ffi::{OsStr, OsString},
     fs::{self, Metadata},
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    io,
     ops::Bound,
     path::{Component, Path, PathBuf},
 };
@@ -16,6 +15,7 @@ use std::{
 use tracing::warn;
 
 use super::{FOLDER_ENTRIES_MAX, SourceFolder, WatchTarget};
+use crate::file_state::{FileId, FileState};
 
 /// Links that are followed in one path; Linux has the same limit.
 const LINKS_MAX: usize = 40;
@@ -34,7 +34,7 @@ pub(super) struct Plan {
     root: Option<PathBuf>,
     /// The folder of sources, whose exceptions do not matter.
     sources: Option<SourceFolder>,
-    /// Changes when the time, size or inode of any file changes; 0 for what does not exist.
+    /// Changes when a time, the size or the inode of any file changes; 0 for what does not exist.
     pub fingerprint: u64,
     /// The file itself and its length, if the target is a file that exists.
     pub file: Option<(FileId, u64)>,
@@ -194,32 +194,8 @@ fn is_editor_file(name: &str) -> bool {
 
 fn fingerprint(path: &Path, metadata: &Metadata) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (path, metadata.modified().ok(), metadata.len(), FileId::from_metadata(metadata)).hash(&mut hasher);
+    (path, FileState::from_metadata(metadata).ok()).hash(&mut hasher);
     hasher.finish()
-}
-
-/// Identifies a file or folder independently of its name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct FileId {
-    device: u64,
-    inode: u64,
-}
-
-impl FileId {
-    pub fn read(path: &Path) -> io::Result<FileId> {
-        fs::metadata(path).map(|metadata| Self::from_metadata(&metadata))
-    }
-
-    #[cfg(unix)]
-    pub fn from_metadata(metadata: &Metadata) -> FileId {
-        use std::os::unix::fs::MetadataExt as _;
-        FileId { device: metadata.dev(), inode: metadata.ino() }
-    }
-
-    #[cfg(not(unix))]
-    pub fn from_metadata(_: &Metadata) -> FileId {
-        FileId::default()
-    }
 }
 
 fn warn_too_many_files(root: &Path) {

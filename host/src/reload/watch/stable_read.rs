@@ -1,18 +1,18 @@
 //! Reads a file once it is stable and no writer is known to hold it open.
 
 use std::{
-    fs::{self, File, Metadata},
+    fs::{self, File},
     io::{self, ErrorKind, Read as _},
     path::Path,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use super::{
     HELD_OPEN_MAX,
     first_read::{Content, read_first},
     open_writes::OpenWrites,
-    plan::FileId,
 };
+use crate::file_state::FileState;
 
 /// A file whose last change is older than this counts as stable without a second check.
 const STABLE_AGE: Duration = Duration::from_millis(50);
@@ -132,19 +132,7 @@ pub(super) enum Check {
     Changing(FileState),
 }
 
-/// Properties of a file that show whether it has changed.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct FileState {
-    pub(super) modified: SystemTime,
-    pub(super) len: u64,
-    pub(super) id: FileId,
-}
-
 impl FileState {
-    pub(super) fn from_metadata(metadata: &Metadata) -> io::Result<FileState> {
-        Ok(FileState { modified: metadata.modified()?, len: metadata.len(), id: FileId::from_metadata(metadata) })
-    }
-
     /// Whether the last change is old enough. A time in the future, which a network drive may report, does not count as
     /// old.
     fn is_old(&self) -> bool {
@@ -181,7 +169,11 @@ fn too_large(len: u64, bytes_max: u64) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::FileTimes, path::PathBuf, time::Instant};
+    use std::{
+        fs::FileTimes,
+        path::PathBuf,
+        time::{Instant, SystemTime},
+    };
 
     use super::*;
 

@@ -447,6 +447,26 @@ fn polling_sees_another_file_of_the_same_size_and_time() {
     scene.expect(&target);
 }
 
+#[cfg(unix)]
+#[test]
+fn polling_sees_other_content_of_the_same_size_and_time_in_the_same_file() {
+    let folder = Folder::new();
+    let time = FileTimes::new().set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000));
+    let write = |content: &str| {
+        let path = folder.write("src/plugin.wasm", content);
+        File::options().write(true).open(&path).unwrap().set_times(time).unwrap();
+        path
+    };
+    let file = write("one");
+    for (content, target) in [("two", WatchTarget::File(file)), ("six", WatchTarget::Folder(folder.path("src")))] {
+        let mut scene = Scene::start(POLL, DEBOUNCE, [target.clone()]);
+        scene.expect_silence();
+        write(content);
+        scene.expect(&target);
+        scene.expect_silence();
+    }
+}
+
 #[test]
 fn polling_sees_a_change_below_a_folder_but_not_in_its_target() {
     let folder = Folder::new();

@@ -21,8 +21,9 @@ use super::{
     inbox::{Inbox, PathEvents, REPORTS_CLOSE, Writer},
     open_writes::OpenWrites,
     pending::{ChangeSource, WatchedTarget},
-    plan::{FileId, Plan},
+    plan::Plan,
 };
+use crate::file_state::FileId;
 
 /// "Too many open files", on Linux and elsewhere. On systems where each watch is an open file, this is the limit of
 /// watches.

@@ -10,13 +10,14 @@ use tracing::{info, warn};
 
 use super::KeySource;
 use super::key_set::KeySet;
+use crate::file_state::FileState;
 use crate::gateway::integration::Transport;
 
 mod cache;
 mod reader;
 
 use cache::{KeyCache, RefreshReason};
-use reader::{FileStamp, KeyReader, ReadResult};
+use reader::{KeyReader, ReadResult};
 
 pub use cache::RefreshPolicy;
 
@@ -36,7 +37,7 @@ struct Update {
     /// `None` if the content has not changed.
     keys: Option<Arc<KeySet>>,
     content: blake3::Hash,
-    stamp: Option<FileStamp>,
+    state: Option<FileState>,
 }
 
 impl IssuerKeys {
@@ -87,16 +88,16 @@ impl IssuerKeys {
 
     async fn refresh_now(&self, reason: RefreshReason) {
         let _refresh = self.0.refresh_lock.lock().await;
-        let stamp = {
+        let known = {
             let (mut cache, now) = (self.cache(), Instant::now());
             // Another task may have refreshed the keys while this one waited for the lock.
             if !cache.is_due(reason, now, &self.0.policy) {
                 return;
             }
             cache.record_attempt(reason, now);
-            cache.stamp.filter(|_| reason == RefreshReason::Age && cache.failure.is_none())
+            cache.state.filter(|_| reason == RefreshReason::Age && cache.failure.is_none())
         };
-        let outcome = self.0.reader.read(stamp).await.and_then(|read| self.parse(read));
+        let outcome = self.0.reader.read(known).await.and_then(|read| self.parse(read));
         let (mut cache, now) = (self.cache(), Instant::now());
         // The interval counts from the end of the attempt, so that callers that waited for a slow source do not request
         // it again at once.
@@ -105,8 +106,8 @@ impl IssuerKeys {
         match outcome {
             Ok(update) => {
                 cache.confirmed = Some(now);
-                if let Some(Update { keys, content, stamp }) = update {
-                    cache.stamp = stamp;
+                if let Some(Update { keys, content, state }) = update {
+                    cache.state = state;
                     cache.content = Some(content);
                     cache.keys = keys.or(cache.keys.take());
                 }
@@ -128,10 +129,10 @@ impl IssuerKeys {
 
     /// Parses what was read; `None` if the source has not changed. Logs the keys that cannot be used.
     fn parse(&self, read: ReadResult) -> Result<Option<Update>, String> {
-        let ReadResult::Text(text, stamp) = read else { return Ok(None) };
+        let ReadResult::Text(text, state) = read else { return Ok(None) };
         let content = blake3::hash(&text);
         if self.cache().content == Some(content) {
-            return Ok(Some(Update { keys: None, content, stamp }));
+            return Ok(Some(Update { keys: None, content, state }));
         }
         let (keys, skipped) = KeySet::parse(&text).map_err(|error| error.to_string())?;
         for key in skipped {
@@ -140,7 +141,7 @@ impl IssuerKeys {
         if keys.is_empty() {
             warn!(keys = %self.0.reader, "the issuer has no usable key, so every token is rejected");
         }
-        Ok(Some(Update { keys: Some(Arc::new(keys)), content, stamp }))
+        Ok(Some(Update { keys: Some(Arc::new(keys)), content, state }))
     }
 
     fn cache(&self) -> MutexGuard<'_, KeyCache> {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::reader::FileStamp;
+use crate::file_state::FileState;
 use crate::gateway::authorizer::jwt::KeySource;
 use crate::gateway::authorizer::jwt::key_set::KeySet;
 use crate::limits::{
@@ -36,7 +36,7 @@ pub struct KeyCache {
     pub confirmed: Option<Instant>,
     /// Hash of the document that contained the keys.
     pub content: Option<blake3::Hash>,
-    pub stamp: Option<FileStamp>,
+    pub state: Option<FileState>,
     /// The last attempt for any reason.
     tried: Option<Instant>,
     /// The last attempt because of an unknown key.
