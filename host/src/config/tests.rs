@@ -539,6 +539,12 @@ fn an_error_in_an_expression_has_the_position_of_the_character() {
         "jackfield.toml:2: api.route_selection_expression: found .. (a search at every depth) at character 14, \
          expected a step to a single value: .name, ['name'] or [0]",
     );
+    assert_problem(
+        "[api]\nroute_selection_expression = '$request.body.#type'",
+        "jackfield.toml:2: api.route_selection_expression: found .#type at character 14, expected a step of the path, \
+         another variable or the end (a name with such characters needs ['name'], text needs braces around the \
+         variable: ${request.body.name}text)",
+    );
     assert_eq!(
         config("[api]\nroute_selection_expression = '\\$default'").api.route_selection_expression.as_str(),
         "\\$default"

@@ -86,6 +86,21 @@ async fn a_lambda_answer_with_half_of_a_surrogate_pair_is_sent_with_the_replacem
     assert_eq!(peer.ask(&json!({ "action": "two", "do": answer }).to_string()).await, "cut \u{fffd}");
 }
 
+/// serde-rs/json#827: the same of a function that runs as a script, which gets the message as it came.
+#[tokio::test]
+async fn a_script_reads_half_of_a_surrogate_pair_and_answers_with_the_replacement_character() {
+    let site = Site::new(
+        "[integrations.function]\ncomponent = \"function.mjs\"\n[routes]\n\
+         \"$default\" = { integration = \"function\", route_response = true }\n",
+    );
+    let function = "export const handler = async (event) => {\n  const { text } = JSON.parse(event.body);\n  \
+        return { statusCode: 200, body: `${text.length} ${text.charCodeAt(1)} ${text}` };\n};\n";
+    fs::write(site.path().join("function.mjs"), function).unwrap();
+    let server = site.serve();
+    let mut peer = server.connect("").await;
+    assert_eq!(peer.ask(r#"{"text":"a\ud83d"}"#).await, "2 55357 a\u{fffd}");
+}
+
 /// pydantic/jiter#120, and n8n-io/n8n#26925 about ids of 19 digits: valid JSON of a server that is not in Rust.
 #[tokio::test]
 async fn the_context_of_a_lambda_authorizer_may_have_large_numbers_and_half_of_a_surrogate_pair() {

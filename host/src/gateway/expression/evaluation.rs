@@ -141,3 +141,46 @@ impl Visitor<'_> for KeyMatcher<'_> {
         Ok(self.name.is_some_and(|name| name.as_bytes() == key))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slow_search_finds_the_same_as_the_fast_one() {
+        let name = |name: &str| Step::Name(name.into());
+        let paths = [
+            vec![],
+            vec![name("a")],
+            vec![name("a"), name("b")],
+            vec![name("a"), Step::Index(1), name("b")],
+            vec![Step::Index(0)],
+            vec![Step::Index(1), Step::Index(0), name("a")],
+        ];
+        let bodies = [
+            "",
+            "1",
+            r#""a""#,
+            "{}",
+            " [ ] ",
+            r#"{"a":1,"b":{"a":2}}"#,
+            r#" { "a" : { "b" : [ 1 , 2 ] } , "a" : [ 0 , { "b" : "x" } ] } "#,
+            r#"{"a":{"b":null,"b":[]}}"#,
+            r#"[{"a":1},[{"a":{"a":true}},2]]"#,
+            r#"[[],[{"a":1}]] x"#,
+            r#"{"a":{"b":1}"#,
+            r#"{"a":{"b":01}}"#,
+            r#"{"\u0061":{"\u0062":1}}"#,
+        ];
+        for body in bodies {
+            for path in &paths {
+                assert_eq!(find_in_steps(path, body), find(path, body), "{path:?} in {body}");
+            }
+        }
+        // Only the slow one can pass these values on its path.
+        for body in [r#"{"a":1e400}"#, r#"{"a":"\ud83d"}"#, r#"{"a":[1e400,"\udc00"]}"#] {
+            assert_eq!(find(&paths[2], body), Some(None), "{body}");
+            assert_eq!(find(&paths[3], body), Some(None), "{body}");
+        }
+    }
+}
