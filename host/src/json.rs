@@ -32,7 +32,7 @@ pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, serde_json::Error> {
     })
 }
 
-/// Returns a file's content without the byte order mark at its begin.
+/// Returns a file's content without the byte order mark at its start.
 pub fn without_byte_order_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(BYTE_ORDER_MARK.encode_utf8(&mut [0; 4]).as_bytes()).unwrap_or(text)
 }
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_removed_once_and_only_at_the_begin() {
+    fn a_byte_order_mark_is_removed_once_and_only_at_the_start() {
         assert_eq!(without_byte_order_mark("\u{feff}{}".as_bytes()), b"{}");
         assert_eq!(without_byte_order_mark("\u{feff}\u{feff}".as_bytes()), "\u{feff}".as_bytes());
         assert_eq!(without_byte_order_mark(b"{}"), b"{}");

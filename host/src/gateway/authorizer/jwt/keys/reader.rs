@@ -115,7 +115,7 @@ mod tests {
         let Ok(ReadResult::Text(text, state)) = read_file(&path, None) else { panic!("it is read") };
         assert_eq!(&text[..], b"one");
         assert!(matches!(read_file(&path, state), Ok(ReadResult::Unchanged)));
-        // The clock of the file system may be too coarse to tell two changes at once apart.
+        // The clock of the file system may be too coarse to distinguish two changes.
         while FileState::from_metadata(&fs::metadata(&path).unwrap()).ok() == state {
             write("two");
         }
