@@ -4,9 +4,6 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
-use tokio::net::TcpStream;
-
 use crate::components::{ask_until, hostile_version, replace_file, wait_for_version};
 use crate::deployments::{ADMIN, deployments};
 use crate::harness::{HOSTILE_GRANTS, Peer, Server, Site, TEST_AUTHORIZER, children, component, eventually};
@@ -324,25 +321,23 @@ async fn plugins_with_the_same_component_compile_it_once() {
 
 #[tokio::test]
 async fn a_load_that_failed_for_lack_of_open_files_is_tried_again_although_no_file_changes() {
-    const OPEN_FILES_MAX: usize = 120;
-    let site = site("", &hostile_version(7));
-    let serve = site.command(&["serve"]);
-    let mut limited = Command::new("sh");
-    let limits = format!("ulimit -Sn {OPEN_FILES_MAX} && ulimit -Hn {OPEN_FILES_MAX} && exec \"$0\" \"$@\"");
-    limited.args(["-c", &limits]).arg(serve.get_program()).args(serve.get_args()).current_dir(site.path());
-    limited.envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let server = site.launch(limited);
+    let server = site("", &hostile_version(7)).serve();
     let mut peer = server.connect("").await;
     assert_eq!(peer.ask(OTHER).await, "00000007");
 
-    let silent = join_all((0..3 * OPEN_FILES_MAX).map(|_| TcpStream::connect(server.address))).await;
-    let descriptors = format!("/proc/{}/fd", server.process.id());
-    let open_files = || fs::read_dir(&descriptors).unwrap().count();
-    eventually("every descriptor is in use", || async { open_files() >= OPEN_FILES_MAX }).await;
+    // Fewer than the server has open, so it cannot open another one.
+    limit_open_files(&server, 3);
     replace_file(&server.site.path().join("other.wasm"), hostile_version(8));
     server.log.wait_for_line(&["ERROR", "other.wasm", "Too many open files", "it is tried again"]).await;
     assert_eq!(peer.ask(OTHER).await, "00000007");
-    drop(silent);
+    limit_open_files(&server, 1024);
     server.log.wait_for_line(&["live", "plugin=other"]).await;
     assert_eq!(peer.ask(OTHER).await, "00000008");
+}
+
+/// Changes the limit of open files of a running server.
+fn limit_open_files(server: &Server, count: usize) {
+    let pid = server.process.id().to_string();
+    let status = Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={count}:")]).status().unwrap();
+    assert!(status.success());
 }

@@ -174,11 +174,11 @@ impl Capabilities {
 
     /// Posts to one connection, which measures the payload by its own largest message.
     fn post(&mut self, id: &str, post: impl Into<Post>) -> Result<(), ConnectionError> {
-        if !self.count_host_calls(1) {
-            return Err(ConnectionError::LimitExceeded);
-        }
         let post = post.into();
         let too_large = post.payload().len() > self.scope.services.message_bytes;
+        if !self.count_host_calls(1) {
+            return Err(if too_large { ConnectionError::PayloadTooLarge } else { ConnectionError::LimitExceeded });
+        }
         let posted = parse_id(id)
             .and_then(|id| Ok(self.scope.services.connections.post(self.caller.api.stage_id, &id, post)?));
         match posted {

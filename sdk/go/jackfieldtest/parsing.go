@@ -5,8 +5,6 @@ package jackfieldtest
 import (
 	"bytes"
 	"encoding/json"
-	"math"
-	"strconv"
 	"strings"
 
 	"jackfield.dev/jackfield"
@@ -55,67 +53,11 @@ func actionText(action json.RawMessage) string {
 			return "[" + strings.Join(texts, ", ") + "]"
 		}
 	}
-	// Numbers are written as the host writes them: 1.50 is 1.5, and 1e2 is 100.0.
-	decoder := json.NewDecoder(bytes.NewReader(action))
-	decoder.UseNumber()
-	var compact strings.Builder
-	if writeCompact(&compact, decoder) != nil {
+	var compact bytes.Buffer
+	if json.Compact(&compact, action) != nil {
 		return ""
 	}
 	return compact.String()
-}
-
-// writeCompact writes the next value without spaces, with the keys of objects in their order.
-func writeCompact(text *strings.Builder, decoder *json.Decoder) error {
-	token, err := decoder.Token()
-	if err != nil {
-		return err
-	}
-	switch token := token.(type) {
-	case json.Delim:
-		text.WriteString(token.String())
-		for index := 0; decoder.More(); index++ {
-			if index > 0 && (token == '[' || index%2 == 0) {
-				text.WriteByte(',')
-			} else if index > 0 {
-				text.WriteByte(':')
-			}
-			if err := writeCompact(text, decoder); err != nil {
-				return err
-			}
-		}
-		end, err := decoder.Token()
-		if err != nil {
-			return err
-		}
-		text.WriteString(end.(json.Delim).String())
-	case json.Number:
-		text.WriteString(numberText(token))
-	default:
-		text.WriteString(encode(token))
-	}
-	return nil
-}
-
-func numberText(number json.Number) string {
-	if _, err := strconv.ParseInt(number.String(), 10, 64); err == nil {
-		return strings.TrimPrefix(number.String(), "+")
-	}
-	if _, err := strconv.ParseUint(number.String(), 10, 64); err == nil {
-		return number.String()
-	}
-	value, err := number.Float64()
-	if err != nil {
-		return number.String()
-	}
-	if size := math.Abs(value); size != 0 && (size < 1e-5 || size >= 1e16) {
-		return strings.Replace(strings.Replace(strconv.FormatFloat(value, 'e', -1, 64), "e-0", "e-", 1), "e+0", "e+", 1)
-	}
-	text := strconv.FormatFloat(value, 'f', -1, 64)
-	if !strings.Contains(text, ".") {
-		text += ".0"
-	}
-	return text
 }
 
 // parseQuery parses a query string such as ?a=1&b=2 and decodes its percent-encoding.

@@ -256,12 +256,16 @@ def _select_route(body: str | bytes, routes: frozenset[str] | None) -> str:
     if not isinstance(body, str):
         return "$default"
     try:
-        document = json.loads(body, parse_constant=_no_constant)
+        document = json.loads(body, parse_constant=_no_constant, parse_int=_Number, parse_float=_Number)
     except ValueError:
         return "$default"
     action = _action_text(document["action"]) if isinstance(document, dict) and "action" in document else ""
     is_route = routes is None or action in routes
     return action if action and not action.startswith("$") and is_route else "$default"
+
+
+class _Number(str):
+    """A number as it is written."""
 
 
 def _no_constant(name: str) -> None:
@@ -274,4 +278,14 @@ def _action_text(action: object) -> str:
         return action
     if isinstance(action, list):
         return f"[{', '.join(map(_action_text, action))}]"
-    return json.dumps(action, ensure_ascii=False, separators=(",", ":"))
+    return _json_text(action)
+
+
+def _json_text(value: object) -> str:
+    if isinstance(value, _Number):
+        return value
+    if isinstance(value, list):
+        return f"[{','.join(map(_json_text, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{_json_text(name)}:{_json_text(field)}' for name, field in value.items())}}}"
+    return json.dumps(value, ensure_ascii=False)

@@ -62,27 +62,14 @@ function jsonText(value) {
   if (value instanceof Literal) return value.text;
   if (typeof value === "string") return JSON.stringify(value);
   if (Array.isArray(value)) return `[${value.map(jsonText).join(",")}]`;
-  const entries = [...value].sort(([one], [other]) => Buffer.compare(Buffer.from(one), Buffer.from(other)));
-  return `{${entries.map(([name, field]) => `${JSON.stringify(name)}:${jsonText(field)}`).join(",")}}`;
+  return `{${[...value].map(([name, field]) => `${JSON.stringify(name)}:${jsonText(field)}`).join(",")}}`;
 }
 
-/** A number, `true`, `false` or `null`, as the host writes it. */
+/** A number, `true`, `false` or `null`, as it is written. */
 class Literal {
   constructor(text) {
-    this.text = /^[-\d]/.test(text) ? numberText(text) : text;
+    this.text = text;
   }
-}
-
-/** A number as the host writes it: an integer as it is, and `7.0` with its point. */
-function numberText(text) {
-  const isInteger = !/[.eE]/.test(text) && text !== "-0";
-  if (isInteger && BigInt(text) >= -(2n ** 63n) && BigInt(text) < 2n ** 64n) return text;
-  const number = Number(text);
-  if (!Number.isFinite(number)) throw new RangeError("a number of JSON is too large");
-  if (Object.is(number, -0)) return "-0.0";
-  const size = Math.abs(number);
-  if (size !== 0 && (size < 1e-5 || size >= 1e16)) return number.toExponential().replace("+", "");
-  return Number.isInteger(number) ? `${number}.0` : String(number);
 }
 
 /** Reads valid JSON whose numbers keep their text: an object becomes a Map, in which the last value of a name counts. */

@@ -19,7 +19,7 @@ struct Routed;
 
 impl Plugin for Routed {
     const ROUTES: &'static [&'static str] =
-        &["send", "7", "-7", "1.5", "true", "null", "[a, 1]", "[a, [null]]", "[]", r#"{"a":1}"#];
+        &["send", "7", "-7", "1.5", "true", "null", "[a, 1]", "[a, [null]]", "[]", r#"{"a":1}"#, r#"{"b":1.50,"a":2}"#];
 
     fn on_connect(context: &RequestContext, request: crate::ConnectEvent) -> Result<Response> {
         Conformance::on_connect(context, request)

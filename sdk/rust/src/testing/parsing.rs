@@ -1,6 +1,8 @@
 //! What the test double parses as the real host does: query strings, and the route that a message selects.
 
-use serde_json::Value;
+use std::collections::HashMap;
+
+use serde_json::value::RawValue;
 
 use crate::{Field, Payload};
 
@@ -8,8 +10,9 @@ use crate::{Field, Payload};
 ///
 /// Only a text message can select a route. An action that begins with `$` selects none.
 pub fn select_route(body: &Payload, routes: &[&str]) -> String {
-    let json = body.as_text().and_then(|text| serde_json::from_str::<Value>(text).ok());
-    let action = json.as_ref().and_then(|json| json.get("action")).map(action_text).unwrap_or_default();
+    let members = body.as_text().and_then(|text| serde_json::from_str::<HashMap<String, &RawValue>>(text).ok());
+    let action = members.as_ref().and_then(|members| members.get("action"));
+    let action = action.map(|action| action_text(action.get())).unwrap_or_default();
     let is_route = routes.is_empty() || routes.contains(&action.as_str());
     if action.is_empty() || action.starts_with('$') || !is_route {
         return "$default".to_owned();
@@ -17,13 +20,33 @@ pub fn select_route(body: &Payload, routes: &[&str]) -> String {
     action
 }
 
-/// The text of an action: a string as it is, an array as `[item1, item2]`, and anything else as JSON.
-fn action_text(action: &Value) -> String {
-    match action {
-        Value::String(text) => text.clone(),
-        Value::Array(items) => format!("[{}]", items.iter().map(action_text).collect::<Vec<_>>().join(", ")),
-        other => other.to_string(),
+/// The text of an action: a string as it is, an array as `[item1, item2]`, and anything else as JSON without spaces, whose
+/// numbers stay as they are written.
+fn action_text(action: &str) -> String {
+    if let Ok(text) = serde_json::from_str(action) {
+        return text;
     }
+    match serde_json::from_str::<Vec<&RawValue>>(action) {
+        Ok(items) => {
+            format!("[{}]", items.iter().map(|item| action_text(item.get())).collect::<Vec<_>>().join(", "))
+        }
+        Err(_) => without_spaces(action),
+    }
+}
+
+/// Removes the spaces between the tokens of JSON.
+fn without_spaces(json: &str) -> String {
+    let (mut is_in_string, mut is_escaped) = (false, false);
+    let is_kept = |character: &char| {
+        if is_in_string {
+            is_in_string = is_escaped || *character != '"';
+            is_escaped = !is_escaped && *character == '\\';
+            return true;
+        }
+        is_in_string = *character == '"';
+        !matches!(character, ' ' | '\t' | '\r' | '\n')
+    };
+    json.chars().filter(is_kept).collect()
 }
 
 /// Parses a query string such as `?a=1&b=2` and decodes its percent-encoding.
