@@ -17,8 +17,11 @@ use crate::limits;
 
 mod bucket;
 mod connection_store;
+mod encoding;
 mod export;
 mod exports;
+mod index;
+mod row_table;
 mod sled;
 #[cfg(test)]
 mod tests;
@@ -26,7 +29,7 @@ mod tests;
 use sled::Sled;
 
 pub use bucket::{Bucket, BucketQuota, BucketUsage};
-pub use connection_store::{ConnectionStore, StoreName};
+pub use connection_store::{AttributeChange, ConnectionStore, StoreName};
 pub use export::Summary as ExportSummary;
 pub use sled::Imported;
 

@@ -31,6 +31,38 @@ impl StoreName {
     }
 }
 
+/// A change of the attributes of a row. It is a value, so that another node can make it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttributeChange {
+    Put(Vec<Field>),
+    Add(Field),
+    Remove { name: String, value: Option<String> },
+}
+
+impl AttributeChange {
+    /// Returns the attributes after the change.
+    ///
+    /// # Errors
+    /// If there are too many then, or if one is too large.
+    pub fn apply(self, mut attributes: Vec<Field>) -> Result<Vec<Field>, BackendError> {
+        match self {
+            Self::Put(attributes) => {
+                check_attributes(&attributes)?;
+                normalize_attributes(attributes)
+            }
+            Self::Add((name, value)) => {
+                check_attribute(&name, &value)?;
+                attributes.push((name, value));
+                normalize_attributes(attributes)
+            }
+            Self::Remove { name, value } => {
+                attributes.retain(|(n, v)| *n != name || value.as_ref().is_some_and(|value| v != value));
+                Ok(attributes)
+            }
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 pub struct ConnectionStore<'b> {
     pub(super) engine: &'b Sled,
@@ -47,37 +79,20 @@ impl ConnectionStore<'_> {
     ///
     /// A row that does not exist is reported before attributes that are too large, here and in `add`.
     pub async fn put(self, id: ConnectionId, attributes: Vec<Field>) -> Result<(), BackendError> {
-        self.change(id, |_| {
-            check_attributes(&attributes)?;
-            normalize_attributes(attributes)
-        })
-        .await
+        self.change(id, AttributeChange::Put(attributes)).await
     }
 
     /// Adds one attribute. Changes nothing if the row has it already.
     pub async fn add(self, id: ConnectionId, name: String, value: String) -> Result<(), BackendError> {
-        self.change(id, |mut attributes| {
-            check_attribute(&name, &value)?;
-            attributes.push((name, value));
-            normalize_attributes(attributes)
-        })
-        .await
+        self.change(id, AttributeChange::Add((name, value))).await
     }
 
     /// Removes one attribute, or all attributes of that name if `value` is `None`.
     pub async fn remove(self, id: ConnectionId, name: String, value: Option<String>) -> Result<(), BackendError> {
-        self.change(id, |mut attributes| {
-            attributes.retain(|(n, v)| *n != name || value.as_ref().is_some_and(|value| v != value));
-            Ok(attributes)
-        })
-        .await
+        self.change(id, AttributeChange::Remove { name, value }).await
     }
 
-    async fn change(
-        self,
-        id: ConnectionId,
-        change: impl FnOnce(Vec<Field>) -> Result<Vec<Field>, BackendError>,
-    ) -> Result<(), BackendError> {
+    async fn change(self, id: ConnectionId, change: AttributeChange) -> Result<(), BackendError> {
         self.engine.change_row(self.stage, self.name, id, change).await
     }
 

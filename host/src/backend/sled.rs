@@ -21,9 +21,10 @@ use tokio::time::timeout;
 
 use super::export::Summary;
 use super::exports::{self, NewExport};
+use super::row_table::{EncodedRow, RowTable};
 use super::{
-    BackendError, Bucket, BucketUsage, CurrentValue, Durability, KeysFrom, Page, Row, SledOptions, StoreName,
-    check_batch_bytes,
+    AttributeChange, BackendError, Bucket, BucketUsage, CurrentValue, Durability, KeysFrom, Page, Row, SledOptions,
+    StoreName, check_batch_bytes,
 };
 use crate::event::{Field, now};
 use crate::id::{ConnectionId, StageId, StageNames};
@@ -31,16 +32,13 @@ use crate::limits::JOURNAL_TIMEOUT;
 
 mod blocking_thread;
 mod buckets;
-mod encoding;
 mod flusher;
 mod folder;
-mod index;
 mod journal;
 mod marker;
 mod private_folder;
 mod recovery;
 mod restore;
-mod rows;
 mod usage;
 mod writer;
 
@@ -51,7 +49,6 @@ pub use folder::FORMAT;
 use folder::{ExportPosition, Folder};
 use recovery::Recovery;
 pub use restore::{Imported, import, is_in_use};
-use rows::Rows;
 
 /// Limit of rows that changed since the last save. A write beyond it waits for the next save. The host keeps only their
 /// stages and ids, 20 bytes each, so the limit is reached only if the disk stalls.
@@ -182,13 +179,13 @@ impl Sled {
         Ok(())
     }
 
-    /// Replaces the attributes of the row in one store with the ones that `change` returns for the current attributes.
+    /// Replaces the attributes of the row in one store with those that the change makes of the current ones.
     pub async fn change_row(
         &self,
         stage: StageId,
         store: &StoreName,
         id: ConnectionId,
-        change: impl FnOnce(Vec<Field>) -> Result<Vec<Field>, BackendError>,
+        change: AttributeChange,
     ) -> Result<(), BackendError> {
         self.write_rows(|rows| rows.change(stage, store, id, change)).await
     }
@@ -231,14 +228,24 @@ impl Sled {
 
     pub fn rows(&self) -> Vec<Row> {
         let all = self.read_rows().all();
-        all.iter().map(rows::EncodedRow::decode).collect()
+        all.iter().map(EncodedRow::decode).collect()
     }
 
-    fn read_rows(&self) -> RwLockReadGuard<'_, Rows> {
+    /// Panics while the rows are locked.
+    #[cfg(test)]
+    pub fn panic_with_the_rows(&self) {
+        let _rows = self.inner.folder.write_rows();
+        panic!("of the test");
+    }
+
+    fn read_rows(&self) -> RwLockReadGuard<'_, RowTable> {
         self.inner.folder.read_rows()
     }
 
-    async fn write_rows(&self, write: impl FnOnce(&mut Rows) -> Result<(), BackendError>) -> Result<(), BackendError> {
+    async fn write_rows(
+        &self,
+        write: impl FnOnce(&mut RowTable) -> Result<(), BackendError>,
+    ) -> Result<(), BackendError> {
         let unsaved = {
             let mut rows = self.inner.folder.write_rows();
             write(&mut rows)?;

@@ -950,7 +950,7 @@ async fn a_panic_while_the_rows_are_locked_leaves_the_store_usable() {
     backend.insert_row(first.clone()).await.unwrap();
     let panicking = tokio::spawn({
         let backend = backend.clone();
-        async move { backend.engine.change_row(first.stage, &StoreName::Shared, first.id, |_| panic!("of the test")).await }
+        async move { backend.engine.panic_with_the_rows() }
     });
     assert!(panicking.await.unwrap_err().is_panic());
     backend.insert_row(second.clone()).await.unwrap();

@@ -17,6 +17,7 @@ use anyhow::{Context as _, anyhow, bail};
 use tracing::{error, warn};
 
 use super::super::export::{Record, Records};
+use super::super::row_table::{RowKey, RowTable};
 use super::super::{BackendError, exports};
 use super::blocking_thread::Turn;
 use super::buckets::Buckets;
@@ -25,7 +26,6 @@ use super::journal::Journal;
 use super::marker::{self, Contents, MARKER_NAME, Marker};
 use super::private_folder;
 use super::recovery::Activity;
-use super::rows::{RowKey, Rows};
 use super::writer::{self, SledWriter};
 use crate::id::{ConnectionId, StageNames};
 use crate::limits;
@@ -52,7 +52,7 @@ pub struct Folder {
     accepted: bool,
     /// `None` only after it could not be opened again.
     opened: RwLock<Option<Opened>>,
-    rows: RwLock<Rows>,
+    rows: RwLock<RowTable>,
     stages: Arc<StageNames>,
     journal: Journal,
     /// Locked while rows are saved, so that `verify` does not see a partial save.
@@ -218,11 +218,11 @@ impl Folder {
 
     // ---- rows ------------------------------------------------------------------------------
 
-    pub fn read_rows(&self) -> RwLockReadGuard<'_, Rows> {
+    pub fn read_rows(&self) -> RwLockReadGuard<'_, RowTable> {
         self.rows.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn write_rows(&self) -> RwLockWriteGuard<'_, Rows> {
+    pub fn write_rows(&self) -> RwLockWriteGuard<'_, RowTable> {
         self.rows.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -294,7 +294,7 @@ impl Folder {
         let _saving = self.saving.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let rows = self.read_rows();
         let mut found = rows.verify();
-        let mut saved_rows = Rows::new(Arc::clone(&self.stages));
+        let mut saved_rows = RowTable::new(Arc::clone(&self.stages));
         let opened = self.opened()?;
         for entry in &opened.saved_rows {
             let (id, saved) = entry?;
@@ -384,8 +384,8 @@ fn read_marker(path: &Path) -> anyhow::Result<Option<Marker>> {
     Marker::read(path).with_context(|| format!("cannot read {}", marker::path(path).display()))
 }
 
-fn load(saved: &Tree, stages: &Arc<StageNames>) -> ::sled::Result<Rows> {
-    let mut rows = Rows::new(Arc::clone(stages));
+fn load(saved: &Tree, stages: &Arc<StageNames>) -> ::sled::Result<RowTable> {
+    let mut rows = RowTable::new(Arc::clone(stages));
     for entry in saved {
         let (key, value) = entry?;
         if parse_id(&key).and_then(|id| rows.load(id, &value)).is_none() {

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::super::{BackendError, Page, Row, StoreName};
 use super::encoding;
 use super::index::{Index, range_after};
+use super::{AttributeChange, BackendError, Page, Row, StoreName};
 use crate::event::Field;
 use crate::id::{ApiNumber, ConnectionId, StageId, StageNames};
 use crate::limits;
@@ -58,7 +58,7 @@ fn decode_attributes(bytes: &[u8]) -> Vec<Field> {
 /// A row that must be saved. On the disk its key is the id alone, because ids are unique in all stages.
 pub type RowKey = (StageId, ConnectionId);
 
-pub struct Rows {
+pub struct RowTable {
     names: Arc<StageNames>,
     stages: BTreeMap<StageId, StageRows>,
     /// The rows that were loaded, until their `$disconnect` has run.
@@ -83,7 +83,7 @@ struct NamedStore {
     index: Index,
 }
 
-impl Rows {
+impl RowTable {
     pub fn new(names: Arc<StageNames>) -> Self {
         Self { names, stages: BTreeMap::new(), left_behind: BTreeMap::new(), unsaved: HashSet::new() }
     }
@@ -126,17 +126,17 @@ impl Rows {
         Ok(())
     }
 
-    /// Replaces the attributes of the row in one store with the ones that `change` returns for the current attributes.
+    /// Replaces the attributes of the row in one store with those that the change makes of the current ones.
     pub fn change(
         &mut self,
         stage: StageId,
         store: &StoreName,
         id: ConnectionId,
-        change: impl FnOnce(Vec<Field>) -> Result<Vec<Field>, BackendError>,
+        change: AttributeChange,
     ) -> Result<(), BackendError> {
         let rows = self.of_mut(stage, id).ok_or(BackendError::NoSuchConnection)?;
         let before = rows.attributes(store, id).ok_or(BackendError::NoSuchConnection)?;
-        let after = change(before.clone())?;
+        let after = change.apply(before.clone())?;
         if after == before {
             return Ok(());
         }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::super::Row;
+use super::Row;
 use crate::connections::{Peer, PeerApiKey};
 use crate::event::Field;
 use crate::id::{ConnectionId, StageId};
