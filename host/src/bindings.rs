@@ -21,8 +21,7 @@ wasmtime::component::bindgen!({
     world: "jackfield:host/host",
     imports: {
         default: trappable,
-        "jackfield:gateway/connections.post-to-connections": async | trappable,
-        "jackfield:gateway/connections.post-to-matching": async | trappable,
+        "jackfield:gateway/connections": async | trappable,
         "jackfield:gateway/connection-store": async | trappable,
         "wasi:keyvalue/store": async | trappable,
         "wasi:keyvalue/atomics": async | trappable,

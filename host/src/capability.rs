@@ -12,7 +12,8 @@ use crate::bindings::wasi::keyvalue0_2_0_draft as draft;
 use crate::bindings::wasi::keyvalue0_2_0_draft2 as draft2;
 use crate::bindings::wasi::logging::logging;
 use crate::blocking_threads::BlockingThreads;
-use crate::connections::{Connection, Connections};
+use crate::connections::Connection;
+use crate::directory::Directory;
 use crate::event::{EpochMillis, Event, Field};
 use crate::id::{RequestId, StageId};
 use crate::limits::{EVENT_HOST_BYTES, EventLimits, HOST_CALL_BYTES, PLUGIN_FILE_THREADS_MAX};
@@ -64,7 +65,7 @@ pub struct ApiInfo {
 /// The parts of the host that the host functions use.
 #[derive(Clone)]
 pub struct Services {
-    pub connections: Arc<Connections>,
+    pub directory: Arc<Directory>,
     pub backend: Backend,
     pub full_buckets: Arc<FullBuckets>,
     pub descriptors: GuestDescriptors,

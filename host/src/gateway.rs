@@ -13,6 +13,7 @@ use crate::address::OriginPattern;
 use crate::backend::Backend;
 use crate::capability::Caller;
 use crate::connections::Connections;
+use crate::directory::Directory;
 use crate::event::{Event, Response};
 use crate::id::{ConnectionId, StageId};
 use crate::metrics::Metrics;
@@ -73,7 +74,7 @@ pub use users::Users;
 
 /// The current deployment, its history, and the state that all deployments share.
 pub struct Gateway {
-    connections: Arc<Connections>,
+    directory: Arc<Directory>,
     backend: Backend,
     deployment: ArcSwap<Deployment>,
     access: ArcSwap<Access>,
@@ -91,7 +92,7 @@ pub struct Gateway {
 
 impl Gateway {
     pub fn new(
-        connections: Arc<Connections>,
+        directory: Arc<Directory>,
         backend: Backend,
         deployment: Deployment,
         access: Access,
@@ -103,7 +104,7 @@ impl Gateway {
         let availability = Availability::new(metrics.plugins_unavailable.clone());
         let deployment = deployment.into();
         Arc::new(Self {
-            connections,
+            directory,
             backend,
             deployment,
             access: ArcSwap::from_pointee(access),
@@ -186,8 +187,14 @@ impl Gateway {
         self.access.store(Arc::new(access));
     }
 
+    /// The connections of all nodes.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// The connections of this process.
     pub fn connections(&self) -> &Arc<Connections> {
-        &self.connections
+        self.directory.connections()
     }
 
     pub fn metrics(&self) -> &Arc<Metrics> {

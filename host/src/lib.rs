@@ -14,6 +14,7 @@ pub mod import;
 pub mod backend;
 pub mod capability;
 pub mod connections;
+pub mod directory;
 pub mod gateway;
 pub mod metrics;
 pub mod reload;

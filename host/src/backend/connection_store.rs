@@ -92,7 +92,7 @@ impl ConnectionStore<'_> {
         self.change(id, AttributeChange::Remove { name, value }).await
     }
 
-    async fn change(self, id: ConnectionId, change: AttributeChange) -> Result<(), BackendError> {
+    pub async fn change(self, id: ConnectionId, change: AttributeChange) -> Result<(), BackendError> {
         self.engine.change_row(self.stage, self.name, id, change).await
     }
 

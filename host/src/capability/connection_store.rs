@@ -1,6 +1,6 @@
 //! `connection-store`: one row for each connection, which a guest can find by any attribute of the row.
 
-use crate::backend::{self, BackendError};
+use crate::backend::{self, AttributeChange, BackendError};
 use crate::bindings::jackfield::gateway::connection_store::{Host, Page, Row, StoreError};
 use crate::capability::{Capabilities, GrantedInterface};
 use crate::event::Field;
@@ -28,7 +28,7 @@ impl Host for Capabilities {
             Ok(id) => id,
             Err(error) => return Ok(Err(error)),
         };
-        Ok(self.store().put(id, attributes).await.map_err(StoreError::from))
+        Ok(self.change(id, AttributeChange::Put(attributes)).await.map_err(StoreError::from))
     }
 
     async fn add(&mut self, id: String, name: String, value: String) -> wasmtime::Result<Result<(), StoreError>> {
@@ -40,7 +40,7 @@ impl Host for Capabilities {
             Ok(id) => id,
             Err(error) => return Ok(Err(error)),
         };
-        Ok(self.store().add(id, name, value).await.map_err(StoreError::from))
+        Ok(self.change(id, AttributeChange::Add((name, value))).await.map_err(StoreError::from))
     }
 
     async fn remove(
@@ -57,7 +57,7 @@ impl Host for Capabilities {
             Ok(id) => id,
             Err(error) => return Ok(Err(error)),
         };
-        Ok(self.store().remove(id, name, value).await.map_err(StoreError::from))
+        Ok(self.change(id, AttributeChange::Remove { name, value }).await.map_err(StoreError::from))
     }
 
     async fn query(
@@ -84,6 +84,11 @@ impl Host for Capabilities {
 }
 
 impl Capabilities {
+    async fn change(&mut self, id: ConnectionId, change: AttributeChange) -> Result<(), BackendError> {
+        let (stage, store) = (self.caller.api.stage_id, &self.scope.grants.store);
+        self.scope.services.directory.change(stage, store, id, change).await
+    }
+
     /// Every function of `connection-store` checks this first.
     fn check_store_granted(&self) -> Result<(), StoreError> {
         if self.scope.grants.connection_store {

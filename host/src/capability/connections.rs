@@ -52,11 +52,15 @@ fn authorizer_context(peer: &Peer) -> Vec<Field> {
 }
 
 impl wit::connections::Host for Capabilities {
-    fn post_to_connection(&mut self, id: String, data: PayloadResult) -> wasmtime::Result<Result<(), ConnectionError>> {
+    async fn post_to_connection(
+        &mut self,
+        id: String,
+        data: PayloadResult,
+    ) -> wasmtime::Result<Result<(), ConnectionError>> {
         if let Err(denied) = self.check_granted() {
             return Ok(Err(denied));
         }
-        Ok(self.post(&id, Payload::from(data)))
+        Ok(self.post(&id, Payload::from(data)).await)
     }
 
     async fn post_to_connections(
@@ -68,13 +72,18 @@ impl wit::connections::Host for Capabilities {
             Ok(post) => post,
             Err(error) => return Ok(vec![Err(error); ids.len()]),
         };
-        let mut results = Vec::with_capacity(ids.len());
-        for chunk in ids.chunks(TURN_POSTS) {
-            if !results.is_empty() {
-                tokio::task::yield_now().await;
-            }
-            results.extend(chunk.iter().map(|id| self.post(id, post.clone())));
-        }
+        let too_large = post.payload().len() > self.scope.services.message_bytes;
+        // Each post is a host call, and those beyond the limit fail.
+        let counted: Vec<_> = ids.iter().map_while(|id| self.count_host_calls(1).then(|| parse_id(id))).collect();
+        let valid: Vec<_> = counted.iter().filter_map(|id| id.as_ref().ok().copied()).collect();
+        let stage = self.caller.api.stage_id;
+        let mut posted = self.scope.services.directory.post_to_many(stage, &valid, post).await.into_iter();
+        let result = |id: Result<ConnectionId, ConnectionError>| {
+            let posted = id.and_then(|_| Ok(posted.next().unwrap_or(Err(PostError::Gone))?));
+            gone_or_too_large(posted, too_large)
+        };
+        let mut results: Vec<_> = counted.into_iter().map(result).collect();
+        results.resize(ids.len(), Err(limit_exceeded(too_large)));
         Ok(results)
     }
 
@@ -109,35 +118,32 @@ impl wit::connections::Host for Capabilities {
             Ok(post) => post,
             Err(error) => return Ok(Err(error)),
         };
-        let (connections, stage) = (&self.scope.services.connections, self.caller.api.stage_id);
-        let mut queued = 0;
-        for (turn, chunk) in ids.chunks(TURN_POSTS).enumerate() {
-            if turn > 0 {
-                tokio::task::yield_now().await;
-            }
-            let others = chunk.iter().filter(|id| except.as_deref() != Some(id.as_str()));
-            queued += others.filter(|id| connections.post(stage, id, post.clone()).is_ok()).count() as u32;
-        }
+        let others: Vec<_> = ids.into_iter().filter(|id| except.as_deref() != Some(id.as_str())).collect();
+        let posted = self.scope.services.directory.post_to_many(self.caller.api.stage_id, &others, post).await;
+        let queued = posted.iter().filter(|posted| posted.is_ok()).count() as u32;
         Ok(if queued == 0 { nothing_queued } else { Ok(queued) })
     }
 
-    fn get_connection(&mut self, id: String) -> wasmtime::Result<Result<ConnectionInfo, ConnectionError>> {
+    async fn get_connection(&mut self, id: String) -> wasmtime::Result<Result<ConnectionInfo, ConnectionError>> {
         if let Err(denied) = self.check_granted() {
             return Ok(Err(denied));
         }
         if !self.count_host_calls(1) {
             return Ok(Err(ConnectionError::LimitExceeded));
         }
-        let connection =
-            parse_id(&id).and_then(|id| Ok(self.scope.services.connections.get_open(self.caller.api.stage_id, &id)?));
-        Ok(connection.map(|connection| ConnectionInfo {
-            connected_at: connection.connected_at,
-            last_active_at: connection.last_active_at(),
-            identity: identity(&connection.peer),
+        let id = match parse_id(&id) {
+            Ok(id) => id,
+            Err(gone) => return Ok(Err(gone)),
+        };
+        let info = self.scope.services.directory.info(self.caller.api.stage_id, &id).await;
+        Ok(info.map_err(ConnectionError::from).map(|info| ConnectionInfo {
+            connected_at: info.connected_at,
+            last_active_at: info.last_active_at,
+            identity: Identity { source_ip: info.source_ip, user_agent: info.user_agent },
         }))
     }
 
-    fn delete_connection(
+    async fn delete_connection(
         &mut self,
         id: String,
         frame: Option<WitCloseFrame>,
@@ -152,8 +158,12 @@ impl wit::connections::Host for Capabilities {
             Some(frame) => CloseFrame::checked(frame.code, &frame.reason).map_err(wasmtime::Error::msg)?,
             None => CloseFrame::new(1000, ""),
         };
-        let stage = self.caller.api.stage_id;
-        Ok(parse_id(&id).and_then(|id| Ok(self.scope.services.connections.delete(stage, &id, frame)?)))
+        let id = match parse_id(&id) {
+            Ok(id) => id,
+            Err(gone) => return Ok(Err(gone)),
+        };
+        let closed = self.scope.services.directory.close(self.caller.api.stage_id, &id, frame).await;
+        Ok(closed.map_err(ConnectionError::from))
     }
 }
 
@@ -169,23 +179,34 @@ impl Capabilities {
 
     /// Prepares a payload that many connections get.
     fn share(&self, payload: Payload) -> Result<Post, ConnectionError> {
-        Ok(self.scope.services.connections.share(payload)?)
+        Ok(self.scope.services.directory.connections().share(payload)?)
     }
 
     /// Posts to one connection, which measures the payload by its own largest message.
-    fn post(&mut self, id: &str, post: impl Into<Post>) -> Result<(), ConnectionError> {
+    async fn post(&mut self, id: &str, post: impl Into<Post>) -> Result<(), ConnectionError> {
         let post = post.into();
         let too_large = post.payload().len() > self.scope.services.message_bytes;
         if !self.count_host_calls(1) {
-            return Err(if too_large { ConnectionError::PayloadTooLarge } else { ConnectionError::LimitExceeded });
+            return Err(limit_exceeded(too_large));
         }
-        let posted = parse_id(id)
-            .and_then(|id| Ok(self.scope.services.connections.post(self.caller.api.stage_id, &id, post)?));
-        match posted {
-            // No connection of the manifest as it is now would take it.
-            Err(ConnectionError::Gone) if too_large => Err(ConnectionError::PayloadTooLarge),
-            posted => posted,
-        }
+        let posted = match parse_id(id) {
+            Ok(id) => self.scope.services.directory.post(self.caller.api.stage_id, &id, post).await.map_err(Into::into),
+            Err(gone) => Err(gone),
+        };
+        gone_or_too_large(posted, too_large)
+    }
+}
+
+/// Returns the error of a call beyond the limit of host calls. A payload that is too large is one first.
+fn limit_exceeded(too_large: bool) -> ConnectionError {
+    if too_large { ConnectionError::PayloadTooLarge } else { ConnectionError::LimitExceeded }
+}
+
+/// A payload that no connection of the manifest as it is now would take is too large, even if the connection is gone.
+fn gone_or_too_large(posted: Result<(), ConnectionError>, too_large: bool) -> Result<(), ConnectionError> {
+    match posted {
+        Err(ConnectionError::Gone) if too_large => Err(ConnectionError::PayloadTooLarge),
+        posted => posted,
     }
 }
 

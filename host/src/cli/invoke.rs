@@ -181,9 +181,9 @@ impl Invoke {
         let services = &sandbox.loader.services;
         let peer = self.peer(config);
         let id = ConnectionId::random(NodeId(0));
-        let memory = services.connections.memory();
+        let memory = services.directory.connections().memory();
         let connection = Connection::new(id, store.stage, peer.clone(), &config.connection, memory);
-        let presence = services.connections.register(connection);
+        let presence = services.directory.connections().register(connection);
         let row = Row {
             id,
             stage: store.stage,

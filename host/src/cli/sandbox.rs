@@ -12,6 +12,7 @@ use crate::cli::{EnginesArg, new_runtime, open_files};
 use crate::config::Config;
 use crate::connections::budget::PeerMemory;
 use crate::connections::{ConnectionCounters, Connections};
+use crate::directory::Directory;
 use crate::gateway::Transport;
 use crate::limits::FLUSH_INTERVAL;
 use crate::memory::SharedMemory;
@@ -33,9 +34,11 @@ impl Sandbox {
             SledOptions { folder: folder.path().join("store"), durability: Durability::Interval(FLUSH_INTERVAL) };
         // Each component is an open file. If the limit stays too low, loading reports it.
         let open_files = open_files::raise();
+        let connections = Connections::new(ConnectionCounters::noop(), PeerMemory::new(usize::MAX));
+        let backend = Backend::open_sled(&options)?;
         let services = Services {
-            connections: Connections::new(ConnectionCounters::noop(), PeerMemory::new(usize::MAX)),
-            backend: Backend::open_sled(&options)?,
+            directory: Directory::local(connections, backend.clone()),
+            backend,
             full_buckets: Arc::new(FullBuckets::new(Counter::noop())),
             descriptors: GuestDescriptors::new(open_files::guest_share(&open_files)),
             memory: SharedMemory::new(config.server.memory_bytes),

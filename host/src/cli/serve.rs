@@ -23,6 +23,7 @@ use crate::cli::{
 use crate::config::{self, Component, Config, MANIFEST_BYTES_MAX};
 use crate::connections::budget::PeerMemory;
 use crate::connections::{ConnectionCounters, Connections};
+use crate::directory::Directory;
 use crate::gateway::{Gateway, Transport};
 use crate::limits::{
     ANNOUNCE_TIMEOUT, EXPORT_INTERVAL, FIRST_EXPORT_DELAY, LOG_FLUSH_TIMEOUT, PEER_MEMORY_DIVISOR, START_WAIT_MAX,
@@ -160,10 +161,11 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         memory_closes: metrics.peer_memory_closes.clone(),
     };
     let connections = Connections::new(counters, PeerMemory::new(peer_memory_bytes(&config)));
+    let directory = Directory::local(connections, backend.clone());
     // Before the components are loaded, because each is an open file.
     let open_files = open_files::raise();
     let services = Services {
-        connections: Arc::clone(&connections),
+        directory: Arc::clone(&directory),
         backend: backend.clone(),
         full_buckets: Arc::new(FullBuckets::new(metrics.bucket_refusals.clone())),
         descriptors: GuestDescriptors::new(open_files::guest_share(&open_files)),
@@ -195,7 +197,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         resources.map_err(|problems| combine_problems("there are", problems.iter().map(LoadError::to_string)))?;
     access.restrict().await;
     let deployment = loader.deployment(&config, &plugins, &resources);
-    let gateway = Gateway::new(connections, backend.clone(), deployment, access.access(), Arc::clone(&metrics));
+    let gateway = Gateway::new(directory, backend.clone(), deployment, access.access(), Arc::clone(&metrics));
 
     let connections_max = open_files::connections(&open_files, config.server.connections_max, config.components.len());
     let hosts = HostRules::new(config.server.hosts.clone(), serve_mode == ServeMode::Dev);

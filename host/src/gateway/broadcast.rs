@@ -1,18 +1,17 @@
 //! Operations on all connections of a stage: list them, and send one payload to each of them.
 
-use std::sync::Arc;
-
 use crate::backend::{BackendError, Page, StoreName};
-use crate::connections::{Connection, PostError};
+use crate::connections::PostError;
+use crate::directory::ConnectionInfo;
 use crate::event::Field;
 use crate::gateway::Gateway;
-use crate::id::StageId;
-use crate::limits::TURN_POSTS;
+use crate::id::{ConnectionId, StageId};
 use crate::payload::Payload;
 
 /// An open connection, and the attributes of its row.
 pub struct ListedConnection {
-    pub connection: Arc<Connection>,
+    pub id: ConnectionId,
+    pub info: ConnectionInfo,
     pub attributes: Vec<Field>,
 }
 
@@ -39,9 +38,10 @@ impl Gateway {
             Some((name, value)) => store.query(name, value, cursor).await?,
             None => store.scan(cursor).await?,
         };
-        let listed = rows.items.into_iter().filter_map(|row| {
-            let connection = self.connections.get_open(stage, &row.id).ok()?;
-            Some(ListedConnection { connection, attributes: row.attributes })
+        let ids: Vec<_> = rows.items.iter().map(|row| row.id).collect();
+        let infos = self.directory.infos(stage, &ids).await;
+        let listed = rows.items.into_iter().zip(infos).filter_map(|(row, info)| {
+            Some(ListedConnection { id: row.id, info: info.ok()?, attributes: row.attributes })
         });
         Ok(Page { items: listed.collect(), cursor: rows.cursor })
     }
@@ -56,23 +56,18 @@ impl Gateway {
     ) -> Result<Broadcast, BackendError> {
         let ids = match attribute {
             Some((name, value)) => self.backend.connection_store(stage, store).matching(name, value).await?,
-            None => self.connections.ids_in_stage(stage),
+            None => self.connections().ids_in_stage(stage),
         };
         let mut broadcast = Broadcast::default();
-        let Ok(post) = self.connections.share(payload) else {
+        let Ok(post) = self.connections().share(payload) else {
             return Ok(Broadcast { sent: 0, refused: ids.len() });
         };
-        for chunk in ids.chunks(TURN_POSTS) {
-            for id in chunk {
-                match self.connections.post(stage, id, post.clone()) {
-                    Ok(()) => broadcast.sent += 1,
-                    Err(PostError::LimitExceeded | PostError::OverBudget | PostError::TooLarge(_)) => {
-                        broadcast.refused += 1
-                    }
-                    Err(PostError::Gone) => {}
-                }
+        for result in self.directory.post_to_many(stage, &ids, post).await {
+            match result {
+                Ok(()) => broadcast.sent += 1,
+                Err(PostError::Gone) => {}
+                Err(_) => broadcast.refused += 1,
             }
-            tokio::task::yield_now().await;
         }
         Ok(broadcast)
     }

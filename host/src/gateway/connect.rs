@@ -58,7 +58,7 @@ impl Gateway {
         let Upgrade { peer, target, headers, query_string } = upgrade;
         let id = ConnectionId::random(NodeId(0));
         let mut connection =
-            Connection::new(id, stage.api.stage_id, peer, &stage.connection, self.connections.memory());
+            Connection::new(id, stage.api.stage_id, peer, &stage.connection, self.connections().memory());
         connection.message_count = stage.metrics.message_count.clone();
         let event = Event::Connect { headers: headers.into(), query_string: query_string.into() };
         let mut caller = stage.caller(&Arc::new(connection), RouteKey::Connect.as_str().into(), now());
@@ -119,7 +119,7 @@ impl Gateway {
         event: &Event,
         progress: &mut Progress,
     ) -> Result<Admitted, Refusal> {
-        let presence = self.connections.register(Arc::clone(&caller.connection));
+        let presence = self.connections().register(Arc::clone(&caller.connection));
         let id = presence.id;
         self.insert_row(&presence).await?;
         let decision = match &stage.routes.connect {

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use tracing::info;
 
-use crate::connections::{CloseFrame, Connection, PostError};
+use crate::connections::{CloseFrame, PostError};
+use crate::directory::ConnectionInfo;
 use crate::event::EpochMillis;
 use crate::gateway::{Gateway, Stage};
 use crate::id::ConnectionId;
@@ -43,9 +44,9 @@ pub async fn manage(shared: &Shared, stage: &Stage, id: &str, source: IpAddr, re
     let method = parts.method;
     let response = match (ConnectionId::parse(id), &method) {
         (Err(error), _) => bad_request(&error.to_string()),
-        (Ok(id), &Method::POST) => post(gateway, stage, &id, body),
-        (Ok(id), &Method::GET) => get(gateway, stage, &id),
-        (Ok(id), &Method::DELETE) => delete(gateway, stage, &id, &parts.headers),
+        (Ok(id), &Method::POST) => post(gateway, stage, &id, body).await,
+        (Ok(id), &Method::GET) => get(gateway, stage, &id).await,
+        (Ok(id), &Method::DELETE) => delete(gateway, stage, &id, &parts.headers).await,
         _ => response::forbidden(),
     };
     if let Some(fault) = caller_fault(response.status()) {
@@ -69,12 +70,12 @@ fn caller_fault(status: StatusCode) -> Option<&'static str> {
     })
 }
 
-fn post(gateway: &Gateway, stage: &Stage, id: &ConnectionId, body: Option<Bytes>) -> Response {
+async fn post(gateway: &Gateway, stage: &Stage, id: &ConnectionId, body: Option<Bytes>) -> Response {
     let payload = match parse_payload(stage, body) {
         Ok(payload) => payload,
         Err(refusal) => return *refusal,
     };
-    match gateway.connections().post(stage.api.stage_id, id, payload) {
+    match gateway.directory().post(stage.api.stage_id, id, payload).await {
         Ok(()) => response::with_request_id(StatusCode::OK.into_response()),
         Err(error) => post_error(error),
     }
@@ -106,24 +107,24 @@ pub struct Identity<'a> {
     user_agent: Option<&'a str>,
 }
 
-impl<'a> From<&'a Connection> for Identity<'a> {
-    fn from(connection: &'a Connection) -> Self {
-        Self { source_ip: &connection.peer.source_ip, user_agent: connection.peer.user_agent.as_deref() }
+impl<'a> From<&'a ConnectionInfo> for Identity<'a> {
+    fn from(info: &'a ConnectionInfo) -> Self {
+        Self { source_ip: &info.source_ip, user_agent: info.user_agent.as_deref() }
     }
 }
 
-fn get(gateway: &Gateway, stage: &Stage, id: &ConnectionId) -> Response {
-    match gateway.connections().get_open(stage.api.stage_id, id) {
-        Ok(connection) => json(&document(&connection)),
+async fn get(gateway: &Gateway, stage: &Stage, id: &ConnectionId) -> Response {
+    match gateway.directory().info(stage.api.stage_id, id).await {
+        Ok(info) => json(&document(&info)),
         Err(error) => post_error(error),
     }
 }
 
-fn document(connection: &Connection) -> ConnectionDocument<'_> {
+fn document(info: &ConnectionInfo) -> ConnectionDocument<'_> {
     ConnectionDocument {
-        connected_at: format_iso(connection.connected_at),
-        identity: Identity::from(connection),
-        last_active_at: format_iso(connection.last_active_at()),
+        connected_at: format_iso(info.connected_at),
+        identity: Identity::from(info),
+        last_active_at: format_iso(info.last_active_at),
     }
 }
 
@@ -145,12 +146,12 @@ pub fn json_body(body: Bytes) -> Response {
     response::with_request_id(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-fn delete(gateway: &Gateway, stage: &Stage, id: &ConnectionId, headers: &HeaderMap) -> Response {
+async fn delete(gateway: &Gateway, stage: &Stage, id: &ConnectionId, headers: &HeaderMap) -> Response {
     let frame = match close_frame(headers) {
         Ok(frame) => frame,
         Err(text) => return bad_request(&text),
     };
-    match gateway.connections().delete(stage.api.stage_id, id, frame) {
+    match gateway.directory().close(stage.api.stage_id, id, frame).await {
         Ok(()) => response::with_request_id(StatusCode::NO_CONTENT.into_response()),
         Err(error) => post_error(error),
     }

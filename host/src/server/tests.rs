@@ -17,6 +17,7 @@ use crate::capability::ApiInfo;
 use crate::config::{self, Config};
 use crate::connections::budget::PeerMemory;
 use crate::connections::{ConnectionCounters, Connections};
+use crate::directory::Directory;
 use crate::gateway::access_log::{AccessLog, Format, LogTarget, Rotate, Sink};
 use crate::gateway::{
     Access, Deployment, Gateway, Integration, Mock, Ordering, Route, RouteKey, RouteSelectionExpression, RouteTable,
@@ -104,7 +105,13 @@ impl Running {
         });
         let deployment = Deployment::new(Version::default(), stages);
         let connections = Connections::new(ConnectionCounters::noop(), PeerMemory::new(usize::MAX));
-        let gateway = Gateway::new(connections, backend.clone(), deployment, Access::default(), metrics);
+        let gateway = Gateway::new(
+            Directory::local(connections, backend.clone()),
+            backend.clone(),
+            deployment,
+            Access::default(),
+            metrics,
+        );
         let options = ServerOptions {
             listen: "127.0.0.1:0".parse().unwrap(),
             page: None,

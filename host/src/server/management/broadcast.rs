@@ -105,17 +105,17 @@ async fn list(shared: &Shared, stage: &Stage, query: Query) -> Response {
 }
 
 fn document(listed: &ListedConnection) -> ListedConnectionDocument<'_> {
-    let ListedConnection { connection, attributes } = listed;
+    let ListedConnection { id, info, attributes } = listed;
     let mut by_name: Map<String, Value> = Map::new();
     for (name, value) in attributes {
         let values = by_name.entry(name).or_insert_with(|| Value::Array(Vec::new()));
         values.as_array_mut().expect("every name has a list").push(Value::from(value.as_str()));
     }
     ListedConnectionDocument {
-        connection_id: connection.id.as_str(),
-        connected_at: format_iso(connection.connected_at),
-        last_active_at: format_iso(connection.last_active_at()),
-        identity: Identity::from(&**connection),
+        connection_id: id.as_str(),
+        connected_at: format_iso(info.connected_at),
+        last_active_at: format_iso(info.last_active_at),
+        identity: Identity::from(info),
         attributes: by_name,
     }
 }
