@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use humantime::format_duration;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -16,21 +17,29 @@ use crate::id::{ConnectionId, StageId, StageNames};
 use crate::limits;
 
 mod bucket;
+mod buckets;
 mod connection_store;
 mod encoding;
 mod export;
 mod exports;
 mod index;
+mod membership;
+mod redis;
 mod row_table;
+mod rows;
 mod sled;
 #[cfg(test)]
 mod tests;
 
+use buckets::Buckets;
+use redis::{Client, Node, RedisBuckets, RedisRows};
+use rows::Rows;
 use sled::Sled;
 
 pub use bucket::{Bucket, BucketQuota, BucketUsage};
 pub use connection_store::{AttributeChange, ConnectionStore, StoreName};
 pub use export::Summary as ExportSummary;
+pub use redis::{Channel, RedisOptions, Renewal};
 pub use sled::Imported;
 
 /// The row of one connection in one store. It exists from before `$connect` until after `$disconnect`.
@@ -85,6 +94,8 @@ pub enum BackendError {
     Unavailable(String),
 }
 
+const REDIS_EXPORT: &str = "the store is Redis, which has tools of its own for this: see redis-cli --rdb";
+
 /// When a write returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
@@ -108,7 +119,8 @@ pub struct SledOptions {
 /// and a later write of a caller never takes effect before an earlier one of the same caller.
 #[derive(Clone)]
 pub struct Backend {
-    engine: Sled,
+    rows: Rows,
+    buckets: Buckets,
     stages: Arc<StageNames>,
 }
 
@@ -120,13 +132,26 @@ impl Backend {
     /// If another process uses the folder, if it is not writable, or if its content is damaged.
     pub fn open_sled(options: &SledOptions) -> anyhow::Result<Self> {
         let stages = Arc::<StageNames>::default();
-        Ok(Self { engine: Sled::open(options, &stages)?, stages })
+        let sled = Sled::open(options, &stages)?;
+        Ok(Self { rows: Rows::Sled(sled.clone()), buckets: Buckets::Sled(sled), stages })
+    }
+
+    /// Connects to Redis or Valkey, and takes the number of a node there.
+    ///
+    /// # Errors
+    /// If it does not answer, or may forget what is written to it.
+    pub async fn connect_redis(options: &RedisOptions) -> anyhow::Result<Self> {
+        let stages = Arc::<StageNames>::default();
+        let client = Client::connect(options).await?;
+        let node = Node::claim(client.clone(), options.lease).await?;
+        let rows = RedisRows::new(client.clone(), node, &stages);
+        Ok(Self { rows: Rows::Redis(rows), buckets: Buckets::Redis(RedisBuckets::new(client)), stages })
     }
 
     /// Returns the same store for a caller with this name, such as a plugin. Each caller has a queue of its own for its
     /// calls for keys, so that many calls of one delay those of another by one turn of about a millisecond.
     pub fn for_caller(&self, name: &str) -> Self {
-        Self { engine: self.engine.for_caller(name), stages: Arc::clone(&self.stages) }
+        Self { rows: self.rows.clone(), buckets: self.buckets.for_caller(name), stages: Arc::clone(&self.stages) }
     }
 
     /// Brings the store of a folder back from an export; see `jackfield store import`. Blocks.
@@ -145,6 +170,13 @@ impl Backend {
         Ok(exports.map(|path| (path.clone(), export::verify(&path, sled::FORMAT.1))).collect())
     }
 
+    fn sled(&self) -> Option<&Sled> {
+        match &self.rows {
+            Rows::Sled(sled) => Some(sled),
+            Rows::Redis(_) => None,
+        }
+    }
+
     /// The numbers of the stages of this server.
     pub fn stages(&self) -> &StageNames {
         &self.stages
@@ -156,38 +188,43 @@ impl Backend {
     pub async fn insert_row(&self, row: Row) -> Result<(), BackendError> {
         check_attributes(&row.attributes)?;
         let attributes = normalize_attributes(row.attributes)?;
-        self.engine.insert_row(Row { attributes, ..row }).await
+        self.rows.insert_row(Row { attributes, ..row }).await
     }
 
     /// Records that `$connect` admitted the connection.
     pub async fn admit_row(&self, stage: StageId, id: ConnectionId) -> Result<(), BackendError> {
-        self.engine.admit_row(stage, id).await
+        self.rows.admit_row(stage, id).await
+    }
+
+    /// Whether this process is the authority for the row.
+    pub fn has_own_row(&self, stage: StageId, id: ConnectionId) -> bool {
+        self.rows.has_own(stage, id)
     }
 
     /// Returns a store of a stage, through which its rows are read and changed.
     pub fn connection_store<'b>(&'b self, stage: StageId, name: &'b StoreName) -> ConnectionStore<'b> {
-        ConnectionStore { engine: &self.engine, stage, name }
+        ConnectionStore { rows: &self.rows, stage, name }
     }
 
     /// Removes the row from all stores of its stage, if it exists.
     pub async fn delete_row(&self, stage: StageId, id: ConnectionId) -> Result<(), BackendError> {
-        self.engine.delete_row(stage, id).await
+        self.rows.delete_row(stage, id).await
     }
 
     /// Returns the stages that have rows which an earlier process left behind.
     pub fn stages_left_behind(&self) -> Vec<StageId> {
-        self.engine.stages_left_behind()
+        self.rows.stages_left_behind()
     }
 
     /// Returns a page of the rows that an earlier process left behind in a stage, which no query returns: those after
     /// this id. An empty page is the end.
     pub fn left_behind(&self, stage: StageId, after: Option<ConnectionId>) -> Vec<Row> {
-        self.engine.left_behind(stage, after).items
+        self.rows.left_behind(stage, after).items
     }
 
     /// Returns all rows of all stages, with their attributes in the shared store.
     pub async fn rows(&self) -> Result<Vec<Row>, BackendError> {
-        Ok(self.engine.rows())
+        Ok(self.sled().map(Sled::rows).unwrap_or_default())
     }
 
     // ---- key-value buckets -----------------------------------------------------------------
@@ -208,13 +245,13 @@ impl Backend {
     pub async fn exists(&self, bucket: &str, key: String) -> Result<bool, BackendError> {
         check_bucket(bucket)?;
         check_key(&key)?;
-        self.engine.exists(bucket, key).await
+        self.buckets.exists(bucket, key).await
     }
 
     /// Returns a page of the keys of the bucket.
     pub async fn list_keys(&self, bucket: &str, from: KeysFrom) -> Result<Page<String>, BackendError> {
         check_bucket(bucket)?;
-        self.engine.list_keys(bucket, from).await
+        self.buckets.list_keys(bucket, from).await
     }
 
     /// Adds `delta` to the decimal number in the key and returns the sum. A key that does not exist counts as 0.
@@ -225,7 +262,7 @@ impl Backend {
     pub async fn increment(&self, bucket: Bucket<'_>, key: String, delta: i64) -> Result<i64, BackendError> {
         check_bucket(bucket.name)?;
         check_key(&key)?;
-        self.engine.increment(bucket, key, delta).await
+        self.buckets.increment(bucket, key, delta).await
     }
 
     /// Writes `new` if the key has a value with the hash `expected`; `None` is a key that does not exist.
@@ -239,7 +276,7 @@ impl Backend {
         check_bucket(bucket.name)?;
         check_key(&key)?;
         check_bytes("the value", new.len(), limits::VALUE_BYTES_MAX)?;
-        self.engine.compare_and_swap(bucket, key, expected, new).await
+        self.buckets.compare_and_swap(bucket, key, expected, new).await
     }
 
     /// Adds one to the count in the key if the count of this period is below `limit`. Returns whether it was. The first
@@ -253,7 +290,7 @@ impl Backend {
     ) -> Result<bool, BackendError> {
         check_bucket(bucket.name)?;
         check_key(&key)?;
-        self.engine.count_within(bucket, key, period, limit).await
+        self.buckets.count_within(bucket, key, period, limit).await
     }
 
     /// Returns the values in the order of the keys. Writes of others may happen between two keys.
@@ -264,7 +301,7 @@ impl Backend {
         check_bucket(bucket)?;
         check_count("the batch", "keys", keys.len(), limits::BATCH_KEYS_MAX)?;
         keys.iter().try_for_each(|key| check_key(key))?;
-        self.engine.get_many(bucket, keys).await
+        self.buckets.get_many(bucket, keys).await
     }
 
     /// Writes the values one after the other; writes of others may happen in between. After a failure the earlier values remain written.
@@ -280,13 +317,13 @@ impl Backend {
             check_bytes("the value", value.len(), limits::VALUE_BYTES_MAX)?;
         }
         check_batch_bytes(pairs.iter().map(|(_, value)| value.len()).sum())?;
-        self.engine.set_many(bucket, pairs).await
+        self.buckets.set_many(bucket, pairs).await
     }
 
     /// Returns what a bucket holds.
     pub async fn bucket_usage(&self, bucket: &str) -> Result<BucketUsage, BackendError> {
         check_bucket(bucket)?;
-        self.engine.bucket_usage(bucket).await
+        self.buckets.bucket_usage(bucket).await
     }
 
     /// Removes the keys that exist, one after the other.
@@ -294,14 +331,18 @@ impl Backend {
         check_bucket(bucket)?;
         check_count("the batch", "keys", keys.len(), limits::BATCH_KEYS_MAX)?;
         keys.iter().try_for_each(|key| check_key(key))?;
-        self.engine.delete_many(bucket, keys).await
+        self.buckets.delete_many(bucket, keys).await
     }
 
     // ---- the whole store -------------------------------------------------------------------
 
     /// Returns when all earlier writes are on the disk.
     pub async fn flush(&self) -> Result<(), BackendError> {
-        self.engine.flush().await
+        match self.sled() {
+            Some(sled) => sled.flush().await,
+            // Redis has what it has answered.
+            None => Ok(()),
+        }
     }
 
     /// Does the same as `flush` when a server stops: if the disk has just failed, it may be writable a moment later.
@@ -325,15 +366,17 @@ impl Backend {
         target: Option<PathBuf>,
         continues: impl Fn() -> bool + Send + 'static,
     ) -> anyhow::Result<Option<(PathBuf, ExportSummary)>> {
-        let engine = self.engine.for_caller("exports");
+        let Some(sled) = self.sled() else { bail!("{REDIS_EXPORT}") };
+        let sled = sled.for_caller("exports");
         let runtime = tokio::runtime::Handle::current();
-        tokio::task::spawn_blocking(move || engine.export(&runtime, target.as_deref(), &continues)).await?
+        tokio::task::spawn_blocking(move || sled.export(&runtime, target.as_deref(), &continues)).await?
     }
 
     /// Writes an export each `interval`, until `stop` is cancelled. The first one is due when the last one of an earlier
     /// process is as old, or after `first` if there is none.
     pub async fn export_regularly(self, interval: Duration, first: Duration, stop: CancellationToken) {
-        let age = self.engine.export_age();
+        let Some(sled) = self.sled() else { return };
+        let age = sled.export_age();
         let mut wait = age.map_or(first, |age| interval.saturating_sub(age).max(first));
         while stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
             let stopping = stop.clone();
@@ -346,6 +389,9 @@ impl Backend {
 
     /// Writes the last export of a server that stops; gives up after `timeout`.
     pub async fn export_at_stop(&self, timeout: Duration) {
+        if self.sled().is_none() {
+            return;
+        }
         let deadline = Instant::now() + timeout;
         match self.export(None, move || Instant::now() < deadline).await {
             Ok(None) if Instant::now() >= deadline => {
@@ -360,7 +406,10 @@ impl Backend {
     ///
     /// Reads all rows and all large values, and blocks writes until it is done.
     pub async fn verify(&self) -> Result<Vec<String>, BackendError> {
-        self.engine.verify().await
+        match &self.rows {
+            Rows::Sled(sled) => sled.verify().await,
+            Rows::Redis(redis) => redis.verify().await,
+        }
     }
 }
 

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use crate::address::OriginPattern;
-use crate::backend::SledOptions;
 use crate::gateway::ProbationLimits;
 use crate::limits::{CompilerLimits, ConnectionLimits};
 
@@ -321,8 +320,6 @@ impl Config {
             memory_bytes,
             peer_memory_bytes,
         } = &self.server;
-        let Backend::Sled(SledOptions { folder, durability }) = &self.backend;
-        let Backend::Sled(sled_before) = &before.backend;
         let keys = [
             ("[server] listen", *listen != before.server.listen),
             ("[server] metrics", *metrics != before.server.metrics),
@@ -339,8 +336,9 @@ impl Config {
             ("[server] peer_memory", *peer_memory_bytes != before.server.peer_memory_bytes),
             ("[admin]", self.admin != before.admin),
             ("[compiler]", self.compiler != before.compiler),
-            ("[backend] url", *folder != sled_before.folder),
-            ("[backend] durability or flush_interval", *durability != sled_before.durability),
+            ("[backend] url", self.backend.place() != before.backend.place()),
+            ("[backend] prefix or lease", self.backend.node_settings() != before.backend.node_settings()),
+            ("[backend] durability or flush_interval", self.backend.durability() != before.backend.durability()),
         ];
         keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
     }

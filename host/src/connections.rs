@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use metrics::Counter;
@@ -91,6 +91,8 @@ pub struct Connection {
     /// Counts the messages posted to the connection, for CloudWatch's metric `MessageCount`.
     pub message_count: Counter,
     last_active_at: AtomicU64,
+    /// Whether another node runs its `$disconnect` and has its row.
+    is_given_up: AtomicBool,
 }
 
 impl Connection {
@@ -144,6 +146,7 @@ impl Connection {
             throttle: LazyThrottle::default(),
             message_count: Counter::noop(),
             last_active_at: AtomicU64::new(connected_at),
+            is_given_up: AtomicBool::new(false),
         }
     }
 
@@ -151,6 +154,11 @@ impl Connection {
     /// other peers too are included.
     fn held_bytes(&self) -> usize {
         self.account.bytes() + self.outbox.shared_bytes()
+    }
+
+    /// Whether another node runs its `$disconnect` and has its row.
+    pub fn is_given_up(&self) -> bool {
+        self.is_given_up.load(Ordering::Acquire)
     }
 
     /// When the last message was sent or received.
@@ -260,7 +268,7 @@ impl Connections {
             }
             Err(PostError::LimitExceeded) => self.counters.outbox_refusals.increment(1),
             Err(PostError::OverBudget) => self.counters.memory_refusals.increment(1),
-            Err(PostError::Gone | PostError::TooLarge(_)) => {}
+            Err(PostError::Gone | PostError::TooLarge(_) | PostError::Unanswered) => {}
         }
         posted
     }
@@ -318,6 +326,17 @@ impl Connections {
                 );
             });
         }
+    }
+
+    /// Ends all open connections with `frame`, and leaves their `$disconnect` and their rows to another node. Returns how
+    /// many there were.
+    pub fn give_up(&self, frame: &CloseFrame) -> usize {
+        let mut count = 0;
+        for connection in &self.by_id {
+            connection.is_given_up.store(true, Ordering::Release);
+            count += usize::from(connection.outbox.abort(frame.clone()));
+        }
+        count
     }
 
     /// Returns the ids of all connections of a stage, including those whose `$connect` still runs.

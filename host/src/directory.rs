@@ -1,34 +1,62 @@
-//! All connections of the API, and the rows of each.
+//! All connections of the API: those of this process, and those of other nodes, which are asked over the bus.
 //!
-//! Its functions are async, so that a connection may be somewhere else than in this process. A call for one of this process
-//! never waits.
+//! The only module that knows of nodes. A call for a connection of this process never waits and never leaves it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::backend::{AttributeChange, Backend, BackendError, StoreName};
+use futures_util::future::join_all;
+use tokio::sync::{Semaphore, mpsc};
+use tracing::warn;
+
+use crate::backend::{AttributeChange, Backend, BackendError, Channel, StoreName};
 use crate::connections::{CloseFrame, Connection, Connections, Post, PostError};
-use crate::event::EpochMillis;
-use crate::id::{ConnectionId, StageId};
+use crate::id::{ApiNumber, ConnectionId, NodeId, StageId};
 use crate::limits::TURN_POSTS;
+use crate::rate_limited_log::RateLimitedLog;
+
+mod bus;
+mod message;
+
+use bus::{Bus, NoAnswer};
+use message::{Answer, Body, ChangeOutcome, Message, PostOutcome, Request};
+
+pub use message::ConnectionInfo;
 
 pub struct Directory {
     connections: Arc<Connections>,
     backend: Backend,
+    /// `None`: this process is the only node.
+    bus: Option<Bus>,
+    /// Changes of rows that other nodes have asked for and that wait for the store.
+    changes: Arc<Semaphore>,
+    unanswered_log: RateLimitedLog,
 }
 
-/// What is known of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConnectionInfo {
-    pub connected_at: EpochMillis,
-    pub last_active_at: EpochMillis,
-    pub source_ip: String,
-    pub user_agent: Option<String>,
-}
+/// Limit of changes of rows that other nodes have asked for and that wait for the store.
+const CHANGES_MAX: usize = 256;
 
 impl Directory {
     /// The directory of a process that is the only node.
     pub fn local(connections: Arc<Connections>, backend: Backend) -> Arc<Self> {
-        Arc::new(Self { connections, backend })
+        Arc::new(Self::new(connections, backend, None))
+    }
+
+    /// The directory of one of several nodes. Answers the requests of the others from now on.
+    pub fn of_node(
+        connections: Arc<Connections>,
+        backend: Backend,
+        channel: Channel,
+        received: mpsc::Receiver<Vec<u8>>,
+    ) -> Arc<Self> {
+        let directory = Arc::new(Self::new(connections, backend, Some(Bus::new(channel))));
+        tokio::spawn(Arc::clone(&directory).receive(received));
+        directory
+    }
+
+    fn new(connections: Arc<Connections>, backend: Backend, bus: Option<Bus>) -> Self {
+        let changes = Arc::new(Semaphore::new(CHANGES_MAX));
+        Self { connections, backend, bus, changes, unanswered_log: RateLimitedLog::default() }
     }
 
     /// The connections of this process.
@@ -36,49 +64,136 @@ impl Directory {
         &self.connections
     }
 
-    /// Queues a message for the peer.
-    ///
-    /// # Errors
-    /// As [`Connections::post`].
-    pub async fn post(&self, stage: StageId, id: &ConnectionId, post: impl Into<Post>) -> Result<(), PostError> {
-        self.connections.post(stage, id, post)
+    /// Whether there may be other nodes.
+    pub fn has_other_nodes(&self) -> bool {
+        self.bus.is_some()
     }
 
-    /// Sends the same message to many connections. Returns the results in the order of the ids.
+    /// The number that the ids of this node's connections have.
+    pub fn node(&self) -> NodeId {
+        self.bus.as_ref().map_or(NodeId(0), Bus::node)
+    }
+
+    /// Returns the bus, if another node has the connection.
+    fn bus_to(&self, id: &ConnectionId) -> Option<&Bus> {
+        self.bus.as_ref().filter(|bus| bus.node() != id.node())
+    }
+
+    /// Queues a message for the peer, on whichever node it is.
+    ///
+    /// # Errors
+    /// As [`Connections::post`]; `Unanswered` if the other node does not answer: it may have queued the message.
+    pub async fn post(&self, stage: StageId, id: &ConnectionId, post: impl Into<Post>) -> Result<(), PostError> {
+        let Some(bus) = self.bus_to(id) else { return self.connections.post(stage, id, post) };
+        let mut results = self.post_to_node(bus, id.node(), stage, &[*id], &post.into()).await;
+        results.pop().unwrap_or(Err(PostError::Unanswered))
+    }
+
+    /// Sends the same message to many connections: one request to each node that has any. Returns the results in the
+    /// order of the ids.
     pub async fn post_to_many(&self, stage: StageId, ids: &[ConnectionId], post: Post) -> Vec<Result<(), PostError>> {
-        let mut results = Vec::with_capacity(ids.len());
-        for chunk in ids.chunks(TURN_POSTS) {
-            if !results.is_empty() {
+        let mut results = vec![Err(PostError::Unanswered); ids.len()];
+        let mut remote: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
+        let mut posted = 0;
+        for (index, id) in ids.iter().enumerate() {
+            if self.bus_to(id).is_some() {
+                remote.entry(id.node()).or_default().push(index);
+                continue;
+            }
+            if posted > 0 && posted % TURN_POSTS == 0 {
                 tokio::task::yield_now().await;
             }
-            results.extend(chunk.iter().map(|id| self.connections.post(stage, id, post.clone())));
+            results[index] = self.connections.post(stage, id, post.clone());
+            posted += 1;
+        }
+        if let Some(bus) = &self.bus {
+            let (directory, post) = (&self, &post);
+            let asked = remote.into_iter().map(|(node, indexes)| async move {
+                let ids: Vec<_> = indexes.iter().map(|index| ids[*index]).collect();
+                let results = directory.post_to_node(bus, node, stage, &ids, post).await;
+                indexes.into_iter().zip(results)
+            });
+            for (index, result) in join_all(asked).await.into_iter().flatten() {
+                results[index] = result;
+            }
         }
         results
+    }
+
+    /// Returns one result for each id.
+    async fn post_to_node(
+        &self,
+        bus: &Bus,
+        node: NodeId,
+        stage: StageId,
+        ids: &[ConnectionId],
+        post: &Post,
+    ) -> Vec<Result<(), PostError>> {
+        let request = Request::Post { ids: texts(ids), payload: post.payload().into() };
+        match self.ask(bus, node, stage, request).await {
+            Ok(Answer::Posted(outcomes)) if outcomes.len() == ids.len() => {
+                outcomes.into_iter().map(Result::from).collect()
+            }
+            Err(NoAnswer::NoSuchNode) => vec![Err(PostError::Gone); ids.len()],
+            Ok(_) | Err(NoAnswer::Unknown) => vec![Err(PostError::Unanswered); ids.len()],
+        }
     }
 
     /// Returns what is known of an open connection.
     ///
     /// # Errors
-    /// `Gone` if there is none.
+    /// `Gone` if there is none, `Unanswered` if its node does not answer.
     pub async fn info(&self, stage: StageId, id: &ConnectionId) -> Result<ConnectionInfo, PostError> {
-        self.connections.get_open(stage, id).map(|connection| (&*connection).into())
+        match self.infos(stage, &[*id]).await.pop() {
+            Some(info) => info,
+            None => Err(PostError::Gone),
+        }
     }
 
     /// Returns the same for many connections, in the order of the ids.
     pub async fn infos(&self, stage: StageId, ids: &[ConnectionId]) -> Vec<Result<ConnectionInfo, PostError>> {
-        let info = |id| self.connections.get_open(stage, id).map(|connection| (&*connection).into());
-        ids.iter().map(info).collect()
+        let mut results = vec![Err(PostError::Unanswered); ids.len()];
+        let mut remote: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
+        for (index, id) in ids.iter().enumerate() {
+            if self.bus_to(id).is_some() {
+                remote.entry(id.node()).or_default().push(index);
+            } else {
+                results[index] = self.connections.get_open(stage, id).map(|connection| (&*connection).into());
+            }
+        }
+        let Some(bus) = &self.bus else { return results };
+        let asked = remote.into_iter().map(|(node, indexes)| async move {
+            let ids: Vec<_> = indexes.iter().map(|index| ids[*index]).collect();
+            let infos = match self.ask(bus, node, stage, Request::Info { ids: texts(&ids) }).await {
+                Ok(Answer::Info(infos)) if infos.len() == ids.len() => {
+                    infos.into_iter().map(|info| info.ok_or(PostError::Gone)).collect()
+                }
+                Err(NoAnswer::NoSuchNode) => vec![Err(PostError::Gone); ids.len()],
+                Ok(_) | Err(NoAnswer::Unknown) => vec![Err(PostError::Unanswered); ids.len()],
+            };
+            indexes.into_iter().zip(infos)
+        });
+        for (index, result) in join_all(asked).await.into_iter().flatten() {
+            results[index] = result;
+        }
+        results
     }
 
     /// Closes a connection from this side.
     ///
     /// # Errors
-    /// `Gone` if the stage has no open connection with that id.
+    /// `Gone` if the stage has no open connection with that id, `Unanswered` if its node does not answer.
     pub async fn close(&self, stage: StageId, id: &ConnectionId, frame: CloseFrame) -> Result<(), PostError> {
-        self.connections.delete(stage, id, frame)
+        let Some(bus) = self.bus_to(id) else { return self.connections.delete(stage, id, frame) };
+        let request = Request::Close { id: id.to_string(), code: frame.code, reason: frame.reason };
+        match self.ask(bus, id.node(), stage, request).await {
+            Ok(Answer::Closed(true)) => Ok(()),
+            Ok(Answer::Closed(false)) | Err(NoAnswer::NoSuchNode) => Err(PostError::Gone),
+            Ok(_) | Err(NoAnswer::Unknown) => Err(PostError::Unanswered),
+        }
     }
 
-    /// Changes the attributes of a row.
+    /// Changes the attributes of a row. The node that has the connection makes the change.
     pub async fn change(
         &self,
         stage: StageId,
@@ -86,8 +201,107 @@ impl Directory {
         id: ConnectionId,
         change: AttributeChange,
     ) -> Result<(), BackendError> {
-        self.backend.connection_store(stage, store).change(id, change).await
+        // A row that was taken over from a node that is gone has the number of that node.
+        let bus = self.bus_to(&id).filter(|_| !self.backend.has_own_row(stage, id));
+        let Some(bus) = bus else {
+            return self.backend.connection_store(stage, store).change(id, change).await;
+        };
+        let name = if let StoreName::Named(name) = store { Some((**name).to_owned()) } else { None };
+        let request = Request::Change { id: id.to_string(), store: name, change };
+        match self.ask(bus, id.node(), stage, request).await {
+            Ok(Answer::Changed(outcome)) => outcome.into(),
+            Err(NoAnswer::NoSuchNode) => Err(BackendError::NoSuchConnection),
+            Ok(_) | Err(NoAnswer::Unknown) => {
+                Err(BackendError::Unavailable("the node of the connection does not answer".to_owned()))
+            }
+        }
     }
+
+    async fn ask(&self, bus: &Bus, node: NodeId, stage: StageId, request: Request) -> Result<Answer, NoAnswer> {
+        let answer = bus.ask(node, &self.backend.stages().name(stage), request).await;
+        if matches!(answer, Err(NoAnswer::Unknown)) {
+            self.unanswered_log.log(|suppressed| {
+                warn!(node = node.0, suppressed, "a node does not answer; whether it got the request is unknown");
+            });
+        }
+        answer
+    }
+
+    // ---- requests of other nodes -----------------------------------------------------------
+
+    async fn receive(self: Arc<Self>, mut received: mpsc::Receiver<Vec<u8>>) {
+        while let Some(bytes) = received.recv().await {
+            let Some(Message { from, request: number, body }) = Message::decode(&bytes) else {
+                warn!("a message of another node has a format that this version does not know");
+                continue;
+            };
+            let (Some(bus), from) = (&self.bus, NodeId(from)) else { return };
+            match body {
+                Body::Answer(answer) => bus.complete(number, answer),
+                Body::Request { stage, request: Request::Change { id, store, change } } => {
+                    // A change waits for the store, so it must not delay the messages behind it.
+                    let Ok(permit) = Arc::clone(&self.changes).try_acquire_owned() else {
+                        let outcome = ChangeOutcome::Unavailable("too many changes of other nodes wait".to_owned());
+                        bus.answer(from, number, Answer::Changed(outcome));
+                        continue;
+                    };
+                    let directory = Arc::clone(&self);
+                    tokio::spawn(async move {
+                        let _permit = permit;
+                        let outcome = directory.change_own(&stage, &id, store, change).await;
+                        if let Some(bus) = &directory.bus {
+                            bus.answer(from, number, Answer::Changed(outcome));
+                        }
+                    });
+                }
+                Body::Request { stage, request } => bus.answer(from, number, self.handle(&stage, request)),
+            }
+        }
+    }
+
+    fn stage(&self, name: &str) -> StageId {
+        self.backend.stages().id(ApiNumber(0), name)
+    }
+
+    fn handle(&self, stage: &str, request: Request) -> Answer {
+        let stage = self.stage(stage);
+        match request {
+            Request::Post { ids, payload } => {
+                let post = match self.connections.share(payload.into()) {
+                    Ok(post) => post,
+                    Err(error) => return Answer::Posted(vec![error.into(); ids.len()]),
+                };
+                let post_to = |id: &String| match ConnectionId::parse(id) {
+                    Ok(id) => self.connections.post(stage, &id, post.clone()).into(),
+                    Err(_) => PostOutcome::Gone,
+                };
+                Answer::Posted(ids.iter().map(post_to).collect())
+            }
+            Request::Info { ids } => {
+                let info = |id: &String| {
+                    let connection = self.connections.get_open(stage, &ConnectionId::parse(id).ok()?).ok()?;
+                    Some(ConnectionInfo::from(&*connection))
+                };
+                Answer::Info(ids.iter().map(info).collect())
+            }
+            Request::Close { id, code, reason } => {
+                let frame = CloseFrame::new(code, &reason);
+                let closed = ConnectionId::parse(&id).map(|id| self.connections.delete(stage, &id, frame));
+                Answer::Closed(matches!(closed, Ok(Ok(()))))
+            }
+            Request::Change { .. } => Answer::Unsupported,
+        }
+    }
+
+    async fn change_own(&self, stage: &str, id: &str, store: Option<String>, change: AttributeChange) -> ChangeOutcome {
+        let Ok(id) = ConnectionId::parse(id) else { return ChangeOutcome::NoSuchConnection };
+        let store = store.map_or(StoreName::Shared, |name| StoreName::Named(name.into()));
+        self.backend.connection_store(self.stage(stage), &store).change(id, change).await.into()
+    }
+}
+
+fn texts(ids: &[ConnectionId]) -> Vec<String> {
+    ids.iter().map(ConnectionId::to_string).collect()
 }
 
 impl From<&Connection> for ConnectionInfo {
@@ -97,6 +311,61 @@ impl From<&Connection> for ConnectionInfo {
             last_active_at: connection.last_active_at(),
             source_ip: connection.peer.source_ip.clone(),
             user_agent: connection.peer.user_agent.clone(),
+            message_bytes: connection.message_bytes,
+        }
+    }
+}
+
+impl From<Result<(), PostError>> for PostOutcome {
+    fn from(result: Result<(), PostError>) -> Self {
+        match result {
+            Ok(()) => Self::Queued,
+            Err(error) => error.into(),
+        }
+    }
+}
+
+impl From<PostError> for PostOutcome {
+    fn from(error: PostError) -> Self {
+        match error {
+            PostError::Gone => Self::Gone,
+            PostError::LimitExceeded | PostError::Unanswered => Self::LimitExceeded,
+            PostError::OverBudget => Self::OverBudget,
+            PostError::TooLarge(bytes) => Self::TooLarge(u32::try_from(bytes).unwrap_or(u32::MAX)),
+        }
+    }
+}
+
+impl From<PostOutcome> for Result<(), PostError> {
+    fn from(outcome: PostOutcome) -> Self {
+        match outcome {
+            PostOutcome::Queued => Ok(()),
+            PostOutcome::Gone => Err(PostError::Gone),
+            PostOutcome::LimitExceeded => Err(PostError::LimitExceeded),
+            PostOutcome::OverBudget => Err(PostError::OverBudget),
+            PostOutcome::TooLarge(bytes) => Err(PostError::TooLarge(bytes as usize)),
+        }
+    }
+}
+
+impl From<Result<(), BackendError>> for ChangeOutcome {
+    fn from(result: Result<(), BackendError>) -> Self {
+        match result {
+            Ok(()) => Self::Changed,
+            Err(BackendError::NoSuchConnection) => Self::NoSuchConnection,
+            Err(BackendError::TooLarge(text)) => Self::TooLarge(text),
+            Err(error) => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<ChangeOutcome> for Result<(), BackendError> {
+    fn from(outcome: ChangeOutcome) -> Self {
+        match outcome {
+            ChangeOutcome::Changed => Ok(()),
+            ChangeOutcome::NoSuchConnection => Err(BackendError::NoSuchConnection),
+            ChangeOutcome::TooLarge(text) => Err(BackendError::TooLarge(text)),
+            ChangeOutcome::Unavailable(text) => Err(BackendError::Unavailable(text)),
         }
     }
 }

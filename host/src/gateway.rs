@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use tracing::{Level, event, warn};
 
 use crate::address::OriginPattern;
-use crate::backend::Backend;
+use crate::backend::{Backend, Renewal};
 use crate::capability::Caller;
 use crate::connections::Connections;
 use crate::directory::Directory;
@@ -36,6 +36,7 @@ mod expression;
 mod history;
 mod integration;
 mod management;
+mod membership;
 mod message;
 mod model;
 mod route;
@@ -220,6 +221,10 @@ impl Gateway {
 
     /// Invokes a route's integration and reports the result to the log and the metrics.
     async fn run(&self, route: &Route, caller: &Caller, event: &Event) -> IntegrationResult {
+        if self.backend.lease_may_be_lost() && matches!(self.backend.renew_lease().await, Ok(Renewal::Lost)) {
+            // Another node runs the `$disconnect` of the connection, which is being closed.
+            return IntegrationResult { result: Err(InvokeError::Unavailable), latency: Duration::ZERO };
+        }
         let mut invocation = route.integration.invoke(caller, event).await;
         // A body that is sent to the peer must fit into a message of its connection; a body that is discarded may be
         // larger.

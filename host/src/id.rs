@@ -18,7 +18,7 @@ const ID_BYTES: usize = 11;
 const ID_LENGTH: usize = 16;
 
 /// The process that has a connection. A backend on a single machine has only node 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub u16);
 
 /// The ID of one connection, from its upgrade request until it is closed.
@@ -39,6 +39,13 @@ impl ConnectionId {
         bytes[..2].copy_from_slice(&node.0.to_be_bytes());
         getrandom::fill(&mut bytes[2..]).expect("the operating system gives random bytes");
         Self(encode(&bytes))
+    }
+
+    /// Returns the node that has the connection.
+    pub fn node(&self) -> NodeId {
+        let mut bytes = [0; 3];
+        URL_SAFE.decode_slice(&self.0[..4], &mut bytes).expect("four characters of base64url are three bytes");
+        NodeId(u16::from_be_bytes([bytes[0], bytes[1]]))
     }
 
     /// Accepts exactly 15 characters of `A-Z a-z 0-9 - _` and a `=`.
@@ -141,6 +148,16 @@ mod tests {
         assert_eq!(id.as_str().len(), 16);
         assert!(id.as_str().ends_with('='));
         assert_eq!(ConnectionId::parse(id.as_str()), Ok(id));
+    }
+
+    #[test]
+    fn a_connection_id_names_its_node() {
+        for node in [0, 1, 255, 256, 0x1234, u16::MAX] {
+            let id = ConnectionId::random(NodeId(node));
+            assert_eq!(id.node(), NodeId(node));
+            assert_eq!(ConnectionId::parse(id.as_str()).unwrap().node(), NodeId(node));
+        }
+        assert_eq!(ConnectionId::parse("AAAAAAAAAAAAAA_=").unwrap().node(), NodeId(0));
     }
 
     #[test]

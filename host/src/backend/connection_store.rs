@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use super::sled::Sled;
+use serde::{Deserialize, Serialize};
+
+use super::rows::Rows;
 use super::{BackendError, Page, Row, check_attribute, check_attributes, normalize_attributes, parse_cursor};
 use crate::event::Field;
 use crate::id::{ConnectionId, StageId};
@@ -32,7 +34,7 @@ impl StoreName {
 }
 
 /// A change of the attributes of a row. It is a value, so that another node can make it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AttributeChange {
     Put(Vec<Field>),
     Add(Field),
@@ -65,14 +67,14 @@ impl AttributeChange {
 
 #[derive(Clone, Copy)]
 pub struct ConnectionStore<'b> {
-    pub(super) engine: &'b Sled,
+    pub(super) rows: &'b Rows,
     pub stage: StageId,
     pub(super) name: &'b StoreName,
 }
 
 impl ConnectionStore<'_> {
     pub async fn get(self, id: ConnectionId) -> Result<Row, BackendError> {
-        self.engine.row(self.stage, self.name, id).ok_or(BackendError::NoSuchConnection)
+        self.rows.row(self.stage, self.name, id).await?.ok_or(BackendError::NoSuchConnection)
     }
 
     /// Replaces all attributes of the row.
@@ -93,21 +95,34 @@ impl ConnectionStore<'_> {
     }
 
     pub async fn change(self, id: ConnectionId, change: AttributeChange) -> Result<(), BackendError> {
-        self.engine.change_row(self.stage, self.name, id, change).await
+        self.rows.change_row(self.stage, self.name, id, change).await
     }
 
     /// Returns a page of the rows that have this attribute, sorted by id.
     pub async fn query(self, name: String, value: String, cursor: Option<String>) -> Result<Page<Row>, BackendError> {
-        Ok(self.engine.query(self.stage, self.name, (name, value), parse_cursor(cursor)?))
+        self.rows.query(self.stage, self.name, (name, value), parse_cursor(cursor)?).await
     }
 
     /// Returns all connections whose row has this attribute.
     pub async fn matching(self, name: String, value: String) -> Result<Vec<ConnectionId>, BackendError> {
-        Ok(self.engine.matching(self.stage, self.name, (name, value)))
+        self.rows.matching(self.stage, self.name, (name, value)).await
+    }
+
+    /// Returns the ids of all rows, sorted.
+    pub async fn ids(self) -> Result<Vec<ConnectionId>, BackendError> {
+        let (mut ids, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.rows.scan(self.stage, self.name, after).await?;
+            ids.extend(page.items.iter().map(|row| row.id));
+            after = page.cursor.and(ids.last().copied());
+            if after.is_none() {
+                return Ok(ids);
+            }
+        }
     }
 
     /// Returns a page of all rows, sorted by id.
     pub async fn scan(self, cursor: Option<String>) -> Result<Page<Row>, BackendError> {
-        Ok(self.engine.scan(self.stage, self.name, parse_cursor(cursor)?))
+        self.rows.scan(self.stage, self.name, parse_cursor(cursor)?).await
     }
 }

@@ -15,7 +15,7 @@ use crate::limits;
 
 /// Size at which a page of rows ends, even if it has few rows. It is the size of the largest value, so a caller that
 /// can receive a value can receive a page.
-const PAGE_BYTES: usize = limits::VALUE_BYTES_MAX;
+pub const PAGE_BYTES: usize = limits::VALUE_BYTES_MAX;
 
 /// A row as it is kept in memory: one allocation, a third of the size of a `Row`.
 #[derive(Clone, Debug, PartialEq)]
@@ -248,6 +248,15 @@ impl RowTable {
     /// Returns the rows that were changed or removed since the last call.
     pub fn take_unsaved(&mut self) -> HashSet<RowKey> {
         std::mem::take(&mut self.unsaved)
+    }
+
+    pub fn is_missing(&self, (stage, id): &RowKey) -> bool {
+        self.find(*stage, *id).is_none()
+    }
+
+    /// Records that a row is being saved.
+    pub fn mark_saved(&mut self, key: &RowKey) {
+        self.unsaved.remove(key);
     }
 
     /// Marks rows as unsaved again after a save failed.

@@ -223,7 +223,7 @@ impl From<PostError> for ConnectionError {
     fn from(error: PostError) -> Self {
         match error {
             PostError::Gone => Self::Gone,
-            PostError::LimitExceeded | PostError::OverBudget => Self::LimitExceeded,
+            PostError::LimitExceeded | PostError::OverBudget | PostError::Unanswered => Self::LimitExceeded,
             PostError::TooLarge(_) => Self::PayloadTooLarge,
         }
     }

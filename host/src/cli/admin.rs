@@ -11,7 +11,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::config::{Admin, AdminClient, Backend, Config};
+use crate::config::{Admin, AdminClient, Config};
 use crate::reload::display_path;
 
 /// Shortest accepted token; shorter ones can be guessed.
@@ -29,8 +29,7 @@ pub fn make_token(config: &Config, admin: &Admin) -> anyhow::Result<String> {
     let mut bytes = [0; TOKEN_RANDOM_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("cannot get random bytes from the system: {error}"))?;
     let token = BASE64_URL_SAFE_NO_PAD.encode(bytes);
-    let Backend::Sled(sled) = &config.backend;
-    let path = token_file(&sled.folder);
+    let path = token_file(config.backend.folder());
     write_file(&path, &token)
         .with_context(|| format!("cannot write the admin listener's token to {}", display_path(&path)))?;
     Ok(token)

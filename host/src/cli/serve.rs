@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{error, info, warn};
 
 use crate::backend::Backend;
@@ -152,8 +153,10 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         None => Metrics::disabled(),
     };
     telemetry::count_dropped(metrics.log_dropped.clone());
-    let config::Backend::Sled(sled) = &config.backend;
-    let backend = Backend::open_sled(sled).context("[backend] url")?;
+    let backend = match &config.backend {
+        config::Backend::Sled(sled) => Backend::open_sled(sled).context("[backend] url")?,
+        config::Backend::Redis { options, .. } => Backend::connect_redis(options).await.context("[backend] url")?,
+    };
     let counters = ConnectionCounters {
         posts: metrics.posts.clone(),
         outbox_refusals: metrics.outbox_refusals.clone(),
@@ -161,7 +164,12 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         memory_closes: metrics.peer_memory_closes.clone(),
     };
     let connections = Connections::new(counters, PeerMemory::new(peer_memory_bytes(&config)));
-    let directory = Directory::local(connections, backend.clone());
+    // The start may take longer than a lease. Afterwards the gateway renews it.
+    let renewing = AbortOnDropHandle::new(tokio::spawn(renew_lease(backend.clone())));
+    let directory = match backend.channel().await.context("[backend] url")? {
+        Some((channel, received)) => Directory::of_node(connections, backend.clone(), channel, received),
+        None => Directory::local(connections, backend.clone()),
+    };
     // Before the components are loaded, because each is an open file.
     let open_files = open_files::raise();
     let services = Services {
@@ -231,6 +239,13 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         info!("admin on http://{address}/deployments");
     }
     let tasks = TaskTracker::new();
+    drop(renewing);
+    // Until the last `$disconnect` has run, which may be long after the stop was requested.
+    let mut membership = JoinSet::new();
+    if let Some(interval) = backend.renewal_interval() {
+        membership.spawn(Arc::clone(&gateway).keep_membership(interval));
+        tasks.spawn(Arc::clone(&gateway).adopt_connections(interval, stop.clone()));
+    }
     tasks.spawn(run_late_disconnects(Arc::clone(&gateway), stop.clone(), config.server.stop_timeout));
 
     tasks.spawn(backend.clone().export_regularly(EXPORT_INTERVAL, FIRST_EXPORT_DELAY, stop.clone()));
@@ -266,11 +281,25 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     tasks.close();
     tasks.wait().await;
     backend.flush_at_stop().await.context("the last flush failed")?;
+    membership.shutdown().await;
+    if let Err(error) = backend.leave().await {
+        warn!("cannot give back the number of this node: {error}");
+    }
     backend.export_at_stop(STOP_EXPORT_TIMEOUT).await;
     // All `$disconnect` handlers have run, so all their lines were queued.
     tokio::task::block_in_place(|| gateway.flush_access_logs(Instant::now() + LOG_FLUSH_TIMEOUT));
     info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Renews the lease of this node, if it has one.
+async fn renew_lease(backend: Backend) {
+    let Some(interval) = backend.renewal_interval() else { return };
+    loop {
+        tokio::time::sleep(interval).await;
+        // A lease that is lost without connections is noticed by the gateway.
+        let _ = backend.renew_lease().await;
+    }
 }
 
 /// Runs the `$disconnect` events of connections that an earlier process left behind, and of those whose plugin was

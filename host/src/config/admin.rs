@@ -7,8 +7,7 @@ use toml::de::DeTable;
 
 use super::problem::Problems;
 use super::section::Section;
-use super::{Backend, ConfigError, backend, text_of, value};
-use crate::backend::SledOptions;
+use super::{ConfigError, backend, text_of, value};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
@@ -41,7 +40,7 @@ impl AdminClient {
         let mut root = Section::root(&problems, table.get_ref());
         let manifest = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let folder = manifest.parent().unwrap_or(Path::new("/"));
-        let Backend::Sled(SledOptions { folder: store_folder, .. }) = backend::backend(root.section("backend"), folder);
+        let store_folder = backend::backend(root.section("backend"), folder).folder().to_owned();
         let mut section = root.section("admin");
         let listen = section.read("listen", value::listen_address);
         Ok(Self { listen, token_env: section.read("token_env", value::environment_variable), store_folder })

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::component::Script;
 use super::*;
 use crate::address::{HostPattern, Network, OriginPattern};
-use crate::backend::{BucketQuota, Durability, StoreName};
+use crate::backend::{BucketQuota, Durability, RedisOptions, SledOptions, StoreName};
 use crate::capability::{AllowedHost, FileGrant, Grants, Scheme};
 use crate::gateway::RouteKey;
 use crate::limits::EventLimits;
@@ -344,7 +344,10 @@ fn an_unknown_key_is_an_error_at_every_level_with_a_suggestion() {
         ),
         ("[api]\nstage-variables = 1", r#"2: [api] has no key "stage-variables"; write it as stage_variables"#),
         ("[connection]\nidle_timout = 1", r#"2: [connection] has no key "idle_timout"; did you mean idle_timeout?"#),
-        ("[backend]\nxyz = 1", r#"2: [backend] has no key "xyz"; the known keys are durability, flush_interval, url"#),
+        (
+            "[backend]\nxyz = 1",
+            r#"2: [backend] has no key "xyz"; the known keys are durability, flush_interval, lease, prefix, url"#,
+        ),
     ] {
         assert_problem(text, &format!("jackfield.toml:{expected}"));
     }
@@ -692,17 +695,46 @@ fn a_value_of_config_or_environment_is_a_string() {
 }
 
 #[test]
-fn the_backend_is_a_folder_of_sled() {
+fn the_backend_is_a_folder_of_sled_or_a_redis() {
     for (url, advice) in [
-        ("redis://127.0.0.1:6379", "; Redis is not supported yet"),
         ("sled://data", "; remove the slashes: \"sled:data\""),
         ("data", "; for a folder write \"sled:data\""),
         ("sled:", ""),
         ("postgres:x", ""),
     ] {
-        let expected = format!("jackfield.toml:2: backend.url: found {url:?}, expected \"sled:FOLDER\"{advice}");
+        let expected = format!(
+            "jackfield.toml:2: backend.url: found {url:?}, expected \"sled:FOLDER\" or \"redis://HOST:PORT\"{advice}"
+        );
         assert_problem(&format!("[backend]\nurl = {url:?}"), &expected);
     }
+    let advice = "write \"redis://HOST:PORT\" or \"unix://PATH\"";
+    for (url, found) in [
+        ("rediss://user:secret@host", "TLS to Redis is not supported yet"),
+        ("redis:secret", "Missing hostname - InvalidClientConfig"),
+    ] {
+        let expected = format!("jackfield.toml:2: backend.url: it is not a URL of Redis: {found}; {advice}");
+        assert_problem(&format!("[backend]\nurl = {url:?}"), &expected);
+    }
+    for (engine, url, key, value) in [
+        ("sled", "sled:data", "lease", "10s"),
+        ("sled", "sled:data", "prefix", "chat"),
+        ("Redis", "redis://127.0.0.1", "durability", "always"),
+        ("Redis", "redis://127.0.0.1", "flush_interval", "1s"),
+    ] {
+        let expected = format!(
+            "jackfield.toml:3: backend.{key}: found with the url of {engine}, which has no use for it; remove the key"
+        );
+        assert_problem(&format!("[backend]\nurl = {url:?}\n{key} = {value:?}"), &expected);
+    }
+    let text = "[backend]\nurl = \"redis://user:secret@host:1/2\"\nprefix = \"chat:1\"\nlease = \"3s\"";
+    let config = Config::parse(text, Path::new("/p/jackfield.toml")).unwrap();
+    let options = RedisOptions {
+        url: "redis://user:secret@host:1/2".to_owned(),
+        prefix: "chat:1".to_owned(),
+        lease: Duration::from_secs(3),
+    };
+    assert!(!format!("{options:?}").contains("secret"));
+    assert_eq!(config.backend, Backend::Redis { options, folder: "/p/data".into() });
     assert_problem(
         "[backend]\ndurability = \"never\"",
         "jackfield.toml:2: backend.durability: found \"never\", \

@@ -102,6 +102,9 @@ pub enum PostError {
     TooLarge(usize),
     #[error("all peers together hold too much (peer_memory in [server])")]
     OverBudget,
+    /// Another node has the connection and does not answer. It may have queued the message.
+    #[error("the node of the connection does not answer")]
+    Unanswered,
 }
 
 impl From<OverBudget> for PostError {

@@ -46,6 +46,14 @@ impl Gateway {
         Ok(Page { items: listed.collect(), cursor: rows.cursor })
     }
 
+    /// Returns the connections of a stage on all nodes.
+    async fn ids_in_stage(&self, stage: StageId) -> Result<Vec<ConnectionId>, BackendError> {
+        if !self.directory.has_other_nodes() {
+            return Ok(self.connections().ids_in_stage(stage));
+        }
+        self.backend.connection_store(stage, &StoreName::Shared).ids().await
+    }
+
     /// Queues a payload for the open connections of a stage: all of them, or those with this attribute.
     pub async fn broadcast(
         &self,
@@ -56,7 +64,7 @@ impl Gateway {
     ) -> Result<Broadcast, BackendError> {
         let ids = match attribute {
             Some((name, value)) => self.backend.connection_store(stage, store).matching(name, value).await?,
-            None => self.connections().ids_in_stage(stage),
+            None => self.ids_in_stage(stage).await?,
         };
         let mut broadcast = Broadcast::default();
         let Ok(post) = self.connections().share(payload) else {

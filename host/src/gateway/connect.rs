@@ -13,7 +13,7 @@ use crate::gateway::access_log::{ErrorResponse, Outcome};
 use crate::gateway::authorizer::AuthorizationRequest;
 use crate::gateway::connect_auth::AuthorizerOutcome;
 use crate::gateway::{Gateway, IntegrationResult, Route, RouteKey, Stage};
-use crate::id::{ConnectionId, NodeId};
+use crate::id::ConnectionId;
 use crate::panics::catch_panic;
 use crate::runtime::InvokeError;
 
@@ -56,7 +56,7 @@ impl Gateway {
     /// Not cancel safe: dropping the future leaves the connection's row in the store. Run it in a task of its own.
     pub async fn connect(&self, stage: Arc<Stage>, upgrade: Upgrade) -> Result<Admitted, Refusal> {
         let Upgrade { peer, target, headers, query_string } = upgrade;
-        let id = ConnectionId::random(NodeId(0));
+        let id = ConnectionId::random(self.directory.node());
         let mut connection =
             Connection::new(id, stage.api.stage_id, peer, &stage.connection, self.connections().memory());
         connection.message_count = stage.metrics.message_count.clone();
@@ -166,7 +166,9 @@ impl Gateway {
         self.row_log.log(|suppressed| {
             warn!(connection_id = %id, %error, suppressed, "rejected handshake: cannot write the row of the connection");
         });
-        Refusal { status: 500 }
+        // Redis is another machine, which may be back soon; a folder that fails needs an operator.
+        let is_remote = self.backend.renewal_interval().is_some();
+        Refusal { status: if is_remote { 503 } else { 500 } }
     }
 
     /// Runs the handler of `$connect`; returns the subprotocol that it selected.

@@ -31,6 +31,9 @@ impl Gateway {
     ///
     /// Returns whether it has run.
     pub async fn disconnect(&self, connection: &Arc<Connection>, end: Disconnect) -> bool {
+        if connection.is_given_up() {
+            return false;
+        }
         // The stage is missing if a reload has removed it; then there is no `$disconnect` route to run.
         let stage = self.deployment().stage(connection.stage).cloned();
         if let Some(stage) = stage {

@@ -52,6 +52,12 @@ impl StageNames {
         id
     }
 
+    /// Returns all stages that have a number.
+    pub fn all(&self) -> Vec<StageId> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.ids.values().copied().collect()
+    }
+
     /// Returns the name of a stage; the empty text for [`StageId::NONE`].
     pub fn name(&self, id: StageId) -> Arc<str> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);

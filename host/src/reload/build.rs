@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 use tracing::info;
 
-use crate::config::{self, Component, Config, Source};
+use crate::config::{Component, Config, Source};
 use crate::limits::LOG_FLUSH_TIMEOUT;
 use crate::reload::source_job::SourceJob;
 use crate::reload::watch::{self, SourceFolder, WatchTarget};
@@ -110,12 +110,11 @@ fn sources(config: &Config, component: &Component, source: &Source) -> WatchTarg
     let is_output =
         |path: &&Path| path.file_name().is_some_and(|name| OUTPUT_FOLDERS.iter().any(|known| name == *known));
     let outputs = component.component.ancestors().skip(1).filter(is_output);
-    let config::Backend::Sled(store) = &config.backend;
     let log = config.access_log.as_ref().and_then(|log| log.target.path());
     let written = config.components.values().flat_map(|component| component.grants.files.iter());
     let written = written.filter(|grant| grant.write).map(|grant| &*grant.host);
     let dist = config.folder.join(DIST_FOLDER);
-    let fixed = [&*component.component, &*config.manifest, &*store.folder, &*dist];
+    let fixed = [&*component.component, &*config.manifest, config.backend.folder(), &*dist];
     let cache = config.server.cache.as_deref();
     let except = outputs.chain(log).chain(cache).chain(written).chain(fixed);
     // Paths of the manifest may have `.` and `..`.

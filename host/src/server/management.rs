@@ -183,6 +183,11 @@ fn post_error(error: PostError) -> Response {
             "LimitExceededException",
             Some("too much waits for all peers together"),
         ),
+        PostError::Unanswered => exception(
+            StatusCode::TOO_MANY_REQUESTS,
+            "LimitExceededException",
+            Some("the node of the connection does not answer; it may have queued the message"),
+        ),
     }
 }
 

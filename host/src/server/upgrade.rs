@@ -56,6 +56,7 @@ pub async fn upgrade(
     shared.connection_tasks.spawn(run(Arc::clone(&shared), stage, upgrade, pending, decide));
     match decision.await {
         Ok(Ok(subprotocol)) => switch(accepted, subprotocol),
+        Ok(Err(Refusal { status: 503 })) => response::full(),
         Ok(Err(refusal)) => response::refusal(StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_GATEWAY)),
         // The task ended without a decision, so it panicked.
         Err(_) => response::refusal(StatusCode::INTERNAL_SERVER_ERROR),

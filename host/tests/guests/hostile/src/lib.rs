@@ -110,6 +110,13 @@ fn run_command(context: &RequestContext, command: &str) -> Result<Response> {
             std::thread::sleep(Duration::from_millis(number()? as u64));
             reply("awake")
         }
+        // Posts to a connection before it sleeps, so that a test knows when the event runs.
+        "begin" => {
+            let (id, milliseconds) = rest.split_once(' ').unwrap_or((rest, ""));
+            connections::post(id, "begun")?;
+            std::thread::sleep(Duration::from_millis(milliseconds.parse().unwrap_or(0)));
+            reply("awake")
+        }
         "version" => {
             if let Ok(milliseconds) = number() {
                 std::thread::sleep(Duration::from_millis(milliseconds as u64));

@@ -1,0 +1,210 @@
+//! Nodes: each process has a number, which is in the ids of its connections, and an epoch, which is new at each start. It
+//! holds the number by a lease, which it renews. When a lease has ended, exactly one other node takes over the rows.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use arc_swap::ArcSwap;
+use redis::{Script, ScriptInvocation};
+
+use super::super::BackendError;
+use super::client::Client;
+use crate::id::NodeId;
+
+/// How many numbers a node tries at the start before it gives up.
+const CLAIM_ATTEMPTS: usize = 1000;
+
+/// How long it is known that a node was taken over, so that it notices after a pause. It is longer than any pause after which
+/// its sockets can still be open.
+const TAKEN_OVER_SECONDS: u32 = 7 * 24 * 60 * 60;
+
+/// What all keys of nodes have in common.
+const TAG: &str = "nodes";
+
+scripts! {
+    "node.lua":
+    CLAIM = "claim_node.lua";
+    RENEW = "renew_node.lua";
+    RELEASE = "release_node.lua";
+    IS_GONE = "is_gone.lua";
+    TAKE_OVER = "take_over.lua";
+    FORGET = "forget_node.lua";
+}
+
+/// What a node learns when it renews its lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    Renewed,
+    /// The store has lost its data. The node has its number again, and must write its rows again.
+    Restored,
+    /// Another node has taken over: it runs the `$disconnect` events of all connections of this one.
+    Lost,
+}
+
+/// A number that this process holds. Clones are the same node.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: Client,
+    id: NodeId,
+    epoch: ArcSwap<String>,
+    /// How long the number is held without being renewed.
+    lease: Duration,
+    start: Instant,
+    /// Until when the number is held, in milliseconds since `start`.
+    held_until: AtomicU64,
+    /// The stages that this process has recorded.
+    stages: Mutex<HashSet<Arc<str>>>,
+}
+
+impl Node {
+    /// Takes a number that no other node holds.
+    ///
+    /// # Errors
+    /// If Redis does not answer, or all numbers that were tried are taken.
+    pub async fn claim(client: Client, lease: Duration) -> anyhow::Result<Self> {
+        for _ in 0..CLAIM_ATTEMPTS {
+            let id = NodeId(u16::from_be_bytes(random()?));
+            let epoch = ArcSwap::from_pointee(new_epoch()?);
+            let (start, held_until, stages) = (Instant::now(), AtomicU64::new(0), Mutex::default());
+            let inner = Inner { client: client.clone(), id, epoch, lease, start, held_until, stages };
+            let node = Self { inner: Arc::new(inner) };
+            if node.try_claim().await? {
+                return Ok(node);
+            }
+        }
+        bail!("the numbers of nodes are taken")
+    }
+
+    /// Takes the same number again, with a new epoch, after another node has taken over.
+    ///
+    /// # Errors
+    /// If Redis does not answer, or if a node has taken the number meanwhile.
+    pub async fn claim_again(&self) -> anyhow::Result<()> {
+        self.inner.epoch.store(Arc::new(new_epoch()?));
+        ensure!(self.try_claim().await?, "another node has taken the number {}", self.inner.id.0);
+        Ok(())
+    }
+
+    async fn try_claim(&self) -> Result<bool, BackendError> {
+        let began = Instant::now();
+        let mut call = self.invocation(&CLAIM);
+        call.arg(self.inner.lease.as_millis() as u64);
+        let is_claimed = self.inner.client.invoke::<u8>(&call).await? == 1;
+        if is_claimed {
+            self.held_since(began);
+        }
+        Ok(is_claimed)
+    }
+
+    /// How often the lease should be renewed.
+    pub fn renewal_interval(&self) -> Duration {
+        self.inner.lease / 3
+    }
+
+    pub fn id(&self) -> NodeId {
+        self.inner.id
+    }
+
+    /// The number and the epoch, such as `17.5c2e90aa11f6d3b7`.
+    pub fn name(&self) -> String {
+        format!("{}.{}", self.inner.id.0, self.inner.epoch.load())
+    }
+
+    /// Records that there are rows of this stage, so that other nodes find them.
+    pub async fn add_stage(&self, stage: &Arc<str>) -> Result<(), BackendError> {
+        let stages = || self.inner.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        if stages().contains(stage) {
+            return Ok(());
+        }
+        let key = self.inner.client.key(TAG, "stages");
+        self.inner.client.query::<u8>(redis::cmd("SADD").arg(key).arg(&**stage)).await?;
+        stages().insert(Arc::clone(stage));
+        Ok(())
+    }
+
+    /// Returns the stages of which any node has had rows.
+    pub async fn stages(&self) -> Result<Vec<String>, BackendError> {
+        self.inner.client.query(redis::cmd("SMEMBERS").arg(self.inner.client.key(TAG, "stages"))).await
+    }
+
+    /// Renews the lease.
+    ///
+    /// # Errors
+    /// If Redis does not answer. Then no other node can have taken over, unless it is this one that Redis does not answer.
+    pub async fn renew(&self) -> Result<Renewal, BackendError> {
+        let began = Instant::now();
+        let mut call = self.invocation(&RENEW);
+        call.arg(self.inner.lease.as_millis() as u64);
+        let renewal = match self.inner.client.invoke(&call).await? {
+            1_u8 => Renewal::Renewed,
+            2 => {
+                self.inner.stages.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                Renewal::Restored
+            }
+            _ => return Ok(Renewal::Lost),
+        };
+        self.held_since(began);
+        Ok(renewal)
+    }
+
+    fn held_since(&self, began: Instant) {
+        let until = began.duration_since(self.inner.start) + self.inner.lease;
+        self.inner.held_until.store(until.as_millis() as u64, Ordering::Release);
+    }
+
+    /// Whether another node may have taken over: the lease was not renewed in time, as after a pause of the process.
+    pub fn may_be_lost(&self) -> bool {
+        let now = self.inner.start.elapsed().as_millis() as u64;
+        now >= self.inner.held_until.load(Ordering::Acquire)
+    }
+
+    /// Gives the number back at the end of a process that has no rows any more.
+    pub async fn release(&self) -> Result<(), BackendError> {
+        self.inner.client.invoke::<u8>(&self.invocation(&RELEASE)).await.map(drop)
+    }
+
+    /// Returns the names of the nodes whose rows this one removes.
+    pub async fn take_over(&self) -> Result<Vec<String>, BackendError> {
+        self.inner.client.invoke(&self.invocation(&TAKE_OVER)).await
+    }
+
+    /// Records that a node that was taken over has no rows any more.
+    pub async fn forget(&self, gone: &str) -> Result<(), BackendError> {
+        let mut call = self.invocation(&FORGET);
+        call.arg(gone).arg(TAKEN_OVER_SECONDS);
+        self.inner.client.invoke::<u8>(&call).await.map(drop)
+    }
+
+    /// Whether no node holds this number. False if that is not known.
+    pub async fn is_gone(&self, node: NodeId) -> Result<bool, BackendError> {
+        let mut call = self.invocation(&IS_GONE);
+        call.arg(node.0).arg(2 * self.inner.lease.as_millis() as u64);
+        self.inner.client.invoke(&call).await
+    }
+
+    fn invocation<'s>(&self, script: &'s Script) -> ScriptInvocation<'s> {
+        let mut call = script.prepare_invoke();
+        for name in ["epochs", "gone", "since"] {
+            call.key(self.inner.client.key(TAG, name));
+        }
+        call.arg(self.inner.client.key(TAG, "lease:")).arg(self.inner.id.0).arg(&**self.inner.epoch.load());
+        call
+    }
+}
+
+fn new_epoch() -> anyhow::Result<String> {
+    Ok(random::<8>()?.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).context("the operating system gives no random bytes")?;
+    Ok(bytes)
+}

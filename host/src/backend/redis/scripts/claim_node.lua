@@ -1,0 +1,8 @@
+-- ARGV: a number, an epoch, the milliseconds of the lease. Returns 1 if no node has this number.
+local number, epoch = ARGV[2], ARGV[3]
+if redis.call('HSETNX', epochs, number, epoch) == 0 then
+  return 0
+end
+redis.call('SET', lease .. number, epoch, 'PX', ARGV[4])
+has_data_since()
+return 1

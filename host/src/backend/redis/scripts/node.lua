@@ -1,0 +1,11 @@
+-- What all scripts of nodes begin with: the epochs of all nodes by number, which a node that is gone keeps until another
+-- one takes over; the nodes whose rows another one removes, with the name of that one; and the name of a node's lease,
+-- which the number completes. The last key has the time since which the store has data, in milliseconds.
+local epochs, gone, lease = KEYS[1], KEYS[2], ARGV[1]
+-- Names the nodes that were taken over as a whole.
+local taken_over = lease .. 'taken over:'
+
+local function has_data_since()
+  local now = redis.call('TIME')
+  redis.call('SET', KEYS[3], string.format('%.0f', now[1] * 1000 + now[2] / 1000), 'NX')
+end

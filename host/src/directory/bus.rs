@@ -1,0 +1,123 @@
+//! Requests to other nodes and their answers.
+//!
+//! A request is one message to the node that has the connections, and one answer. Requests to a node arrive in the order
+//! in which they were made, because one task sends all of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use tokio::sync::{mpsc, oneshot};
+
+use super::message::{Answer, Body, Message, Request};
+use crate::backend::Channel;
+use crate::id::NodeId;
+
+/// Messages that wait to be sent. When they are as many, further requests fail.
+const WAITING_MAX: usize = 4096;
+
+/// Messages that are sent together.
+const BATCH_MAX: usize = 64;
+
+/// How long a request waits for its answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a request has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// No process has the number of the node.
+    NoSuchNode,
+    /// The node may have received the request or not.
+    Unknown,
+}
+
+#[derive(Clone)]
+pub struct Bus {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    channel: Channel,
+    outgoing: mpsc::Sender<(NodeId, Arc<[u8]>, Option<u64>)>,
+    /// The requests without an answer.
+    pending: DashMap<u64, oneshot::Sender<Result<Answer, NoAnswer>>>,
+    next: AtomicU64,
+}
+
+impl Bus {
+    pub fn new(channel: Channel) -> Self {
+        let (outgoing, waiting) = mpsc::channel(WAITING_MAX);
+        let inner = Arc::new(Inner { channel, outgoing, pending: DashMap::new(), next: AtomicU64::new(0) });
+        tokio::spawn(send_all(Arc::downgrade(&inner), waiting));
+        Self { inner }
+    }
+
+    pub fn node(&self) -> NodeId {
+        self.inner.channel.node()
+    }
+
+    /// Sends a request and waits for its answer.
+    pub async fn ask(&self, node: NodeId, stage: &str, request: Request) -> Result<Answer, NoAnswer> {
+        let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
+        let body = Body::Request { stage: stage.to_owned(), request };
+        let message = Message { from: self.node().0, request: number, body }.encode();
+        let (sender, answer) = oneshot::channel();
+        self.inner.pending.insert(number, sender);
+        let _forget = Forget { pending: &self.inner.pending, number };
+        self.inner.outgoing.try_send((node, message.into(), Some(number))).map_err(|_| NoAnswer::Unknown)?;
+        match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(NoAnswer::Unknown),
+        }
+    }
+
+    /// Sends an answer. If too many messages wait, it is dropped, and the other node's request times out.
+    pub fn answer(&self, node: NodeId, request: u64, answer: Answer) {
+        let message = Message { from: self.node().0, request, body: Body::Answer(answer) }.encode();
+        let _ = self.inner.outgoing.try_send((node, message.into(), None));
+    }
+
+    /// Gives an answer that has arrived to its request.
+    pub fn complete(&self, request: u64, answer: Answer) {
+        if let Some((_, waiting)) = self.inner.pending.remove(&request) {
+            let _ = waiting.send(Ok(answer));
+        }
+    }
+}
+
+/// Removes a request at its end, whatever ends it.
+struct Forget<'a> {
+    pending: &'a DashMap<u64, oneshot::Sender<Result<Answer, NoAnswer>>>,
+    number: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.pending.remove(&self.number);
+    }
+}
+
+/// Sends what waits, in order, until the bus is dropped.
+async fn send_all(inner: std::sync::Weak<Inner>, mut waiting: mpsc::Receiver<(NodeId, Arc<[u8]>, Option<u64>)>) {
+    let mut batch = Vec::with_capacity(BATCH_MAX);
+    while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        let Some(inner) = inner.upgrade() else { return };
+        let messages: Vec<_> = batch.iter().map(|(node, message, _)| (*node, Arc::clone(message))).collect();
+        let received = inner.channel.send(&messages).await;
+        for (index, (node, _, request)) in batch.drain(..).enumerate() {
+            let Some(request) = request else { continue };
+            let missed = match &received {
+                Ok(received) if received[index] => continue,
+                Ok(_) => match inner.channel.is_gone(node).await {
+                    Ok(true) => NoAnswer::NoSuchNode,
+                    Ok(false) | Err(_) => NoAnswer::Unknown,
+                },
+                Err(_) => NoAnswer::Unknown,
+            };
+            if let Some((_, waiting)) = inner.pending.remove(&request) {
+                let _ = waiting.send(Err(missed));
+            }
+        }
+    }
+}

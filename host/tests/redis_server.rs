@@ -1,0 +1,65 @@
+//! A real Redis for one test, on a socket in a temporary folder.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::harness::eventually;
+
+pub struct Redis {
+    folder: TempDir,
+    server: Option<Child>,
+}
+
+impl Redis {
+    pub async fn start() -> Self {
+        let mut redis = Self { folder: tempfile::tempdir().unwrap(), server: None };
+        redis.restart().await;
+        redis
+    }
+
+    /// Starts the server without data.
+    pub async fn restart(&mut self) {
+        let mut command = Command::new("redis-server");
+        command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]).arg(self.socket());
+        command.arg("--dir").arg(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
+        self.server = Some(command.spawn().expect("redis-server is not installed: run `cargo xtask test`"));
+        eventually("Redis accepts connections", || async {
+            tokio::net::UnixStream::connect(self.socket()).await.is_ok()
+        })
+        .await;
+    }
+
+    /// Kills the server, with all its data.
+    pub fn kill(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.kill().unwrap();
+            server.wait().unwrap();
+            let _ = fs::remove_file(self.socket());
+        }
+    }
+
+    /// Sends a command of `redis-cli`.
+    pub fn command(&self, arguments: &[&str]) {
+        let mut command = Command::new("redis-cli");
+        let output = command.arg("-s").arg(self.socket()).args(arguments).output().expect("redis-cli is not installed");
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    /// The section of a manifest for a node. Its lease is short, but outlasts the pauses of a busy machine.
+    pub fn section(&self) -> String {
+        format!("backend = {{ url = \"unix://{}\", lease = \"4s\" }}", self.socket().display())
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
