@@ -19,7 +19,7 @@ mod bus;
 mod message;
 
 use bus::{Bus, NoAnswer};
-use message::{Answer, Body, ChangeOutcome, Message, PostOutcome, Request};
+use message::{Answer, Body, Change, ChangeOutcome, Message, PostOutcome, Request};
 
 pub use message::ConnectionInfo;
 
@@ -30,7 +30,8 @@ pub struct Directory {
     bus: Option<Bus>,
     /// Changes of rows that other nodes have asked for and that wait for the store.
     changes: Arc<Semaphore>,
-    unanswered_log: RateLimitedLog,
+    /// Log of nodes that do not answer, and of messages that cannot be read.
+    bus_log: RateLimitedLog,
 }
 
 /// Limit of changes of rows that other nodes have asked for and that wait for the store.
@@ -56,7 +57,7 @@ impl Directory {
 
     fn new(connections: Arc<Connections>, backend: Backend, bus: Option<Bus>) -> Self {
         let changes = Arc::new(Semaphore::new(CHANGES_MAX));
-        Self { connections, backend, bus, changes, unanswered_log: RateLimitedLog::default() }
+        Self { connections, backend, bus, changes, bus_log: RateLimitedLog::default() }
     }
 
     /// The connections of this process.
@@ -207,8 +208,9 @@ impl Directory {
             return self.backend.connection_store(stage, store).change(id, change).await;
         };
         let name = if let StoreName::Named(name) = store { Some((**name).to_owned()) } else { None };
-        let request = Request::Change { id: id.to_string(), store: name, change };
-        match self.ask(bus, id.node(), stage, request).await {
+        let change = Change { id: id.to_string(), store: name, change };
+        let stage = self.backend.stages().name(stage).to_string();
+        match self.send(bus, id.node(), Body::Change { stage, change }).await {
             Ok(Answer::Changed(outcome)) => outcome.into(),
             Err(NoAnswer::NoSuchNode) => Err(BackendError::NoSuchConnection),
             Ok(_) | Err(NoAnswer::Unknown) => {
@@ -218,9 +220,14 @@ impl Directory {
     }
 
     async fn ask(&self, bus: &Bus, node: NodeId, stage: StageId, request: Request) -> Result<Answer, NoAnswer> {
-        let answer = bus.ask(node, &self.backend.stages().name(stage), request).await;
+        let stage = self.backend.stages().name(stage).to_string();
+        self.send(bus, node, Body::Request { stage, request }).await
+    }
+
+    async fn send(&self, bus: &Bus, node: NodeId, body: Body) -> Result<Answer, NoAnswer> {
+        let answer = bus.ask(node, body).await;
         if matches!(answer, Err(NoAnswer::Unknown)) {
-            self.unanswered_log.log(|suppressed| {
+            self.bus_log.log(|suppressed| {
                 warn!(node = node.0, suppressed, "a node does not answer; whether it got the request is unknown");
             });
         }
@@ -232,13 +239,15 @@ impl Directory {
     async fn receive(self: Arc<Self>, mut received: mpsc::Receiver<Vec<u8>>) {
         while let Some(bytes) = received.recv().await {
             let Some(Message { from, request: number, body }) = Message::decode(&bytes) else {
-                warn!("a message of another node has a format that this version does not know");
+                self.bus_log.log(|suppressed| {
+                    warn!(suppressed, "a message of another node has a format that this version does not know");
+                });
                 continue;
             };
             let (Some(bus), from) = (&self.bus, NodeId(from)) else { return };
             match body {
                 Body::Answer(answer) => bus.complete(number, answer),
-                Body::Request { stage, request: Request::Change { id, store, change } } => {
+                Body::Change { stage, change } => {
                     // A change waits for the store, so it must not delay the messages behind it.
                     let Ok(permit) = Arc::clone(&self.changes).try_acquire_owned() else {
                         let outcome = ChangeOutcome::Unavailable("too many changes of other nodes wait".to_owned());
@@ -248,7 +257,7 @@ impl Directory {
                     let directory = Arc::clone(&self);
                     tokio::spawn(async move {
                         let _permit = permit;
-                        let outcome = directory.change_own(&stage, &id, store, change).await;
+                        let outcome = directory.change_own(&stage, change).await;
                         if let Some(bus) = &directory.bus {
                             bus.answer(from, number, Answer::Changed(outcome));
                         }
@@ -289,12 +298,12 @@ impl Directory {
                 let closed = ConnectionId::parse(&id).map(|id| self.connections.delete(stage, &id, frame));
                 Answer::Closed(matches!(closed, Ok(Ok(()))))
             }
-            Request::Change { .. } => Answer::Unsupported,
         }
     }
 
-    async fn change_own(&self, stage: &str, id: &str, store: Option<String>, change: AttributeChange) -> ChangeOutcome {
-        let Ok(id) = ConnectionId::parse(id) else { return ChangeOutcome::NoSuchConnection };
+    async fn change_own(&self, stage: &str, change: Change) -> ChangeOutcome {
+        let Change { id, store, change } = change;
+        let Ok(id) = ConnectionId::parse(&id) else { return ChangeOutcome::NoSuchConnection };
         let store = store.map_or(StoreName::Shared, |name| StoreName::Named(name.into()));
         self.backend.connection_store(self.stage(stage), &store).change(id, change).await.into()
     }

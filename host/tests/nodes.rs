@@ -218,3 +218,26 @@ async fn a_stop_that_takes_longer_than_the_lease_keeps_it() {
     assert_eq!(other.wait_for_exit().await, Some(0));
     assert_eq!(peer.ask(&format!("ended {id}")).await, "1001 Going away");
 }
+
+#[tokio::test]
+async fn a_change_that_redis_did_not_take_is_written_when_it_answers_again() {
+    let redis = Redis::start().await;
+    // No renewal fails meanwhile, because the next one comes much later.
+    let section = redis.section().replace("4s", "30s");
+    let node = Site::new(&manifest(&component(HOSTILE), &section, HOSTILE_GRANTS)).serve();
+    let (mut peer, id) = connect(&node).await;
+    redis.command(&["client", "pause", "5000"]);
+    // The first call waits for its answer in vain; Redis may still run it. The second one is not sent.
+    for room in ["hall", "lobby"] {
+        assert!(peer.ask(&format!("add-to {id} room={room}")).await.contains("navailable"));
+    }
+    let mut other = {
+        eventually("Redis answers again", || async { node.try_connect("", &[]).await.is_ok() }).await;
+        node.connect("").await
+    };
+    let deadline = std::time::Instant::now() + crate::harness::TEST_TIMEOUT;
+    while other.ask("query room=lobby").await != "1 rows, 0 of them twice" {
+        assert!(std::time::Instant::now() < deadline, "the row is not written again");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}

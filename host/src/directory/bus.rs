@@ -10,7 +10,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::sync::{mpsc, oneshot};
 
-use super::message::{Answer, Body, Message, Request};
+use super::message::{Answer, Body, Message};
 use crate::backend::Channel;
 use crate::id::NodeId;
 
@@ -57,10 +57,9 @@ impl Bus {
         self.inner.channel.node()
     }
 
-    /// Sends a request and waits for its answer.
-    pub async fn ask(&self, node: NodeId, stage: &str, request: Request) -> Result<Answer, NoAnswer> {
+    /// Sends a request or a change and waits for its answer.
+    pub async fn ask(&self, node: NodeId, body: Body) -> Result<Answer, NoAnswer> {
         let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
-        let body = Body::Request { stage: stage.to_owned(), request };
         let message = Message { from: self.node().0, request: number, body }.encode();
         let (sender, answer) = oneshot::channel();
         self.inner.pending.insert(number, sender);

@@ -1,6 +1,6 @@
 //! What nodes send to each other.
 //!
-//! A message begins with the version of its format. A node that gets a request of a newer one answers `Unsupported`.
+//! A message begins with the version of its format. One of another version is dropped, so its sender gets no answer.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -24,10 +24,11 @@ pub struct Message {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub enum Body {
     Request { stage: String, request: Request },
+    Change { stage: String, change: Change },
     Answer(Answer),
 }
 
-/// A request about connections of the node that receives it.
+/// A request about connections of the node that receives it, which is answered at once.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub enum Request {
     /// Sends the same payload to each of them.
@@ -43,12 +44,14 @@ pub enum Request {
         code: u16,
         reason: String,
     },
-    /// Changes the attributes of a row in the shared store, or in a named one.
-    Change {
-        id: String,
-        store: Option<String>,
-        change: AttributeChange,
-    },
+}
+
+/// A change of the attributes of a row in the shared store, or in a named one.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    pub id: String,
+    pub store: Option<String>,
+    pub change: AttributeChange,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -83,8 +86,6 @@ pub enum Answer {
     /// Whether the connection was open.
     Closed(bool),
     Changed(ChangeOutcome),
-    /// The request has a format that the node does not know.
-    Unsupported,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

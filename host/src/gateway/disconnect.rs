@@ -27,7 +27,8 @@ pub struct EndedConnection {
 
 impl Gateway {
     /// Runs `$disconnect`, then deletes the connection's row. Must be called once for each connection that was admitted.
-    /// The next process runs it again if this one ends before the row is deleted on the disk: it runs at least once. If the plugin of `$disconnect` has not loaded, both wait until it has.
+    /// The next process runs it again if this one ends before the row is deleted on the disk: it runs at least once. If the
+    /// plugin of `$disconnect` has not loaded, both wait until it has.
     ///
     /// Returns whether it has run.
     pub async fn disconnect(&self, connection: &Arc<Connection>, end: Disconnect) -> bool {

@@ -16,10 +16,9 @@ const LEASE_LOST: (u16, &str) = (1012, "Service restart");
 impl Gateway {
     /// Renews the lease of this node and writes again what Redis does not have. Never returns.
     pub async fn keep_membership(self: Arc<Self>, interval: Duration) {
-        let mut must_save = false;
         loop {
             tokio::time::sleep(interval).await;
-            let saves_all = match self.backend.renew_lease().await {
+            let has_lost_data = match self.backend.renew_lease().await {
                 Ok(Renewal::Renewed) => false,
                 Ok(Renewal::Restored) => {
                     warn!("Redis has lost its data: this node writes the rows of its connections again");
@@ -30,26 +29,20 @@ impl Gateway {
                     continue;
                 }
                 // The client logs when Redis does not answer, and when it does again.
-                Err(_) => {
-                    must_save = true;
-                    continue;
-                }
+                Err(_) => continue,
             };
-            if must_save || saves_all {
-                match self.backend.save_rows_again(saves_all).await {
-                    Ok(count) => {
-                        must_save = false;
-                        if count > 0 {
-                            info!(rows = count, "wrote rows to Redis again");
-                        }
-                    }
-                    Err(error) => warn!("cannot write rows to Redis: {error}"),
+            // Also rows that Redis did not take between two renewals.
+            match self.backend.save_rows_again(has_lost_data).await {
+                Ok(0) => {}
+                Ok(count) => info!(rows = count, "wrote rows to Redis again"),
+                Err(error) => {
+                    self.row_log.log(|suppressed| warn!(suppressed, "cannot write rows to Redis: {error}"));
                 }
             }
         }
     }
 
-    /// Ends all connections of this node after another one has taken them over, and takes a new number.
+    /// Ends all connections of this node after another one has taken them over, and begins a new epoch.
     async fn give_up_connections(&self) {
         let (code, reason) = LEASE_LOST;
         let count = self.connections().give_up(&CloseFrame::new(code, reason));
@@ -73,7 +66,9 @@ impl Gateway {
                         info!("ran $disconnect (1006) for {count} connections of nodes that are gone");
                     }
                     Err(error) => {
-                        warn!("cannot take over the connections of nodes that are gone: {error}");
+                        self.row_log.log(|suppressed| {
+                            warn!(suppressed, "cannot take over the connections of nodes that are gone: {error}");
+                        });
                         break;
                     }
                 }

@@ -70,9 +70,8 @@ impl Client {
         tokio::spawn(async move {
             while let Some(inner) = inner.upgrade() {
                 if !inner.is_down.load(Ordering::Acquire) {
-                    // Without the client, so that the task ends with it.
-                    let waiting = tokio::time::timeout(RETRY_INTERVAL, inner.failed.notified());
-                    let _ = waiting.await;
+                    // Not for ever: the task must notice that it is the last one that has the client.
+                    let _ = tokio::time::timeout(RETRY_INTERVAL, inner.failed.notified()).await;
                     continue;
                 }
                 let answer: Result<String, RedisError> =

@@ -182,7 +182,8 @@ impl RedisRows {
         call
     }
 
-    /// Writes the rows that Redis did not take, or all rows of this node if `all`. Returns how many.
+    /// Writes the rows that Redis did not take, or all rows of this node if `all`. Returns how many. Rows that Redis does not
+    /// take now are written by the next call.
     pub async fn save_again(&self, all: bool) -> Result<usize, BackendError> {
         let keys: Vec<RowKey> = {
             let mut rows = self.own_mut();
