@@ -1,7 +1,8 @@
 //! Redis or Valkey as storage engine: one store for the processes of several machines.
 //!
 //! What one call changes, it changes by one script, so that no reader sees a part, and values and their usage cannot
-//! diverge. All keys of one script have one hash tag, as Redis Cluster requires it; Cluster itself is not supported.
+//! diverge. The keys of a stage have one hash tag, and so have those of a bucket and of the nodes. Redis Cluster is not
+//! supported: a script that writes a row also reads whether its node was taken over.
 
 use std::time::Duration;
 

@@ -94,6 +94,10 @@ impl RowTable {
         let (bytes, stores) = encoding::split_stores(saved)?;
         let stage = self.names.id(ApiNumber(0), encoding::stage(bytes)?);
         let row = encoding::decode(id, stage, bytes)?;
+        // One that was loaded before, and whose deletion is not saved, is not loaded again.
+        if self.unsaved.contains(&(stage, id)) {
+            return Some((stage, id));
+        }
         let rows = self.left_behind.entry(stage).or_default();
         rows.shared.add(id, &row.attributes);
         rows.by_id.insert(id, bytes.into());

@@ -9,6 +9,7 @@ use crate::id::{ApiNumber, NodeId};
 
 mod engines;
 mod redis_server;
+mod take_over;
 
 use engines::{BUCKET, bucket, full, get, set, store_text, text, usage};
 

@@ -189,6 +189,17 @@ impl Node {
         self.inner.client.invoke(&call).await
     }
 
+    /// The keys that say whether another node has taken over: the epochs by number, the nodes that are being taken over, and
+    /// one that exists when that is done.
+    pub fn taken_over_keys(&self) -> [String; 3] {
+        let key = |name: &str| self.inner.client.key(TAG, name);
+        [key("epochs"), key("gone"), key(&format!("lease:taken over:{}", self.name()))]
+    }
+
+    pub fn epoch(&self) -> Arc<String> {
+        self.inner.epoch.load_full()
+    }
+
     fn invocation<'s>(&self, script: &'s Script) -> ScriptInvocation<'s> {
         let mut call = script.prepare_invoke();
         for name in ["epochs", "gone", "since"] {

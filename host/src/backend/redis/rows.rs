@@ -29,6 +29,7 @@ scripts! {
     DELETE_ROW = "delete_row.lua";
     PUT_ORPHAN = "put_orphan.lua";
     ADOPT_ROWS = "adopt_rows.lua";
+    KEEP_ADOPTED_ROWS = "keep_adopted_rows.lua";
     PAGE_OF_ROWS = "page_of_rows.lua";
 }
 
@@ -41,6 +42,14 @@ enum IfMissing {
     Insert,
     /// Nothing: the deletion of the row may have arrived first.
     Check,
+}
+
+/// What a write has done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Saved,
+    /// Nothing, because Redis does not have the row.
+    IsMissing,
 }
 
 #[derive(Clone)]
@@ -133,9 +142,9 @@ impl RedisRows {
             rows.mark_saved(&key);
             self.save_call(&rows, key, if_missing)
         };
-        let saved = match self.inner.client.invoke::<u8>(&call).await {
+        let saved = match self.invoke(&call).await {
             // The row was deleted meanwhile, or Redis has lost it.
-            Ok(0) => self.save(key).await,
+            Ok(Written::IsMissing) => self.save(key).await,
             saved => saved.map(drop),
         };
         if saved.is_err() {
@@ -150,13 +159,22 @@ impl RedisRows {
             let rows = self.own();
             (self.save_call(&rows, key, IfMissing::Insert), rows.is_missing(&key))
         };
-        self.inner.client.invoke::<u8>(&call).await?;
+        self.invoke(&call).await?;
         // The deletion of a row that was deleted meanwhile may have arrived before it was inserted.
         if !is_deleted && self.own().is_missing(&key) {
             let call = self.save_call(&self.own(), key, IfMissing::Check);
-            self.inner.client.invoke::<u8>(&call).await?;
+            self.invoke(&call).await?;
         }
         Ok(())
+    }
+
+    /// Runs a call that writes a row.
+    async fn invoke(&self, call: &ScriptInvocation<'_>) -> Result<Written, BackendError> {
+        match self.inner.client.invoke::<u8>(call).await? {
+            0 => Ok(Written::IsMissing),
+            1 => Ok(Written::Saved),
+            _ => Err(BackendError::Unavailable("another node has taken over the connections of this one".to_owned())),
+        }
     }
 
     fn save_call(&self, rows: &RowTable, key: RowKey, if_missing: IfMissing) -> ScriptInvocation<'static> {
@@ -172,10 +190,11 @@ impl RedisRows {
             return call;
         }
         let mut call = self.invocation(&PUT_ROW, stage);
-        call.arg(id.as_str())
-            .arg(self.next_version())
-            .arg(u8::from(if_missing == IfMissing::Insert))
-            .arg(bytes.as_slice());
+        for key in self.inner.node.taken_over_keys() {
+            call.key(key);
+        }
+        call.arg(id.as_str()).arg(self.next_version()).arg(u8::from(if_missing == IfMissing::Insert));
+        call.arg(self.inner.node.id().0).arg(&**self.inner.node.epoch()).arg(bytes.as_slice());
         for name in index_names(&bytes).expect("the bytes are a row") {
             call.arg(name);
         }
@@ -331,18 +350,25 @@ impl RedisRows {
         Ok(count)
     }
 
-    async fn adopt(&self, stage: StageId, gone: &str) -> Result<usize, BackendError> {
+    /// Takes some rows of a stage. If an answer is lost, the next call takes them.
+    pub(in super::super) async fn adopt(&self, stage: StageId, gone: &str) -> Result<usize, BackendError> {
+        let ids_of_gone = self.key(stage, &format!("node:{gone}"));
         let mut call = self.invocation(&ADOPT_ROWS, stage);
-        call.key(self.key(stage, &format!("node:{gone}"))).arg(ADOPTED_MAX);
+        call.key(&ids_of_gone).arg(ADOPTED_MAX);
         let stored: Vec<Vec<u8>> = self.inner.client.invoke(&call).await?;
-        let mut count = 0;
+        if stored.is_empty() {
+            return Ok(0);
+        }
+        let mut keep = self.invocation(&KEEP_ADOPTED_ROWS, stage);
+        keep.key(&ids_of_gone);
         for pair in stored.chunks_exact(2) {
             let id = str::from_utf8(&pair[0]).map_err(|_| damaged()).and_then(parse_id)?;
-            if self.own_mut().load(id, without_version(&pair[1])?).is_some() {
-                count += 1;
-            }
+            // One that is no row is left in Redis, and in no query.
+            let _ = self.own_mut().load(id, without_version(&pair[1])?);
+            keep.arg(id.as_str());
         }
-        Ok(count)
+        self.inner.client.invoke::<u8>(&keep).await?;
+        Ok(stored.len() / 2)
     }
 
     /// Forgets all rows, which another node has, and takes a number again.

@@ -111,7 +111,7 @@ async fn the_number_of_attributes_of_a_row_is_limited(backend: Backend) {
 }
 
 /// Returns all rows of the stage, with their attributes in the shared store.
-async fn scan(backend: &Backend) -> Vec<Row> {
+pub async fn scan(backend: &Backend) -> Vec<Row> {
     let (mut all, mut cursor) = (Vec::new(), None);
     loop {
         let page = shared(backend).scan(cursor).await.unwrap();

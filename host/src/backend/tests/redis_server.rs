@@ -14,34 +14,50 @@ const SUPERVISE: &str = r#"redis-server --port 0 --unixsocket "$1/socket" --dir 
 cat > /dev/null
 kill $server"#;
 
-struct Redis {
+pub struct Redis {
     folder: TempDir,
     _supervisor: Child,
 }
 
-static REDIS: LazyLock<Redis> = LazyLock::new(|| {
-    let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new("sh");
-    command.args(["-c", SUPERVISE, "redis"]).arg(folder.path()).stdin(Stdio::piped()).stdout(Stdio::null());
-    Redis { _supervisor: command.spawn().expect("sh is installed"), folder }
-});
+impl Redis {
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", SUPERVISE, "redis"]).arg(folder.path()).stdin(Stdio::piped()).stdout(Stdio::null());
+        Self { _supervisor: command.spawn().expect("sh is installed"), folder }
+    }
 
-/// Returns the options of a store that is empty.
-pub fn options() -> RedisOptions {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let prefix = format!("test{}", COUNT.fetch_add(1, Ordering::Relaxed));
-    RedisOptions {
-        lease: Duration::from_secs(10),
-        url: format!("unix://{}/socket", REDIS.folder.path().display()),
-        prefix,
+    /// Returns the options of a store that is empty.
+    pub fn options(&self) -> RedisOptions {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let prefix = format!("test{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let url = format!("unix://{}/socket", self.folder.path().display());
+        RedisOptions { lease: Duration::from_secs(10), url, prefix }
     }
 }
 
-/// Connects to an empty store, once the server accepts connections.
+/// The options of an empty store on a server that several tests use.
+pub fn options() -> RedisOptions {
+    static SHARED: LazyLock<Redis> = LazyLock::new(Redis::start);
+    SHARED.options()
+}
+
+/// Connects to an empty store.
 pub async fn backend() -> Backend {
-    let options = options();
+    connect(&options()).await
+}
+
+/// Runs a command of its own connection.
+pub async fn run(options: &RedisOptions, command: &::redis::Cmd) {
+    let client = ::redis::Client::open(options.url.as_str()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    command.exec_async(&mut connection).await.unwrap();
+}
+
+/// Connects once the server accepts connections.
+pub async fn connect(options: &RedisOptions) -> Backend {
     for _ in 0..600 {
-        match Backend::connect_redis(&options).await {
+        match Backend::connect_redis(options).await {
             Ok(backend) => return backend,
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
