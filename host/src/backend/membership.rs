@@ -34,11 +34,11 @@ impl Backend {
         }
     }
 
-    /// Writes the rows that Redis did not take, or all of this node if `all`. Returns how many.
-    pub async fn save_rows_again(&self, all: bool) -> Result<usize, BackendError> {
+    /// Writes the rows that Redis did not take, or all of this node if Redis may have lost them. Returns how many.
+    pub async fn save_rows_again(&self) -> Result<usize, BackendError> {
         match &self.rows {
             Rows::Sled(_) => Ok(0),
-            Rows::Redis(redis) => redis.save_again(all).await,
+            Rows::Redis(redis) => redis.save_again().await,
         }
     }
 

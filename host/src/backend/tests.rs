@@ -8,6 +8,7 @@ use crate::connections::PeerApiKey;
 use crate::id::{ApiNumber, NodeId};
 
 mod engines;
+mod nodes;
 mod redis_server;
 mod take_over;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -13,26 +14,41 @@ use crate::gateway::Gateway;
 /// How connections end whose node has lost its lease: another one has run their `$disconnect`. A client connects again.
 const LEASE_LOST: (u16, &str) = (1012, "Service restart");
 
+/// How soon a lease is renewed after Redis did not answer.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
+
 impl Gateway {
     /// Renews the lease of this node and writes again what Redis does not have. Never returns.
     pub async fn keep_membership(self: Arc<Self>, interval: Duration) {
+        // At the same time: many rows take longer than a lease.
+        let must_save = Notify::new();
+        tokio::join!(self.keep_lease(interval, &must_save), self.keep_rows_saved(interval, &must_save));
+    }
+
+    async fn keep_lease(&self, interval: Duration, must_save: &Notify) {
+        let mut wait = interval;
         loop {
-            tokio::time::sleep(interval).await;
-            let has_lost_data = match self.backend.renew_lease().await {
-                Ok(Renewal::Renewed) => false,
-                Ok(Renewal::Restored) => {
-                    warn!("Redis has lost its data: this node writes the rows of its connections again");
-                    true
-                }
-                Ok(Renewal::Lost) => {
-                    self.give_up_connections().await;
-                    continue;
-                }
-                // The client logs when Redis does not answer, and when it does again.
-                Err(_) => continue,
-            };
-            // Also rows that Redis did not take between two renewals.
-            match self.backend.save_rows_again(has_lost_data).await {
+            tokio::time::sleep(wait).await;
+            let renewed = self.backend.renew_lease().await;
+            // The client logs when Redis does not answer, and when it does again.
+            wait = if renewed.is_ok() { interval } else { interval.min(RETRY_INTERVAL) };
+            match renewed {
+                Ok(Renewal::Restored) => must_save.notify_one(),
+                Ok(Renewal::Lost) => self.give_up_connections().await,
+                Ok(Renewal::Renewed) | Err(_) => {}
+            }
+        }
+    }
+
+    /// Writes rows that Redis did not take, or all of them if it may have lost them.
+    async fn keep_rows_saved(&self, interval: Duration, must_save: &Notify) {
+        loop {
+            if tokio::time::timeout(interval, must_save.notified()).await.is_ok() {
+                warn!(
+                    "Redis was started again or has lost its data: this node writes the rows of its connections again"
+                );
+            }
+            match self.backend.save_rows_again().await {
                 Ok(0) => {}
                 Ok(count) => info!(rows = count, "wrote rows to Redis again"),
                 Err(error) => {

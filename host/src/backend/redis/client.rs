@@ -119,7 +119,8 @@ impl Client {
         tokio::time::timeout(CONNECT_TIMEOUT, self.inner.client.get_async_pubsub()).await.map_err(|_| timeout())?
     }
 
-    fn check(&self) -> Result<(), BackendError> {
+    /// Returns an error while the store does not answer.
+    pub fn check(&self) -> Result<(), BackendError> {
         if self.inner.is_down.load(Ordering::Acquire) {
             return Err(BackendError::Unavailable("Redis does not answer".to_owned()));
         }

@@ -38,7 +38,8 @@ scripts! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewal {
     Renewed,
-    /// The store has lost its data. The node has its number again, and must write its rows again.
+    /// The store may not have all rows of this node: it has lost its data, or was started again. Returned until they are
+    /// written.
     Restored,
     /// Another node has taken over: it runs the `$disconnect` events of all connections of this one.
     Lost,
@@ -59,6 +60,10 @@ struct Inner {
     start: Instant,
     /// Until when the number is held, in milliseconds since `start`.
     held_until: AtomicU64,
+    /// The name of the data in the store, which is another one after it was lost.
+    data: ArcSwap<String>,
+    /// The name of the data that had all rows of this node.
+    complete_data: ArcSwap<String>,
     /// The stages that this process has recorded.
     stages: Mutex<HashSet<Arc<str>>>,
 }
@@ -73,7 +78,9 @@ impl Node {
             let id = NodeId(u16::from_be_bytes(random()?));
             let epoch = ArcSwap::from_pointee(new_epoch()?);
             let (start, held_until, stages) = (Instant::now(), AtomicU64::new(0), Mutex::default());
-            let inner = Inner { client: client.clone(), id, epoch, lease, start, held_until, stages };
+            let (data, complete_data) = (ArcSwap::default(), ArcSwap::default());
+            let inner =
+                Inner { client: client.clone(), id, epoch, lease, start, held_until, data, complete_data, stages };
             let node = Self { inner: Arc::new(inner) };
             if node.try_claim().await? {
                 return Ok(node);
@@ -96,9 +103,13 @@ impl Node {
         let began = Instant::now();
         let mut call = self.invocation(&CLAIM);
         call.arg(self.inner.lease.as_millis() as u64);
-        let is_claimed = self.inner.client.invoke::<u8>(&call).await? == 1;
+        let (is_claimed, data): (bool, String) = self.inner.client.invoke(&call).await?;
         if is_claimed {
             self.held_since(began);
+            let data = Arc::new(data);
+            self.inner.data.store(Arc::clone(&data));
+            // The node has no rows yet.
+            self.inner.complete_data.store(data);
         }
         Ok(is_claimed)
     }
@@ -142,16 +153,31 @@ impl Node {
         let began = Instant::now();
         let mut call = self.invocation(&RENEW);
         call.arg(self.inner.lease.as_millis() as u64);
-        let renewal = match self.inner.client.invoke(&call).await? {
-            1_u8 => Renewal::Renewed,
-            2 => {
-                self.inner.stages.lock().unwrap_or_else(PoisonError::into_inner).clear();
-                Renewal::Restored
-            }
-            _ => return Ok(Renewal::Lost),
-        };
+        let (is_held, data): (bool, String) = self.inner.client.invoke(&call).await?;
+        if !is_held {
+            return Ok(Renewal::Lost);
+        }
         self.held_since(began);
-        Ok(renewal)
+        if **self.inner.data.load() != data {
+            self.inner.data.store(Arc::new(data));
+        }
+        Ok(if self.incomplete_data().is_some() { Renewal::Restored } else { Renewal::Renewed })
+    }
+
+    /// Returns the name of the data in the store, if it may not have all rows of this node.
+    pub fn incomplete_data(&self) -> Option<Arc<String>> {
+        let data = self.inner.data.load_full();
+        (*data != **self.inner.complete_data.load()).then_some(data)
+    }
+
+    /// Records that this data has all rows of this node.
+    pub fn completed(&self, data: Arc<String>) {
+        self.inner.complete_data.store(data);
+    }
+
+    /// Forgets which stages are recorded: the store may have lost them.
+    pub fn forget_stages(&self) {
+        self.inner.stages.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn held_since(&self, began: Instant) {

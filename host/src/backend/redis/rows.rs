@@ -1,10 +1,11 @@
 //! Connection rows. The node that has a connection is the authority for its row: it keeps the row in memory, changes it
 //! there, and writes it to Redis as a whole, where all nodes find it. So Redis can be filled again by the nodes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use futures_util::{StreamExt as _, stream};
 use redis::{Script, ScriptInvocation};
 use tokio::sync::mpsc;
 
@@ -22,6 +23,9 @@ const ADOPTED_MAX: usize = 256;
 
 /// How many ids one answer has at most.
 const IDS_MAX: usize = 10_000;
+
+/// How many rows are written again at the same time.
+const SAVES_MAX: usize = 64;
 
 scripts! {
     "row.lua":
@@ -67,6 +71,21 @@ struct Inner {
     version: AtomicU64,
 }
 
+/// Marks a row as unsaved when it is dropped, unless the write has succeeded. An event that ends drops its calls.
+struct MarkUnsaved<'a> {
+    rows: &'a RedisRows,
+    /// `None`: the write has succeeded.
+    key: Option<RowKey>,
+}
+
+impl Drop for MarkUnsaved<'_> {
+    fn drop(&mut self) {
+        if self.key.is_some() {
+            self.rows.own_mut().mark_unsaved(self.key);
+        }
+    }
+}
+
 impl RedisRows {
     pub fn new(client: Client, node: Node, names: &Arc<StageNames>) -> Self {
         let own = RwLock::new(RowTable::new(Arc::clone(names)));
@@ -96,14 +115,23 @@ impl RedisRows {
 
     // ---- writing ---------------------------------------------------------------------------
 
+    /// # Errors
+    /// If Redis does not answer. Then there is no row.
     pub async fn insert_row(&self, row: Row) -> Result<(), BackendError> {
         let key = (row.stage, row.id);
+        // Nothing is kept of the handshakes that are rejected while the store does not answer.
+        self.inner.client.check()?;
         self.inner.node.add_stage(&self.inner.names.name(row.stage)).await?;
         let insert = |rows: &mut RowTable| {
             rows.insert(&row);
             Ok(())
         };
-        self.write(key, IfMissing::Insert, insert).await
+        let inserted = self.write(key, IfMissing::Insert, insert).await;
+        if inserted.is_err() {
+            // Redis may have the row nevertheless. It is marked as unsaved, so Redis deletes it later.
+            self.own_mut().remove(key.0, key.1);
+        }
+        inserted
     }
 
     pub async fn admit_row(&self, stage: StageId, id: ConnectionId) -> Result<(), BackendError> {
@@ -142,15 +170,13 @@ impl RedisRows {
             rows.mark_saved(&key);
             self.save_call(&rows, key, if_missing)
         };
-        let saved = match self.invoke(&call).await {
-            // The row was deleted meanwhile, or Redis has lost it.
-            Ok(Written::IsMissing) => self.save(key).await,
-            saved => saved.map(drop),
-        };
-        if saved.is_err() {
-            self.own_mut().mark_unsaved([key]);
+        let mut unsaved = MarkUnsaved { rows: self, key: Some(key) };
+        // Otherwise the row was deleted meanwhile, or Redis has lost it.
+        if self.invoke(&call).await? == Written::IsMissing {
+            self.save(key).await?;
         }
-        saved
+        unsaved.key = None;
+        Ok(())
     }
 
     /// Makes a row in Redis what it is in memory.
@@ -201,21 +227,62 @@ impl RedisRows {
         call
     }
 
-    /// Writes the rows that Redis did not take, or all rows of this node if `all`. Returns how many. Rows that Redis does not
-    /// take now are written by the next call.
-    pub async fn save_again(&self, all: bool) -> Result<usize, BackendError> {
-        let keys: Vec<RowKey> = {
+    /// Writes the rows that Redis did not take, or all rows of this node if Redis may have lost them. Returns how many. Rows
+    /// that Redis does not take now are written by the next call.
+    pub async fn save_again(&self) -> Result<usize, BackendError> {
+        let incomplete = self.inner.node.incomplete_data();
+        if incomplete.is_some() {
+            self.add_stages_again().await?;
+        }
+        let keys: HashSet<RowKey> = {
             let mut rows = self.own_mut();
             let unsaved = rows.take_unsaved();
-            if all { rows.keys().chain(unsaved).collect() } else { unsaved.into_iter().collect() }
+            if incomplete.is_some() { rows.keys().chain(unsaved).collect() } else { unsaved }
         };
-        for (count, key) in keys.iter().enumerate() {
-            if let Err(error) = self.save(*key).await {
-                self.own_mut().mark_unsaved(keys[count..].iter().copied());
-                return Err(error);
+        let (count, mut left) = (keys.len(), keys.clone());
+        let saves = stream::iter(keys).map(|key| async move { (key, self.save(key).await) });
+        let mut saves = std::pin::pin!(saves.buffer_unordered(SAVES_MAX));
+        while let Some((key, saved)) = saves.next().await {
+            match saved {
+                Ok(()) => left.remove(&key),
+                Err(error) => {
+                    self.own_mut().mark_unsaved(left);
+                    return Err(error);
+                }
+            };
+        }
+        if let Some(data) = incomplete {
+            self.delete_unknown().await?;
+            self.inner.node.completed(data);
+        }
+        Ok(count)
+    }
+
+    /// Records the stages of all rows, so that another node finds them.
+    async fn add_stages_again(&self) -> Result<(), BackendError> {
+        self.inner.node.forget_stages();
+        let stages: BTreeSet<StageId> = self.own().keys().map(|(stage, _)| stage).collect();
+        for stage in stages {
+            self.inner.node.add_stage(&self.inner.names.name(stage)).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the rows of this node that only Redis has, as after it was started with the data of an earlier moment.
+    async fn delete_unknown(&self) -> Result<(), BackendError> {
+        for stage in self.inner.node.stages().await? {
+            let stage = self.inner.names.id(ApiNumber(0), &stage);
+            let mut command = redis::cmd("SMEMBERS");
+            command.arg(self.key(stage, &format!("node:{}", self.inner.node.name())));
+            let ids: Vec<String> = self.inner.client.query(&command).await?;
+            for id in ids {
+                let key = (stage, parse_id(&id)?);
+                if self.own().is_missing(&key) {
+                    self.save(key).await?;
+                }
             }
         }
-        Ok(keys.len())
+        Ok(())
     }
 
     // ---- reading ---------------------------------------------------------------------------
@@ -479,4 +546,26 @@ fn split_first(answer: Vec<redis::Value>) -> Result<(i64, Vec<Vec<u8>>), Backend
 
 fn damaged() -> BackendError {
     BackendError::Unavailable("Redis has a row that is none".to_owned())
+}
+
+/// What tests do to the store.
+#[cfg(test)]
+impl RedisRows {
+    /// Deletes all keys.
+    pub async fn lose_data(&self) {
+        let mut command = redis::cmd("KEYS");
+        let keys: Vec<String> = self.inner.client.query(command.arg(self.inner.client.key("*", "*"))).await.unwrap();
+        self.inner.client.query::<u64>(redis::cmd("DEL").arg(keys)).await.unwrap();
+    }
+
+    pub async fn lose_key(&self, tag: &str, name: &str) {
+        self.inner.client.query::<u64>(redis::cmd("DEL").arg(self.inner.client.key(tag, name))).await.unwrap();
+    }
+
+    /// Deletes a row here, but not in Redis.
+    pub fn forget_row(&self, stage: StageId, id: ConnectionId) {
+        let mut rows = self.own_mut();
+        rows.remove(stage, id);
+        rows.mark_saved(&(stage, id));
+    }
 }

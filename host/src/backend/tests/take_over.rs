@@ -65,7 +65,7 @@ async fn a_row_of_a_node_that_was_taken_over_is_not_written_again() {
         assert_eq!(heir.adopt_rows().await, Ok(taken));
         let changed = change().await;
         assert!(matches!(changed, Err(BackendError::Unavailable(_))), "{changed:?}");
-        assert!(gone.save_rows_again(true).await.is_err());
+        assert!(gone.save_rows_again().await.is_err());
         assert_eq!(scan(&heir).await, []);
         assert_eq!(heir.verify().await, Ok(Vec::new()));
     }

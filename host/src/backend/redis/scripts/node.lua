@@ -5,7 +5,14 @@ local epochs, gone, lease = KEYS[1], KEYS[2], ARGV[1]
 -- Names the nodes that were taken over as a whole.
 local taken_over = lease .. 'taken over:'
 
+-- Names what the store has. After it was started again or has lost its data, it has another name.
+local function data_name()
+  local info = redis.pcall('INFO', 'server')
+  local run = type(info) == 'string' and info:match('run_id:(%x+)') or ''
+  return run .. ':' .. (redis.call('GET', KEYS[3]) or '')
+end
+
 local function has_data_since()
   local now = redis.call('TIME')
-  redis.call('SET', KEYS[3], string.format('%.0f', now[1] * 1000 + now[2] / 1000), 'NX')
+  redis.call('SET', KEYS[3], string.format('%.3f', now[1] * 1000 + now[2] / 1000), 'NX')
 end
