@@ -39,6 +39,7 @@ use sled::Sled;
 pub use bucket::{Bucket, BucketQuota, BucketUsage};
 pub use connection_store::{AttributeChange, ConnectionStore, StoreName};
 pub use export::Summary as ExportSummary;
+pub use membership::NodeProblem;
 pub use redis::{Channel, RedisOptions, Renewal};
 pub use sled::Imported;
 

@@ -47,6 +47,7 @@ mod operator_listener;
 mod page;
 mod pending_upgrade;
 mod proxy_header;
+mod readiness;
 mod response;
 mod source_limit;
 mod stop;
@@ -60,7 +61,8 @@ mod write_timeout;
 pub use accepted::AcceptOptions;
 pub use admin::{Deployments, RolledBack, serve_admin};
 pub use admission::HostRules;
-pub use monitoring::serve_metrics;
+pub use monitoring::{MonitoringOptions, serve_metrics};
+pub use readiness::Readiness;
 
 use accepted::{Accepted, Acceptor, ConnectionPermit};
 use admission::{OwnNames, Rejection};

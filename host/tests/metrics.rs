@@ -258,7 +258,8 @@ async fn the_metrics_listener_serves_health_and_metrics_and_the_main_listener_se
     assert_eq!(metrics.get("/health").await, (200, "ok\n".to_owned()));
     assert_eq!(metrics.get("/").await.0, 404);
     assert_eq!(metrics.get("/dev/@connections/L0SM9cOFvHcCIhw=").await.0, 404);
-    for path in ["/health", "/metrics"] {
+    assert_eq!(metrics.get("/ready").await, (200, "ready\n".to_owned()));
+    for path in ["/health", "/metrics", "/ready"] {
         assert_eq!(server.request("GET", path, "").await.status, 426, "{path}");
     }
     let (_, text) = metrics.get("/metrics").await;
@@ -285,6 +286,47 @@ async fn the_metrics_listener_serves_health_and_metrics_and_the_main_listener_se
     }
 }
 
+/// A load balancer calls by address, and HAProxy without a `Host`.
+#[tokio::test]
+async fn a_load_balancer_reads_ready_as_it_reads_health() {
+    for verb in ["serve", "dev"] {
+        let server = Site::new(&manifest_with(SECTIONS, "29s")).start(&[verb]);
+        let address = Metrics::for_server(&server).await.address();
+        let without_host = if verb == "dev" { 403 } else { 200 };
+        for (request, status) in [
+            (format!("HTTP/1.1\r\nHost: {address}"), 200),
+            ("HTTP/1.1\r\nHost: 10.1.2.3".to_owned(), 200),
+            ("HTTP/1.1\r\nHost: [fd00::1]:9090".to_owned(), 200),
+            ("HTTP/1.0".to_owned(), without_host),
+            ("HTTP/1.1\r\nHost: chat.example.com".to_owned(), without_host),
+        ] {
+            for line in ["GET /health", "GET /ready", "HEAD /ready"] {
+                let request = format!("{line} {request}\r\nConnection: close\r\n\r\n");
+                assert_eq!(server.http_at(address, &request).await.status, status, "{verb}: {request}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_metrics_listener_says_until_the_end_of_a_stop_that_the_server_is_not_ready() {
+    let mut server = Site::new(&manifest_with(SECTIONS, "29s")).serve();
+    let metrics = Metrics::for_server(&server).await;
+    let (mut peer, mut other) = (server.connect("").await, server.connect("").await);
+    let other_id = other.id().await;
+    // The stop waits for this handler.
+    peer.send(&format!("begin {other_id} 2000")).await;
+    assert_eq!(other.text().await, "begun");
+    server.signal("TERM");
+    assert_eq!(other.closed().await.0, 1001);
+    assert_eq!(metrics.get("/ready").await, (503, "stopping\n".to_owned()));
+    assert_eq!(metrics.get("/health").await, (200, "ok\n".to_owned()));
+    eventually("one connection is counted", async || metrics.read().await.value("jackfield_connections_open") == 1.0)
+        .await;
+    assert_eq!(peer.text().await, "awake");
+    assert_eq!(server.wait_for_exit().await, Some(0));
+}
+
 #[tokio::test]
 async fn a_server_has_a_metrics_listener_only_if_the_manifest_names_one() {
     let server = Site::hostile().serve();
@@ -309,7 +351,12 @@ impl Metrics {
         Self(address.parse().unwrap())
     }
 
-    async fn get(&self, path: &str) -> (u16, String) {
+    /// The address of the listener.
+    pub fn address(&self) -> SocketAddr {
+        self.0
+    }
+
+    pub async fn get(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.0).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();

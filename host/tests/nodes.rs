@@ -5,6 +5,8 @@ use serde_json::Value;
 use crate::harness::{HOSTILE, HOSTILE_GRANTS, Peer, Server, Site, component, eventually, manifest};
 use crate::redis_server::Redis;
 
+mod ready;
+
 /// Starts a node whose guest can do everything. All nodes of a test have the same Redis.
 fn node(redis: &Redis) -> Server {
     Site::new(&manifest(&component(HOSTILE), &redis.section(), HOSTILE_GRANTS)).serve()

@@ -41,14 +41,15 @@ impl Redis {
         }
     }
 
-    /// Sends a command of `redis-cli`.
-    pub fn command(&self, arguments: &[&str]) {
+    /// Sends a command of `redis-cli`. Returns what it prints, without the last line break.
+    pub fn command(&self, arguments: &[&str]) -> String {
         let mut command = Command::new("redis-cli");
         let output = command.arg("-s").arg(self.socket()).args(arguments).output().expect("redis-cli is not installed");
         assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
-    fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         self.folder.path().join("socket")
     }
 

@@ -9,7 +9,25 @@ use super::redis::{Channel, Renewal};
 use super::rows::Rows;
 use super::{Backend, BackendError};
 
+/// Why a node should get no new connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeProblem {
+    /// Redis does not answer, so no row can be written.
+    StoreUnavailable,
+    /// The lease was not renewed in time, so another node may have taken over.
+    LeaseLost,
+}
+
 impl Backend {
+    /// Returns why this node should get no new connections, as far as its last calls of the store say. Calls nothing.
+    pub fn node_problem(&self) -> Option<NodeProblem> {
+        match &self.rows {
+            Rows::Sled(_) => None,
+            Rows::Redis(redis) if redis.is_unavailable() => Some(NodeProblem::StoreUnavailable),
+            Rows::Redis(redis) => redis.node().may_be_lost().then_some(NodeProblem::LeaseLost),
+        }
+    }
+
     /// Renews the lease of this node. A process that is the only node needs none.
     pub async fn renew_lease(&self) -> Result<Renewal, BackendError> {
         match &self.rows {

@@ -37,7 +37,9 @@ use crate::reload::{
     ServeMode, StartOptions, StartedPlugins, WatchMode, WatchedFiles, display_path, read_unwatched,
 };
 use crate::runtime;
-use crate::server::{AcceptOptions, HostRules, Server, ServerOptions, serve_admin, serve_metrics};
+use crate::server::{
+    AcceptOptions, HostRules, MonitoringOptions, Readiness, Server, ServerOptions, serve_admin, serve_metrics,
+};
 use crate::telemetry;
 
 /// Accepted intervals of `--poll`: reading all files has a cost, and changes should be noticed soon.
@@ -228,14 +230,18 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     if serve_mode == ServeMode::Serve {
         warn_about_pages(&config);
     }
-    if let (Some(listen), Some(handle)) = (config.server.metrics, metrics.handle()) {
-        let address = serve_metrics(listen, handle, hosts, stop.clone()).await?;
+    // Operators are served until the last `$disconnect` has run.
+    let end = CancellationToken::new();
+    if let (Some(listen), Some(metrics)) = (config.server.metrics, metrics.handle()) {
+        let readiness = Readiness::new(Arc::clone(&gateway), stop.clone());
+        let options = MonitoringOptions { listen, metrics, hosts, readiness };
+        let address = serve_metrics(options, end.clone()).await?;
         info!("metrics on http://{address}/metrics, health on http://{address}/health");
     }
     let (roll_back, roll_backs) = mpsc::channel(1);
     if let Some(admin) = &config.admin {
         let token = admin::make_token(&config, admin)?;
-        let address = serve_admin(admin.listen, &token, Arc::clone(&gateway), roll_back, stop.clone()).await?;
+        let address = serve_admin(admin.listen, &token, Arc::clone(&gateway), roll_back, end.clone()).await?;
         info!("admin on http://{address}/deployments");
     }
     let tasks = TaskTracker::new();
@@ -285,6 +291,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     if let Err(error) = backend.leave().await {
         warn!("cannot give back the number of this node: {error}");
     }
+    end.cancel();
     backend.export_at_stop(STOP_EXPORT_TIMEOUT).await;
     // All `$disconnect` handlers have run, so all their lines were queued.
     tokio::task::block_in_place(|| gateway.flush_access_logs(Instant::now() + LOG_FLUSH_TIMEOUT));

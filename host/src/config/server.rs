@@ -18,7 +18,7 @@ const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(15 * 60);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Server {
     pub listen: SocketAddr,
-    /// Address of the metrics and health endpoints; `None` disables them.
+    /// Address of the endpoints for metrics, health and readiness; `None` disables them.
     pub metrics: Option<SocketAddr>,
     /// The HTML file that `GET /` returns.
     pub page: Option<PathBuf>,

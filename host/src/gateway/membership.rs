@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::backend::Renewal;
+use crate::backend::{NodeProblem, Renewal};
 use crate::connections::CloseFrame;
 use crate::gateway::Gateway;
 
@@ -18,6 +18,11 @@ const LEASE_LOST: (u16, &str) = (1012, "Service restart");
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
 impl Gateway {
+    /// Returns why this node should get no new connections, if it is one of several.
+    pub fn node_problem(&self) -> Option<NodeProblem> {
+        self.backend.node_problem()
+    }
+
     /// Renews the lease of this node and writes again what Redis does not have. Never returns.
     pub async fn keep_membership(self: Arc<Self>, interval: Duration) {
         // At the same time: many rows take longer than a lease.

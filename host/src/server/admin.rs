@@ -45,14 +45,14 @@ struct AdminState {
     rejection_log: Arc<RateLimitedLog>,
 }
 
-/// Binds the address and serves it in a task of its own until `stop` is cancelled. Requests without the token are
+/// Binds the address and serves it in a task of its own until `end` is cancelled. Requests without the token are
 /// rejected with 401.
 pub async fn serve_admin(
     listen: SocketAddr,
     token: &str,
     gateway: Arc<Gateway>,
     roll_backs: mpsc::Sender<RollBack>,
-    stop: CancellationToken,
+    end: CancellationToken,
 ) -> anyhow::Result<SocketAddr> {
     let listener = bind(listen).map_err(|error| cannot_listen(listen, &error, "listen in [admin]"))?;
     let address = listener.local_addr().context("cannot read the address just bound")?;
@@ -65,7 +65,7 @@ pub async fn serve_admin(
         .fallback(|| async { response::message(StatusCode::NOT_FOUND, "Not Found") })
         .layer(middleware::from_fn_with_state(state.clone(), authenticate))
         .with_state(state);
-    tokio::spawn(operator_listener::serve(listener, router, stop));
+    tokio::spawn(operator_listener::serve(listener, router, end));
     Ok(address)
 }
 

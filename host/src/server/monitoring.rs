@@ -1,4 +1,4 @@
-//! The monitoring listener: `GET /health` and `GET /metrics`.
+//! The monitoring listener: `GET /health`, `GET /ready` and `GET /metrics`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,18 +18,21 @@ use tracing::warn;
 
 use crate::limits::METRICS_RESPONSES_MAX;
 use crate::rate_limited_log::RateLimitedLog;
-use crate::server::{HostRules, admission, bind, cannot_listen, operator_listener, response};
+use crate::server::{HostRules, Readiness, admission, bind, cannot_listen, operator_listener, response};
 
 /// How often the samples of the histograms are merged; until then they take memory.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Binds the address and serves it in a task of its own until `stop` is cancelled.
-pub async fn serve_metrics(
-    listen: SocketAddr,
-    metrics: PrometheusHandle,
-    hosts: HostRules,
-    stop: CancellationToken,
-) -> anyhow::Result<SocketAddr> {
+pub struct MonitoringOptions {
+    pub listen: SocketAddr,
+    pub metrics: PrometheusHandle,
+    pub hosts: HostRules,
+    pub readiness: Readiness,
+}
+
+/// Binds the address and serves it in a task of its own until `end` is cancelled.
+pub async fn serve_metrics(options: MonitoringOptions, end: CancellationToken) -> anyhow::Result<SocketAddr> {
+    let MonitoringOptions { listen, metrics, hosts, readiness } = options;
     let listener = bind(listen).map_err(|error| cannot_listen(listen, &error, "metrics in [server]"))?;
     let address = listener.local_addr().context("cannot read the address just bound")?;
     let render = metrics.clone();
@@ -41,7 +44,10 @@ pub async fn serve_metrics(
         }
         Err(busy) => busy,
     };
-    let router = Router::new().route("/health", get(|| async { "ok\n" })).route("/metrics", get(respond));
+    let router = Router::new()
+        .route("/health", get(|| async { "ok\n" }))
+        .route("/ready", get(async move || readiness.respond()))
+        .route("/metrics", get(respond));
     let router = router.layer(middleware::from_fn_with_state(Arc::new((hosts, RateLimitedLog::default())), check_host));
     tokio::spawn(async move {
         let upkeep = async {
@@ -51,7 +57,7 @@ pub async fn serve_metrics(
             }
         };
         tokio::select! {
-            () = operator_listener::serve(listener, router, stop) => {}
+            () = operator_listener::serve(listener, router, end) => {}
             () = upkeep => {}
         }
     });

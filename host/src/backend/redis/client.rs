@@ -119,9 +119,14 @@ impl Client {
         tokio::time::timeout(CONNECT_TIMEOUT, self.inner.client.get_async_pubsub()).await.map_err(|_| timeout())?
     }
 
+    /// Whether the last call got no answer and the store has not answered since.
+    pub fn is_down(&self) -> bool {
+        self.inner.is_down.load(Ordering::Acquire)
+    }
+
     /// Returns an error while the store does not answer.
     pub fn check(&self) -> Result<(), BackendError> {
-        if self.inner.is_down.load(Ordering::Acquire) {
+        if self.is_down() {
             return Err(BackendError::Unavailable("Redis does not answer".to_owned()));
         }
         Ok(())

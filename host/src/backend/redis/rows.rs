@@ -101,6 +101,11 @@ impl RedisRows {
         self.inner.version.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Whether Redis does not answer, as far as the last call says.
+    pub fn is_unavailable(&self) -> bool {
+        self.inner.client.is_down()
+    }
+
     pub fn node(&self) -> &Node {
         &self.inner.node
     }
