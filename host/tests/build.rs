@@ -241,6 +241,18 @@ b = "b"
 }
 
 #[test]
+fn a_dist_folder_keeps_the_url_of_redis() {
+    let component = component(ECHO);
+    let site = Site::new(&format!(
+        "[backend]\nurl = \"unix:///run/redis.sock\"\n[integrations.a]\ncomponent = {component:?}\n"
+    ));
+    let (code, _, stderr) = site.run(&["build", "-o", "dist"]);
+    assert_eq!(code, 0, "{stderr}");
+    let manifest = fs::read_to_string(site.path().join("dist/jackfield.toml")).unwrap();
+    assert!(manifest.contains("url = \"unix:///run/redis.sock\""), "{manifest}");
+}
+
+#[test]
 fn a_dist_folder_is_not_made_if_a_build_fails_or_a_file_is_missing() {
     let site = project();
     assert_eq!(site.run(&["build", "-o", "dist"]).0, 0);

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use crate::components::{hostile_version, replace_file, wait_for_version};
 use crate::harness::{HOSTILE_GRANTS, Server, Site, manifest};
+use crate::redis_server::Redis;
 
 pub const ADMIN: &str = "[admin]\nlisten = \"127.0.0.1:0\"\n";
 
@@ -152,6 +153,16 @@ async fn without_the_token_every_admin_request_is_unauthorized() {
 
 /// The verb sends the content of the file to the address of the admin listener, and the server writes the file. In a
 /// folder that others may write, a link could make the verb send any file of its user, or the server write to one.
+/// Its store is in Redis, so nothing else creates the folder.
+#[tokio::test]
+async fn the_token_of_a_node_is_in_a_folder_that_only_its_user_can_enter() {
+    let redis = Redis::start().await;
+    let server = site(&format!("{}\n{ADMIN}", redis.section())).serve();
+    assert_eq!(listed_numbers(&server).await, ["*1"]);
+    let folder = fs::metadata(server.site.path().join("data")).unwrap();
+    assert_eq!(folder.permissions().mode() & 0o777, 0o700);
+}
+
 #[tokio::test]
 async fn a_token_file_that_another_user_may_have_placed_is_neither_sent_nor_written_to() {
     type Place = fn(&Path, &Path);

@@ -1,8 +1,8 @@
 //! The token of the admin listener: the server creates it at its start, and the other verbs read it.
 
-use std::fs::{File, Permissions};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -39,6 +39,8 @@ pub fn make_token(config: &Config, admin: &Admin) -> anyhow::Result<String> {
 /// by others is never written to. The new file can be read only by this user.
 fn write_file(path: &Path, token: &str) -> anyhow::Result<()> {
     let folder = path.parent().context("it has no folder")?;
+    // The store of a node is in Redis, so nothing else has created its folder.
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o600)).tempfile_in(folder)?;
     file.write_all(token.as_bytes())?;
     file.persist(path)?;

@@ -243,8 +243,8 @@ impl Dist<'_> {
         let backend = manifest.entry("backend").or_insert_with(|| Table::new().into());
         let backend = backend.as_table_mut().context("[backend] is a table")?;
         let url = backend.entry("url").or_insert_with(|| "sled:data".into());
-        let folder = url.as_str().and_then(|url| url.strip_prefix("sled:")).context("the store is a folder")?;
-        if Path::new(folder).is_relative() {
+        let folder = url.as_str().and_then(|url| url.strip_prefix("sled:"));
+        if let Some(folder) = folder.filter(|folder| Path::new(folder).is_relative()) {
             *url = format!("sled:../{folder}").into();
         }
         Ok(())
