@@ -19,6 +19,7 @@ use crate::telemetry::{self, LogFormat};
 use crate::worker::{self, WorkerOptions};
 
 mod admin;
+mod admin_client;
 mod build;
 mod check;
 mod compile_component;

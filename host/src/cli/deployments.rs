@@ -1,27 +1,14 @@
 //! `deployments`: lists the last deployments of a running server, and rolls back to one of them.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use axum::body::Body;
-use http_body_util::{BodyExt as _, Limited};
-use hyper::client::conn::http1;
-use hyper::{Method, Request, StatusCode, header};
-use hyper_util::rt::TokioIo;
-use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
+use hyper::Method;
 
-use crate::cli::{ManifestArg, admin, print_output};
-use crate::config::{self, AdminClient};
+use crate::cli::admin_client::{AdminArgs, AdminClient};
+use crate::cli::print_output;
 use crate::gateway::{DeploymentRecord, UnavailablePlugin};
 use crate::server;
-
-/// Longest wait for the response of the server.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Largest response that is read.
-const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 
 /// List the last deployments of a running server, or roll back to one of them
 ///
@@ -36,25 +23,18 @@ const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 )]
 pub struct Deployments {
     #[command(flatten)]
-    manifest: ManifestArg,
+    admin: AdminArgs,
     /// Serve this deployment again
     #[arg(long, value_name = "NUMBER")]
     rollback: Option<u64>,
     /// With --rollback: roll back only this integration or authorizer
     #[arg(long, value_name = "NAME", requires = "rollback", value_parser = plugin_name)]
     plugin: Option<String>,
-    /// Address of the admin listener; overrides the manifest
-    #[arg(long, value_name = "ADDRESS", value_parser = config::listen_address)]
-    admin: Option<SocketAddr>,
 }
 
 impl Deployments {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let client = AdminClient::read(&self.manifest.manifest)?;
-        let Some(address) = self.admin.or(client.listen) else {
-            bail!("the manifest has no admin listener; add [admin] with listen = \"127.0.0.1:3002\"");
-        };
-        let token = admin::read_token(&client)?;
+        let client = AdminClient::new(&self.admin)?;
         let text = match self.rollback {
             Some(number) => {
                 let (path, what) = match &self.plugin {
@@ -63,12 +43,11 @@ impl Deployments {
                     }
                     None => (format!("/deployments/{number}/rollback"), "back to".to_owned()),
                 };
-                let server::RolledBack { deployment } = send_request(address, Method::POST, &path, &token).await?;
+                let server::RolledBack { deployment } = client.send(Method::POST, &path).await?;
                 format!("rolled {what} {number}; it is served as deployment {deployment}\n")
             }
             None => {
-                let server::Deployments { deployments, unavailable } =
-                    send_request(address, Method::GET, "/deployments", &token).await?;
+                let server::Deployments { deployments, unavailable } = client.send(Method::GET, "/deployments").await?;
                 let last = deployments.last().map(|last| last.number);
                 let records = deployments.iter().rev();
                 let records = records.map(|record| format_record(record, Some(record.number) == last));
@@ -103,41 +82,4 @@ fn plugin_name(text: &str) -> Result<String, String> {
     Some(text.to_owned())
         .filter(|text| !text.is_empty() && is_valid(text))
         .ok_or_else(|| "expected the name of an integration or authorizer: characters of A-Z a-z 0-9 _ -".to_owned())
-}
-
-async fn send_request<T: DeserializeOwned>(
-    address: SocketAddr,
-    method: Method,
-    path: &str,
-    token: &str,
-) -> anyhow::Result<T> {
-    let exchange = async {
-        let stream = TcpStream::connect(address).await;
-        let stream = stream.with_context(|| format!("cannot connect to {address}; is the server running?"))?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, address.to_string())
-            .header(header::AUTHORIZATION, format!("Bearer {token}"))
-            .body(Body::empty())
-            .context("the token is not valid in an HTTP header")?;
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), RESPONSE_BYTES_MAX).collect().await;
-        Ok((status, body.map_err(|error| anyhow::anyhow!("cannot read the response: {error}"))?.to_bytes()))
-    };
-    let (status, body) = tokio::time::timeout(RESPONSE_TIMEOUT, exchange)
-        .await
-        .unwrap_or_else(|_| Err(anyhow::anyhow!("{address} did not respond within {RESPONSE_TIMEOUT:?}")))?;
-    match status {
-        StatusCode::OK => serde_json::from_slice(&body).context("the response is not from an admin listener"),
-        StatusCode::UNAUTHORIZED => bail!("the server rejected the token; does it belong to another manifest?"),
-        _ => {
-            let error: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
-            let message = error.as_ref().and_then(|error| error["message"].as_str()).unwrap_or("no message");
-            bail!("the server responded with {status}: {message}")
-        }
-    }
 }
