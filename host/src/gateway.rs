@@ -61,9 +61,9 @@ pub use deployment::{Deployment, Stage, Version};
 pub use expression::{BadExpression, JsonPath};
 pub use history::{DeploymentNotKept, DeploymentRecord, RollBack, RollBackError};
 pub use integration::{
-    Authorities, BadMapping, Http, HttpSettings, Integration, IntegrationResponse, Lambda, LambdaSettings, Mock,
-    Probation, ProbationLimits, ProbationReport, RequestParameter, ResponseKey, ResponseParameter, ResponseSource,
-    Responses, Source, Target, Template, TemplateKind, Transport, Unavailable, UrlTemplate,
+    BadMapping, Http, HttpSettings, Integration, IntegrationResponse, Lambda, LambdaSettings, Mock, Probation,
+    ProbationLimits, ProbationReport, RequestParameter, ResponseKey, ResponseParameter, ResponseSource, Responses,
+    Source, Target, Template, TemplateKind, Transport, Unavailable, UrlTemplate,
 };
 pub use management::{CallerThrottles, Exposure, Management, ManagementCaller, Signatures};
 pub use model::{Model, RequestModels};

@@ -23,6 +23,7 @@ pub mod server;
 pub mod worker;
 
 pub mod address;
+pub mod authorities;
 pub mod bindings;
 pub mod blocking_threads;
 pub mod event;

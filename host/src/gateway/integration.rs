@@ -8,7 +8,6 @@ use crate::event::{Event, Response};
 use crate::metrics::CallTarget;
 use crate::runtime::{Invocation, InvokeError, Plugin};
 
-mod authorities;
 mod client;
 mod http;
 mod lambda;
@@ -21,7 +20,6 @@ mod template;
 mod unavailable;
 mod url;
 
-pub use authorities::Authorities;
 pub use client::{Client, Transport};
 pub use http::{Http, HttpSettings};
 pub use lambda::{Lambda, LambdaSettings};

@@ -5,9 +5,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::authorities::Authorities;
 use crate::config::{self, Config};
 use crate::gateway::access_log::{AccessLog, LogTarget, Sink};
-use crate::gateway::{Authorities, Jwt, Model, RequestModels, Transport};
+use crate::gateway::{Jwt, Model, RequestModels, Transport};
 use crate::limits::{CA_FILE_BYTES_MAX, MODEL_BYTES_MAX};
 use crate::reload::{LoadError, Loader, display_path, is_fault_of_file};
 

@@ -25,8 +25,8 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use tower_service::Service;
 
+use crate::authorities::{Authorities, certificate_error};
 use crate::blocking_threads::BlockingThreads;
-use crate::gateway::integration::authorities::{Authorities, certificate_error};
 use crate::limits::{
     DNS_LOOKUPS_MAX, FUNCTION_DURATION_MAX, HTTP_BUFFER_BYTES, HTTP_CONNECT_TIMEOUT, HTTP_IDLE_CONNECTIONS_MAX,
     HTTP_IDLE_TIMEOUT, INTEGRATION_REQUESTS_MAX,

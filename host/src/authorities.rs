@@ -1,4 +1,4 @@
-//! The certificate authorities of a `ca_file`, which an integration trusts instead of Mozilla's.
+//! The certificate authorities of a `ca_file`, which a client of TLS trusts instead of Mozilla's.
 //!
 //! Knows the format of the file. Does not know paths, URLs or connections.
 
@@ -13,7 +13,7 @@ use crate::json::without_byte_order_mark;
 
 /// At least one certificate authority.
 #[derive(Clone, Debug)]
-pub struct Authorities(pub(super) RootCertStore);
+pub struct Authorities(pub RootCertStore);
 
 impl Authorities {
     /// Parses the certificates in a PEM file and ignores everything else in it.
