@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use humantime::format_duration;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::connections::Peer;
 use crate::event::{EpochMillis, Field};
@@ -40,7 +40,7 @@ pub use bucket::{Bucket, BucketQuota, BucketUsage};
 pub use connection_store::{AttributeChange, ConnectionStore, StoreName};
 pub use export::Summary as ExportSummary;
 pub use membership::NodeProblem;
-pub use redis::{Channel, RedisOptions, Renewal};
+pub use redis::{Channel, RedisOptions, Renewal, TlsFiles};
 pub use sled::Imported;
 
 /// The row of one connection in one store. It exists from before `$connect` until after `$disconnect`.
@@ -140,11 +140,15 @@ impl Backend {
     /// Connects to Redis or Valkey, and takes the number of a node there.
     ///
     /// # Errors
-    /// If it does not answer, or may forget what is written to it.
+    /// If it does not answer, is no server for this, or may forget what is written to it.
     pub async fn connect_redis(options: &RedisOptions) -> anyhow::Result<Self> {
         let stages = Arc::<StageNames>::default();
         let client = Client::connect(options).await?;
         let node = Node::claim(client.clone(), options.lease).await?;
+        info!(
+            node = node.id().0, store = %options.place(), prefix = %options.prefix, lease = %format_duration(options.lease),
+            "this process is a node"
+        );
         let rows = RedisRows::new(client.clone(), node, &stages);
         Ok(Self { rows: Rows::Redis(rows), buckets: Buckets::Redis(RedisBuckets::new(client)), stages })
     }

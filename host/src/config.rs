@@ -337,6 +337,7 @@ impl Config {
             ("[admin]", self.admin != before.admin),
             ("[compiler]", self.compiler != before.compiler),
             ("[backend] url", self.backend.place() != before.backend.place()),
+            ("[backend] username, password_env or certificates", self.backend.access() != before.backend.access()),
             ("[backend] prefix or lease", self.backend.node_settings() != before.backend.node_settings()),
             ("[backend] durability or flush_interval", self.backend.durability() != before.backend.durability()),
         ];

@@ -1,5 +1,9 @@
 //! Several nodes as one API, on a real Redis.
 
+mod secrets;
+mod suitable;
+mod tls;
+
 use serde_json::Value;
 
 use crate::harness::{HOSTILE, HOSTILE_GRANTS, Peer, Server, Site, component, eventually, manifest};

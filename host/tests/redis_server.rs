@@ -11,11 +11,19 @@ use crate::harness::eventually;
 pub struct Redis {
     folder: TempDir,
     server: Option<Child>,
+    /// Further arguments of the server.
+    arguments: Vec<String>,
 }
 
 impl Redis {
     pub async fn start() -> Self {
-        let mut redis = Self { folder: tempfile::tempdir().unwrap(), server: None };
+        Self::start_with(&[]).await
+    }
+
+    /// Starts a server with further arguments, such as `--tls-port`.
+    pub async fn start_with(arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let mut redis = Self { folder: tempfile::tempdir().unwrap(), server: None, arguments };
         redis.restart().await;
         redis
     }
@@ -24,7 +32,7 @@ impl Redis {
     pub async fn restart(&mut self) {
         let mut command = Command::new("redis-server");
         command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]).arg(self.socket());
-        command.arg("--dir").arg(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
+        command.arg("--dir").arg(self.folder.path()).args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null());
         self.server = Some(command.spawn().expect("redis-server is not installed: run `cargo xtask test`"));
         eventually("Redis accepts connections", || async {
             tokio::net::UnixStream::connect(self.socket()).await.is_ok()

@@ -18,13 +18,17 @@ macro_rules! scripts {
 mod buckets;
 mod channel;
 mod client;
+mod explain;
 mod nodes;
+mod options;
 mod rows;
+mod suitable;
 
 pub use buckets::RedisBuckets;
 pub use channel::Channel;
 pub use client::Client;
 pub use nodes::{Node, Renewal};
+pub use options::{RedisOptions, TlsFiles};
 pub use rows::RedisRows;
 
 /// How long a call waits for its answer. A store that is slower than this is as good as gone for an event.
@@ -34,30 +38,3 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often a store that does not answer is asked again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
-
-#[derive(Clone, PartialEq)]
-pub struct RedisOptions {
-    /// `redis://`, `rediss://` (TLS) or `unix://`; it may have a user, a password and the number of a database.
-    pub url: String,
-    /// What the names of all keys begin with, so that several APIs can use one database.
-    pub prefix: String,
-    /// How long a node that does not renew its lease keeps its connections.
-    pub lease: Duration,
-}
-
-impl RedisOptions {
-    /// Checks a URL without connecting. The error does not quote it.
-    pub fn check_url(url: &str) -> Result<(), String> {
-        if url.starts_with("rediss:") {
-            return Err("TLS to Redis is not supported yet".to_owned());
-        }
-        redis::Client::open(url).map(drop).map_err(|error| error.to_string())
-    }
-}
-
-impl std::fmt::Debug for RedisOptions {
-    /// Without the URL, which may have a password.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisOptions").field("prefix", &self.prefix).field("lease", &self.lease).finish_non_exhaustive()
-    }
-}

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use crate::capability::{UsedInterfaces, grant_lines, used_interfaces};
 use crate::cli::sandbox::Sandbox;
 use crate::cli::{EnginesArg, ManifestArg, combine_problems, format_count, missing_page_warning, print_output};
-use crate::config::{Authorizer, AuthorizerType, CheckedManifest, Config, Integration};
+use crate::config::{Authorizer, AuthorizerType, Backend, CheckedManifest, Config, Integration};
 use crate::printable::{printable, shortened};
 use crate::reload::{LoadedPlugin, display_path};
 use crate::telemetry::report_warning;
@@ -58,6 +58,11 @@ impl Check {
             if let Err(error) = sandbox.loader.load_ca_transport(&config, path, None).await {
                 problems.push((Some(file.line), error.to_string()));
             }
+        }
+        if let Backend::Redis { options, .. } = &config.backend
+            && let Err(error) = options.tls.read()
+        {
+            problems.push((None, format!("[backend] {error:#}")));
         }
         if !problems.is_empty() {
             return Err(problems_error(problems));

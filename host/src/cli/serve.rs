@@ -157,7 +157,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     telemetry::count_dropped(metrics.log_dropped.clone());
     let backend = match &config.backend {
         config::Backend::Sled(sled) => Backend::open_sled(sled).context("[backend] url")?,
-        config::Backend::Redis { options, .. } => Backend::connect_redis(options).await.context("[backend] url")?,
+        config::Backend::Redis { options, .. } => Backend::connect_redis(options).await.context("[backend]")?,
     };
     let counters = ConnectionCounters {
         posts: metrics.posts.clone(),

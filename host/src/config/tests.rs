@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::component::Script;
 use super::*;
 use crate::address::{HostPattern, Network, OriginPattern};
-use crate::backend::{BucketQuota, Durability, RedisOptions, SledOptions, StoreName};
+use crate::backend::{BucketQuota, Durability, RedisOptions, SledOptions, StoreName, TlsFiles};
 use crate::capability::{AllowedHost, FileGrant, Grants, Scheme};
 use crate::gateway::RouteKey;
 use crate::limits::EventLimits;
@@ -346,7 +346,7 @@ fn an_unknown_key_is_an_error_at_every_level_with_a_suggestion() {
         ("[connection]\nidle_timout = 1", r#"2: [connection] has no key "idle_timout"; did you mean idle_timeout?"#),
         (
             "[backend]\nxyz = 1",
-            r#"2: [backend] has no key "xyz"; the known keys are durability, flush_interval, lease, prefix, url"#,
+            r#"2: [backend] has no key "xyz"; the known keys are ca_file, certificate_file, durability, flush_interval, key_file, lease, password_env, prefix, url, username"#,
         ),
     ] {
         assert_problem(text, &format!("jackfield.toml:{expected}"));
@@ -707,9 +707,9 @@ fn the_backend_is_a_folder_of_sled_or_a_redis() {
         );
         assert_problem(&format!("[backend]\nurl = {url:?}"), &expected);
     }
-    let advice = "write \"redis://HOST:PORT\" or \"unix://PATH\"";
+    let advice = "write \"redis://HOST:PORT\", \"rediss://HOST:PORT\" or \"unix://PATH\"";
     for (url, found) in [
-        ("rediss://user:secret@host", "TLS to Redis is not supported yet"),
+        ("redis://user:secret@host/x", "Invalid database number - InvalidClientConfig"),
         ("redis:secret", "Missing hostname - InvalidClientConfig"),
     ] {
         let expected = format!("jackfield.toml:2: backend.url: it is not a URL of Redis: {found}; {advice}");
@@ -718,6 +718,8 @@ fn the_backend_is_a_folder_of_sled_or_a_redis() {
     for (engine, url, key, value) in [
         ("sled", "sled:data", "lease", "10s"),
         ("sled", "sled:data", "prefix", "chat"),
+        ("sled", "sled:data", "password_env", "REDIS_PASSWORD"),
+        ("sled", "sled:data", "ca_file", "ca.pem"),
         ("Redis", "redis://127.0.0.1", "durability", "always"),
         ("Redis", "redis://127.0.0.1", "flush_interval", "1s"),
     ] {
@@ -730,11 +732,65 @@ fn the_backend_is_a_folder_of_sled_or_a_redis() {
     let config = Config::parse(text, Path::new("/p/jackfield.toml")).unwrap();
     let options = RedisOptions {
         url: "redis://user:secret@host:1/2".to_owned(),
+        username: None,
+        password_env: None,
+        tls: TlsFiles::default(),
         prefix: "chat:1".to_owned(),
         lease: Duration::from_secs(3),
     };
     assert!(!format!("{options:?}").contains("secret"));
     assert_eq!(config.backend, Backend::Redis { options, folder: "/p/data".into() });
+    let text = "[backend]\nurl = \"rediss://app@host\"\npassword_env = \"P\"\nca_file = \"ca.pem\"\n\
+                certificate_file = \"/c.pem\"\nkey_file = \"key.pem\"";
+    let Backend::Redis { options, .. } = Config::parse(text, Path::new("/p/jackfield.toml")).unwrap().backend else {
+        panic!("the url is one of Redis")
+    };
+    assert_eq!(options.password_env.as_deref(), Some("P"));
+    assert_eq!(options.tls.ca_file, Some("/p/ca.pem".into()));
+    assert_eq!(options.tls.client, Some(("/c.pem".into(), "/p/key.pem".into())));
+    for (url, keys, expected) in [
+        (
+            "redis://:secret@host",
+            "password_env = \"P\"",
+            "3: backend.password_env: found with a url that has a password; remove one of the two",
+        ),
+        (
+            "redis://app@host",
+            "username = \"b\"\npassword_env = \"P\"",
+            "3: backend.username: found with a url that has a user; remove one of the two",
+        ),
+        (
+            "redis://host",
+            "username = \"b\"",
+            "3: backend.username: found without password_env, so it is not used; add password_env = \"VARIABLE\", or \
+             remove the key",
+        ),
+        (
+            "redis://host",
+            "username = \"a b\"\npassword_env = \"P\"",
+            "3: backend.username: found \"a b\", expected the name of a user, without spaces",
+        ),
+        (
+            "redis://host",
+            "ca_file = \"ca.pem\"",
+            "3: backend.ca_file: found with a url without TLS, which uses no certificates; write rediss:// in url, or \
+             remove the key",
+        ),
+        (
+            "rediss://host",
+            "key_file = \"key.pem\"",
+            "3: backend.key_file: found without certificate_file; add it, or remove the key",
+        ),
+        (
+            "rediss://host/#insecure",
+            "",
+            "2: backend.url: it is not a URL of Redis: found #, which begins no part of it: in a password write %23, and \
+             without #insecure the certificate is checked, for which ca_file can name an authority; write \
+             \"redis://HOST:PORT\", \"rediss://HOST:PORT\" or \"unix://PATH\"",
+        ),
+    ] {
+        assert_problem(&format!("[backend]\nurl = {url:?}\n{keys}"), &format!("jackfield.toml:{expected}"));
+    }
     assert_problem(
         "[backend]\ndurability = \"never\"",
         "jackfield.toml:2: backend.durability: found \"never\", \
@@ -940,7 +996,7 @@ fn change() -> impl Strategy<Value = Change> {
         Just("1979-05-27".to_owned()),
         Just("99999999999999999999".to_owned()),
         "[0-9]{0,30}( )?(ms|s|min|h|y|B|KiB|GiB|kb)?".prop_map(|text| format!("{text:?}")),
-        r"(https?|sled|redis)://[a-z0-9.:*@/\[\]%é]{0,12}".prop_map(|text| format!("[{text:?}]")),
+        r"(https?|sled|rediss?)://[a-z0-9.:*@/\[\]%é]{0,12}".prop_map(|text| format!("[{text:?}]")),
         r"[$.{}\[\]\\a-zé]{0,12}".prop_map(|text| format!("'{text}'")),
         any::<String>().prop_map(|text| format!("{text:?}")),
     ];

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context as _, ensure};
+use anyhow::bail;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Cmd, FromRedisValue, InfoDict, RedisError, ScriptInvocation};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::super::BackendError;
+use super::explain::{explain, explain_no_connection};
+use super::suitable::{check_info, check_refused, check_rights};
 use super::{CALL_TIMEOUT, CONNECT_TIMEOUT, RETRY_INTERVAL, RedisOptions};
+use crate::rate_limited_log::RateLimitedLog;
 
 #[derive(Clone)]
 pub struct Client {
@@ -20,53 +23,44 @@ pub struct Client {
 struct Inner {
     client: redis::Client,
     manager: ConnectionManager,
-    prefix: String,
+    options: RedisOptions,
     is_down: AtomicBool,
     /// Wakes the task that asks whether the store answers again.
     failed: Notify,
 }
 
 impl Client {
-    /// Connects, and checks that the store keeps what is written to it.
+    /// Connects, and checks that the server can be the store of nodes.
     ///
     /// # Errors
-    /// If there is no answer, if the password is wrong, or if the store evicts keys when its memory is full.
+    /// What was found, and what to do: there is no answer, the certificate is not trusted, the password is wrong, the user has
+    /// too few rights, or the server may forget what is written to it.
     pub async fn connect(options: &RedisOptions) -> anyhow::Result<Self> {
-        let client = redis::Client::open(options.url.as_str()).context("the URL of the store is invalid")?;
+        let client = options.client()?;
         let config = ConnectionManagerConfig::new()
             .set_response_timeout(Some(CALL_TIMEOUT))
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_number_of_retries(0);
-        let manager =
-            ConnectionManager::new_with_config(client.clone(), config).await.context("cannot connect to the store")?;
-        let inner = Inner {
-            client,
-            manager,
-            prefix: options.prefix.clone(),
-            is_down: AtomicBool::new(false),
-            failed: Notify::new(),
+        let place = options.place();
+        let manager = match ConnectionManager::new_with_config(client.clone(), config).await {
+            Ok(manager) => manager,
+            Err(error) => {
+                bail!("cannot connect to the store {place}: {}", explain_no_connection(&error, options).await)
+            }
         };
-        let client = Self { inner: Arc::new(inner) };
-        client.check_eviction().await?;
+        if let Err(why) = check(&manager, options).await {
+            bail!("the store {place} cannot be used: {why}");
+        }
+        let (is_down, failed) = (AtomicBool::new(false), Notify::new());
+        let client = Self { inner: Arc::new(Inner { client, manager, options: options.clone(), is_down, failed }) };
         client.watch();
         Ok(client)
-    }
-
-    /// Rows and buckets must not vanish when the memory of the store is full.
-    async fn check_eviction(&self) -> anyhow::Result<()> {
-        let info: InfoDict = redis::cmd("INFO").arg("memory").query_async(&mut self.inner.manager.clone()).await?;
-        let policy: String = info.get("maxmemory_policy").unwrap_or_else(|| "noeviction".to_owned());
-        ensure!(
-            policy == "noeviction",
-            "the store has maxmemory-policy {policy}, which removes rows and keys when its memory is full; set it to \
-             noeviction"
-        );
-        Ok(())
     }
 
     /// Asks a store that did not answer until it answers, while this client exists.
     fn watch(&self) {
         let inner = Arc::downgrade(&self.inner);
+        let (log, mut logged) = (RateLimitedLog::default(), String::new());
         tokio::spawn(async move {
             while let Some(inner) = inner.upgrade() {
                 if !inner.is_down.load(Ordering::Acquire) {
@@ -76,20 +70,28 @@ impl Client {
                 }
                 let answer: Result<String, RedisError> =
                     redis::cmd("PING").query_async(&mut inner.manager.clone()).await;
-                if answer.is_ok() {
+                let Err(error) = answer else {
                     inner.is_down.store(false, Ordering::Release);
                     info!("the store answers again");
-                } else {
-                    drop(inner);
-                    tokio::time::sleep(RETRY_INTERVAL).await;
+                    logged.clear();
+                    continue;
+                };
+                // The first error was that the connection has ended. This one says why there is no other, such as a
+                // certificate that has expired.
+                let why = explain(&error, &inner.options);
+                if why != logged {
+                    log.log(|suppressed| warn!(suppressed, "the store does not answer yet: {why}"));
+                    logged = why;
                 }
+                drop(inner);
+                tokio::time::sleep(RETRY_INTERVAL).await;
             }
         });
     }
 
     /// The name of a key. `tag` is what all keys of one script have in common.
     pub fn key(&self, tag: &str, name: &str) -> String {
-        format!("{}:{{{tag}}}:{name}", self.inner.prefix)
+        key(&self.inner.options.prefix, tag, name)
     }
 
     /// Runs a script. While the store does not answer, returns `Unavailable` at once.
@@ -140,4 +142,18 @@ impl Client {
         }
         BackendError::Unavailable(error.to_string())
     }
+}
+
+fn key(prefix: &str, tag: &str, name: &str) -> String {
+    format!("{prefix}:{{{tag}}}:{name}")
+}
+
+/// Checks what the server is and what the user may do there.
+async fn check(manager: &ConnectionManager, options: &RedisOptions) -> Result<(), String> {
+    let failed = |error: RedisError| explain(&error, options);
+    let info: InfoDict = redis::cmd("INFO").query_async(&mut manager.clone()).await.map_err(failed)?;
+    check_info(&info)?;
+    let rights = check_rights(&key(&options.prefix, "nodes", "epochs"));
+    let refused: Vec<String> = rights.invoke_async(&mut manager.clone()).await.map_err(failed)?;
+    check_refused(&refused, options)
 }

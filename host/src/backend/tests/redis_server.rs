@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::super::{Backend, RedisOptions};
+use super::super::{Backend, RedisOptions, TlsFiles};
 
 /// Ends the server when stdin is closed, so that it does not outlive the tests, however these end.
 const SUPERVISE: &str = r#"redis-server --port 0 --unixsocket "$1/socket" --dir "$1" --save '' --appendonly no & server=$!
@@ -32,7 +32,14 @@ impl Redis {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("test{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let url = format!("unix://{}/socket", self.folder.path().display());
-        RedisOptions { lease: Duration::from_secs(10), url, prefix }
+        RedisOptions {
+            url,
+            username: None,
+            password_env: None,
+            tls: TlsFiles::default(),
+            prefix,
+            lease: Duration::from_secs(10),
+        }
     }
 }
 

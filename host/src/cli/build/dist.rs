@@ -196,6 +196,11 @@ impl Dist<'_> {
                     values.extend(table.get_mut("page").map(|page| ("server.page".to_owned(), page)));
                     continue;
                 }
+                "backend" => {
+                    let files = table.iter_mut().filter(|(key, _)| matches!(&***key, "ca_file" | "certificate_file"));
+                    values.extend(files.map(|(key, value)| (format!("backend.{key}"), value)));
+                    continue;
+                }
                 "models" => &["schema"],
                 "integrations" | "authorizers" => &["ca_file", "jwks"],
                 _ => continue,
@@ -232,9 +237,10 @@ impl Dist<'_> {
         std::iter::once(format!("files/{name}")).chain(numbered).find(|path| !taken(path)).unwrap_or_default()
     }
 
-    /// Keeps what a server writes out of the folder, because the next build replaces it: relative paths begin beside it.
+    /// Keeps what a server writes out of the folder, because the next build replaces it, and private keys, because the folder
+    /// is copied: relative paths begin beside it.
     fn rewrite_state(&self, manifest: &mut Table) -> anyhow::Result<()> {
-        for (section, key) in [("server", "cache"), ("access_log", "file")] {
+        for (section, key) in [("server", "cache"), ("access_log", "file"), ("backend", "key_file")] {
             let value = manifest.get_mut(section).and_then(|section| section.get_mut(key));
             if let Some(value) = value.filter(|value| is_relative(value)) {
                 *value = beside(value)?;
