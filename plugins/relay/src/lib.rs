@@ -4,6 +4,7 @@
 //! sandbox and not of the handler.
 
 use std::borrow::Cow;
+use std::time::Instant;
 
 use jackfield_sdk::connections::ConnectionError;
 use jackfield_sdk::prelude::*;
@@ -32,10 +33,13 @@ struct Request<'a> {
 }
 
 impl Plugin for Relay {
-    /// Responds with the `status` of the query string, joins its `room`, and accepts the first subprotocol.
+    /// Responds with the `status` of the query string, adds its `room` and `user` as attributes, and accepts the first
+    /// subprotocol.
     fn on_connect(context: &RequestContext, request: ConnectEvent) -> Result<Response> {
-        if let Some(room) = request.query("room") {
-            connection_store::add(&context.connection_id, "room", room)?;
+        for name in ["room", "user"] {
+            if let Some(value) = request.query(name) {
+                connection_store::add(&context.connection_id, name, value)?;
+            }
         }
         let status = match request.query("status") {
             Some(status) => status.parse()?,
@@ -73,6 +77,13 @@ fn run_action(context: &RequestContext, request: Request) -> Result<Option<Respo
             let (Some(to), Some(content)) = (to, content) else { return Ok(None) };
             post_response(connections::post(&to, content.into_owned()))?
         }
+        // As above, and responds with the time that the call took.
+        "timedmessage" => {
+            let (Some(to), Some(content)) = (to, content) else { return Ok(None) };
+            let began = Instant::now();
+            connections::post(&to, content.into_owned())?;
+            Response::json(&Took { took_ns: began.elapsed().as_nanos() as u64 })?
+        }
         "join" => {
             let Some(room) = room else { return Ok(None) };
             connection_store::add(&context.connection_id, "room", &room)?;
@@ -105,6 +116,12 @@ fn post_response<T>(posted: Result<T, ConnectionError>) -> Result<Response> {
 #[serde(rename_all = "camelCase")]
 struct WhoAmI<'a> {
     connection_id: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Took {
+    took_ns: u64,
 }
 
 #[derive(Serialize)]

@@ -17,6 +17,20 @@ pub struct Outcome {
     pub server_cpu_us_per_msg: f64,
     /// The CPU time of `load` itself. If this times `msg_per_s` is nearly a second, `load` has limited the rate.
     pub load_cpu_us_per_msg: f64,
+    /// The CPU time of the store that the servers have in common.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store_cpu_us_per_msg: Option<f64>,
+    /// The messages that were sent, also before the measured window.
+    #[serde(default)]
+    pub sent: u64,
+    /// From a broadcast until its last receiver has it: the median.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub complete_us: Option<f64>,
+    /// What handlers report as the time of their call, with `--mode timed-post`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call_p50_us: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call_p99_us: Option<f64>,
     /// The server's resident memory at the end.
     pub rss_kib: u64,
     #[serde(skip_serializing_if = "Option::is_none")]

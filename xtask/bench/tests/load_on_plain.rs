@@ -59,6 +59,24 @@ impl Drop for Plain {
 }
 
 #[test]
+fn connections_go_to_several_servers_in_turn_and_messages_are_sent_in_time() {
+    let (one, other) = (Plain::start(), Plain::start());
+    let arguments = format!("--mode echo --conns 4 --rate 500 --precise --secs 0.5 --port {}", other.port);
+    let output = one.load(&arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let outcome: Outcome = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    assert_eq!((outcome.errors, &outcome.first_error), (0, &None));
+    assert!(outcome.messages > 0 && outcome.sent >= outcome.messages, "{outcome:?}");
+}
+
+#[test]
+fn a_broadcast_is_complete_when_the_last_receiver_has_it() {
+    let outcome = Plain::start().outcome("--mode broadcast --conns 20 --rate 50 --secs 0.5");
+    assert!(outcome.complete_us.expect("it was broadcast") > 0.0);
+    assert!(outcome.sent > 0);
+}
+
+#[test]
 fn every_message_is_echoed_in_a_closed_and_in_an_open_loop() {
     let plain = Plain::start();
     plain.outcome("--mode echo --conns 4 --depth 1 --secs 0.5 --warm-up-secs 0");

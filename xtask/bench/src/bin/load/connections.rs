@@ -12,20 +12,29 @@ use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Socket, Type};
 
 use crate::peer::{Disconnected, Peer};
+use crate::timer::Timer;
 
 /// Connections from one source address, which has about 28,000 ports for one server.
 const PEERS_PER_SOURCE: usize = 20_000;
 /// The time for opening connections, so that the load generator also ends if the server responds slowly.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(60);
+/// The token of the timer. The others are the numbers of peers.
+const TIMER: Token = Token(usize::MAX);
+/// The peers in a room of the path.
+const ROOM_PEERS: usize = 50;
 
-/// The address of the server, and how the connections are opened.
+/// The addresses of the servers, and how the connections are opened.
 pub struct ConnectOptions {
-    pub port: u16,
+    /// The connections go to the servers in turn.
+    pub ports: Vec<u16>,
+    /// In it, `{user}` is the number of the connection, and `{room}` is the same for 50 of them.
     pub path: String,
     /// Further headers of each upgrade request, as `Name: value`.
     pub headers: Vec<String>,
     /// The number of connections that may be opening at the same time.
     pub window: usize,
+    /// Whether waits are exact, and not up to a millisecond longer.
+    pub precise: bool,
 }
 
 /// The number of errors, and the text of the first one.
@@ -52,6 +61,7 @@ pub struct Message<'a> {
 
 pub struct Connections {
     poll: Poll,
+    timer: Option<Timer>,
     events: Events,
     scratch: Vec<u8>,
     options: ConnectOptions,
@@ -63,8 +73,11 @@ pub struct Connections {
 
 impl Connections {
     pub fn new(options: ConnectOptions) -> Result<Self> {
+        let poll = Poll::new().context("cannot create a poll")?;
+        let timer = if options.precise { Some(Timer::new(poll.registry(), TIMER)?) } else { None };
         Ok(Self {
-            poll: Poll::new().context("cannot create a poll")?,
+            poll,
+            timer,
             events: Events::with_capacity(1024),
             scratch: vec![0; 64 * 1024],
             options,
@@ -123,10 +136,16 @@ impl Connections {
         mut message: impl FnMut(Message),
         opened: &mut impl FnMut(Duration),
     ) -> Result<()> {
+        if let Some(timer) = &self.timer {
+            timer.set(wait)?;
+        }
         self.poll.poll(&mut self.events, Some(wait)).context("the poll failed")?;
         // The events are moved out of `self`, because the loop borrows `self` mutably.
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
+            if event.token() == TIMER {
+                continue;
+            }
             let index = event.token().0;
             let peer = &mut self.peers[index];
             if peer.is_lost() {
@@ -174,7 +193,9 @@ impl Connections {
             socket.set_reuse_address(true)?;
             socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 1, source), 0)).into())?;
         }
-        let server = SocketAddr::from((Ipv4Addr::LOCALHOST, self.options.port));
+        let ConnectOptions { path, ports, headers, .. } = &self.options;
+        let port = ports[number % ports.len()];
+        let server = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         match socket.connect(&server.into()) {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => {
                 return Err(error).with_context(|| format!("cannot connect to {server}"));
@@ -186,8 +207,8 @@ impl Connections {
         self.poll.registry().register(&mut socket, Token(number), interest)?;
         // The process id makes the keys of different runs different, the number those of one run.
         let key = u64::from(std::process::id()) << 32 | number as u64;
-        let ConnectOptions { path, port, headers, .. } = &self.options;
-        let request = wire::upgrade_request(path, *port, headers, key);
+        let path = path.replace("{user}", &number.to_string()).replace("{room}", &(number / ROOM_PEERS).to_string());
+        let request = wire::upgrade_request(&path, port, headers, key);
         self.peers.push(Peer::new(socket, request));
         Ok(())
     }

@@ -4,9 +4,11 @@
 //! Prints one JSON object (see `Outcome`) and ends after a limited time, whatever the server does.
 
 mod connections;
+mod dialect;
 mod histogram;
 mod opening;
 mod peer;
+mod timer;
 mod traffic;
 mod window;
 
@@ -17,24 +19,36 @@ use clap::{Parser, ValueEnum};
 use jackfield_bench::process;
 
 use crate::connections::{ConnectOptions, Connections};
+use crate::dialect::Dialect;
 use crate::opening::Opening;
 use crate::traffic::{Kind, Traffic};
+use crate::window::Pids;
 
 /// Sends messages to a WebSocket server on this machine and reports its performance.
 #[derive(Parser)]
 struct Args {
     #[arg(long, value_enum)]
     mode: Mode,
-    #[arg(long)]
-    port: u16,
+    /// Can be repeated: connections go to the servers in turn.
+    #[arg(long, required = true)]
+    port: Vec<u16>,
+    /// In it, `{user}` is the number of the connection, and `{room}` is the same for 50 of them.
     #[arg(long, default_value = "/dev")]
     path: String,
     /// A header of each upgrade request, as `Name: value`; can be repeated.
     #[arg(long)]
     header: Vec<String>,
-    /// The process id of the server, whose CPU time and memory are read.
+    /// The process id of the server, whose CPU time and memory are read. Can be repeated: those of all are added.
+    #[arg(long, required = true)]
+    pid: Vec<u32>,
+    /// The process id of a store that the servers have in common, whose CPU time is read.
     #[arg(long)]
-    pid: u32,
+    store_pid: Option<u32>,
+    #[arg(long, value_enum, default_value = "actions")]
+    dialect: Dialect,
+    /// Sends the messages of an open loop in time and not up to a millisecond later, which needs more CPU time.
+    #[arg(long)]
+    precise: bool,
     #[arg(long, default_value_t = 64)]
     conns: usize,
     /// Duration of the measurement in seconds; with `--mode idle`, how long the connections are held.
@@ -65,6 +79,8 @@ enum Mode {
     Echo,
     /// The two connections of each pair post to each other.
     Post,
+    /// As `post`, and each handler reports how long its call took.
+    TimedPost,
     /// One additional connection sends messages to a room with all the others; needs --rate.
     Broadcast,
     /// Opens connections, holds them, and reads the server's memory.
@@ -86,33 +102,37 @@ fn main() -> Result<()> {
 
     let secs = Duration::from_secs_f64(args.secs);
     let mut connections = Connections::new(ConnectOptions {
-        port: args.port,
+        ports: args.port,
         path: args.path,
         headers: args.header,
         window: args.window,
+        precise: args.precise,
     })?;
+    let pids = Pids { servers: args.pid, store: args.store_pid };
     let mut open = |hold| {
         let opening = Opening { warm_up: args.warm_up_conns, counted: args.conns, hold };
-        opening::run(&mut connections, &opening, args.pid)
+        opening::run(&mut connections, &opening, &pids)
     };
     let kind = match args.mode {
         Mode::Idle => return print(open(secs)?),
         Mode::Connect => return print(open(Duration::ZERO)?),
         Mode::Echo => Kind::Echo,
         Mode::Post => Kind::Post,
+        Mode::TimedPost => Kind::TimedPost,
         Mode::Broadcast => Kind::Broadcast,
     };
     let sender = usize::from(kind == Kind::Broadcast);
     connections.open(args.conns + sender, |_| {})?;
     let traffic = Traffic {
         kind,
+        dialect: args.dialect,
         depth: args.depth,
         rate: args.rate,
         content_bytes: args.content,
         warm_up: Duration::from_secs_f64(args.warm_up_secs),
         measured: secs,
     };
-    print(traffic::run(&mut connections, &traffic, args.pid)?)
+    print(traffic::run(&mut connections, &traffic, &pids)?)
 }
 
 fn print(outcome: jackfield_bench::outcome::Outcome) -> Result<()> {

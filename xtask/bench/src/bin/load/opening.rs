@@ -7,7 +7,7 @@ use jackfield_bench::outcome::Outcome;
 
 use crate::connections::Connections;
 use crate::histogram::Histogram;
-use crate::window::Window;
+use crate::window::{Pids, Window};
 
 pub struct Opening {
     /// Connections that are opened first and not counted, so that the server has created everything that it creates
@@ -19,13 +19,13 @@ pub struct Opening {
 }
 
 /// Opens the connections, holds them, and reads by how much the server's memory has grown.
-pub fn run(connections: &mut Connections, opening: &Opening, server_pid: u32) -> Result<Outcome> {
+pub fn run(connections: &mut Connections, opening: &Opening, pids: &Pids) -> Result<Outcome> {
     connections.open(opening.warm_up, |_| {})?;
     // Before and after the measurement, the memory is read when the server is idle.
     hold(connections, opening.hold.min(Duration::from_secs(1)))?;
 
     let mut times = Histogram::new();
-    let window = Window::begin(server_pid)?;
+    let window = Window::begin(pids)?;
     connections.open(opening.counted, |took| times.record(took.as_nanos() as u64))?;
     let mode = if opening.hold.is_zero() { "connect" } else { "idle" };
     let mut outcome = window.end(mode, &times, connections)?;

@@ -3,16 +3,18 @@
 //! A message contains the time at which it was sent. In an open loop this is the time at which it was due, so that the
 //! latency includes the wait of all messages that a stalled server delays.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use jackfield_bench::outcome::Outcome;
-use jackfield_bench::stamp::{self, Template};
+use jackfield_bench::stamp::Template;
 use jackfield_bench::wire::{self, Opcode};
 
 use crate::connections::{Connections, Faults};
+use crate::dialect::{Dialect, Setup};
 use crate::histogram::Histogram;
-use crate::window::Window;
+use crate::window::{Pids, Window};
 
 /// The room that receives broadcasts.
 const ROOM: &str = "hall";
@@ -29,6 +31,8 @@ pub enum Kind {
     Echo,
     /// The peers are pairs: one posts to the other. In a closed loop the receiver of a post posts back.
     Post,
+    /// As `Post`, and the handler reports to the sender how long its call took.
+    TimedPost,
     /// The first peer sends, and all others receive.
     Broadcast,
 }
@@ -38,6 +42,7 @@ impl Kind {
         match self {
             Self::Echo => "echo",
             Self::Post => "post",
+            Self::TimedPost => "timed-post",
             Self::Broadcast => "broadcast",
         }
     }
@@ -45,6 +50,7 @@ impl Kind {
 
 pub struct Traffic {
     pub kind: Kind,
+    pub dialect: Dialect,
     /// The number of unanswered messages of each connection, or pair, of a closed loop.
     pub depth: usize,
     /// The total rate of an open loop in messages a second, which is independent of the responses; `None` for a closed
@@ -56,18 +62,17 @@ pub struct Traffic {
 }
 
 /// Runs the traffic over all connections, which must be open.
-pub fn run(connections: &mut Connections, traffic: &Traffic, server_pid: u32) -> Result<Outcome> {
+pub fn run(connections: &mut Connections, traffic: &Traffic, pids: &Pids) -> Result<Outcome> {
     ensure!(traffic.kind != Kind::Broadcast || traffic.rate.is_some(), "broadcast needs a rate");
-    ensure!(
-        traffic.kind != Kind::Post || connections.len().is_multiple_of(2),
-        "post needs an even number of connections"
-    );
+    let is_of_pairs = matches!(traffic.kind, Kind::Post | Kind::TimedPost);
+    ensure!(!is_of_pairs || connections.len().is_multiple_of(2), "post needs an even number of connections");
     let templates = templates(connections, traffic)?;
     let epoch = Instant::now();
     let since_epoch = |at: Instant| at.duration_since(epoch).as_nanos() as u64;
     let mut pace = traffic.rate.map(Pace::new);
+    let mut sent = 0;
     if pace.is_none() {
-        let step = if traffic.kind == Kind::Post { 2 } else { 1 };
+        let step = if is_of_pairs { 2 } else { 1 };
         for peer in (0..connections.len()).step_by(step) {
             for _ in 0..traffic.depth {
                 connections.send(peer, |out| templates[peer].write(since_epoch(Instant::now()), out));
@@ -75,7 +80,8 @@ pub fn run(connections: &mut Connections, traffic: &Traffic, server_pid: u32) ->
         }
     }
 
-    let mut times = Histogram::new();
+    let (mut times, mut calls) = (Histogram::new(), Histogram::new());
+    let mut deliveries = Deliveries::new(connections.len() - 1);
     let mut faults = Faults::default();
     let mut window = None;
     let begin = epoch + traffic.warm_up;
@@ -85,7 +91,9 @@ pub fn run(connections: &mut Connections, traffic: &Traffic, server_pid: u32) ->
         match window {
             None if now >= begin => {
                 times.clear();
-                window = Some(Window::begin(server_pid)?);
+                calls.clear();
+                deliveries.complete.clear();
+                window = Some(Window::begin(pids)?);
             }
             Some(window) if now >= end => break window,
             _ => {}
@@ -94,24 +102,49 @@ pub fn run(connections: &mut Connections, traffic: &Traffic, server_pid: u32) ->
         if let Some(pace) = &mut pace {
             while let Some((number, due)) = pace.next_due(since_epoch(now)) {
                 let peer = if traffic.kind == Kind::Broadcast { 0 } else { number as usize % connections.len() };
-                if !connections.send(peer, |out| templates[peer].write(due, out)) {
+                if connections.send(peer, |out| templates[peer].write(due, out)) {
+                    sent += 1;
+                } else {
                     faults.add(|| format!("connection {peer} did not accept a message that was due"));
                 }
             }
             wait = wait.min(pace.wait(since_epoch(Instant::now())));
         }
-        connections.poll(wait, |message| match stamp::read(message.content) {
-            Some(sent) => {
-                times.record(since_epoch(message.at).saturating_sub(sent));
+        connections.poll(wait, |message| {
+            let at = since_epoch(message.at);
+            let mut is_measured = false;
+            for sent in traffic.dialect.stamps(message.content) {
+                is_measured = true;
+                let took = at.saturating_sub(sent);
+                times.record(took);
+                if traffic.kind == Kind::Broadcast {
+                    deliveries.add(sent, took);
+                }
                 if traffic.rate.is_none() {
-                    templates[message.peer].write(since_epoch(message.at), message.answer);
+                    templates[message.peer].write(at, message.answer);
                 }
             }
-            None => faults.add(|| format!("a response was {:?}", String::from_utf8_lossy(message.content))),
+            if is_measured {
+                return;
+            }
+            if let Some(took) = call_time(message.content).filter(|_| traffic.kind == Kind::TimedPost) {
+                calls.record(took);
+                return;
+            }
+            match traffic.dialect.answer(message.content) {
+                Setup::Send(text) => wire::encode(Opcode::Text, text.as_bytes(), message.answer),
+                Setup::Ignore => {}
+                _ => faults.add(|| format!("a response was {:?}", String::from_utf8_lossy(message.content))),
+            }
         })?;
     };
 
     let mut outcome = window.end(traffic.kind.name(), &times, connections)?;
+    outcome.sent = sent;
+    outcome.complete_us = (deliveries.complete.count() > 0).then(|| deliveries.complete.quantile_us(0.5));
+    if calls.count() > 0 {
+        (outcome.call_p50_us, outcome.call_p99_us) = (Some(calls.quantile_us(0.5)), Some(calls.quantile_us(0.99)));
+    }
     outcome.errors += faults.count;
     outcome.first_error = outcome.first_error.or(faults.first);
     Ok(outcome)
@@ -119,52 +152,85 @@ pub fn run(connections: &mut Connections, traffic: &Traffic, server_pid: u32) ->
 
 /// Returns the messages of each peer, which sends the same one again and again.
 fn templates(connections: &mut Connections, traffic: &Traffic) -> Result<Vec<Template>> {
-    let message = |head: &str| Template::new(&format!(r#"{{{head},"content":""#), traffic.content_bytes, r#""}"#);
-    Ok(match traffic.kind {
-        Kind::Echo => (0..connections.len()).map(|_| message(r#""action":"echo""#)).collect(),
-        Kind::Post => {
-            let ids = request_ids(connections, |_| None)?;
-            let partner = |peer: usize| format!(r#""action":"sendmessage","to":"{}""#, ids[peer ^ 1]);
-            (0..connections.len()).map(|peer| message(&partner(peer))).collect()
+    let Traffic { kind, dialect, content_bytes, .. } = *traffic;
+    Ok(match kind {
+        Kind::Echo => {
+            let echo = || Template::new(r#"{"action":"echo","content":""#, content_bytes, r#""}"#);
+            (0..connections.len()).map(|_| echo()).collect()
+        }
+        Kind::Post | Kind::TimedPost => {
+            let names = prepare(connections, dialect, |_| None)?;
+            let post = |peer: usize| dialect.post(&names[peer ^ 1], content_bytes, kind == Kind::TimedPost);
+            (0..connections.len()).map(post).collect()
         }
         Kind::Broadcast => {
-            let join = format!(r#"{{"action":"join","room":"{ROOM}"}}"#);
-            request_ids(connections, |peer| (peer != 0).then_some(&*join))?;
-            vec![message(&format!(r#""action":"broadcast","room":"{ROOM}""#))]
+            prepare(connections, dialect, |peer| (peer != 0).then_some(ROOM))?;
+            vec![dialect.broadcast(ROOM, content_bytes)]
         }
     })
 }
 
-/// Requests the connection id of every peer, after sending the message `first` of that peer, if there is one. The
-/// messages of a connection are handled in order, so the response means that both were handled.
-fn request_ids<'a>(connections: &mut Connections, first: impl Fn(usize) -> Option<&'a str>) -> Result<Vec<String>> {
+/// Makes all peers ready, in their rooms. Returns the names by which others reach them.
+fn prepare(
+    connections: &mut Connections,
+    dialect: Dialect,
+    room: impl Fn(usize) -> Option<&'static str>,
+) -> Result<Vec<String>> {
     for peer in 0..connections.len() {
         connections.send(peer, |out| {
-            if let Some(message) = first(peer) {
-                wire::encode(Opcode::Text, message.as_bytes(), out);
+            for text in dialect.first(peer, room(peer)) {
+                wire::encode(Opcode::Text, text.as_bytes(), out);
             }
-            wire::encode(Opcode::Text, br#"{"action":"whoami"}"#, out);
         });
     }
-    let mut ids = vec![None; connections.len()];
+    let mut names = vec![None; connections.len()];
     let mut last_other = None;
     let deadline = Instant::now() + ID_TIMEOUT;
-    while ids.iter().any(Option::is_none) {
+    while names.iter().any(Option::is_none) {
         if Instant::now() > deadline {
             let last = last_other.as_deref().or(connections.faults.first.as_deref()).unwrap_or("nothing");
             bail!("after {ID_TIMEOUT:?} some connections have no id; the server sent {last}");
         }
-        connections.poll(WAIT_MAX, |message| match connection_id(message.content) {
-            Some(id) => ids[message.peer] = Some(id),
-            None => last_other = Some(String::from_utf8_lossy(message.content).into_owned()),
+        connections.poll(WAIT_MAX, |message| {
+            match dialect.setup(message.peer, message.content, room(message.peer)) {
+                Setup::Ready(name) => names[message.peer] = Some(name),
+                Setup::Send(text) => wire::encode(Opcode::Text, text.as_bytes(), message.answer),
+                Setup::Ignore => {}
+                Setup::Unexpected => last_other = Some(String::from_utf8_lossy(message.content).into_owned()),
+            }
         })?;
     }
-    ids.into_iter().map(|id| id.context("the loop ends when every id is there")).collect()
+    names.into_iter().map(|name| name.context("the loop ends when every name is there")).collect()
 }
 
-fn connection_id(content: &[u8]) -> Option<String> {
+/// Returns the time that a handler reports, in nanoseconds.
+fn call_time(content: &[u8]) -> Option<u64> {
     let answer: serde_json::Value = serde_json::from_slice(content).ok()?;
-    Some(answer.get("connectionId")?.as_str()?.to_owned())
+    answer.get("tookNs")?.as_u64()
+}
+
+/// The receivers of each broadcast that has not arrived everywhere.
+struct Deliveries {
+    receivers: usize,
+    open: HashMap<u64, usize>,
+    /// From each broadcast until its last receiver had it.
+    complete: Histogram,
+}
+
+impl Deliveries {
+    fn new(receivers: usize) -> Self {
+        Self { receivers, open: HashMap::new(), complete: Histogram::new() }
+    }
+
+    /// Counts a receiver of the broadcast that was sent at this time.
+    fn add(&mut self, sent: u64, took: u64) {
+        let count = self.open.entry(sent).or_default();
+        *count += 1;
+        if *count == self.receivers {
+            self.open.remove(&sent);
+            self.complete.record(took);
+        }
+    }
 }
 
 /// The times at which the messages of an open loop are due, in nanoseconds since the loop began.
@@ -229,9 +295,19 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_read_only_from_a_response_that_has_one() {
-        assert_eq!(connection_id(br#"{"connectionId":"L0SM9cOFvHcCIhw="}"#).as_deref(), Some("L0SM9cOFvHcCIhw="));
-        assert_eq!(connection_id(br#"{"message":"Forbidden","connectionId":7}"#), None);
-        assert_eq!(connection_id(b"hello"), None);
+    fn a_broadcast_is_complete_when_all_receivers_have_it() {
+        let mut deliveries = Deliveries::new(2);
+        deliveries.add(1, 10_000);
+        deliveries.add(2, 20_000);
+        assert_eq!(deliveries.complete.count(), 0);
+        deliveries.add(1, 30_000);
+        assert_eq!(deliveries.complete.count(), 1);
+        assert!(deliveries.complete.quantile_us(0.5) >= 30.0);
+    }
+
+    #[test]
+    fn the_time_of_a_call_is_read_from_the_response_of_a_handler() {
+        assert_eq!(call_time(br#"{"tookNs":250000}"#), Some(250_000));
+        assert_eq!(call_time(br#"{"error":"gone"}"#), None);
     }
 }
