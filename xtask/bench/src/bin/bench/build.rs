@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::operation::{self, Operation};
+use crate::operation::{self, Label, Operation};
 use crate::probe::Probe;
 use crate::server::{Scratch, Server};
 use crate::target::Target;
@@ -60,14 +60,9 @@ const SOURCES: &[Source] = &[
 pub fn operations(binary: &Path) -> Vec<Operation> {
     let operation = |source: &'static Source| {
         let binary = binary.to_owned();
-        Operation {
-            title: "save to the first event served, without the build",
-            handler: source.language,
-            unit: "ms",
-            target: source.target,
-            once: false,
-            measure: Box::new(move |scratch| source.measure(scratch, &binary)),
-        }
+        let (title, unit) = ("save to the first event served, without the build", "ms");
+        let label = Label { title, handler: source.language, unit, target: source.target };
+        Operation::of_one(label, false, move |scratch| source.measure(scratch, &binary))
     };
     SOURCES.iter().map(operation).collect()
 }

@@ -8,7 +8,7 @@ use jackfield_bench::outcome::Outcome;
 use serde::Serialize;
 
 use crate::Scale;
-use crate::operation::{Measurement, Operation};
+use crate::operation::{Label, Measurement, Operation};
 use crate::target::{self, Compare, Condition, Figure, Target};
 use crate::workload::Run;
 
@@ -56,7 +56,9 @@ pub enum Verdict {
 pub fn rows(scale: &Scale, runs: &[Run], operations: &[Operation], measured: &[Measurement]) -> Vec<Row> {
     let figures = target::figures(scale);
     let under_load = figures.iter().flat_map(|figure| figure_rows(figure, runs));
-    under_load.chain(operations.iter().map(|operation| operation_row(operation, measured))).collect()
+    under_load
+        .chain(operations.iter().flat_map(|operation| &operation.labels).map(|label| operation_row(label, measured)))
+        .collect()
 }
 
 /// Returns the rows of a figure: one for each handler that was run, or one for the plain server if no handler was run.
@@ -170,25 +172,25 @@ impl<'a> Pairs<'a> {
     }
 }
 
-fn operation_row(operation: &Operation, measured: &[Measurement]) -> Row {
-    let is_of = |one: &&Measurement| (one.operation, one.handler) == (operation.title, operation.handler);
+fn operation_row(label: &Label, measured: &[Measurement]) -> Row {
+    let is_of = |one: &&Measurement| (one.operation, one.handler) == (label.title, label.handler);
     let measured: Vec<&Measurement> = measured.iter().filter(is_of).collect();
     let values: Vec<f64> = measured.iter().filter_map(|one| one.value).collect();
     let failure = measured.iter().find_map(|one| one.failure.clone());
     let verdict = match (&failure, median(&values)) {
-        (None, Some(value)) => judge(operation.target, value),
+        (None, Some(value)) => judge(label.target, value),
         _ => Verdict::NotJudged,
     };
     Row {
-        figure: operation.title.into(),
-        subject: operation.handler.into(),
-        unit: operation.unit,
+        figure: label.title.into(),
+        subject: label.handler.into(),
+        unit: label.unit,
         plain: None,
         jackfield: median(&values),
         judged: median(&values),
-        judged_unit: operation.unit,
+        judged_unit: label.unit,
         range: range(&values),
-        target: operation.target,
+        target: label.target,
         verdict,
         note: failure,
     }

@@ -183,9 +183,10 @@ fn main() -> Result<ExitCode> {
             runs.push(run);
         }
         for operation in operations_of(round) {
-            let measurement = operation.run(&scratch, round);
-            progress.report(&measurement.to_string());
-            measured.push(measurement);
+            let measurements = operation.run(&scratch, round);
+            let lines: Vec<String> = measurements.iter().map(Measurement::to_string).collect();
+            progress.report(&lines.join("\n          "));
+            measured.extend(measurements);
         }
     }
 

@@ -19,21 +19,28 @@ const LIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The interval between the requests that detect the new version.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-pub struct Operation {
-    /// The figure in the table.
+/// A figure in the table.
+#[derive(Clone, Copy)]
+pub struct Label {
     pub title: &'static str,
     /// What handles the events.
     pub handler: &'static str,
     pub unit: &'static str,
     pub target: Target,
+}
+
+pub struct Operation {
+    /// The figures of the values that it measures.
+    pub labels: Vec<Label>,
     /// Whether it is measured in the first round only, because it takes long.
     pub once: bool,
     pub measure: Box<Measure>,
 }
 
-pub type Measure = dyn Fn(&Scratch) -> Result<f64>;
+/// Returns a value for each label.
+pub type Measure = dyn Fn(&Scratch) -> Result<Vec<f64>>;
 
-/// The value of an operation in one round, or the reason why it could not be measured.
+/// One value of an operation in one round, or the reason why it could not be measured.
 #[derive(Serialize)]
 pub struct Measurement {
     pub round: usize,
@@ -47,36 +54,38 @@ pub struct Measurement {
 }
 
 impl Operation {
+    /// An operation that measures one value.
+    pub fn of_one(label: Label, once: bool, measure: impl Fn(&Scratch) -> Result<f64> + 'static) -> Self {
+        let measure = move |scratch: &Scratch| Ok(vec![measure(scratch)?]);
+        Self { labels: vec![label], once, measure: Box::new(measure) }
+    }
+
     /// From the start of the process to its first response. The code cache has the compiled component.
     pub fn start(binary: PathBuf, component: PathBuf) -> Self {
-        Self {
-            title: "start to the first event served",
-            handler: "wasip2",
-            unit: "ms",
-            target: target::START,
-            once: false,
-            measure: Box::new(move |scratch| start(scratch, &binary, &component).map(milliseconds)),
-        }
+        let (title, handler, unit) = ("start to the first event served", "wasip2", "ms");
+        let label = Label { title, handler, unit, target: target::START };
+        Self::of_one(label, false, move |scratch| start(scratch, &binary, &component).map(milliseconds))
     }
 
     /// From the rename that replaces a component to the first response of the new one. It is compiled within that time.
     pub fn reload(binary: PathBuf, before: PathBuf, after: PathBuf) -> Self {
-        Self {
-            title: "reload to the first event served",
-            handler: "wasip2",
-            unit: "ms",
-            target: target::RELOAD,
-            once: false,
-            measure: Box::new(move |scratch| reload(scratch, &binary, &before, &after).map(milliseconds)),
-        }
+        let (title, handler, unit) = ("reload to the first event served", "wasip2", "ms");
+        let label = Label { title, handler, unit, target: target::RELOAD };
+        Self::of_one(label, false, move |scratch| reload(scratch, &binary, &before, &after).map(milliseconds))
     }
 
-    pub fn run(&self, scratch: &Scratch, round: usize) -> Measurement {
-        let (value, failure) = match (self.measure)(scratch) {
-            Ok(value) => (Some(value), None),
-            Err(error) => (None, Some(format!("{error:#}"))),
+    /// Returns a measurement for each label.
+    pub fn run(&self, scratch: &Scratch, round: usize) -> Vec<Measurement> {
+        let measured = (self.measure)(scratch);
+        let measurement = |(index, label): (usize, &Label)| {
+            let (value, failure) = match &measured {
+                Ok(values) => (values.get(index).copied(), None),
+                Err(error) => (None, Some(format!("{error:#}"))),
+            };
+            let Label { title, handler, unit, .. } = *label;
+            Measurement { round, operation: title, handler, unit, value, failure }
         };
-        Measurement { round, operation: self.title, handler: self.handler, unit: self.unit, value, failure }
+        self.labels.iter().enumerate().map(measurement).collect()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use jackfield_bench::process;
 
-use crate::operation::{self, Operation};
+use crate::operation::{self, Label, Operation};
 use crate::probe::Probe;
 use crate::server::{Scratch, Script, Server, Subject};
 use crate::target::Target;
@@ -108,14 +108,9 @@ impl Installation {
             took.sort_by(f64::total_cmp);
             Ok(took[took.len() / 2])
         };
-        Operation {
-            title: "save to the first event served, p50",
-            handler,
-            unit: "ms",
-            target: Target::AtMost(limit),
-            once: false,
-            measure: Box::new(measure),
-        }
+        let label =
+            Label { title: "save to the first event served, p50", handler, unit: "ms", target: Target::AtMost(limit) };
+        Operation::of_one(label, false, measure)
     }
 
     /// The memory of a server with many handlers minus that of a server with one, for each handler.
@@ -136,14 +131,8 @@ impl Installation {
             };
             Ok((memory(&many, MANY_HANDLERS)? - memory(&one, 1)?) / (MANY_HANDLERS - 1) as f64)
         };
-        Operation {
-            title: "100 handlers, memory each",
-            handler,
-            unit: "KiB",
-            target: Target::Nothing,
-            once: true,
-            measure: Box::new(measure),
-        }
+        let label = Label { title: "100 handlers, memory each", handler, unit: "KiB", target: Target::Nothing };
+        Operation::of_one(label, true, measure)
     }
 
     /// The memory that a server has gained after many saves, for each save.
@@ -162,14 +151,9 @@ impl Installation {
             }
             Ok((memory_kib(&server)? - first) / (MANY_SAVES - FIRST_SAVES) as f64)
         };
-        Operation {
-            title: "1,000 saves, memory added by each",
-            handler,
-            unit: "KiB",
-            target: Target::AtMost(1.0),
-            once: true,
-            measure: Box::new(measure),
-        }
+        let label =
+            Label { title: "1,000 saves, memory added by each", handler, unit: "KiB", target: Target::AtMost(1.0) };
+        Operation::of_one(label, true, measure)
     }
 }
 
