@@ -332,18 +332,7 @@ impl Server {
 
     /// Does the same as `try_connect`, for any path.
     pub async fn try_connect_to(&self, path: &str, headers: &[(&'static str, &str)]) -> Result<Peer, u16> {
-        let mut request = format!("ws://{}{path}", self.address).into_client_request().unwrap();
-        for (name, value) in headers {
-            request.headers_mut().append(*name, value.parse().unwrap());
-        }
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        let connecting = tokio_tungstenite::client_async(request, stream);
-        match tokio::time::timeout(TEST_TIMEOUT, connecting).await.expect("the upgrade takes too long") {
-            Ok((socket, response)) => Ok(Peer { socket, response }),
-            Err(tungstenite::Error::Http(response)) => Err(response.status().as_u16()),
-            Err(error) => panic!("the upgrade failed: {error}"),
-        }
+        Peer::connect(self.address, path, headers).await
     }
 
     /// Sends the bytes of one HTTP request on a new TCP connection. Reads the response until the server closes it.
@@ -419,6 +408,22 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// Opens a WebSocket connection to an address. A rejected handshake is an error with its HTTP status.
+    pub async fn connect(address: SocketAddr, path: &str, headers: &[(&'static str, &str)]) -> Result<Self, u16> {
+        let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
+        for (name, value) in headers {
+            request.headers_mut().append(*name, value.parse().unwrap());
+        }
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let connecting = tokio_tungstenite::client_async(request, stream);
+        match tokio::time::timeout(TEST_TIMEOUT, connecting).await.expect("the upgrade takes too long") {
+            Ok((socket, response)) => Ok(Self { socket, response }),
+            Err(tungstenite::Error::Http(response)) => Err(response.status().as_u16()),
+            Err(error) => panic!("the upgrade failed: {error}"),
+        }
+    }
+
     pub async fn send(&mut self, text: &str) {
         self.socket.send(Message::text(text)).await.unwrap();
     }

@@ -351,6 +351,10 @@ impl Metrics {
         Self(address.parse().unwrap())
     }
 
+    pub fn at(address: SocketAddr) -> Self {
+        Self(address)
+    }
+
     /// The address of the listener.
     pub fn address(&self) -> SocketAddr {
         self.0

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::harness::{HOSTILE, HOSTILE_GRANTS, Peer, Server, Site, component, eventually, manifest};
 use crate::redis_server::Redis;
 
+mod cluster;
 mod ready;
 
 /// Starts a node whose guest can do everything. All nodes of a test have the same Redis.

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 mod api_gateway_page;
 mod bench;
 mod bundler;
+mod cluster;
 mod engines;
 mod guests;
 mod harm;
@@ -24,6 +25,8 @@ const USAGE: &str = "\
 usage: cargo xtask VERB
 
   run      build the host and the chat, and serve it on 127.0.0.1:3001 with hot reload [OPTIONS of dev]
+  cluster  serve the chat, or the PROJECT, by several nodes behind HAProxy on 127.0.0.1:3001, with a Redis of their own
+           [--nodes N --port PORT --binary FILE] [PROJECT]
   test     run every test, or only those tests of the host with a WORD in their name [WORD ..];
            the last line is `N passed, N failed`
   guests   build the plugins and the guests of the tests
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = arguments.collect();
     let result = match verb.as_str() {
         "run" => run::run(&arguments),
+        "cluster" => cluster::cluster(&arguments),
         "test" => test::test(&arguments),
         "guests" => guests::build().map(|()| ExitCode::SUCCESS),
         "engines" => engines::build(&arguments).map(|()| ExitCode::SUCCESS),

@@ -77,6 +77,8 @@ const REDIS: &[Tool] = &[
     Tool { probe: &["redis-server", "--version"], package: "redis-server" },
     Tool { probe: &["redis-cli", "--version"], package: "redis-tools" },
 ];
+/// Debian puts it where only the `PATH` of root leads.
+const HAPROXY: &str = "/usr/sbin/haproxy";
 /// No version is pinned, because a release of Debian has only one.
 const BROWSER: &[Tool] = &[Tool { probe: &["chromium", "--version"], package: "chromium" }];
 /// The names of the browser's command on different systems.
@@ -142,9 +144,18 @@ pub fn node_modules() -> anyhow::Result<PathBuf> {
     Ok(modules)
 }
 
-/// Installs Redis, which tests start themselves.
+/// Installs Redis, which tests and the cluster start themselves.
 pub fn redis() -> anyhow::Result<()> {
     install_missing(REDIS)
+}
+
+/// Installs HAProxy. Returns its command.
+pub fn haproxy() -> anyhow::Result<&'static str> {
+    if succeeds(&["haproxy", "-v"]) {
+        return Ok("haproxy");
+    }
+    install_missing(&[Tool { probe: &[HAPROXY, "-v"], package: "haproxy" }])?;
+    Ok(HAPROXY)
 }
 
 /// Installs node and npm.

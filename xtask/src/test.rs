@@ -68,6 +68,7 @@ impl Count {
             host.env("JACKFIELD_TEST_COMPONENTIZE_JS", modules);
         }
         self.setup("get Redis", setup::redis());
+        self.setup("get HAProxy", setup::haproxy());
         if let Some(browser) = self.setup("get Chromium", setup::browser()) {
             host.env("JACKFIELD_TEST_BROWSER", browser);
         }
