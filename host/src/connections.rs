@@ -93,6 +93,8 @@ pub struct Connection {
     last_active_at: AtomicU64,
     /// Whether another node runs its `$disconnect` and has its row.
     is_given_up: AtomicBool,
+    /// Whether the server closes it because it stops.
+    is_leaving: AtomicBool,
 }
 
 impl Connection {
@@ -147,6 +149,7 @@ impl Connection {
             message_count: Counter::noop(),
             last_active_at: AtomicU64::new(connected_at),
             is_given_up: AtomicBool::new(false),
+            is_leaving: AtomicBool::new(false),
         }
     }
 
@@ -159,6 +162,17 @@ impl Connection {
     /// Whether another node runs its `$disconnect` and has its row.
     pub fn is_given_up(&self) -> bool {
         self.is_given_up.load(Ordering::Acquire)
+    }
+
+    /// Requests that the task of the socket reads no more, handles what it has read, and closes with 1001.
+    pub fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Release);
+        self.outbox.wake();
+    }
+
+    /// Takes no lock. A task that checks it after it has registered to be woken misses no request to leave.
+    pub fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Acquire)
     }
 
     /// When the last message was sent or received.
@@ -282,9 +296,15 @@ impl Connections {
         if connection.outbox.close(frame) { Ok(()) } else { Err(PostError::Gone) }
     }
 
-    /// Wakes the task of every connection, so that it notices that the server stops.
-    pub fn wake_all(&self) {
-        self.by_id.iter().for_each(|connection| connection.outbox.wake());
+    /// Requests that every connection leaves.
+    pub fn leave_all(&self) {
+        self.by_id.iter().for_each(|connection| connection.leave());
+    }
+
+    /// Returns the connections that have not been asked to leave and that `is_due` gives a time, with their times.
+    pub fn staying<T>(&self, is_due: impl Fn(&ConnectionId) -> Option<T>) -> Vec<(T, Arc<Connection>)> {
+        let staying = self.by_id.iter().filter(|connection| !connection.is_leaving());
+        staying.filter_map(|connection| Some((is_due(&connection.id)?, Arc::clone(&connection)))).collect()
     }
 
     /// Closes connections with 1013, the one that holds most first, whenever all peers together hold too much for a

@@ -373,6 +373,10 @@ pub const JWKS_STALE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 // ---- start and stop ------------------------------------------------------------------------
 
+/// The span over which connections are closed before the stop; 0: all at once. Manifest: `server.drain`.
+pub const DRAIN: Duration = Duration::ZERO;
+/// Longest such span. AWS's load balancers wait at most as long for the connections of a target (deregistration delay).
+pub const DRAIN_MAX: Duration = Duration::from_secs(60 * 60);
 /// How long the stop waits for handlers, among them each `$disconnect`. Manifest: `server.stop_timeout`.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long peers may take to receive their close frames when the stop has aborted handlers.

@@ -21,7 +21,6 @@ use percent_encoding::percent_decode_str;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
@@ -39,6 +38,7 @@ mod authority;
 mod body;
 mod client_address;
 mod connection;
+mod drain;
 mod handshake;
 mod head;
 mod management;
@@ -63,6 +63,7 @@ pub use admin::{Deployments, RolledBack, serve_admin};
 pub use admission::HostRules;
 pub use monitoring::{MonitoringOptions, serve_metrics};
 pub use readiness::Readiness;
+pub use stop::StopSteps;
 
 use accepted::{Accepted, Acceptor, ConnectionPermit};
 use admission::{OwnNames, Rejection};
@@ -85,6 +86,8 @@ pub struct ServerOptions {
     pub accept: AcceptOptions,
     /// The hosts that requests may name.
     pub hosts: HostRules,
+    /// The span over which connections are closed before the stop.
+    pub drain: Duration,
     pub stop_timeout: Duration,
     /// Whether the operator accepts that `@connections` can be reached from other machines without a signature.
     pub insecure_management: bool,
@@ -113,6 +116,7 @@ struct Shared {
     /// One token for each WebSocket until its close handshake has finished.
     close_tasks: TaskTracker,
     stop: Stop,
+    drain: Duration,
     stop_timeout: Duration,
 }
 
@@ -122,7 +126,7 @@ impl Server {
     /// # Errors
     /// If the address cannot be bound, or if other machines could call `@connections` on it without a signature.
     pub fn bind(options: ServerOptions, gateway: Arc<Gateway>) -> anyhow::Result<Self> {
-        let ServerOptions { listen, page, accept, hosts, stop_timeout, insecure_management } = options;
+        let ServerOptions { listen, page, accept, hosts, drain, stop_timeout, insecure_management } = options;
         let exposure = Exposure {
             reachable: !listen.ip().is_loopback(),
             published_by: published_by(&hosts, &accept),
@@ -143,6 +147,7 @@ impl Server {
             connection_tasks: TaskTracker::new(),
             close_tasks: TaskTracker::new(),
             stop: Stop::default(),
+            drain,
             stop_timeout,
         };
         Ok(Self { address, listener, shared: Arc::new(shared) })
@@ -152,16 +157,24 @@ impl Server {
         self.address
     }
 
-    /// Accepts connections until `stop` is cancelled. Then each connection reads no more, handles what it has read, sends
-    /// the responses and is closed with 1001; handlers, among them those of `$disconnect`, have `stop_timeout` in all.
-    pub async fn run(self, stop: CancellationToken) {
+    /// Accepts connections until the stop. Then each connection reads no more, handles what it has read, sends the
+    /// responses and is closed with 1001; handlers, among them those of `$disconnect`, have `stop_timeout` in all.
+    ///
+    /// If there is a drain, it comes first: handshakes are rejected, each connection is closed in the same way at its own
+    /// time, and then the stop begins.
+    pub async fn run(self, steps: StopSteps) {
         let Self { listener, shared, .. } = self;
+        if !shared.drain.is_zero() {
+            steps.enable_drain();
+        }
+        let stop = steps.stop();
         let requests = TaskTracker::new();
         let service = router(Arc::clone(&shared));
         let enforcing = tokio::spawn({
             let gateway = Arc::clone(&shared.gateway);
             async move { gateway.connections().enforce_memory_limit().await }
         });
+        let draining = tokio::spawn(drain_before_stop(Arc::clone(&shared), steps.clone()));
         loop {
             let stream = tokio::select! {
                 () = stop.cancelled() => break,
@@ -180,10 +193,11 @@ impl Server {
             requests.spawn(serve_stream(stream, service.clone(), Arc::clone(&shared)));
         }
         drop(listener);
+        draining.abort();
         info!(connections = shared.gateway.connections().len(), "stopping");
         let deadline = Instant::now() + shared.stop_timeout;
         shared.stop.request(deadline);
-        shared.gateway.connections().wake_all();
+        shared.gateway.connections().leave_all();
         let drained = async {
             for tasks in [&requests, &shared.connection_tasks] {
                 tasks.close();
@@ -204,6 +218,24 @@ impl Server {
         // A peer that does not answer our close frame loses nothing when its socket is dropped.
         let _ = timeout_at(close_deadline, shared.close_tasks.wait()).await;
     }
+}
+
+/// Drains the connections when the first step begins, unless that is the stop. Then the stop begins.
+async fn drain_before_stop(shared: Arc<Shared>, steps: StopSteps) {
+    steps.first().cancelled().await;
+    if steps.stop().is_cancelled() {
+        return;
+    }
+    shared.stop.reject_handshakes();
+    let connections = shared.gateway.connections();
+    info!(
+        connections = connections.len(),
+        "draining: handshakes are rejected (503), and connections are closed (1001) over {:?} (drain in [server]); a \
+         second signal closes them now",
+        shared.drain
+    );
+    drain::drain(connections, shared.drain).await;
+    steps.stop().cancel();
 }
 
 /// Rejects a listener on which every client could call `@connections`, or on which no client could.

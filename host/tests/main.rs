@@ -30,6 +30,7 @@ mod connect;
 mod contract;
 mod deployments;
 mod dev;
+mod drain;
 mod endings;
 mod engine;
 mod event_json;

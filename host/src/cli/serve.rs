@@ -38,7 +38,8 @@ use crate::reload::{
 };
 use crate::runtime;
 use crate::server::{
-    AcceptOptions, HostRules, MonitoringOptions, Readiness, Server, ServerOptions, serve_admin, serve_metrics,
+    AcceptOptions, HostRules, MonitoringOptions, Readiness, Server, ServerOptions, StopSteps, serve_admin,
+    serve_metrics,
 };
 use crate::telemetry;
 
@@ -124,8 +125,9 @@ impl Dev {
 }
 
 async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMode) -> anyhow::Result<ExitCode> {
-    let stop = CancellationToken::new();
-    let reload_requests = signals(stop.clone())?;
+    let steps = StopSteps::default();
+    let stop = steps.stop().clone();
+    let reload_requests = signals(steps.clone())?;
     let loading = stop.run_until_cancelled(load_manifest(&manifest.manifest)).await;
     let Some(config) = loading.transpose()? else { return Ok(ExitCode::SUCCESS) };
     let warnings = config.warnings.iter().map(ToString::to_string).chain(missing_page_warning(&config));
@@ -222,6 +224,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
                 proxy_protocol: config.server.proxy_protocol,
             },
             hosts: hosts.clone(),
+            drain: config.server.drain,
             stop_timeout: config.server.stop_timeout,
             insecure_management: options.insecure_management,
         },
@@ -233,7 +236,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     // Operators are served until the last `$disconnect` has run.
     let end = CancellationToken::new();
     if let (Some(listen), Some(metrics)) = (config.server.metrics, metrics.handle()) {
-        let readiness = Readiness::new(Arc::clone(&gateway), stop.clone());
+        let readiness = Readiness::new(Arc::clone(&gateway), steps.first().clone());
         let options = MonitoringOptions { listen, metrics, hosts, readiness };
         let address = serve_metrics(options, end.clone()).await?;
         info!("metrics on http://{address}/metrics, health on http://{address}/health");
@@ -283,7 +286,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
             error!("file changes are no longer detected: {error:#}");
         }
     });
-    server.run(stop).await;
+    server.run(steps).await;
     tasks.close();
     tasks.wait().await;
     backend.flush_at_stop().await.context("the last flush failed")?;
@@ -392,9 +395,9 @@ async fn announce(server: &Server, config: &config::Config) -> anyhow::Result<()
     }
 }
 
-/// Listens for signals: SIGTERM and ctrl-c stop the server, a second one immediately; SIGHUP requests a reload.
-/// Returns the channel that receives these requests.
-fn signals(stop: CancellationToken) -> anyhow::Result<mpsc::Receiver<()>> {
+/// Listens for signals: SIGTERM and ctrl-c begin the drain, if there is one, then the stop, and then end the process at
+/// once; SIGHUP requests a reload. Returns the channel that receives these requests.
+fn signals(steps: StopSteps) -> anyhow::Result<mpsc::Receiver<()>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for ctrl-c")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
@@ -410,12 +413,11 @@ fn signals(stop: CancellationToken) -> anyhow::Result<mpsc::Receiver<()>> {
                     continue;
                 }
             }
-            if stop.is_cancelled() {
+            if !steps.advance() {
                 warn!("stopped immediately: running handlers were aborted");
                 telemetry::flush(Some(LOG_FLUSH_TIMEOUT));
                 std::process::exit(1);
             }
-            stop.cancel();
         }
     });
     Ok(reloads)

@@ -31,6 +31,8 @@ pub struct Server {
     pub connections_max: usize,
     /// Open connections of one source address; `None`: a share of `connections_max`.
     pub source_connections_max: Option<usize>,
+    /// The span over which connections are closed before a stop.
+    pub drain: Duration,
     /// Longest time that a stop waits for running handlers.
     pub stop_timeout: Duration,
     /// Folder of the compiled components; `None`: in the user's cache folder.
@@ -55,6 +57,7 @@ pub fn server(mut section: Section<'_>, folder: &Path) -> Server {
         connections_max: section
             .read("connections_max", value::count(1..=1_000_000))
             .unwrap_or(limits::CONNECTIONS_MAX),
+        drain: section.read("drain", value::duration(Duration::ZERO..=limits::DRAIN_MAX)).unwrap_or(limits::DRAIN),
         stop_timeout: section
             .read("stop_timeout", value::duration(Duration::ZERO..=STOP_TIMEOUT_MAX))
             .unwrap_or(limits::STOP_TIMEOUT),

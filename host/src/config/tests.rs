@@ -33,6 +33,7 @@ trusted_proxies = ["10.0.0.0/8", "::1"]
 proxy_protocol = true
 connections_max = 10
 source_connections_max = 4
+drain = "1h"
 stop_timeout = "0s"
 cache = "/var/cache/jackfield"
 cache_size = "1MiB"
@@ -157,6 +158,7 @@ fn every_key_of_the_manifest_is_in_the_config() {
         proxy_protocol: true,
         connections_max: 10,
         source_connections_max: Some(4),
+        drain: Duration::from_secs(60 * 60),
         stop_timeout: Duration::ZERO,
         cache: Some("/var/cache/jackfield".into()),
         cache_bytes: 1024 * 1024,

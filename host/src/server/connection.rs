@@ -87,10 +87,6 @@ enum EndReason {
 }
 
 impl EndReason {
-    fn going_away() -> Self {
-        Self::ClosedByServer(CloseFrame::new(1001, "Going away"))
-    }
-
     fn server_error() -> Self {
         Self::ClosedByServer(CloseFrame::new(1011, "Internal server error"))
     }
@@ -120,6 +116,10 @@ impl EndReason {
             Self::ClosedByPeer(_) | Self::ClosedByServer(_) | Self::Lost => None,
         }
     }
+}
+
+fn going_away() -> CloseFrame {
+    CloseFrame::new(1001, "Going away")
 }
 
 /// Why a connection ended, and the messages that were received before and are not handled yet.
@@ -192,9 +192,9 @@ enum Step {
     Readable,
     /// A deadline of the clock has passed.
     Due,
-    /// The server stops.
+    /// The server closes the connection because it stops, or the stop now has a deadline.
     Stop,
-    /// The server stops, and everything that was read is handled and everything that was posted is queued.
+    /// The same, and everything that was read is handled and everything that was posted is queued.
     Drained,
 }
 
@@ -211,8 +211,13 @@ async fn run<'a>(
     let mut unordered: Option<Box<UnorderedMessages>> = None;
     let mut clock = Clock::start(Instant::now(), limits);
     let mut timer = pin!(sleep_until(clock.next_deadline()));
-    // Whether the server stops: nothing more is read, and the connection ends when all that was read is handled.
-    let mut stopping = false;
+    // Whether the server closes the connection: nothing more is read, and the connection ends when all that was read is
+    // handled; and whether it ends by the deadline of the stop.
+    let (mut leaving, mut has_deadline) = (false, false);
+    if shared.stop.is_requested() {
+        // The stop may have asked all connections to leave before this one was registered.
+        connection.leave();
+    }
     let mut turn = Turn::default();
     // The bytes of the socket up to the last message; those after it belong to a message that has not arrived completely.
     let mut received_bytes = 0;
@@ -228,11 +233,13 @@ async fn run<'a>(
             turn = Turn::default();
         }
         let mut poll_all = turn_is_over;
+        let stop_has_come =
+            || if leaving { !has_deadline && shared.stop.is_requested() } else { connection.is_leaving() };
         let step = poll_fn(|context| {
             if poll_all {
                 // A peer that sends without a pause, or is sent to without a pause, must not delay the other steps.
                 poll_all = false;
-                if !stopping && shared.stop.is_requested() {
+                if stop_has_come() {
                     return Poll::Ready(Step::Stop);
                 }
                 if let Poll::Ready(flushed @ Err(_)) = socket.poll_flush(context) {
@@ -279,10 +286,10 @@ async fn run<'a>(
                 return Poll::Ready(Step::Flushed(flushed));
             }
             // The outbox has registered the task: a stop that is requested after this check wakes it.
-            if !stopping && shared.stop.is_requested() {
+            if stop_has_come() {
                 return Poll::Ready(Step::Stop);
             }
-            if stopping && is_writable && may_read && idle && !waiting && unordered.is_none() {
+            if leaving && is_writable && may_read && idle && !waiting && unordered.is_none() {
                 return Poll::Ready(Step::Drained);
             }
             clock.track_write_progress(socket.write_progress(), timer.as_mut());
@@ -374,21 +381,22 @@ async fn run<'a>(
             Step::Readable => None,
             Step::Flushed(flushed) => flushed.err().map(|_| EndReason::Lost),
             Step::Stop => {
-                stopping = true;
+                leaving = true;
                 socket.stop_reading();
                 if let Some(deadline) = shared.stop.deadline() {
+                    has_deadline = true;
                     clock.end_by(deadline);
                 }
                 timer.as_mut().reset(clock.next_deadline());
                 None
             }
-            Step::Drained => Some(EndReason::going_away()),
+            Step::Drained => Some(EndReason::ClosedByServer(going_away())),
             Step::Due => {
-                let reading = if may_read && !stopping { Reading::Active } else { Reading::Paused };
+                let reading = if may_read && !leaving { Reading::Active } else { Reading::Paused };
                 match clock.due(Instant::now(), reading) {
                     Due::Nothing => None,
                     Due::Ping => socket.queue(Message::Ping(Bytes::new())).err(),
-                    Due::Close => Some(EndReason::going_away()),
+                    Due::Close => Some(EndReason::ClosedByServer(going_away())),
                     Due::PeerLost => Some(EndReason::Lost),
                 }
             }

@@ -95,7 +95,7 @@ pub fn forbidden() -> Response {
     exception(StatusCode::FORBIDDEN, "ForbiddenException", Some("Forbidden"))
 }
 
-/// Returns the response to a request that a full server does not serve.
+/// Returns the response to a request that another server, or this one a little later, can serve.
 pub fn full() -> Response {
     let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

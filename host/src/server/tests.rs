@@ -9,9 +9,8 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{self, Message};
-use tokio_util::sync::CancellationToken;
 
-use super::{AcceptOptions, HostRules, Server, ServerOptions};
+use super::{AcceptOptions, HostRules, Server, ServerOptions, StopSteps};
 use crate::backend::{Backend, Durability, SledOptions};
 use crate::capability::ApiInfo;
 use crate::config::{self, Config};
@@ -52,7 +51,7 @@ struct Running {
     backend: Backend,
     gateway: Arc<Gateway>,
     address: std::net::SocketAddr,
-    stop: CancellationToken,
+    steps: StopSteps,
     served: tokio::task::JoinHandle<()>,
 }
 
@@ -122,13 +121,14 @@ impl Running {
                 proxy_protocol: false,
             },
             hosts: HostRules::new(None, false),
+            drain: Duration::ZERO,
             stop_timeout: Duration::from_secs(20),
             insecure_management: false,
         };
         let server = Server::bind(options, Arc::clone(&gateway)).unwrap();
-        let (address, stop) = (server.address(), CancellationToken::new());
-        let served = tokio::spawn(server.run(stop.clone()));
-        Self { folder, backend, gateway, address, stop, served }
+        let (address, steps) = (server.address(), StopSteps::default());
+        let served = tokio::spawn(server.run(steps.clone()));
+        Self { folder, backend, gateway, address, steps, served }
     }
 
     async fn connect(&self, stage: &str) -> Result<Peer, tungstenite::Error> {
@@ -188,7 +188,7 @@ async fn a_panic_in_the_task_of_a_connection_closes_it_with_1011_runs_its_discon
         running.wait_for_connections(1).await;
         assert_eq!(ask(&mut other, "hello").await, Message::text("ok"));
 
-        running.stop.cancel();
+        assert!(running.steps.advance());
         assert!(matches!(other.next().await, Some(Ok(Message::Close(Some(frame)))) if u16::from(frame.code) == 1001));
         running.served.await.unwrap();
         assert_eq!(running.backend.rows().await, Ok(vec![]));

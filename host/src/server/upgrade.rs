@@ -46,6 +46,13 @@ pub async fn upgrade(
             return bad_handshake(error);
         }
     };
+    if shared.stop.rejects_handshakes() {
+        body::discard(request.body_mut()).await;
+        shared.fault_log.log(|suppressed| {
+            info!(%source, suppressed, "rejected handshake: the server drains (503); another server can take it");
+        });
+        return response::full();
+    }
     // The protocol is switched when the whole request has arrived (RFC 9110, section 7.8). Few handshakes have a body.
     if !request.body().is_end_stream() {
         body::discard(request.body_mut()).await;
