@@ -18,7 +18,7 @@ use tracing::{error, info};
 use crate::connections::{CloseFrame, Connection};
 use crate::event::Disconnect;
 use crate::gateway::Ordering;
-use crate::limits::ConnectionLimits;
+use crate::limits::{CLOSE_TIMEOUT, ConnectionLimits};
 use crate::panics::catch_panic;
 use crate::payload::Payload;
 use crate::server::Shared;
@@ -390,12 +390,21 @@ async fn run<'a>(
                 timer.as_mut().reset(clock.next_deadline());
                 None
             }
-            Step::Drained => Some(EndReason::ClosedByServer(going_away())),
+            Step::Drained => {
+                // A post that comes now is either queued before the close frame and sent, or gets Gone.
+                connection.outbox.close(going_away());
+                None
+            }
             Step::Due => {
                 let reading = if may_read && !leaving { Reading::Active } else { Reading::Paused };
                 match clock.due(Instant::now(), reading) {
                     Due::Nothing => None,
                     Due::Ping => socket.queue(Message::Ping(Bytes::new())).err(),
+                    // What was queued is still sent, if the peer reads it.
+                    Due::Close if connection.outbox.close(going_away()) => {
+                        clock.end_after_close(Instant::now() + CLOSE_TIMEOUT);
+                        None
+                    }
                     Due::Close => Some(EndReason::ClosedByServer(going_away())),
                     Due::PeerLost => Some(EndReason::Lost),
                 }

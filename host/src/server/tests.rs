@@ -1,9 +1,10 @@
-//! A panic of the host ends one connection. Counters that panic cause it, which is code that runs in its task.
+//! A panic of the host ends one connection. Counters that panic cause it, which is code that runs in its task. And a post
+//! that races with the end of its connection.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::TcpStream;
@@ -15,15 +16,17 @@ use crate::backend::{Backend, Durability, SledOptions};
 use crate::capability::ApiInfo;
 use crate::config::{self, Config};
 use crate::connections::budget::PeerMemory;
-use crate::connections::{ConnectionCounters, Connections};
+use crate::connections::{ConnectionCounters, Connections, PostError};
 use crate::directory::Directory;
 use crate::gateway::access_log::{AccessLog, Format, LogTarget, Rotate, Sink};
 use crate::gateway::{
     Access, Deployment, Gateway, Integration, Mock, Ordering, Route, RouteKey, RouteSelectionExpression, RouteTable,
     Stage, Throttles, Version,
 };
-use crate::id::ApiNumber;
+use crate::id::{ApiNumber, StageId};
+use crate::limits::ConnectionLimits;
 use crate::metrics::{CloudWatchMetrics, Metrics};
+use crate::payload::Payload;
 use crate::rate_limited_log::RateLimitedLog;
 
 const MANIFEST: &str = r#"
@@ -44,7 +47,13 @@ const ROUTES: &[(&str, &str, &str, Ordering, bool)] = &[
     ("dev", "without-order", "ok", Ordering::None, true),
     ("connect", "$connect", "ok", Ordering::Connection, true),
     ("disconnect", "$disconnect", "failing", Ordering::Connection, true),
+    ("short", "$default", "ok", Ordering::Connection, false),
 ];
+
+/// Pause between two posts of a slow sender.
+const PAUSE: Duration = Duration::from_micros(10);
+/// How long a connection to the stage `short` lasts.
+const SHORT: Duration = Duration::from_millis(50);
 
 struct Running {
     folder: tempfile::TempDir,
@@ -97,7 +106,10 @@ impl Running {
                 base_path: None,
                 routes: RouteTable::new(expression, Ordering::Connection, routes),
                 throttles: Throttles::default(),
-                connection: Arc::default(),
+                connection: Arc::new(ConnectionLimits {
+                    duration: (name == "short").then_some(SHORT),
+                    ..ConnectionLimits::default()
+                }),
                 access_log: Some(Arc::clone(&access_log)),
                 metrics: CloudWatchMetrics::default(),
             }
@@ -149,6 +161,10 @@ impl Running {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+
+    fn stage(&self, name: &str) -> StageId {
+        self.backend.stages().id(ApiNumber(0), name)
+    }
 }
 
 async fn ask(peer: &mut Peer, text: &str) -> Message {
@@ -194,4 +210,57 @@ async fn a_panic_in_the_task_of_a_connection_closes_it_with_1011_runs_its_discon
         assert_eq!(running.backend.rows().await, Ok(vec![]));
     };
     tokio::time::timeout(Duration::from_secs(30), test).await.unwrap();
+}
+
+/// A post that was queued is sent: also one that comes while the server closes the connection, for a stop or at the end of
+/// its longest duration. Before, it could be dropped between the last look at the queue and the close.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_post_that_was_queued_is_sent_before_the_server_closes() {
+    let test = async {
+        let running = Running::start();
+        for (stage, has_pauses, rounds) in [("dev", true, 200), ("dev", false, 50), ("short", false, 50)] {
+            let id = running.stage(stage);
+            for round in 0..rounds {
+                let mut peer = running.connect(stage).await.unwrap();
+                let ids = running.gateway.connections().ids_in_stage(id);
+                let [connection] = ids[..] else { panic!("{ids:?}") };
+                let gateway = Arc::clone(&running.gateway);
+                let posting = tokio::task::spawn_blocking(move || {
+                    let mut queued = 0;
+                    loop {
+                        match gateway.connections().post(id, &connection, Payload::from(queued.to_string())) {
+                            Ok(()) => {
+                                queued += 1;
+                                // The connection looks at an empty queue again and again.
+                                let posted = Instant::now();
+                                while has_pauses && posted.elapsed() < PAUSE {}
+                            }
+                            Err(PostError::LimitExceeded) => std::thread::yield_now(),
+                            Err(error) => break (queued, error),
+                        }
+                    }
+                });
+                let mut received = 0;
+                loop {
+                    match peer.next().await {
+                        Some(Ok(Message::Text(text))) => assert_eq!(text, received.to_string()),
+                        Some(Ok(Message::Close(frame))) => {
+                            assert_eq!(u16::from(frame.unwrap().code), 1001);
+                            break;
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                    received += 1;
+                    if stage == "dev" && received == round + 1 {
+                        running.gateway.connections().leave_all();
+                    }
+                }
+                assert_eq!(posting.await.unwrap(), (received, PostError::Gone), "{stage}, round {round}");
+                while !running.gateway.connections().is_empty() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), test).await.unwrap();
 }

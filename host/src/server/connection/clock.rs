@@ -89,6 +89,12 @@ impl Clock {
         self.duration = Some(self.duration.map_or(left, |duration| duration.min(left)));
     }
 
+    /// Ends the connection at this time, because what waits for its peer is sent before it is closed.
+    pub fn end_after_close(&mut self, deadline: Instant) {
+        self.idle_timeout = None;
+        self.duration = Some(deadline.saturating_duration_since(self.opened_at));
+    }
+
     pub fn next_deadline(&self) -> Instant {
         let far_future = self.opened_at + Duration::from_secs(365 * 24 * 60 * 60);
         let idle = self.idle_timeout.map(|timeout| self.last_message_at + timeout);
@@ -154,6 +160,20 @@ mod tests {
         }
         assert_eq!(clock.due(start + longest - MOMENT, Reading::Active), Due::Nothing);
         assert_eq!(clock.due(start + longest, Reading::Active), Due::Close);
+    }
+
+    #[test]
+    fn what_waits_when_a_connection_is_closed_has_its_own_deadline() {
+        let limits = ConnectionLimits { ping_interval: None, ..ConnectionLimits::default() };
+        let start = Instant::now();
+        let mut clock = Clock::start(start, &limits);
+        let idle = start + limits.idle_timeout.unwrap();
+        assert_eq!(clock.due(idle, Reading::Active), Due::Close);
+        let deadline = idle + Duration::from_secs(2);
+        clock.end_after_close(deadline);
+        assert_eq!(clock.next_deadline(), deadline);
+        assert_eq!(clock.due(deadline - MOMENT, Reading::Active), Due::Nothing);
+        assert_eq!(clock.due(deadline, Reading::Active), Due::Close);
     }
 
     #[test]
