@@ -19,7 +19,7 @@ mod bus;
 mod message;
 
 use bus::{Bus, NoAnswer};
-use message::{Answer, Body, Change, ChangeOutcome, Message, PostOutcome, Request};
+use message::{Answer, Body, Change, ChangeOutcome, FORMAT, Message, PostOutcome, READ, Received, Request, Unreadable};
 
 pub use message::ConnectionInfo;
 
@@ -136,7 +136,7 @@ impl Directory {
                 outcomes.into_iter().map(Result::from).collect()
             }
             Err(NoAnswer::NoSuchNode) => vec![Err(PostError::Gone); ids.len()],
-            Ok(_) | Err(NoAnswer::Unknown) => vec![Err(PostError::Unanswered); ids.len()],
+            Ok(_) | Err(NoAnswer::Unknown | NoAnswer::UnknownVersion) => vec![Err(PostError::Unanswered); ids.len()],
         }
     }
 
@@ -170,7 +170,9 @@ impl Directory {
                     infos.into_iter().map(|info| info.ok_or(PostError::Gone)).collect()
                 }
                 Err(NoAnswer::NoSuchNode) => vec![Err(PostError::Gone); ids.len()],
-                Ok(_) | Err(NoAnswer::Unknown) => vec![Err(PostError::Unanswered); ids.len()],
+                Ok(_) | Err(NoAnswer::Unknown | NoAnswer::UnknownVersion) => {
+                    vec![Err(PostError::Unanswered); ids.len()]
+                }
             };
             indexes.into_iter().zip(infos)
         });
@@ -190,7 +192,7 @@ impl Directory {
         match self.ask(bus, id.node(), stage, request).await {
             Ok(Answer::Closed(true)) => Ok(()),
             Ok(Answer::Closed(false)) | Err(NoAnswer::NoSuchNode) => Err(PostError::Gone),
-            Ok(_) | Err(NoAnswer::Unknown) => Err(PostError::Unanswered),
+            Ok(_) | Err(NoAnswer::Unknown | NoAnswer::UnknownVersion) => Err(PostError::Unanswered),
         }
     }
 
@@ -213,6 +215,9 @@ impl Directory {
         match self.send(bus, id.node(), Body::Change { stage, change }).await {
             Ok(Answer::Changed(outcome)) => outcome.into(),
             Err(NoAnswer::NoSuchNode) => Err(BackendError::NoSuchConnection),
+            Err(NoAnswer::UnknownVersion) => {
+                Err(BackendError::Unavailable("the node of the connection has another version".to_owned()))
+            }
             Ok(_) | Err(NoAnswer::Unknown) => {
                 Err(BackendError::Unavailable("the node of the connection does not answer".to_owned()))
             }
@@ -238,13 +243,14 @@ impl Directory {
 
     async fn receive(self: Arc<Self>, mut received: mpsc::Receiver<Vec<u8>>) {
         while let Some(bytes) = received.recv().await {
-            let Some(Message { from, request: number, body }) = Message::decode(&bytes) else {
-                self.bus_log.log(|suppressed| {
-                    warn!(suppressed, "a message of another node has a format that this version does not know");
-                });
-                continue;
+            let Some(bus) = &self.bus else { return };
+            let (from, number, body) = match Message::decode(&bytes) {
+                Some(Received::Message(Message { from, request, body })) => (NodeId(from), request, body),
+                other => {
+                    self.receive_unknown(bus, other);
+                    continue;
+                }
             };
-            let (Some(bus), from) = (&self.bus, NodeId(from)) else { return };
             match body {
                 Body::Answer(answer) => bus.complete(number, answer),
                 Body::Change { stage, change } => {
@@ -265,6 +271,45 @@ impl Directory {
                 }
                 Body::Request { stage, request } => bus.answer(from, number, self.handle(&stage, request)),
             }
+        }
+    }
+
+    /// Handles what a node of another version has sent: a request that cannot be read is answered, and a request without an
+    /// answer that can be read ends.
+    fn receive_unknown(&self, bus: &Bus, received: Option<Received>) {
+        match received {
+            Some(Received::Unreadable(Unreadable { from, request, version, is_answer })) => {
+                if is_answer {
+                    bus.fail_for_version(request);
+                } else {
+                    bus.answer_unreadable(NodeId(from), request);
+                }
+                let what = if is_answer { "an answer" } else { "a request" };
+                self.bus_log.log(|suppressed| {
+                    warn!(
+                        node = from,
+                        version,
+                        suppressed,
+                        "cannot read {what} of another node: its messages have version {version}, and this node reads those of \
+                         {READ:?}, except what is new in the last one; update the older node"
+                    );
+                });
+            }
+            Some(Received::UnknownVersion { from, request, newest }) => {
+                bus.fail_for_version(request);
+                self.bus_log.log(|suppressed| {
+                    warn!(
+                        node = from,
+                        version = newest,
+                        suppressed,
+                        "another node cannot read a request of this one: its messages have version {newest}, and those of \
+                         this node {FORMAT}; update the older node"
+                    );
+                });
+            }
+            Some(Received::Message(_)) | None => self.bus_log.log(|suppressed| {
+                warn!(suppressed, "dropped what is no message of a node; check what else writes to this store");
+            }),
         }
     }
 

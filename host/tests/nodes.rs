@@ -11,6 +11,8 @@ use crate::redis_server::Redis;
 
 mod cluster;
 mod ready;
+mod rolling;
+mod versions;
 
 /// Starts a node whose guest can do everything. All nodes of a test have the same Redis.
 fn node(redis: &Redis) -> Server {

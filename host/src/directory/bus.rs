@@ -10,7 +10,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::sync::{mpsc, oneshot};
 
-use super::message::{Answer, Body, Message};
+use super::message::{Answer, Body, Message, unknown_version};
 use crate::backend::Channel;
 use crate::id::NodeId;
 
@@ -30,6 +30,9 @@ pub enum NoAnswer {
     NoSuchNode,
     /// The node may have received the request or not.
     Unknown,
+    /// The node has another version, and has done nothing because it cannot read the request; or this node cannot read the
+    /// answer.
+    UnknownVersion,
 }
 
 #[derive(Clone)]
@@ -77,10 +80,27 @@ impl Bus {
         let _ = self.inner.outgoing.try_send((node, message.into(), None));
     }
 
+    /// Sends the answer to a request that this version cannot read.
+    pub fn answer_unreadable(&self, node: NodeId, request: u64) {
+        let message = unknown_version(self.node().0, request);
+        let _ = self.inner.outgoing.try_send((node, message.into(), None));
+    }
+
     /// Gives an answer that has arrived to its request.
     pub fn complete(&self, request: u64, answer: Answer) {
-        if let Some((_, waiting)) = self.inner.pending.remove(&request) {
-            let _ = waiting.send(Ok(answer));
+        self.inner.end(request, Ok(answer));
+    }
+
+    /// Ends a request whose version, or whose answer's version, is unknown.
+    pub fn fail_for_version(&self, request: u64) {
+        self.inner.end(request, Err(NoAnswer::UnknownVersion));
+    }
+}
+
+impl Inner {
+    fn end(&self, request: u64, answer: Result<Answer, NoAnswer>) {
+        if let Some((_, waiting)) = self.pending.remove(&request) {
+            let _ = waiting.send(answer);
         }
     }
 }
@@ -114,9 +134,7 @@ async fn send_all(inner: std::sync::Weak<Inner>, mut waiting: mpsc::Receiver<(No
                 },
                 Err(_) => NoAnswer::Unknown,
             };
-            if let Some((_, waiting)) = inner.pending.remove(&request) {
-                let _ = waiting.send(Err(missed));
-            }
+            inner.end(request, Err(missed));
         }
     }
 }

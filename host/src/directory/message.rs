@@ -1,6 +1,9 @@
-//! What nodes send to each other.
+//! What nodes send to each other, and how nodes of neighbouring versions understand each other.
 //!
-//! A message begins with the version of its format. One of another version is dropped, so its sender gets no answer.
+//! A message is the version of its format, its head and its body. The head never changes, so a request that cannot be read
+//! still gets an answer: that its version is unknown.
+
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -9,8 +12,24 @@ use crate::backend::AttributeChange;
 use crate::event::EpochMillis;
 use crate::payload::Payload;
 
-/// The version of the format, which grows with every change of these types.
-pub const FORMAT: u8 = 1;
+/// The version of the format. It grows by one in the first release after a change of these types: 2 added the answer that a
+/// version is unknown.
+///
+/// A variant never changes its encoding or its place, also not by a field at its end; new ones come last. So a node reads
+/// what a neighbour sends, except variants that it does not have. A variant that replaces another one is read first, written
+/// one version later, and the old one is removed another version later. An answer uses nothing that is newer than the version
+/// of its request.
+pub const FORMAT: u8 = 2;
+
+/// The versions that are read: this one and its neighbours.
+pub const READ: RangeInclusive<u8> = FORMAT - 1..=FORMAT + 1;
+
+/// In place of a version: the message is the answer that the version of a request is unknown. After the head it has the
+/// newest version that its sender knows. This form never changes.
+const UNKNOWN_VERSION: u8 = 0;
+
+/// The place of `Answer` in `Body`. Every other variant is a request, also those that this version does not have.
+const ANSWER_PLACE: u8 = 2;
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Message {
@@ -116,31 +135,65 @@ pub struct ConnectionInfo {
     pub message_bytes: usize,
 }
 
+/// What was received from another node.
+#[derive(Debug, PartialEq)]
+pub enum Received {
+    Message(Message),
+    /// A request or an answer that this version cannot read.
+    Unreadable(Unreadable),
+    /// The other node cannot read a request of this one.
+    UnknownVersion {
+        from: u16,
+        request: u64,
+        /// The newest version that it knows.
+        newest: u8,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    pub from: u16,
+    pub request: u64,
+    pub version: u8,
+    pub is_answer: bool,
+}
+
+/// What every version of a message begins with.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    from: u16,
+    request: u64,
+}
+
 impl Message {
     pub fn encode(&self) -> Vec<u8> {
         postcard::to_extend(self, vec![FORMAT]).expect("every part of a message can be written")
     }
 
-    /// Returns `None` if the bytes are no message of a known format.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let (&format, rest) = bytes.split_first()?;
-        if format == FORMAT { postcard::from_bytes(rest).ok() } else { None }
+    /// Returns `None` if the bytes have no head.
+    pub fn decode(bytes: &[u8]) -> Option<Received> {
+        let (&version, rest) = bytes.split_first()?;
+        let (Head { from, request }, body) = postcard::take_from_bytes(rest).ok()?;
+        if version == UNKNOWN_VERSION {
+            return body.first().map(|&newest| Received::UnknownVersion { from, request, newest });
+        }
+        match postcard::take_from_bytes(body) {
+            Ok((body, [])) if READ.contains(&version) => Some(Received::Message(Self { from, request, body })),
+            _ => {
+                let is_answer = body.first() == Some(&ANSWER_PLACE);
+                Some(Received::Unreadable(Unreadable { from, request, version, is_answer }))
+            }
+        }
     }
+}
+
+/// Returns the answer to a request that cannot be read, whatever its version is.
+pub fn unknown_version(from: u16, request: u64) -> Vec<u8> {
+    let mut bytes =
+        postcard::to_extend(&Head { from, request }, vec![UNKNOWN_VERSION]).expect("numbers can be written");
+    bytes.push(FORMAT);
+    bytes
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_is_read_as_it_was_written_and_one_of_another_format_is_none() {
-        let request = Request::Post { ids: vec!["a".to_owned()], payload: SentPayload::Binary(vec![0, 255].into()) };
-        let message = Message { from: 7, request: 1, body: Body::Request { stage: "dev".to_owned(), request } };
-        let mut bytes = message.encode();
-        assert_eq!(Message::decode(&bytes), Some(message));
-        assert_eq!(Message::decode(&bytes[..bytes.len() - 1]), None);
-        bytes[0] += 1;
-        assert_eq!(Message::decode(&bytes), None);
-        assert_eq!(Message::decode(&[]), None);
-    }
-}
+mod tests;
