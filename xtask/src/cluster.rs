@@ -30,8 +30,8 @@ mod ports;
 
 /// How long a process may take to listen. A first start compiles the components, with an unoptimised compiler.
 const START_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-/// How long a process may take to end before it is killed. A node waits for its handlers, and closes its connections.
-const STOP_TIMEOUT: Duration = Duration::from_secs(2 * 60);
+/// How long a process may take to end before it is killed. The longest drain of a node is an hour.
+const STOP_TIMEOUT: Duration = Duration::from_secs(65 * 60);
 /// How often the processes are looked at.
 const INTERVAL: Duration = Duration::from_millis(100);
 
@@ -166,9 +166,9 @@ impl Running {
         Ok(())
     }
 
-    /// Ends the nodes, then HAProxy, then Redis. A further signal ends all at once.
+    /// Ends the nodes, then HAProxy, then Redis.
     fn stop(&mut self) -> anyhow::Result<()> {
-        note("stopping the nodes, then HAProxy and Redis; ctrl-c again kills them");
+        note("stopping the nodes, then HAProxy and Redis; ctrl-c again ends a drain, and once more kills them");
         let mut nodes: Vec<&mut Child> = self.nodes.iter_mut().collect();
         let haproxy: Vec<&mut Child> = self.haproxy.iter_mut().collect();
         let redis: Vec<&mut Child> = self.redis.iter_mut().collect();
@@ -180,9 +180,11 @@ impl Running {
     }
 }
 
-/// Waits until all have ended. Those that do not are killed in the end, and at once after a signal.
+/// Waits until all have ended. After a signal they are asked again, which ends a drain; after one more, and in the end,
+/// they are killed.
 fn wait_for_ends(children: &mut [&mut Child], signals: &Receiver<()>) -> anyhow::Result<()> {
     let deadline = Instant::now() + STOP_TIMEOUT;
+    let mut asked_again = false;
     loop {
         let mut running = Vec::new();
         for child in children.iter_mut() {
@@ -193,7 +195,11 @@ fn wait_for_ends(children: &mut [&mut Child], signals: &Receiver<()>) -> anyhow:
         if running.is_empty() {
             return Ok(());
         }
-        if signals.try_recv().is_ok() || Instant::now() > deadline {
+        let is_signalled = signals.try_recv().is_ok();
+        if is_signalled && !asked_again {
+            asked_again = true;
+            children.iter_mut().try_for_each(|child| child.terminate())?;
+        } else if is_signalled || Instant::now() > deadline {
             note(&format!("killing {}", running.join(", ")));
             children.iter_mut().for_each(|child| child.kill());
         }
@@ -254,9 +260,10 @@ fn instructions(running: &Running, place: &Place<'_>, stages: &[String]) -> Stri
     let endpoint = format!("http://{api}/{stage}");
     let binary = shell_word(binary);
     line(format_args!("\nTo try in other terminals:\n"));
-    line(format_args!("  npx wscat -c 'ws://{api}/{stage}{query}'     # twice: the second one is on another node"));
+    let again = if place.is_chat { "and with userId=B" } else { "twice" };
+    line(format_args!("  npx wscat -c 'ws://{api}/{stage}{query}'     # {again}: the second one is on another node"));
     line(format_args!("  kill -9 {}     # only the clients of node 1 are disconnected", first.id()));
-    line(format_args!("  {binary} deployments {}", shell_word(files.manifest(1))));
+    line(format_args!("  {binary} status {}     # what each node serves", shell_word(files.manifest(1))));
     line(format_args!(
         "  AWS_SHARED_CREDENTIALS_FILE={} AWS_DEFAULT_REGION=us-east-1 \\\n    aws apigatewaymanagementapi \
          --endpoint-url {endpoint} get-connection --connection-id ID",

@@ -175,9 +175,11 @@ global
 
 defaults
     mode http
-    # A node that rejects or does not answer a connection costs a new try on another one, not an error of the client.
+    # A node that rejects or does not answer a connection costs a new try on another one, not an error of the client. A
+    # node that drains answers handshakes with 503.
     option redispatch 1
     retries 3
+    retry-on conn-failure empty-response 503
     timeout connect 5s
     timeout http-request 10s
     timeout http-keep-alive 10s
@@ -189,6 +191,8 @@ defaults
 
 frontend api
     bind {api}
+    # A post that a node has accepted must not be sent twice.
+    http-request disable-l7-retry unless METH_GET
     # Replaces what a client has made up.
     http-request set-header X-Forwarded-For %[src]
     http-request del-header Forwarded
