@@ -10,6 +10,7 @@ use crate::harness::{HOSTILE, HOSTILE_GRANTS, Peer, Server, Site, component, eve
 use crate::redis_server::Redis;
 
 mod cluster;
+mod deploy;
 mod ready;
 mod rolling;
 mod versions;

@@ -10,6 +10,7 @@ mod api_gateway_page;
 mod bench;
 mod bundler;
 mod cluster;
+mod deploy;
 mod engines;
 mod guests;
 mod harm;

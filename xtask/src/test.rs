@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use crate::guests::Compilers;
 use crate::step::{cargo, cargo_in, format_duration, target};
-use crate::{engines, guests, lints, setup};
+use crate::{deploy, engines, guests, lints, setup};
 
 /// The folders of all workspaces, whose formatting is checked.
 pub const WORKSPACES: &[&str] = &["", "plugins", "host/tests/guests", "xtask/bench", "js-engine", "bundler"];
@@ -97,11 +97,14 @@ impl Count {
         self.run_tests("testing the plugins natively", cargo_in("plugins").args(["test", "--no-fail-fast"]))
     }
 
-    /// Checks the lints and the formatting. The lints of each workspace and target count as one test, and so does the
-    /// formatting.
+    /// Checks the lints, the formatting and the files for deployments. The lints of each workspace and target count as one
+    /// test, and so does the formatting.
     fn check_sources(&mut self) {
         if self.setup("get clippy", setup::clippy()).is_some() {
             self.check_lints();
+        }
+        if let Some(checks) = self.setup("get the linters of deploy/", deploy::checks()) {
+            self.check_deployment(checks);
         }
         if self.setup("get rustfmt", setup::rustfmt()).is_some() {
             self.check_formatting();
@@ -119,6 +122,17 @@ impl Count {
                 self.failed.push(format!("clippy: fix what it reports above about {place}"));
             }
             eprintln!("    done in {}", format_duration(started.elapsed()));
+        }
+    }
+
+    fn check_deployment(&mut self, checks: Vec<(&'static str, Command)>) {
+        for (place, mut command) in checks {
+            eprintln!("==> checking {place}");
+            if command.status().is_ok_and(|status| status.success()) {
+                self.passed += 1;
+            } else {
+                self.failed.push(format!("linter: fix what it reports above about {place}"));
+            }
         }
     }
 
