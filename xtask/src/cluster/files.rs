@@ -181,6 +181,7 @@ defaults
     retries 3
     retry-on conn-failure empty-response 503
     timeout connect 5s
+    timeout check 2s
     timeout http-request 10s
     timeout http-keep-alive 10s
     timeout queue 5s
