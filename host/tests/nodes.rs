@@ -148,6 +148,29 @@ async fn a_redis_that_lost_its_data_is_filled_again_by_the_nodes() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_killed_after_redis_lost_its_data_is_taken_over() {
+    let mut redis = Redis::start().await;
+    let (survivor, killed) = (node(&redis), node(&redis));
+    let (mut lost, lost_id) = connect(&killed).await;
+    let (mut peer, _) = connect(&survivor).await;
+    assert_eq!(lost.ask(&format!("add-to {lost_id} room=lobby")).await, "changed");
+    redis.kill();
+    redis.restart().await;
+    // No connection is opened meanwhile, because its row would be written with its stage.
+    let deadline = std::time::Instant::now() + crate::harness::TEST_TIMEOUT;
+    while peer.ask("query room=lobby").await != "1 rows, 0 of them twice" {
+        assert!(std::time::Instant::now() < deadline, "the row is not written again");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    killed.signal("KILL");
+    while peer.ask("query room=lobby").await != "0 rows, 0 of them twice" {
+        assert!(std::time::Instant::now() < deadline, "the row is not taken over");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(survivor.wait_for_disconnect(&lost_id).await, "1006 ");
+}
+
+#[tokio::test]
 async fn posts_of_one_sender_arrive_in_order_on_another_node() {
     let redis = Redis::start().await;
     let (one, other) = (node(&redis), node(&redis));
