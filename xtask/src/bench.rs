@@ -14,6 +14,7 @@ pub fn bench(arguments: &[String]) -> anyhow::Result<ExitCode> {
     guests::build()?;
     engines::build(&[])?;
     let packages = setup::test_packages()?;
+    setup::redis()?;
     step(
         "building jackfield with the release profile (fat LTO: about 12 minutes on 2 cores the first time)",
         cargo().args(["build", "--release", "-p", "jackfield"]),

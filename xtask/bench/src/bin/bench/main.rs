@@ -5,11 +5,14 @@
 //! measured.
 
 mod build;
+mod capacity;
 mod credential;
 mod feature;
 mod figure;
+mod nodes;
 mod operation;
 mod probe;
+mod redis;
 mod script;
 mod server;
 mod table;
@@ -24,6 +27,7 @@ use clap::{Parser, ValueEnum};
 use jackfield_bench::process;
 use serde::Serialize;
 
+use crate::capacity::Capacity;
 use crate::feature::{BASELINE, Dependencies, Feature};
 use crate::operation::{Measurement, Operation};
 use crate::script::Installation;
@@ -79,6 +83,9 @@ struct Args {
     /// Rate of the open loops in messages a second.
     #[arg(long, default_value_t = 40_000)]
     rate: u32,
+    /// The rows of the group `redis`, of which each is a connection.
+    #[arg(long)]
+    rows: Option<usize>,
     /// One round of short runs with fewer connections, which only checks that everything works.
     #[arg(long, conflicts_with_all = ["rounds", "secs"])]
     quick: bool,
@@ -104,6 +111,10 @@ pub enum Group {
     Language,
     /// From the save of a source in a compiled language to the first event, in `jackfield dev`.
     Build,
+    /// Several nodes on one Redis.
+    Nodes,
+    /// What one Redis carries.
+    Redis,
     /// The cost of an access log, throttles and a model for a message.
     EchoWith,
     /// The cost of authorizers and API keys for a connection.
@@ -167,6 +178,9 @@ fn main() -> Result<ExitCode> {
     }
     if let Some(binary) = args.jackfield.as_ref().filter(|_| wanted(Group::Build)) {
         operations.extend(build::operations(&absolute(binary)?));
+    }
+    for group in [Group::Nodes, Group::Redis].into_iter().filter(|group| wanted(*group)) {
+        operations.extend(node_operations(&args, group, &scale)?);
     }
     let workloads: Vec<_> = workload::all(&scale).into_iter().filter(|workload| wanted(workload.group)).collect();
 
@@ -262,6 +276,19 @@ fn operations(args: &Args, wanted: impl Fn(Group) -> bool) -> Result<Vec<Operati
         _ => {}
     }
     Ok(operations)
+}
+
+/// Returns the operations of several nodes, if there is a relay.
+fn node_operations(args: &Args, group: Group, scale: &Scale) -> Result<Vec<Operation>> {
+    let (Some(binary), Some(relay)) = (&args.jackfield, &args.wasip2_relay) else { return Ok(Vec::new()) };
+    let node = Subject::jackfield("node".into(), &absolute(binary)?, Components::only(absolute(relay)?), None);
+    Ok(match group {
+        Group::Redis => {
+            let rows = args.rows.unwrap_or(if args.quick { 1_000 } else { 100_000 });
+            capacity::operations(&node, &Capacity { rows, secs: scale.secs })
+        }
+        _ => nodes::operations(&node, scale),
+    })
 }
 
 /// Returns what scripts need, if there are engines.

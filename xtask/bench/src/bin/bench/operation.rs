@@ -29,6 +29,18 @@ pub struct Label {
     pub target: Target,
 }
 
+impl Label {
+    /// A figure without a target.
+    pub const fn stated(title: &'static str, unit: &'static str) -> Self {
+        Self::of_nodes(title, unit, Target::Nothing)
+    }
+
+    /// A figure of several nodes, whose handler is always the same.
+    pub const fn of_nodes(title: &'static str, unit: &'static str, target: Target) -> Self {
+        Self { title, handler: "wasip2", unit, target }
+    }
+}
+
 pub struct Operation {
     /// The figures of the values that it measures.
     pub labels: Vec<Label>,

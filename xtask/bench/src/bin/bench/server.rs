@@ -22,6 +22,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 const START_WAIT: &str = "100s";
 /// The read buffer of both servers: jackfield's default.
 const READ_BUFFER_BYTES: usize = 2048;
+/// The store of a server that is alone.
+const FOLDER: &str = "sled:data";
 
 /// A server to measure.
 #[derive(Debug, Clone)]
@@ -41,6 +43,8 @@ struct Handler {
     components: Components,
     reuse: Option<u32>,
     feature: Option<Feature>,
+    /// The URL of the store.
+    store: String,
     /// Files in the folder of the manifest. The first one is the component of `echo`, each other one has a route.
     scripts: Vec<Script>,
 }
@@ -80,8 +84,14 @@ impl Subject {
     }
 
     pub fn jackfield(name: String, binary: &Path, components: Components, reuse: Option<u32>) -> Self {
-        let handler = Handler { components, reuse, feature: None, scripts: Vec::new() };
+        let handler = Handler { components, reuse, feature: None, store: FOLDER.into(), scripts: Vec::new() };
         Self { name, binary: binary.to_owned(), handler: Some(handler), engines: None, group: None }
+    }
+
+    /// Returns this server as one of several nodes, which have this store in common.
+    pub fn node(&self, number: usize, store: &str) -> Self {
+        let handler = self.handler.clone().map(|handler| Handler { store: store.to_owned(), ..handler });
+        Self { name: format!("{} {number}", self.name), handler, ..self.clone() }
     }
 
     /// A component that is compared only with those of other languages.
@@ -92,7 +102,7 @@ impl Subject {
 
     pub fn scripts(name: String, binary: &Path, engines: &Path, scripts: Vec<Script>, reuse: Option<u32>) -> Self {
         let components = Components::only(scripts[0].file.clone().into());
-        let handler = Handler { components, reuse, feature: None, scripts };
+        let handler = Handler { components, reuse, feature: None, store: FOLDER.into(), scripts };
         let subject = Self { handler: Some(handler), ..Self::plain(binary.to_owned()) };
         Self { name, engines: Some(engines.to_owned()), group: Some(Group::Script), ..subject }
     }
@@ -169,7 +179,7 @@ impl Subject {
 }
 
 fn manifest(handler: &Handler, on_connect: bool) -> String {
-    let Handler { components: Components { echo, relay }, reuse, feature, scripts } = handler;
+    let Handler { components: Components { echo, relay }, reuse, feature, store, scripts } = handler;
     let reuse = reuse.map(|reuse| format!("reuse = {reuse}\n")).unwrap_or_default();
     let grants = r#"grants = ["connections", "connection-store"]"#;
     let mut text = format!(
@@ -184,7 +194,7 @@ listen = "127.0.0.1:0"
 read_buffer = "{READ_BUFFER_BYTES}B"
 
 [backend]
-url = "sled:data"
+url = "{store}"
 
 [integrations.echo]
 component = {echo:?}
@@ -215,6 +225,10 @@ component = {echo:?}
     }
     if on_connect {
         text += &format!("\"$connect\" = {{ integration = {other:?}{} }}\n", feature_keys(Group::ConnectWith));
+    }
+    if store != FOLDER {
+        // A node that takes over runs the `$disconnect` of each connection.
+        text += &format!("\"$disconnect\" = {{ integration = {other:?} }}\n");
     }
     text + feature.as_ref().map_or("", |feature| &feature.sections)
 }
@@ -353,7 +367,8 @@ mod tests {
     use crate::feature::{self, Dependencies};
 
     fn handler(echo: &str, feature: Option<Feature>) -> Handler {
-        Handler { components: Components::only(echo.into()), reuse: None, feature, scripts: Vec::new() }
+        let components = Components::only(echo.into());
+        Handler { components, reuse: None, feature, store: FOLDER.into(), scripts: Vec::new() }
     }
 
     #[test]
@@ -376,6 +391,20 @@ mod tests {
         assert_eq!(full.matches("\nreuse = 1000\n").count(), 2);
         assert!(full.contains("\n\"$connect\" = { integration = \"relay\" }\n"), "{full}");
         assert!(full.contains("\necho = { integration = \"echo\", route_response = true }\n"), "{full}");
+    }
+
+    #[test]
+    fn nodes_have_the_same_store_and_handle_disconnect() {
+        let subject =
+            Subject::jackfield("node".into(), "jackfield".as_ref(), Components::only("relay.wasm".into()), None);
+        let nodes = [1, 2].map(|number| subject.node(number, "unix:///tmp/socket"));
+        assert_eq!([&*nodes[0].name, &*nodes[1].name], ["node 1", "node 2"]);
+        for node in nodes {
+            let text = manifest(&node.handler.expect("it has a handler"), true);
+            assert!(text.contains("\n[backend]\nurl = \"unix:///tmp/socket\"\n"), "{text}");
+            assert!(text.contains("\n\"$disconnect\" = { integration = \"echo\" }\n"), "{text}");
+        }
+        assert!(!manifest(&handler("echo.wasm", None), true).contains("$disconnect"));
     }
 
     #[test]
