@@ -27,6 +27,7 @@ mod bucket;
 mod compiler;
 mod component;
 mod connection;
+mod content;
 mod context;
 mod grants;
 mod integration;
@@ -83,7 +84,7 @@ pub const MANIFEST_BYTES_MAX: u64 = 1024 * 1024;
 pub struct Config {
     /// The absolute path of the manifest.
     pub manifest: PathBuf,
-    /// The hash of the text of the manifest.
+    /// The hash of what a deployment has of the manifest.
     pub content: blake3::Hash,
     /// The length of the text in bytes.
     pub length: usize,
@@ -263,7 +264,7 @@ impl Config {
         root.finish();
         let config = Self {
             manifest,
-            content: blake3::hash(text.as_bytes()),
+            content: content::content(table),
             length: text.len(),
             folder,
             api,
