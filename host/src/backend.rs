@@ -24,6 +24,7 @@ mod export;
 mod exports;
 mod index;
 mod membership;
+mod node_record;
 mod redis;
 mod row_table;
 mod rows;
@@ -39,7 +40,8 @@ use sled::Sled;
 pub use bucket::{Bucket, BucketQuota, BucketUsage};
 pub use connection_store::{AttributeChange, ConnectionStore, StoreName};
 pub use export::Summary as ExportSummary;
-pub use membership::NodeProblem;
+pub use membership::{NodeProblem, NodeState};
+pub use node_record::{LiveNode, NodeDescription, NodeRecord};
 pub use redis::{Channel, RedisOptions, Renewal, TlsFiles};
 pub use sled::Imported;
 

@@ -34,6 +34,7 @@ mod parse_script;
 mod print_script;
 mod sandbox;
 mod serve;
+mod status;
 mod store;
 mod wit;
 
@@ -79,6 +80,7 @@ enum Verb {
     Import(import::Import),
     Invoke(invoke::Invoke),
     Inspect(inspect::Inspect),
+    Status(status::Status),
     Deployments(deployments::Deployments),
     Store(store::Store),
     PrintScript(print_script::PrintScript),
@@ -129,6 +131,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
             Verb::Import(verb) => verb.run(),
             Verb::Invoke(verb) => verb.run().await,
             Verb::Inspect(verb) => verb.run().await,
+            Verb::Status(verb) => verb.run().await,
             Verb::Deployments(verb) => verb.run().await,
             Verb::Store(verb) => verb.run().await,
             Verb::PrintScript(verb) => verb.run(),

@@ -3,7 +3,7 @@
 //! The only module that knows of nodes. A call for a connection of this process never waits and never leaves it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::future::join_all;
 use tokio::sync::{Semaphore, mpsc};
@@ -16,12 +16,16 @@ use crate::limits::TURN_POSTS;
 use crate::rate_limited_log::RateLimitedLog;
 
 mod bus;
+mod counters;
 mod message;
+mod nodes;
 
 use bus::{Bus, NoAnswer};
 use message::{Answer, Body, Change, ChangeOutcome, FORMAT, Message, PostOutcome, READ, Received, Request, Unreadable};
 
+pub use counters::BusCounters;
 pub use message::ConnectionInfo;
+pub use nodes::{NodeAnswer, NodeCall, NodeRequest};
 
 pub struct Directory {
     connections: Arc<Connections>,
@@ -30,6 +34,8 @@ pub struct Directory {
     bus: Option<Bus>,
     /// Changes of rows that other nodes have asked for and that wait for the store.
     changes: Arc<Semaphore>,
+    /// Requests of other nodes that the gateway answers.
+    node_calls: OnceLock<mpsc::Sender<NodeCall>>,
     /// Log of nodes that do not answer, and of messages that cannot be read.
     bus_log: RateLimitedLog,
 }
@@ -49,15 +55,17 @@ impl Directory {
         backend: Backend,
         channel: Channel,
         received: mpsc::Receiver<Vec<u8>>,
+        counters: BusCounters,
     ) -> Arc<Self> {
-        let directory = Arc::new(Self::new(connections, backend, Some(Bus::new(channel))));
+        let directory = Arc::new(Self::new(connections, backend, Some(Bus::new(channel, counters))));
         tokio::spawn(Arc::clone(&directory).receive(received));
         directory
     }
 
     fn new(connections: Arc<Connections>, backend: Backend, bus: Option<Bus>) -> Self {
         let changes = Arc::new(Semaphore::new(CHANGES_MAX));
-        Self { connections, backend, bus, changes, bus_log: RateLimitedLog::default() }
+        let (node_calls, bus_log) = (OnceLock::new(), RateLimitedLog::default());
+        Self { connections, backend, bus, changes, node_calls, bus_log }
     }
 
     /// The connections of this process.
@@ -131,13 +139,15 @@ impl Directory {
         post: &Post,
     ) -> Vec<Result<(), PostError>> {
         let request = Request::Post { ids: texts(ids), payload: post.payload().into() };
-        match self.ask(bus, node, stage, request).await {
+        let results = match self.ask(bus, node, stage, request).await {
             Ok(Answer::Posted(outcomes)) if outcomes.len() == ids.len() => {
                 outcomes.into_iter().map(Result::from).collect()
             }
             Err(NoAnswer::NoSuchNode) => vec![Err(PostError::Gone); ids.len()],
             Ok(_) | Err(NoAnswer::Unknown | NoAnswer::UnknownVersion) => vec![Err(PostError::Unanswered); ids.len()],
-        }
+        };
+        bus.counters().count_posts(&results);
+        results
     }
 
     /// Returns what is known of an open connection.
@@ -244,6 +254,7 @@ impl Directory {
     async fn receive(self: Arc<Self>, mut received: mpsc::Receiver<Vec<u8>>) {
         while let Some(bytes) = received.recv().await {
             let Some(bus) = &self.bus else { return };
+            bus.counters().received.increment(1);
             let (from, number, body) = match Message::decode(&bytes) {
                 Some(Received::Message(Message { from, request, body })) => (NodeId(from), request, body),
                 other => {
@@ -269,6 +280,7 @@ impl Directory {
                         }
                     });
                 }
+                Body::Node(request) => self.receive_node_request(bus, from, number, request),
                 Body::Request { stage, request } => bus.answer(from, number, self.handle(&stage, request)),
             }
         }
@@ -277,6 +289,9 @@ impl Directory {
     /// Handles what a node of another version has sent: a request that cannot be read is answered, and a request without an
     /// answer that can be read ends.
     fn receive_unknown(&self, bus: &Bus, received: Option<Received>) {
+        if !matches!(received, Some(Received::UnknownVersion { .. })) {
+            bus.counters().dropped_unreadable.increment(1);
+        }
         match received {
             Some(Received::Unreadable(Unreadable { from, request, version, is_answer })) => {
                 if is_answer {

@@ -39,6 +39,8 @@ mod management;
 mod membership;
 mod message;
 mod model;
+mod monitoring;
+mod nodes;
 mod route;
 mod route_key;
 mod selection;
@@ -67,6 +69,10 @@ pub use integration::{
 };
 pub use management::{CallerThrottles, Exposure, Management, ManagementCaller, Signatures};
 pub use model::{Model, RequestModels};
+pub use monitoring::MetricsHandle;
+pub use nodes::{
+    AllNodesError, Difference, NodeList, NodeRollBack, NodeStatus, Nodes, NodesRolledBack, RollBackOutcome, StoreKind,
+};
 pub use route::{Ordering, Route, RouteTable};
 pub use route_key::{BadRouteKey, RouteKey};
 pub use selection::RouteSelectionExpression;

@@ -8,6 +8,10 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 
 use crate::runtime::{Invocation, InvokeError, WaitingEvents};
 
+mod nodes;
+
+pub use nodes::{NodeMetrics, deployment_info};
+
 /// Bucket bounds of `IntegrationLatency`, which is in milliseconds as in CloudWatch.
 const MILLISECONDS: &[f64] = &[0.05, 0.1, 0.25, 1.0, 5.0, 25.0, 100.0, 500.0, 1000.0, 5000.0, 30_000.0];
 /// Bucket bounds of the time histograms in seconds: from the creation of a sandbox to just above the longest event that
@@ -44,6 +48,7 @@ impl Metrics {
             .set_buckets_for_metric(Matcher::Full("IntegrationLatency".to_owned()), MILLISECONDS)?
             .build_recorder();
         describe(&recorder);
+        nodes::describe(&recorder);
         Ok(Arc::new(Self::with(Some(recorder))))
     }
 

@@ -403,7 +403,8 @@ fn version(config: &Config, plugins: &Plugins, resources: &Resources) -> Version
         content.update(transport.content.as_bytes());
     }
     let plugins = plugins.iter().map(|(name, loaded)| (name.clone(), loaded.plugin.version()));
-    Version { content: content.finalize().to_hex()[..12].to_owned(), plugins: plugins.collect() }
+    let short = |hash: blake3::Hash| hash.to_hex()[..12].to_owned();
+    Version { content: short(content.finalize()), manifest: short(config.content), plugins: plugins.collect() }
 }
 
 /// Returns what the events of one stage contain about the API.

@@ -19,7 +19,7 @@ fn site(sections: &str) -> Site {
 }
 
 /// The address of the admin listener, from the log.
-async fn admin_address(server: &Server) -> String {
+pub async fn admin_address(server: &Server) -> String {
     let line = server.log.wait_for_line(&["admin on http://"]).await;
     line.split_once("http://").unwrap().1.split('/').next().unwrap().to_owned()
 }

@@ -13,6 +13,7 @@ mod cluster;
 mod deploy;
 mod ready;
 mod rolling;
+mod status;
 mod versions;
 
 /// Starts a node whose guest can do everything. All nodes of a test have the same Redis.

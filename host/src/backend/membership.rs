@@ -5,9 +5,24 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::node_record::{LiveNode, NodeDescription, NodeRecord};
 use super::redis::{Channel, Renewal};
 use super::rows::Rows;
 use super::{Backend, BackendError};
+use crate::id::NodeId;
+
+/// How a node among others and its store are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NodeState {
+    /// How many nodes had a number when this one renewed its lease.
+    pub nodes: u64,
+    pub lease_left: Duration,
+    /// Rows that the store does not have yet.
+    pub unsaved_rows: usize,
+    pub is_store_up: bool,
+    /// How often the store has stopped to answer.
+    pub store_outages: u64,
+}
 
 /// Why a node should get no new connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +47,47 @@ impl Backend {
     pub async fn renew_lease(&self) -> Result<Renewal, BackendError> {
         match &self.rows {
             Rows::Sled(_) => Ok(Renewal::Renewed),
-            Rows::Redis(redis) => redis.node().renew().await,
+            Rows::Redis(redis) => redis.renew().await,
         }
+    }
+
+    /// Changes what this node says about itself from the next renewal on.
+    pub fn describe_node(&self, description: NodeDescription) {
+        if let Rows::Redis(redis) = &self.rows {
+            redis.node().describe(description);
+        }
+    }
+
+    /// Returns the record of this node as the next renewal would write it.
+    pub fn node_record(&self, description: NodeDescription) -> NodeRecord {
+        match &self.rows {
+            Rows::Sled(_) => NodeRecord::new(NodeId(0), description),
+            Rows::Redis(redis) => {
+                redis.node().describe(description);
+                redis.node().record(redis.unsaved())
+            }
+        }
+    }
+
+    /// Returns the nodes whose leases have not ended. `None` if this process is the only node.
+    pub async fn live_nodes(&self) -> Option<Result<Vec<LiveNode>, BackendError>> {
+        match &self.rows {
+            Rows::Sled(_) => None,
+            Rows::Redis(redis) => Some(redis.node().list().await),
+        }
+    }
+
+    /// Returns how this node and its store are. `None` if this process is the only node.
+    pub fn node_state(&self) -> Option<NodeState> {
+        let Rows::Redis(redis) = &self.rows else { return None };
+        let (node, client) = (redis.node(), redis.client());
+        Some(NodeState {
+            nodes: node.seen(),
+            lease_left: node.lease_left(),
+            unsaved_rows: redis.unsaved(),
+            is_store_up: !client.is_down(),
+            store_outages: client.outages(),
+        })
     }
 
     /// Whether another node may have taken over: then an event must wait for `renew_lease`.

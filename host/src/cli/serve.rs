@@ -25,7 +25,7 @@ use crate::config::{self, Component, Config, MANIFEST_BYTES_MAX};
 use crate::connections::budget::PeerMemory;
 use crate::connections::{ConnectionCounters, Connections};
 use crate::directory::Directory;
-use crate::gateway::{Gateway, Transport};
+use crate::gateway::{Gateway, Nodes, Transport};
 use crate::limits::{
     ANNOUNCE_TIMEOUT, EXPORT_INTERVAL, FIRST_EXPORT_DELAY, LOG_FLUSH_TIMEOUT, PEER_MEMORY_DIVISOR, START_WAIT_MAX,
     STOP_EXPORT_TIMEOUT,
@@ -171,7 +171,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     // The start may take longer than a lease. Afterwards the gateway renews it.
     let renewing = AbortOnDropHandle::new(tokio::spawn(renew_lease(backend.clone())));
     let directory = match backend.channel().await.context("[backend] url")? {
-        Some((channel, received)) => Directory::of_node(connections, backend.clone(), channel, received),
+        Some((channel, received)) => Directory::of_node(connections, backend.clone(), channel, received, metrics.bus()),
         None => Directory::local(connections, backend.clone()),
     };
     // Before the components are loaded, because each is an open file.
@@ -235,16 +235,17 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     }
     // Operators are served until the last `$disconnect` has run.
     let end = CancellationToken::new();
-    if let (Some(listen), Some(metrics)) = (config.server.metrics, metrics.handle()) {
+    if let (Some(listen), Some(metrics)) = (config.server.metrics, gateway.metrics_handle()) {
         let readiness = Readiness::new(Arc::clone(&gateway), steps.first().clone());
         let options = MonitoringOptions { listen, metrics, hosts, readiness };
         let address = serve_metrics(options, end.clone()).await?;
         info!("metrics on http://{address}/metrics, health on http://{address}/health");
     }
     let (roll_back, roll_backs) = mpsc::channel(1);
+    let nodes = Nodes::new(Arc::clone(&gateway), server.address(), roll_back);
     if let Some(admin) = &config.admin {
         let token = admin::make_token(&config, admin)?;
-        let address = serve_admin(admin.listen, &token, Arc::clone(&gateway), roll_back, end.clone()).await?;
+        let address = serve_admin(admin.listen, &token, nodes.clone(), end.clone()).await?;
         info!("admin on http://{address}/deployments");
     }
     let tasks = TaskTracker::new();
@@ -252,8 +253,11 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     // Until the last `$disconnect` has run, which may be long after the stop was requested.
     let mut membership = JoinSet::new();
     if let Some(interval) = backend.renewal_interval() {
-        membership.spawn(Arc::clone(&gateway).keep_membership(interval));
+        membership.spawn(Arc::clone(&gateway).keep_membership(interval, server.address()));
         tasks.spawn(Arc::clone(&gateway).adopt_connections(interval, stop.clone()));
+    }
+    if let Some(calls) = gateway.directory().node_calls() {
+        tasks.spawn(nodes.answer_calls(calls, stop.clone()));
     }
     tasks.spawn(run_late_disconnects(Arc::clone(&gateway), stop.clone(), config.server.stop_timeout));
 

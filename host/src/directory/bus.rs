@@ -10,6 +10,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::sync::{mpsc, oneshot};
 
+use super::counters::BusCounters;
 use super::message::{Answer, Body, Message, unknown_version};
 use crate::backend::Channel;
 use crate::id::NodeId;
@@ -46,12 +47,14 @@ struct Inner {
     /// The requests without an answer.
     pending: DashMap<u64, oneshot::Sender<Result<Answer, NoAnswer>>>,
     next: AtomicU64,
+    counters: BusCounters,
 }
 
 impl Bus {
-    pub fn new(channel: Channel) -> Self {
+    pub fn new(channel: Channel, counters: BusCounters) -> Self {
         let (outgoing, waiting) = mpsc::channel(WAITING_MAX);
-        let inner = Arc::new(Inner { channel, outgoing, pending: DashMap::new(), next: AtomicU64::new(0) });
+        let (pending, next) = (DashMap::new(), AtomicU64::new(0));
+        let inner = Arc::new(Inner { channel, outgoing, pending, next, counters });
         tokio::spawn(send_all(Arc::downgrade(&inner), waiting));
         Self { inner }
     }
@@ -62,13 +65,20 @@ impl Bus {
 
     /// Sends a request or a change and waits for its answer.
     pub async fn ask(&self, node: NodeId, body: Body) -> Result<Answer, NoAnswer> {
+        self.ask_within(node, body, ANSWER_TIMEOUT).await
+    }
+
+    /// Does the same, with another limit of the wait.
+    pub async fn ask_within(&self, node: NodeId, body: Body, timeout: Duration) -> Result<Answer, NoAnswer> {
         let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
         let message = Message { from: self.node().0, request: number, body }.encode();
         let (sender, answer) = oneshot::channel();
         self.inner.pending.insert(number, sender);
         let _forget = Forget { pending: &self.inner.pending, number };
-        self.inner.outgoing.try_send((node, message.into(), Some(number))).map_err(|_| NoAnswer::Unknown)?;
-        match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+        if !self.enqueue(node, message, Some(number)) {
+            return Err(NoAnswer::Unknown);
+        }
+        match tokio::time::timeout(timeout, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(NoAnswer::Unknown),
         }
@@ -77,13 +87,23 @@ impl Bus {
     /// Sends an answer. If too many messages wait, it is dropped, and the other node's request times out.
     pub fn answer(&self, node: NodeId, request: u64, answer: Answer) {
         let message = Message { from: self.node().0, request, body: Body::Answer(answer) }.encode();
-        let _ = self.inner.outgoing.try_send((node, message.into(), None));
+        self.enqueue(node, message, None);
+    }
+
+    fn enqueue(&self, node: NodeId, message: Vec<u8>, request: Option<u64>) -> bool {
+        let is_sent = self.inner.outgoing.try_send((node, message.into(), request)).is_ok();
+        let counters = self.counters();
+        if is_sent { &counters.sent } else { &counters.dropped_full }.increment(1);
+        is_sent
+    }
+
+    pub fn counters(&self) -> &BusCounters {
+        &self.inner.counters
     }
 
     /// Sends the answer to a request that this version cannot read.
     pub fn answer_unreadable(&self, node: NodeId, request: u64) {
-        let message = unknown_version(self.node().0, request);
-        let _ = self.inner.outgoing.try_send((node, message.into(), None));
+        self.enqueue(node, unknown_version(self.node().0, request), None);
     }
 
     /// Gives an answer that has arrived to its request.

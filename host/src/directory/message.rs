@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::nodes::{NodeAnswer, NodeRequest};
 use crate::backend::AttributeChange;
 use crate::event::EpochMillis;
 use crate::payload::Payload;
@@ -42,9 +43,17 @@ pub struct Message {
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub enum Body {
-    Request { stage: String, request: Request },
-    Change { stage: String, change: Change },
+    Request {
+        stage: String,
+        request: Request,
+    },
+    Change {
+        stage: String,
+        change: Change,
+    },
     Answer(Answer),
+    /// A request about the node itself.
+    Node(NodeRequest),
 }
 
 /// A request about connections of the node that receives it, which is answered at once.
@@ -105,6 +114,7 @@ pub enum Answer {
     /// Whether the connection was open.
     Closed(bool),
     Changed(ChangeOutcome),
+    Node(NodeAnswer),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

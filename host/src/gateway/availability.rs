@@ -46,6 +46,13 @@ impl Availability {
         self.deployments.send_modify(|count| *count += 1);
     }
 
+    /// Returns a receiver of all deployments, of which the first one has been made already.
+    pub fn deployments(&self) -> watch::Receiver<u64> {
+        let mut deployments = self.deployments.subscribe();
+        deployments.mark_changed();
+        deployments
+    }
+
     /// Keeps a `$disconnect` until its plugin loads. If too many wait already, it stays in the store only, and the next
     /// start runs it.
     pub fn add_waiting(&self, connection: Arc<Connection>, end: Disconnect) {
@@ -79,9 +86,8 @@ impl Gateway {
     /// Runs the `$disconnect` events that wait for a plugin, after each deployment, until `stop` is cancelled. Then it waits
     /// for those that run.
     pub async fn run_waiting_disconnects(&self, stop: &CancellationToken) {
-        let mut deployments = self.availability.deployments.subscribe();
         // A deployment may have come between the first events that wait and this call.
-        deployments.mark_changed();
+        let mut deployments = self.availability.deployments();
         // The events of a plugin that is slow do not delay those of a plugin that loads meanwhile.
         let mut running = FuturesUnordered::new();
         loop {

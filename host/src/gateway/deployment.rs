@@ -29,6 +29,8 @@ pub struct Deployment {
 pub struct Version {
     /// The first characters of the hash of the manifest, all components and all models.
     pub content: String,
+    /// The first characters of the hash of the manifest.
+    pub manifest: String,
     /// Name and version of each plugin.
     pub plugins: Vec<(String, String)>,
 }

@@ -1,5 +1,6 @@
 //! This node among others: its lease, and the connections of nodes that are gone.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,17 +24,24 @@ impl Gateway {
         self.backend.node_problem()
     }
 
-    /// Renews the lease of this node and writes again what Redis does not have. Never returns.
-    pub async fn keep_membership(self: Arc<Self>, interval: Duration) {
+    /// Renews the lease of this node and writes again what Redis does not have. Never returns. `listen` is the address of the
+    /// listener for peers.
+    pub async fn keep_membership(self: Arc<Self>, interval: Duration, listen: SocketAddr) {
         // At the same time: many rows take longer than a lease.
         let must_save = Notify::new();
-        tokio::join!(self.keep_lease(interval, &must_save), self.keep_rows_saved(interval, &must_save));
+        tokio::join!(self.keep_lease(interval, listen, &must_save), self.keep_rows_saved(interval, &must_save));
     }
 
-    async fn keep_lease(&self, interval: Duration, must_save: &Notify) {
+    async fn keep_lease(&self, interval: Duration, listen: SocketAddr, must_save: &Notify) {
+        let mut deployments = self.availability.deployments();
         let mut wait = interval;
         loop {
-            tokio::time::sleep(wait).await;
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                // Operators see soon what is served.
+                _ = deployments.changed() => {}
+            }
+            self.backend.describe_node(self.description(listen));
             let renewed = self.backend.renew_lease().await;
             // The client logs when Redis does not answer, and when it does again.
             wait = if renewed.is_ok() { interval } else { interval.min(RETRY_INTERVAL) };

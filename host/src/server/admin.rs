@@ -1,4 +1,4 @@
-//! The admin listener: lists the deployments and rolls back.
+//! The admin listener: lists the nodes and the deployments, and rolls back.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,11 +11,10 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::gateway::{DeploymentRecord, Gateway, RollBack, UnavailablePlugin};
+use crate::gateway::{AllNodesError, DeploymentRecord, Nodes, RollBackError, UnavailablePlugin};
 use crate::rate_limited_log::RateLimitedLog;
 use crate::server::{bind, cannot_listen, operator_listener, response};
 
@@ -28,7 +27,7 @@ pub struct Deployments {
     pub unavailable: Vec<UnavailablePlugin>,
 }
 
-/// The response of `POST /deployments/{number}/rollback` and `POST /deployments/{number}/plugins/{plugin}/rollback`.
+/// The response of `POST /deployments/{name}/rollback` and `POST /deployments/{name}/plugins/{plugin}/rollback`.
 #[derive(Serialize, Deserialize)]
 pub struct RolledBack {
     /// The number of the new deployment, which serves the old version.
@@ -37,8 +36,7 @@ pub struct RolledBack {
 
 #[derive(Clone)]
 struct AdminState {
-    gateway: Arc<Gateway>,
-    roll_backs: mpsc::Sender<RollBack>,
+    nodes: Nodes,
     /// The hash of the token, because comparing hashes takes the same time for every wrong token.
     token_hash: blake3::Hash,
     /// Log of requests without the token.
@@ -50,18 +48,20 @@ struct AdminState {
 pub async fn serve_admin(
     listen: SocketAddr,
     token: &str,
-    gateway: Arc<Gateway>,
-    roll_backs: mpsc::Sender<RollBack>,
+    nodes: Nodes,
     end: CancellationToken,
 ) -> anyhow::Result<SocketAddr> {
     let listener = bind(listen).map_err(|error| cannot_listen(listen, &error, "listen in [admin]"))?;
     let address = listener.local_addr().context("cannot read the address just bound")?;
     let (token_hash, rejection_log) = (blake3::hash(token.as_bytes()), Arc::default());
-    let state = AdminState { gateway, roll_backs, token_hash, rejection_log };
+    let state = AdminState { nodes, token_hash, rejection_log };
     let router = Router::new()
         .route("/deployments", get(list))
-        .route("/deployments/{number}/rollback", post(roll_back))
-        .route("/deployments/{number}/plugins/{plugin}/rollback", post(roll_back_plugin))
+        .route("/deployments/{name}/rollback", post(roll_back))
+        .route("/deployments/{name}/plugins/{plugin}/rollback", post(roll_back_plugin))
+        .route("/nodes", get(list_nodes))
+        .route("/nodes/deployments/{name}/rollback", post(roll_back_nodes))
+        .route("/nodes/deployments/{name}/plugins/{plugin}/rollback", post(roll_back_plugin_of_nodes))
         .fallback(|| async { response::message(StatusCode::NOT_FOUND, "Not Found") })
         .layer(middleware::from_fn_with_state(state.clone(), authenticate))
         .with_state(state);
@@ -83,29 +83,55 @@ async fn authenticate(State(state): State<AdminState>, request: Request, next: N
 }
 
 async fn list(State(state): State<AdminState>) -> Response {
-    json(&Deployments { deployments: state.gateway.records(), unavailable: state.gateway.unavailable() })
+    let gateway = state.nodes.gateway();
+    json(&Deployments { deployments: gateway.records(), unavailable: gateway.unavailable() })
 }
 
-async fn roll_back(State(state): State<AdminState>, Path(number): Path<u64>) -> Response {
-    request_roll_back(&state, number, None).await
+async fn list_nodes(State(state): State<AdminState>) -> Response {
+    json(&state.nodes.list().await)
 }
 
-async fn roll_back_plugin(State(state): State<AdminState>, Path((number, plugin)): Path<(u64, String)>) -> Response {
-    request_roll_back(&state, number, Some(plugin)).await
+async fn roll_back(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
+    roll_back_here(&state, &name, None).await
 }
 
-async fn request_roll_back(state: &AdminState, number: u64, plugin: Option<String>) -> Response {
-    let (reply, replied) = oneshot::channel();
-    let sent = state.roll_backs.send(RollBack { number, plugin, answer: reply }).await;
-    let result = match sent {
-        Ok(()) => replied.await.ok(),
-        Err(_) => None,
-    };
-    match result {
+async fn roll_back_plugin(State(state): State<AdminState>, Path((name, plugin)): Path<(String, String)>) -> Response {
+    roll_back_here(&state, &name, Some(plugin)).await
+}
+
+async fn roll_back_here(state: &AdminState, name: &str, plugin: Option<String>) -> Response {
+    match state.nodes.roll_back_here(name, plugin).await {
         Some(Ok(deployment)) => json(&RolledBack { deployment }),
-        Some(Err(error)) => response::message(StatusCode::NOT_FOUND, &error.to_string()),
+        Some(Err(error)) => cannot_roll_back(&error),
         None => response::message(StatusCode::SERVICE_UNAVAILABLE, "the files are not followed any more"),
     }
+}
+
+async fn roll_back_nodes(State(state): State<AdminState>, Path(name): Path<String>) -> Response {
+    roll_back_all(&state, &name, None).await
+}
+
+async fn roll_back_plugin_of_nodes(
+    State(state): State<AdminState>,
+    Path((name, plugin)): Path<(String, String)>,
+) -> Response {
+    roll_back_all(&state, &name, Some(plugin)).await
+}
+
+async fn roll_back_all(state: &AdminState, name: &str, plugin: Option<String>) -> Response {
+    match state.nodes.roll_back_all(name, plugin).await {
+        Ok(rolled_back) => json(&rolled_back),
+        Err(AllNodesError::Name(error)) => cannot_roll_back(&error),
+        Err(error @ AllNodesError::Unavailable(_)) => {
+            response::message(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
+        }
+    }
+}
+
+fn cannot_roll_back(error: &RollBackError) -> Response {
+    let is_ambiguous = matches!(error, RollBackError::SeveralContents { .. });
+    let status = if is_ambiguous { StatusCode::CONFLICT } else { StatusCode::NOT_FOUND };
+    response::message(status, &error.to_string())
 }
 
 fn json(document: &impl Serialize) -> Response {

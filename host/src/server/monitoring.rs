@@ -11,11 +11,11 @@ use axum::http::header;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::gateway::MetricsHandle;
 use crate::limits::METRICS_RESPONSES_MAX;
 use crate::rate_limited_log::RateLimitedLog;
 use crate::server::{HostRules, Readiness, admission, bind, cannot_listen, operator_listener, response};
@@ -25,7 +25,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 pub struct MonitoringOptions {
     pub listen: SocketAddr,
-    pub metrics: PrometheusHandle,
+    pub metrics: MetricsHandle,
     pub hosts: HostRules,
     pub readiness: Readiness,
 }

@@ -1,7 +1,7 @@
 //! The connection to the store: one, over which all calls are pipelined.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::bail;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -25,6 +25,8 @@ struct Inner {
     manager: ConnectionManager,
     options: RedisOptions,
     is_down: AtomicBool,
+    /// How often it has stopped to answer.
+    outages: AtomicU64,
     /// Wakes the task that asks whether the store answers again.
     failed: Notify,
 }
@@ -51,8 +53,9 @@ impl Client {
         if let Err(why) = check(&manager, options).await {
             bail!("the store {place} cannot be used: {why}");
         }
-        let (is_down, failed) = (AtomicBool::new(false), Notify::new());
-        let client = Self { inner: Arc::new(Inner { client, manager, options: options.clone(), is_down, failed }) };
+        let (is_down, outages, failed) = (AtomicBool::new(false), AtomicU64::new(0), Notify::new());
+        let inner = Inner { client, manager, options: options.clone(), is_down, outages, failed };
+        let client = Self { inner: Arc::new(inner) };
         client.watch();
         Ok(client)
     }
@@ -126,6 +129,11 @@ impl Client {
         self.inner.is_down.load(Ordering::Acquire)
     }
 
+    /// How often the store has stopped to answer since the start.
+    pub fn outages(&self) -> u64 {
+        self.inner.outages.load(Ordering::Relaxed)
+    }
+
     /// Returns an error while the store does not answer.
     pub fn check(&self) -> Result<(), BackendError> {
         if self.is_down() {
@@ -137,6 +145,7 @@ impl Client {
     fn failed(&self, error: &RedisError) -> BackendError {
         let is_gone = error.is_io_error() || error.is_timeout() || error.is_connection_dropped();
         if is_gone && !self.inner.is_down.swap(true, Ordering::AcqRel) {
+            self.inner.outages.fetch_add(1, Ordering::Relaxed);
             warn!("the store does not answer: {error}");
             self.inner.failed.notify_one();
         }

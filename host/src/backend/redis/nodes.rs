@@ -11,7 +11,9 @@ use arc_swap::ArcSwap;
 use redis::{Script, ScriptInvocation};
 
 use super::super::BackendError;
+use super::super::node_record::{LiveNode, NodeDescription, NodeRecord};
 use super::client::Client;
+use crate::event::now;
 use crate::id::NodeId;
 
 /// How many numbers a node tries at the start before it gives up.
@@ -32,6 +34,7 @@ scripts! {
     IS_GONE = "is_gone.lua";
     TAKE_OVER = "take_over.lua";
     FORGET = "forget_node.lua";
+    LIST = "list_nodes.lua";
 }
 
 /// What a node learns when it renews its lease.
@@ -64,6 +67,10 @@ struct Inner {
     data: ArcSwap<String>,
     /// The name of the data that had all rows of this node.
     complete_data: ArcSwap<String>,
+    /// How many nodes had a number when this one renewed its lease.
+    seen: AtomicU64,
+    /// What the record of this node says.
+    description: ArcSwap<NodeDescription>,
     /// The stages that this process has recorded.
     stages: Mutex<HashSet<Arc<str>>>,
 }
@@ -77,10 +84,22 @@ impl Node {
         for _ in 0..CLAIM_ATTEMPTS {
             let id = NodeId(u16::from_be_bytes(random()?));
             let epoch = ArcSwap::from_pointee(new_epoch()?);
-            let (start, held_until, stages) = (Instant::now(), AtomicU64::new(0), Mutex::default());
-            let (data, complete_data) = (ArcSwap::default(), ArcSwap::default());
-            let inner =
-                Inner { client: client.clone(), id, epoch, lease, start, held_until, data, complete_data, stages };
+            let inner = Inner {
+                client: client.clone(),
+                id,
+                epoch,
+                lease,
+                start: Instant::now(),
+                held_until: AtomicU64::new(0),
+                data: ArcSwap::default(),
+                complete_data: ArcSwap::default(),
+                seen: AtomicU64::new(1),
+                description: ArcSwap::from_pointee(NodeDescription {
+                    version: env!("CARGO_PKG_VERSION").to_owned(),
+                    ..NodeDescription::default()
+                }),
+                stages: Mutex::default(),
+            };
             let node = Self { inner: Arc::new(inner) };
             if node.try_claim().await? {
                 return Ok(node);
@@ -102,7 +121,7 @@ impl Node {
     async fn try_claim(&self) -> Result<bool, BackendError> {
         let began = Instant::now();
         let mut call = self.invocation(&CLAIM);
-        call.arg(self.inner.lease.as_millis() as u64);
+        call.arg(self.inner.lease.as_millis() as u64).arg(self.record(0).encode());
         let (is_claimed, data): (bool, String) = self.inner.client.invoke(&call).await?;
         if is_claimed {
             self.held_since(began);
@@ -145,18 +164,33 @@ impl Node {
         self.inner.client.query(redis::cmd("SMEMBERS").arg(self.inner.client.key(TAG, "stages"))).await
     }
 
-    /// Renews the lease.
+    /// Changes what the record of this node says from the next renewal on.
+    pub fn describe(&self, description: NodeDescription) {
+        self.inner.description.store(Arc::new(description));
+    }
+
+    /// Returns what this node says about itself.
+    pub fn record(&self, unsaved_rows: usize) -> NodeRecord {
+        let mut record = NodeRecord::new(self.inner.id, NodeDescription::clone(&self.inner.description.load()));
+        record.unsaved_rows = unsaved_rows;
+        record.lease_millis = self.inner.lease.as_millis() as u64;
+        record.written_at = now();
+        record
+    }
+
+    /// Renews the lease, and writes the record of this node.
     ///
     /// # Errors
     /// If Redis does not answer. Then no other node can have taken over, unless it is this one that Redis does not answer.
-    pub async fn renew(&self) -> Result<Renewal, BackendError> {
+    pub async fn renew(&self, unsaved_rows: usize) -> Result<Renewal, BackendError> {
         let began = Instant::now();
         let mut call = self.invocation(&RENEW);
-        call.arg(self.inner.lease.as_millis() as u64);
-        let (is_held, data): (bool, String) = self.inner.client.invoke(&call).await?;
+        call.arg(self.inner.lease.as_millis() as u64).arg(self.record(unsaved_rows).encode());
+        let (is_held, data, seen): (bool, String, u64) = self.inner.client.invoke(&call).await?;
         if !is_held {
             return Ok(Renewal::Lost);
         }
+        self.inner.seen.store(seen, Ordering::Relaxed);
         self.held_since(began);
         if **self.inner.data.load() != data {
             self.inner.data.store(Arc::new(data));
@@ -189,6 +223,31 @@ impl Node {
     pub fn may_be_lost(&self) -> bool {
         let now = self.inner.start.elapsed().as_millis() as u64;
         now >= self.inner.held_until.load(Ordering::Acquire)
+    }
+
+    /// How long this node holds its number without another renewal.
+    pub fn lease_left(&self) -> Duration {
+        let held_until = Duration::from_millis(self.inner.held_until.load(Ordering::Acquire));
+        held_until.saturating_sub(self.inner.start.elapsed())
+    }
+
+    /// How many nodes had a number when this one renewed its lease. One that was killed has its number until another one
+    /// takes over.
+    pub fn seen(&self) -> u64 {
+        self.inner.seen.load(Ordering::Relaxed)
+    }
+
+    /// Returns the nodes whose leases have not ended, in the order of their numbers.
+    pub async fn list(&self) -> Result<Vec<LiveNode>, BackendError> {
+        let listed: Vec<String> = self.inner.client.invoke(&self.invocation(&LIST)).await?;
+        let mut nodes = Vec::new();
+        for fields in listed.chunks_exact(3) {
+            if let (Ok(number), Ok(left)) = (fields[0].parse(), fields[1].parse()) {
+                nodes.push(LiveNode::read(NodeId(number), left, &fields[2]));
+            }
+        }
+        nodes.sort_by_key(|node| node.record.node);
+        Ok(nodes)
     }
 
     /// Gives the number back at the end of a process that has no rows any more.

@@ -14,6 +14,7 @@ use super::super::{AttributeChange, BackendError, Page, Row, StoreName, encoding
 use super::Node;
 use super::channel::Channel;
 use super::client::Client;
+use super::nodes::Renewal;
 use crate::event::Field;
 use crate::id::{ApiNumber, ConnectionId, StageId, StageNames};
 use crate::limits;
@@ -95,6 +96,20 @@ impl RedisRows {
 
     pub async fn channel(&self) -> anyhow::Result<(Channel, mpsc::Receiver<Vec<u8>>)> {
         Channel::open(self.inner.client.clone(), self.inner.node.clone()).await
+    }
+
+    /// Renews the lease of this node.
+    pub async fn renew(&self) -> Result<Renewal, BackendError> {
+        self.inner.node.renew(self.unsaved()).await
+    }
+
+    /// How many rows Redis does not have yet.
+    pub fn unsaved(&self) -> usize {
+        self.own().unsaved_len()
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.inner.client
     }
 
     fn next_version(&self) -> u64 {

@@ -76,3 +76,27 @@ async fn lose_name_of_data(backend: &Backend) {
     let Rows::Redis(redis) = &backend.rows else { unreachable!("the store is Redis") };
     redis.lose_key("nodes", "since").await;
 }
+
+#[tokio::test]
+async fn a_node_is_listed_from_its_first_claim_on_and_its_record_changes_with_its_next_renewal() {
+    let backend = redis_server::backend().await;
+    let listed = async || backend.live_nodes().await.unwrap().unwrap();
+    let [first] = &listed().await[..] else { panic!("one node has claimed its number") };
+    let description = &first.record.description;
+    assert_eq!((&*description.version, &*description.content), (env!("CARGO_PKG_VERSION"), ""));
+    assert_eq!(first.record.lease_millis, 10_000);
+    assert!(first.renewed_millis_ago.is_some_and(|age| age < 10_000), "{first:?}");
+
+    let description = NodeDescription { content: "486e427a3e03".to_owned(), connections: 3, ..description.clone() };
+    backend.describe_node(description.clone());
+    assert_eq!(listed().await[0].record.description.content, "");
+    assert_eq!(backend.renew_lease().await, Ok(Renewal::Renewed));
+    let renewed = &listed().await[0].record;
+    assert_eq!((&renewed.description, renewed.node), (&description, first.record.node));
+    assert_eq!(backend.node_record(description).node, first.record.node);
+
+    let state = backend.node_state().unwrap();
+    assert_eq!((state.nodes, state.unsaved_rows, state.is_store_up, state.store_outages), (1, 0, true, 0));
+    backend.leave().await.unwrap();
+    assert_eq!(listed().await, []);
+}

@@ -12,7 +12,18 @@ local function data_name()
   return run .. ':' .. (redis.call('GET', KEYS[3]) or '')
 end
 
+-- Names the record of a node, which exists as long as its lease.
+local function record_of(number)
+  return lease .. number .. ':record'
+end
+
 local function has_data_since()
   local now = redis.call('TIME')
   redis.call('SET', KEYS[3], string.format('%.3f', now[1] * 1000 + now[2] / 1000), 'NX')
+end
+
+local function hold(number, epoch, milliseconds, record)
+  redis.call('SET', lease .. number, epoch, 'PX', milliseconds)
+  redis.call('SET', record_of(number), record, 'PX', milliseconds)
+  has_data_since()
 end
