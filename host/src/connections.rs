@@ -159,6 +159,11 @@ impl Connection {
         self.account.bytes() + self.outbox.shared_bytes()
     }
 
+    /// Leaves its `$disconnect` and its row to another node.
+    pub fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Release);
+    }
+
     /// Whether another node runs its `$disconnect` and has its row.
     pub fn is_given_up(&self) -> bool {
         self.is_given_up.load(Ordering::Acquire)
@@ -353,7 +358,7 @@ impl Connections {
     pub fn give_up(&self, frame: &CloseFrame) -> usize {
         let mut count = 0;
         for connection in &self.by_id {
-            connection.is_given_up.store(true, Ordering::Release);
+            connection.give_up();
             count += usize::from(connection.outbox.abort(frame.clone()));
         }
         count

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tokio::sync::{Semaphore, mpsc};
 use tracing::warn;
 
-use crate::backend::{AttributeChange, Backend, BackendError, Channel, StoreName};
+use crate::backend::{AttributeChange, Backend, BackendError, Channel, Renewal, StoreName};
 use crate::connections::{CloseFrame, Connection, Connections, Post, PostError};
 use crate::id::{ApiNumber, ConnectionId, NodeId, StageId};
 use crate::limits::TURN_POSTS;
@@ -262,6 +262,14 @@ impl Directory {
                     continue;
                 }
             };
+            // After a pause, or after Redis was away from this node, another one may have taken over. Then senders have got
+            // the answer that the connection is gone.
+            if !matches!(body, Body::Answer(_))
+                && self.backend.lease_may_be_lost()
+                && !matches!(self.backend.renew_lease().await, Ok(Renewal::Renewed | Renewal::Restored))
+            {
+                continue;
+            }
             match body {
                 Body::Answer(answer) => bus.complete(number, answer),
                 Body::Change { stage, change } => {

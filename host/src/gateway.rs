@@ -228,6 +228,10 @@ impl Gateway {
     /// Invokes a route's integration and reports the result to the log and the metrics.
     async fn run(&self, route: &Route, caller: &Caller, event: &Event) -> IntegrationResult {
         if self.backend.lease_may_be_lost() && matches!(self.backend.renew_lease().await, Ok(Renewal::Lost)) {
+            caller.connection.give_up();
+        }
+        // This comes after the lease, which may be a new one.
+        if caller.connection.is_given_up() {
             // Another node runs the `$disconnect` of the connection, which is being closed.
             return IntegrationResult { result: Err(InvokeError::Unavailable), latency: Duration::ZERO };
         }

@@ -19,6 +19,7 @@ mod buckets;
 mod channel;
 mod client;
 mod explain;
+mod link;
 mod nodes;
 mod options;
 mod rows;

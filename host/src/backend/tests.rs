@@ -10,7 +10,6 @@ use crate::id::{ApiNumber, NodeId};
 mod engines;
 mod nodes;
 mod redis_server;
-mod take_over;
 
 use engines::{BUCKET, bucket, full, get, set, store_text, text, usage};
 

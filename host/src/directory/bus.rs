@@ -80,7 +80,9 @@ impl Bus {
         }
         match tokio::time::timeout(timeout, answer).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => Err(NoAnswer::Unknown),
+            Ok(Err(_)) => Err(NoAnswer::Unknown),
+            // A node that was paused is subscribed, but does nothing with the message once another one has taken over.
+            Err(_) => Err(self.inner.why_unanswered(node).await),
         }
     }
 
@@ -125,6 +127,15 @@ impl Inner {
     }
 }
 
+impl Inner {
+    async fn why_unanswered(&self, node: NodeId) -> NoAnswer {
+        match self.channel.is_gone(node).await {
+            Ok(true) => NoAnswer::NoSuchNode,
+            Ok(false) | Err(_) => NoAnswer::Unknown,
+        }
+    }
+}
+
 /// Removes a request at its end, whatever ends it.
 struct Forget<'a> {
     pending: &'a DashMap<u64, oneshot::Sender<Result<Answer, NoAnswer>>>,
@@ -148,10 +159,7 @@ async fn send_all(inner: std::sync::Weak<Inner>, mut waiting: mpsc::Receiver<(No
             let Some(request) = request else { continue };
             let missed = match &received {
                 Ok(received) if received[index] => continue,
-                Ok(_) => match inner.channel.is_gone(node).await {
-                    Ok(true) => NoAnswer::NoSuchNode,
-                    Ok(false) | Err(_) => NoAnswer::Unknown,
-                },
+                Ok(_) => inner.why_unanswered(node).await,
                 Err(_) => NoAnswer::Unknown,
             };
             inner.end(request, Err(missed));

@@ -1,5 +1,6 @@
 //! The plugins that are unavailable now, and the `$disconnect` events that wait for them.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt as _;
@@ -13,6 +14,7 @@ use crate::connections::Connection;
 use crate::event::Disconnect;
 use crate::gateway::Gateway;
 use crate::gateway::disconnect::EndedConnection;
+use crate::id::ConnectionId;
 use crate::limits::WAITING_DISCONNECTS_MAX;
 
 /// A plugin that serves no events now, as the admin listener reports it to an operator.
@@ -32,13 +34,28 @@ pub struct Availability {
     deployments: watch::Sender<u64>,
     /// The connections whose `$disconnect` plugin is unavailable. Their rows stay in the store, so that the next start
     /// runs their `$disconnect` if this process ends before the plugin loads.
-    waiting: Mutex<Vec<EndedConnection>>,
+    waiting: Mutex<HashMap<ConnectionId, EndedConnection>>,
+    /// The connections that ended earlier and whose `$disconnect` runs now.
+    running: Mutex<HashSet<ConnectionId>>,
+}
+
+/// A `$disconnect` of a connection that ended earlier, while it runs.
+pub struct Running<'a> {
+    availability: &'a Availability,
+    id: ConnectionId,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.availability.running().remove(&self.id);
+    }
 }
 
 impl Availability {
     pub fn new(gauge: Gauge) -> Self {
         let deployments = watch::Sender::new(0);
-        Self { unavailable: Mutex::default(), gauge, deployments, waiting: Mutex::default() }
+        let (unavailable, waiting, running) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { unavailable, gauge, deployments, waiting, running }
     }
 
     /// Reports that another deployment is served.
@@ -58,12 +75,21 @@ impl Availability {
     pub fn add_waiting(&self, connection: Arc<Connection>, end: Disconnect) {
         let mut waiting = self.waiting();
         if waiting.len() < WAITING_DISCONNECTS_MAX {
-            waiting.push(EndedConnection { connection, end });
+            waiting.insert(connection.id, EndedConnection { connection, end });
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<EndedConnection>> {
+    /// Begins the `$disconnect` of a connection that ended earlier. `None` if it runs already.
+    pub fn begin(&self, id: ConnectionId) -> Option<Running<'_>> {
+        self.running().insert(id).then(|| Running { availability: self, id })
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<ConnectionId, EndedConnection>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashSet<ConnectionId>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unavailable(&self) -> MutexGuard<'_, Vec<UnavailablePlugin>> {
@@ -100,7 +126,7 @@ impl Gateway {
                     let waiting = std::mem::take(&mut *self.availability.waiting());
                     if !waiting.is_empty() {
                         // Those whose plugin has not loaded wait again.
-                        running.push(self.disconnect_all(waiting, stop));
+                        running.push(self.disconnect_all(waiting.into_values().collect(), stop));
                     }
                 }
                 Some(_) = running.next() => {}

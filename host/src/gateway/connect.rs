@@ -140,6 +140,10 @@ impl Gateway {
         match decision {
             Ok(subprotocol) => {
                 presence.outbox.open();
+                // This node has lost its lease meanwhile, and only open connections were closed for it.
+                if presence.is_given_up() {
+                    return Err(Refusal { status: 503 });
+                }
                 Ok(Admitted { presence, subprotocol })
             }
             Err(refusal) => {

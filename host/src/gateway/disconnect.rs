@@ -27,12 +27,14 @@ pub struct EndedConnection {
 
 impl Gateway {
     /// Runs `$disconnect`, then deletes the connection's row. Must be called once for each connection that was admitted.
-    /// The next process runs it again if this one ends before the row is deleted on the disk: it runs at least once. If the
+    /// The next process runs it again if this one ends before the row is deleted on the disk: it runs at least once. A node
+    /// that has lost its lease leaves both to the one that has taken over. If the
     /// plugin of `$disconnect` has not loaded, both wait until it has.
     ///
     /// Returns whether it has run.
     pub async fn disconnect(&self, connection: &Arc<Connection>, end: Disconnect) -> bool {
-        if connection.is_given_up() {
+        // The row is missing if this node has lost its lease, or if this is a second call.
+        if connection.is_given_up() || !self.backend.has_own_row(connection.stage, connection.id) {
             return false;
         }
         // The stage is missing if a reload has removed it; then there is no `$disconnect` route to run.
@@ -47,6 +49,9 @@ impl Gateway {
             if catch_panic(self.run_disconnect(&stage, connection, end)).await.is_err() {
                 error!(connection_id = %connection.id, "$disconnect failed: the server panicked; please report the panic above");
             }
+        }
+        if connection.is_given_up() {
+            return false;
         }
         self.delete_row(connection.stage, connection.id).await;
         true
@@ -88,6 +93,8 @@ impl Gateway {
     }
 
     async fn disconnect_orphan(&self, row: Row) -> bool {
+        // It may have waited for its plugin, and run at this moment.
+        let Some(_running) = self.availability.begin(row.id) else { return false };
         if !row.admitted {
             self.delete_row(row.stage, row.id).await;
             return false;
@@ -109,6 +116,7 @@ impl Gateway {
     }
 
     async fn disconnect_ended(&self, EndedConnection { connection, end }: EndedConnection) -> bool {
+        let Some(_running) = self.availability.begin(connection.id) else { return false };
         self.disconnect(&connection, end).await
     }
 }

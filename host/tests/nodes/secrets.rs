@@ -35,7 +35,7 @@ fn assert_words(error: &str, words: &[&str]) {
 }
 
 /// The line of docs/nodes.md.
-const GRANT: &[&str] = &["+@all", "-@dangerous", "+info", "~jackfield:*", "&jackfield:*"];
+const GRANT: &[&str] = &["+@all", "-@dangerous", "+info", "+client|kill", "~jackfield:*", "&jackfield:*"];
 
 fn set_user(redis: &Redis, rights: &[&str]) {
     let password = format!(">{PASSWORD}");
@@ -100,7 +100,8 @@ async fn a_user_with_the_documented_rights_is_enough_and_a_missing_one_is_named(
         redis.command(&["script", "flush"]);
         set_user(&redis, &[GRANT, &[missing]].concat());
         let error = error_of(&as_user, Some(PASSWORD));
-        let advice = "give it the rights of a node: ACL SETUSER app +@all -@dangerous +info ~jackfield:* &jackfield:*";
+        let advice = "give it the rights of a node: ACL SETUSER app +@all -@dangerous +info +client|kill \
+                      ~jackfield:* &jackfield:*";
         assert_words(&error, &[found, advice]);
     }
     set_user(&redis, &[GRANT, &["resetkeys", "~other:*"]].concat());

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::bail;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use arc_swap::ArcSwap;
+use redis::aio::ConnectionManager;
 use redis::{Cmd, FromRedisValue, InfoDict, RedisError, ScriptInvocation};
 use tokio::sync::Notify;
 use tracing::{info, warn};
@@ -12,7 +13,7 @@ use tracing::{info, warn};
 use super::super::BackendError;
 use super::explain::{explain, explain_no_connection};
 use super::suitable::{check_info, check_refused, check_rights};
-use super::{CALL_TIMEOUT, CONNECT_TIMEOUT, RETRY_INTERVAL, RedisOptions};
+use super::{CONNECT_TIMEOUT, RETRY_INTERVAL, RedisOptions, link};
 use crate::rate_limited_log::RateLimitedLog;
 
 #[derive(Clone)]
@@ -22,7 +23,8 @@ pub struct Client {
 
 struct Inner {
     client: redis::Client,
-    manager: ConnectionManager,
+    /// Connects again after an error, but not if there is none and no answer; then it is replaced.
+    manager: ArcSwap<ConnectionManager>,
     options: RedisOptions,
     is_down: AtomicBool,
     /// How often it has stopped to answer.
@@ -39,12 +41,8 @@ impl Client {
     /// too few rights, or the server may forget what is written to it.
     pub async fn connect(options: &RedisOptions) -> anyhow::Result<Self> {
         let client = options.client()?;
-        let config = ConnectionManagerConfig::new()
-            .set_response_timeout(Some(CALL_TIMEOUT))
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_number_of_retries(0);
         let place = options.place();
-        let manager = match ConnectionManager::new_with_config(client.clone(), config).await {
+        let manager = match link::open(&client).await {
             Ok(manager) => manager,
             Err(error) => {
                 bail!("cannot connect to the store {place}: {}", explain_no_connection(&error, options).await)
@@ -54,7 +52,14 @@ impl Client {
             bail!("the store {place} cannot be used: {why}");
         }
         let (is_down, outages, failed) = (AtomicBool::new(false), AtomicU64::new(0), Notify::new());
-        let inner = Inner { client, manager, options: options.clone(), is_down, outages, failed };
+        let inner = Inner {
+            client,
+            manager: ArcSwap::from_pointee(manager),
+            options: options.clone(),
+            is_down,
+            outages,
+            failed,
+        };
         let client = Self { inner: Arc::new(inner) };
         client.watch();
         Ok(client)
@@ -65,15 +70,32 @@ impl Client {
         let inner = Arc::downgrade(&self.inner);
         let (log, mut logged) = (RateLimitedLog::default(), String::new());
         tokio::spawn(async move {
+            let (mut id, mut unanswered, mut is_known) = (None, 0, false);
             while let Some(inner) = inner.upgrade() {
+                if !is_known {
+                    id = link::id(&inner.manager()).await;
+                    is_known = true;
+                }
                 if !inner.is_down.load(Ordering::Acquire) {
                     // Not for ever: the task must notice that it is the last one that has the client.
                     let _ = tokio::time::timeout(RETRY_INTERVAL, inner.failed.notified()).await;
                     continue;
                 }
-                let answer: Result<String, RedisError> =
-                    redis::cmd("PING").query_async(&mut inner.manager.clone()).await;
-                let Err(error) = answer else {
+                let answer: Result<String, RedisError> = redis::cmd("PING").query_async(&mut inner.manager()).await;
+                unanswered = if matches!(&answer, Err(error) if error.is_timeout()) { unanswered + 1 } else { 0 };
+                let is_replaced = unanswered >= link::UNANSWERED_MAX
+                    && match link::replace(&inner.client, id.as_ref()).await {
+                        Some((manager, new)) => {
+                            inner.manager.store(Arc::new(manager));
+                            id = new;
+                            true
+                        }
+                        None => false,
+                    };
+                let Some(error) = answer.err().filter(|_| !is_replaced) else {
+                    unanswered = 0;
+                    // The manager may have connected again.
+                    is_known = is_replaced;
                     inner.is_down.store(false, Ordering::Release);
                     info!("the store answers again");
                     logged.clear();
@@ -100,21 +122,21 @@ impl Client {
     /// Runs a script. While the store does not answer, returns `Unavailable` at once.
     pub async fn invoke<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, BackendError> {
         self.check()?;
-        let answer = call.invoke_async(&mut self.inner.manager.clone()).await;
+        let answer = call.invoke_async(&mut self.inner.manager()).await;
         answer.map_err(|error| self.failed(&error))
     }
 
     /// Runs a command in the same way.
     pub async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, BackendError> {
         self.check()?;
-        let answer = command.query_async(&mut self.inner.manager.clone()).await;
+        let answer = command.query_async(&mut self.inner.manager()).await;
         answer.map_err(|error| self.failed(&error))
     }
 
     /// Runs several commands, one after the other.
     pub async fn pipeline<T: FromRedisValue>(&self, commands: &redis::Pipeline) -> Result<T, BackendError> {
         self.check()?;
-        let answer = commands.query_async(&mut self.inner.manager.clone()).await;
+        let answer = commands.query_async(&mut self.inner.manager()).await;
         answer.map_err(|error| self.failed(&error))
     }
 
@@ -165,4 +187,10 @@ async fn check(manager: &ConnectionManager, options: &RedisOptions) -> Result<()
     let rights = check_rights(&key(&options.prefix, "nodes", "epochs"));
     let refused: Vec<String> = rights.invoke_async(&mut manager.clone()).await.map_err(failed)?;
     check_refused(&refused, options)
+}
+
+impl Inner {
+    fn manager(&self) -> ConnectionManager {
+        (**self.manager.load()).clone()
+    }
 }

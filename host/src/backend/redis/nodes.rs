@@ -21,13 +21,14 @@ const CLAIM_ATTEMPTS: usize = 1000;
 
 /// How long it is known that a node was taken over, so that it notices after a pause. It is longer than any pause after which
 /// its sockets can still be open.
-const TAKEN_OVER_SECONDS: u32 = 7 * 24 * 60 * 60;
+pub const TAKEN_OVER_SECONDS: u32 = 7 * 24 * 60 * 60;
 
 /// What all keys of nodes have in common.
 const TAG: &str = "nodes";
 
 scripts! {
     "node.lua":
+    ADD_STAGE = "add_stage.lua";
     CLAIM = "claim_node.lua";
     RENEW = "renew_node.lua";
     RELEASE = "release_node.lua";
@@ -148,13 +149,17 @@ impl Node {
     }
 
     /// Records that there are rows of this stage, so that other nodes find them.
+    ///
+    /// # Errors
+    /// If Redis does not answer, or if another node has taken over.
     pub async fn add_stage(&self, stage: &Arc<str>) -> Result<(), BackendError> {
         let stages = || self.inner.stages.lock().unwrap_or_else(PoisonError::into_inner);
         if stages().contains(stage) {
             return Ok(());
         }
-        let key = self.inner.client.key(TAG, "stages");
-        self.inner.client.query::<u8>(redis::cmd("SADD").arg(key).arg(&**stage)).await?;
+        let mut call = self.invocation(&ADD_STAGE);
+        call.arg(&**stage);
+        self.inner.client.invoke::<u8>(&call).await?;
         stages().insert(Arc::clone(stage));
         Ok(())
     }
@@ -257,7 +262,9 @@ impl Node {
 
     /// Returns the names of the nodes whose rows this one removes.
     pub async fn take_over(&self) -> Result<Vec<String>, BackendError> {
-        self.inner.client.invoke(&self.invocation(&TAKE_OVER)).await
+        let mut call = self.invocation(&TAKE_OVER);
+        call.arg(self.inner.lease.as_millis() as u64);
+        self.inner.client.invoke(&call).await
     }
 
     /// Records that a node that was taken over has no rows any more.
@@ -274,20 +281,9 @@ impl Node {
         self.inner.client.invoke(&call).await
     }
 
-    /// The keys that say whether another node has taken over: the epochs by number, the nodes that are being taken over, and
-    /// one that exists when that is done.
-    pub fn taken_over_keys(&self) -> [String; 3] {
-        let key = |name: &str| self.inner.client.key(TAG, name);
-        [key("epochs"), key("gone"), key(&format!("lease:taken over:{}", self.name()))]
-    }
-
-    pub fn epoch(&self) -> Arc<String> {
-        self.inner.epoch.load_full()
-    }
-
     fn invocation<'s>(&self, script: &'s Script) -> ScriptInvocation<'s> {
         let mut call = script.prepare_invoke();
-        for name in ["epochs", "gone", "since"] {
+        for name in ["epochs", "gone", "since", "stages", "renewals"] {
             call.key(self.inner.client.key(TAG, name));
         }
         call.arg(self.inner.client.key(TAG, "lease:")).arg(self.inner.id.0).arg(&**self.inner.epoch.load());

@@ -102,7 +102,9 @@ impl RedisOptions {
     /// What gives the user the rights of a node. docs/nodes.md has the same line.
     pub(super) fn grant(&self) -> String {
         let (user, prefix) = (self.user(), &self.prefix);
-        format!("give it the rights of a node: ACL SETUSER {user} +@all -@dangerous +info ~{prefix}:* &{prefix}:*")
+        format!(
+            "give it the rights of a node: ACL SETUSER {user} +@all -@dangerous +info +client|kill ~{prefix}:* &{prefix}:*"
+        )
     }
 
     /// Reads the files and the environment variable that the options name.

@@ -1,11 +1,10 @@
 //! Connection rows. The node that has a connection is the authority for its row: it keeps the row in memory, changes it
 //! there, and writes it to Redis as a whole, where all nodes find it. So Redis can be filled again by the nodes.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use futures_util::{StreamExt as _, stream};
 use redis::{Script, ScriptInvocation};
 use tokio::sync::mpsc;
 
@@ -16,25 +15,21 @@ use super::channel::Channel;
 use super::client::Client;
 use super::nodes::Renewal;
 use crate::event::Field;
-use crate::id::{ApiNumber, ConnectionId, StageId, StageNames};
+use crate::id::{ConnectionId, StageId, StageNames};
 use crate::limits;
-
-/// How many rows of a stage are taken from a node that is gone at once.
-const ADOPTED_MAX: usize = 256;
 
 /// How many ids one answer has at most.
 const IDS_MAX: usize = 10_000;
 
-/// How many rows are written again at the same time.
-const SAVES_MAX: usize = 64;
+mod check;
+mod recovery;
 
 scripts! {
     "row.lua":
     PUT_ROW = "put_row.lua";
+    ADOPT_ROWS = "adopt_rows.lua";
     DELETE_ROW = "delete_row.lua";
     PUT_ORPHAN = "put_orphan.lua";
-    ADOPT_ROWS = "adopt_rows.lua";
-    KEEP_ADOPTED_ROWS = "keep_adopted_rows.lua";
     PAGE_OF_ROWS = "page_of_rows.lua";
 }
 
@@ -47,14 +42,6 @@ enum IfMissing {
     Insert,
     /// Nothing: the deletion of the row may have arrived first.
     Check,
-}
-
-/// What a write has done.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Written {
-    Saved,
-    /// Nothing, because Redis does not have the row.
-    IsMissing,
 }
 
 #[derive(Clone)]
@@ -70,6 +57,9 @@ struct Inner {
     own: RwLock<RowTable>,
     /// Orders the writes of one row: it grows with each change of any row.
     version: AtomicU64,
+    /// The ids of the rows that were taken from a node that is gone and that Redis returns until it knows that this node
+    /// has them, by the key of their set.
+    adopted: Mutex<HashMap<String, Vec<String>>>,
 }
 
 /// Marks a row as unsaved when it is dropped, unless the write has succeeded. An event that ends drops its calls.
@@ -90,7 +80,8 @@ impl Drop for MarkUnsaved<'_> {
 impl RedisRows {
     pub fn new(client: Client, node: Node, names: &Arc<StageNames>) -> Self {
         let own = RwLock::new(RowTable::new(Arc::clone(names)));
-        let inner = Inner { client, node, names: Arc::clone(names), own, version: AtomicU64::new(0) };
+        let (names, version, adopted) = (Arc::clone(names), AtomicU64::new(0), Mutex::default());
+        let inner = Inner { client, node, names, own, version, adopted };
         Self { inner: Arc::new(inner) }
     }
 
@@ -112,13 +103,13 @@ impl RedisRows {
         &self.inner.client
     }
 
-    fn next_version(&self) -> u64 {
-        self.inner.version.fetch_add(1, Ordering::Relaxed)
-    }
-
     /// Whether Redis does not answer, as far as the last call says.
     pub fn is_unavailable(&self) -> bool {
         self.inner.client.is_down()
+    }
+
+    fn next_version(&self) -> u64 {
+        self.inner.version.fetch_add(1, Ordering::Relaxed)
     }
 
     pub fn node(&self) -> &Node {
@@ -191,8 +182,9 @@ impl RedisRows {
             self.save_call(&rows, key, if_missing)
         };
         let mut unsaved = MarkUnsaved { rows: self, key: Some(key) };
-        // Otherwise the row was deleted meanwhile, or Redis has lost it.
-        if self.invoke(&call).await? == Written::IsMissing {
+        let is_written = self.inner.client.invoke::<u8>(&call).await? != 0;
+        if !is_written {
+            // The row was deleted meanwhile, or Redis has lost it.
             self.save(key).await?;
         }
         unsaved.key = None;
@@ -205,22 +197,13 @@ impl RedisRows {
             let rows = self.own();
             (self.save_call(&rows, key, IfMissing::Insert), rows.is_missing(&key))
         };
-        self.invoke(&call).await?;
+        self.inner.client.invoke::<u8>(&call).await?;
         // The deletion of a row that was deleted meanwhile may have arrived before it was inserted.
         if !is_deleted && self.own().is_missing(&key) {
             let call = self.save_call(&self.own(), key, IfMissing::Check);
-            self.invoke(&call).await?;
+            self.inner.client.invoke::<u8>(&call).await?;
         }
         Ok(())
-    }
-
-    /// Runs a call that writes a row.
-    async fn invoke(&self, call: &ScriptInvocation<'_>) -> Result<Written, BackendError> {
-        match self.inner.client.invoke::<u8>(call).await? {
-            0 => Ok(Written::IsMissing),
-            1 => Ok(Written::Saved),
-            _ => Err(BackendError::Unavailable("another node has taken over the connections of this one".to_owned())),
-        }
     }
 
     fn save_call(&self, rows: &RowTable, key: RowKey, if_missing: IfMissing) -> ScriptInvocation<'static> {
@@ -236,73 +219,14 @@ impl RedisRows {
             return call;
         }
         let mut call = self.invocation(&PUT_ROW, stage);
-        for key in self.inner.node.taken_over_keys() {
-            call.key(key);
-        }
-        call.arg(id.as_str()).arg(self.next_version()).arg(u8::from(if_missing == IfMissing::Insert));
-        call.arg(self.inner.node.id().0).arg(&**self.inner.node.epoch()).arg(bytes.as_slice());
+        call.arg(id.as_str())
+            .arg(self.next_version())
+            .arg(u8::from(if_missing == IfMissing::Insert))
+            .arg(bytes.as_slice());
         for name in index_names(&bytes).expect("the bytes are a row") {
             call.arg(name);
         }
         call
-    }
-
-    /// Writes the rows that Redis did not take, or all rows of this node if Redis may have lost them. Returns how many. Rows
-    /// that Redis does not take now are written by the next call.
-    pub async fn save_again(&self) -> Result<usize, BackendError> {
-        let incomplete = self.inner.node.incomplete_data();
-        if incomplete.is_some() {
-            self.add_stages_again().await?;
-        }
-        let keys: HashSet<RowKey> = {
-            let mut rows = self.own_mut();
-            let unsaved = rows.take_unsaved();
-            if incomplete.is_some() { rows.keys().chain(unsaved).collect() } else { unsaved }
-        };
-        let (count, mut left) = (keys.len(), keys.clone());
-        let saves = stream::iter(keys).map(|key| async move { (key, self.save(key).await) });
-        let mut saves = std::pin::pin!(saves.buffer_unordered(SAVES_MAX));
-        while let Some((key, saved)) = saves.next().await {
-            match saved {
-                Ok(()) => left.remove(&key),
-                Err(error) => {
-                    self.own_mut().mark_unsaved(left);
-                    return Err(error);
-                }
-            };
-        }
-        if let Some(data) = incomplete {
-            self.delete_unknown().await?;
-            self.inner.node.completed(data);
-        }
-        Ok(count)
-    }
-
-    /// Records the stages of all rows, so that another node finds them.
-    async fn add_stages_again(&self) -> Result<(), BackendError> {
-        self.inner.node.forget_stages();
-        let stages: BTreeSet<StageId> = self.own().keys().map(|(stage, _)| stage).collect();
-        for stage in stages {
-            self.inner.node.add_stage(&self.inner.names.name(stage)).await?;
-        }
-        Ok(())
-    }
-
-    /// Deletes the rows of this node that only Redis has, as after it was started with the data of an earlier moment.
-    async fn delete_unknown(&self) -> Result<(), BackendError> {
-        for stage in self.inner.node.stages().await? {
-            let stage = self.inner.names.id(ApiNumber(0), &stage);
-            let mut command = redis::cmd("SMEMBERS");
-            command.arg(self.key(stage, &format!("node:{}", self.inner.node.name())));
-            let ids: Vec<String> = self.inner.client.query(&command).await?;
-            for id in ids {
-                let key = (stage, parse_id(&id)?);
-                if self.own().is_missing(&key) {
-                    self.save(key).await?;
-                }
-            }
-        }
-        Ok(())
     }
 
     // ---- reading ---------------------------------------------------------------------------
@@ -420,83 +344,11 @@ impl RedisRows {
         page.decode()
     }
 
-    /// Takes rows of nodes that are gone, of each stage at most `ADOPTED_MAX`. They are in no query any more, and belong
-    /// to this node until they are deleted. Returns how many.
-    pub async fn adopt_all(&self) -> Result<usize, BackendError> {
-        let mut count = 0;
-        for gone in self.inner.node.take_over().await? {
-            let mut of_node = 0;
-            for stage in self.inner.node.stages().await? {
-                of_node += self.adopt(self.inner.names.id(ApiNumber(0), &stage), &gone).await?;
-            }
-            if of_node == 0 {
-                self.inner.node.forget(&gone).await?;
-            }
-            count += of_node;
-        }
-        Ok(count)
-    }
-
-    /// Takes some rows of a stage. If an answer is lost, the next call takes them.
-    pub(in super::super) async fn adopt(&self, stage: StageId, gone: &str) -> Result<usize, BackendError> {
-        let ids_of_gone = self.key(stage, &format!("node:{gone}"));
-        let mut call = self.invocation(&ADOPT_ROWS, stage);
-        call.key(&ids_of_gone).arg(ADOPTED_MAX);
-        let stored: Vec<Vec<u8>> = self.inner.client.invoke(&call).await?;
-        if stored.is_empty() {
-            return Ok(0);
-        }
-        let mut keep = self.invocation(&KEEP_ADOPTED_ROWS, stage);
-        keep.key(&ids_of_gone);
-        for pair in stored.chunks_exact(2) {
-            let id = str::from_utf8(&pair[0]).map_err(|_| damaged()).and_then(parse_id)?;
-            // One that is no row is left in Redis, and in no query.
-            let _ = self.own_mut().load(id, without_version(&pair[1])?);
-            keep.arg(id.as_str());
-        }
-        self.inner.client.invoke::<u8>(&keep).await?;
-        Ok(stored.len() / 2)
-    }
-
     /// Forgets all rows, which another node has, and takes a number again.
     pub async fn claim_again(&self) -> anyhow::Result<()> {
         *self.own_mut() = RowTable::new(Arc::clone(&self.inner.names));
+        self.adopted().clear();
         self.inner.node.claim_again().await
-    }
-
-    /// Returns the differences between the indexes and the rows of all stages that this process knows.
-    pub async fn verify(&self) -> Result<Vec<String>, BackendError> {
-        let mut found = Vec::new();
-        for stage in self.inner.names.all() {
-            let mut command = redis::cmd("HGETALL");
-            let rows: Vec<Vec<u8>> = self.inner.client.query(command.arg(self.key(stage, "rows"))).await?;
-            let mut expected = BTreeSet::new();
-            for pair in rows.chunks_exact(2) {
-                let id = String::from_utf8_lossy(&pair[0]).into_owned();
-                for name in attribute_names(&pair[1])? {
-                    expected.insert((name, id.clone()));
-                }
-                expected.insert((String::new(), id));
-            }
-            let mut stored = BTreeSet::new();
-            let ids: Vec<String> =
-                self.inner.client.query(redis::cmd("ZRANGE").arg(self.key(stage, "ids")).arg(0).arg(-1)).await?;
-            stored.extend(ids.into_iter().map(|id| (String::new(), id)));
-            let prefix = self.key(stage, "index:");
-            // `*`, `?`, `[` and `\\` have a meaning in patterns; a `?` stands for any character.
-            let pattern: String = prefix.chars().map(|c| if "*?[]\\".contains(c) { '?' } else { c }).collect();
-            let keys: Vec<String> = self.inner.client.query(redis::cmd("KEYS").arg(format!("{pattern}*"))).await?;
-            for key in keys {
-                let ids: Vec<String> = self.inner.client.query(redis::cmd("ZRANGE").arg(&key).arg(0).arg(-1)).await?;
-                stored.extend(ids.into_iter().map(|id| (key[prefix.len()..].to_owned(), id)));
-            }
-            found.extend(
-                expected
-                    .symmetric_difference(&stored)
-                    .map(|(name, id)| format!("the index and the row of {id} differ in {name:?}")),
-            );
-        }
-        Ok(found)
     }
 
     // ---- names of keys ---------------------------------------------------------------------
@@ -513,7 +365,7 @@ impl RedisRows {
     fn invocation<'s>(&self, script: &'s Script, stage: StageId) -> ScriptInvocation<'s> {
         let mut call = script.prepare_invoke();
         let own = format!("node:{}", self.inner.node.name());
-        for name in ["rows", "ids", &own, "orphans"] {
+        for name in ["rows", "ids", &own, "orphans", "taken over"] {
             call.key(self.key(stage, name));
         }
         call.arg(self.key(stage, "index:")).arg(self.key(stage, "attributes:"));
@@ -536,11 +388,6 @@ fn index_names(saved: &[u8]) -> Option<Vec<String>> {
             .flat_map(|(store, attributes)| attributes.into_iter().map(move |attribute| index_name(&store, &attribute)))
             .collect(),
     )
-}
-
-/// The same for a row as it is stored.
-fn attribute_names(stored: &[u8]) -> Result<Vec<String>, BackendError> {
-    index_names(without_version(stored)?).ok_or_else(damaged)
 }
 
 fn without_version(stored: &[u8]) -> Result<&[u8], BackendError> {
@@ -566,26 +413,4 @@ fn split_first(answer: Vec<redis::Value>) -> Result<(i64, Vec<Vec<u8>>), Backend
 
 fn damaged() -> BackendError {
     BackendError::Unavailable("Redis has a row that is none".to_owned())
-}
-
-/// What tests do to the store.
-#[cfg(test)]
-impl RedisRows {
-    /// Deletes all keys.
-    pub async fn lose_data(&self) {
-        let mut command = redis::cmd("KEYS");
-        let keys: Vec<String> = self.inner.client.query(command.arg(self.inner.client.key("*", "*"))).await.unwrap();
-        self.inner.client.query::<u64>(redis::cmd("DEL").arg(keys)).await.unwrap();
-    }
-
-    pub async fn lose_key(&self, tag: &str, name: &str) {
-        self.inner.client.query::<u64>(redis::cmd("DEL").arg(self.inner.client.key(tag, name))).await.unwrap();
-    }
-
-    /// Deletes a row here, but not in Redis.
-    pub fn forget_row(&self, stage: StageId, id: ConnectionId) {
-        let mut rows = self.own_mut();
-        rows.remove(stage, id);
-        rows.mark_saved(&(stage, id));
-    }
 }

@@ -1,11 +1,21 @@
 //! Several nodes on one Redis: what each of them finds after another one, or Redis, has failed.
 
+use std::time::Duration;
+
 use super::*;
 
-/// Connects two nodes to the same empty store.
-async fn nodes() -> [Backend; 2] {
+const LONG: Duration = Duration::from_secs(60);
+
+/// Connects nodes with these leases to the same empty store.
+async fn nodes(leases: [Duration; 2]) -> [Backend; 2] {
     let options = redis_server::options();
-    [redis_server::connect(&options).await, redis_server::connect(&options).await]
+    let [first, second] = leases.map(|lease| RedisOptions { lease, ..options.clone() });
+    [redis_server::connect(&first).await, redis_server::connect(&second).await]
+}
+
+/// The first node has a lease that ends at once, the other one a lease that does not end during a test.
+async fn short_lived_and_other() -> [Backend; 2] {
+    nodes([Duration::from_millis(50), LONG]).await
 }
 
 /// Removes all keys of a store, as a Redis that was killed and has no data.
@@ -16,7 +26,7 @@ async fn lose_data(backend: &Backend) {
 
 #[tokio::test]
 async fn rows_are_written_again_until_all_are_although_the_first_renewal_had_no_answer() {
-    let [node, other] = nodes().await;
+    let [node, other] = nodes([LONG, LONG]).await;
     let row = row(&node, &[("room", "lobby")]);
     node.insert_row(row.clone()).await.unwrap();
     lose_data(&node).await;
@@ -33,30 +43,20 @@ async fn rows_are_written_again_until_all_are_although_the_first_renewal_had_no_
 
 #[tokio::test]
 async fn rows_that_were_written_again_are_taken_over_when_their_node_is_gone() {
-    let options = redis_server::options();
-    let node = redis_server::connect(&RedisOptions { lease: Duration::from_millis(100), ..options.clone() }).await;
-    let other = redis_server::connect(&options).await;
+    let [node, other] = short_lived_and_other().await;
     let row = row(&node, &[("room", "lobby")]);
     node.insert_row(row.clone()).await.unwrap();
     lose_data(&node).await;
     node.renew_lease().await.unwrap();
     node.save_rows_again().await.unwrap();
-    let left_behind = || other.left_behind(stage(&other), None);
-    for _ in 0..100 {
-        other.renew_lease().await.unwrap();
-        other.adopt_rows().await.unwrap();
-        if !left_behind().is_empty() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert_eq!(left_behind(), [row]);
+    adopt(&other).await;
+    assert_eq!(other.left_behind(stage(&other), None), [row]);
     assert_eq!(matching(&other, "room", "lobby").await, []);
 }
 
 #[tokio::test]
 async fn a_row_that_only_redis_has_is_deleted_when_all_rows_are_written_again() {
-    let [node, other] = nodes().await;
+    let [node, other] = nodes([LONG, LONG]).await;
     let kept = row(&node, &[("room", "lobby")]);
     let deleted = row(&node, &[("room", "lobby")]);
     for row in [&kept, &deleted] {
@@ -99,4 +99,82 @@ async fn a_node_is_listed_from_its_first_claim_on_and_its_record_changes_with_it
     assert_eq!((state.nodes, state.unsaved_rows, state.is_store_up, state.store_outages), (1, 0, true, 0));
     backend.leave().await.unwrap();
     assert_eq!(listed().await, []);
+}
+
+/// Waits until a node has taken over rows.
+async fn adopt(backend: &Backend) {
+    for _ in 0..1000 {
+        backend.renew_lease().await.unwrap();
+        backend.adopt_rows().await.unwrap();
+        if !backend.stages_left_behind().is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the lease of the other node does not end");
+}
+
+#[tokio::test]
+async fn a_node_that_was_taken_over_changes_nothing_any_more() {
+    let [node, other] = short_lived_and_other().await;
+    let [first, late] = [row(&node, &[("room", "lobby")]), row(&node, &[("room", "lobby")])];
+    node.insert_row(first.clone()).await.unwrap();
+    adopt(&other).await;
+    assert!(matches!(node.insert_row(late.clone()).await, Err(BackendError::Unavailable(_))));
+    assert!(add(&node, first.id, "room", "hall").await.is_err());
+    // The one that has the row runs its `$disconnect`.
+    assert!(node.delete_row(stage(&node), first.id).await.is_err());
+    assert_eq!(shared(&other).get(first.id).await, Ok(first.clone()));
+    let stage_of_node = node.stages().id(ApiNumber(0), "new");
+    assert!(node.insert_row(Row { stage: stage_of_node, ..late }).await.is_err());
+    assert_eq!(node.renew_lease().await, Ok(Renewal::Lost));
+    node.claim_node_again().await.unwrap();
+    node.delete_row(stage(&node), first.id).await.unwrap();
+    for name in ["lobby", "hall"] {
+        assert_eq!(matching(&other, "room", name).await, []);
+    }
+    other.delete_row(stage(&other), first.id).await.unwrap();
+    assert_eq!(shared(&node).get(first.id).await, Err(BackendError::NoSuchConnection));
+    assert_consistent(&other).await;
+}
+
+#[tokio::test]
+async fn rows_are_taken_over_again_if_the_answer_with_them_was_lost() {
+    let [node, other] = short_lived_and_other().await;
+    let row = row(&node, &[]);
+    node.insert_row(row.clone()).await.unwrap();
+    adopt(&other).await;
+    let Rows::Redis(redis) = &other.rows else { unreachable!("the store is Redis") };
+    redis.forget_adopted(stage(&other), row.id);
+    assert_eq!(other.left_behind(stage(&other), None), []);
+    other.renew_lease().await.unwrap();
+    assert_eq!(other.adopt_rows().await, Ok(1));
+    assert_eq!(other.left_behind(stage(&other), None), [row]);
+    // And not once more, although its `$disconnect` may still run.
+    other.renew_lease().await.unwrap();
+    assert_eq!(other.adopt_rows().await, Ok(0));
+}
+
+#[tokio::test]
+async fn no_node_is_taken_over_because_redis_was_away_from_all_of_them() {
+    let lease = Duration::from_millis(500);
+    let [node, other] = nodes([lease, lease]).await;
+    node.insert_row(row(&node, &[])).await.unwrap();
+    // No node can renew its lease meanwhile. One of them is the first that can again.
+    tokio::time::sleep(2 * lease).await;
+    other.renew_lease().await.unwrap();
+    assert_eq!(other.adopt_rows().await, Ok(0));
+    assert_eq!(node.renew_lease().await, Ok(Renewal::Renewed));
+}
+
+#[tokio::test]
+async fn a_node_is_gone_when_it_was_taken_over_and_not_when_its_lease_has_ended() {
+    let [node, other] = nodes([Duration::from_millis(50), Duration::from_millis(200)]).await;
+    node.insert_row(row(&node, &[])).await.unwrap();
+    let (Rows::Redis(redis), Rows::Redis(gone)) = (&other.rows, &node.rows) else { unreachable!("the store is Redis") };
+    // A store that has had data for less than two leases knows of no node that it is gone.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(redis.node().is_gone(gone.node().id()).await, Ok(false));
+    adopt(&other).await;
+    assert_eq!(redis.node().is_gone(gone.node().id()).await, Ok(true));
 }

@@ -54,13 +54,6 @@ pub async fn backend() -> Backend {
     connect(&options()).await
 }
 
-/// Runs a command of its own connection.
-pub async fn run(options: &RedisOptions, command: &::redis::Cmd) {
-    let client = ::redis::Client::open(options.url.as_str()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    command.exec_async(&mut connection).await.unwrap();
-}
-
 /// Connects once the server accepts connections.
 pub async fn connect(options: &RedisOptions) -> Backend {
     for _ in 0..600 {
