@@ -3,6 +3,7 @@
 //! Knows processes, ports and files. What the nodes do is the manifest of the project.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{self, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -17,7 +18,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use self::child::{Child, shell_word};
-use self::files::Files;
+use self::files::{Api, Files};
 use self::options::Options;
 use self::ports::Ports;
 use crate::setup;
@@ -79,16 +80,19 @@ struct Place<'p> {
 
 /// Runs all processes until a signal arrives.
 fn run(place: &Place<'_>) -> anyhow::Result<()> {
-    let stages = place.files.write(place.ports)?;
+    let api = place.files.write(place.ports)?;
     let mut running = Running { nodes: Vec::new(), haproxy: None, redis: None, signals: signals()? };
     let started = running.start(place);
     if let Ok(Started::All) = started {
-        print(&instructions(&running, place, &stages));
+        print(&instructions(&running, place, &api));
         running.follow()?;
     }
     let stopped = running.stop();
-    for node in place.ports.nodes().filter(|node| TcpStream::connect(node.listen).is_ok()) {
-        let address = node.listen;
+    let socket = place.files.socket();
+    let listeners = place.ports.nodes().map(|node| node.listen).chain([place.ports.api()]);
+    let by_hand = listeners.filter(|address| TcpStream::connect(address).is_ok()).map(|address| address.to_string());
+    let redis = UnixStream::connect(&socket).is_ok().then(|| shell_word(&socket));
+    for address in by_hand.chain(redis) {
         note(&format!("a process that was started by hand still serves {address}; end it with ctrl-c in its terminal"));
     }
     started.and(stopped)
@@ -132,7 +136,12 @@ impl Running {
         let configuration = files.redis_configuration();
         let redis = Child::start("redis", Path::new("redis-server"), &[text(&configuration)?])?;
         let redis = self.redis.insert(redis);
-        if !wait_until("Redis", &self.signals, &mut [redis], || UnixStream::connect(files.socket()).is_ok())? {
+        let accepts = || UnixStream::connect(files.socket()).is_ok();
+        let waited = wait_until("Redis", &self.signals, &mut [redis], accepts);
+        if waited.is_err() {
+            eprint!("{}", fs::read_to_string(files.redis_log()).unwrap_or_default());
+        }
+        if !waited? {
             return Ok(Started::Interrupted);
         }
         note(&format!("starting {} nodes", ports.nodes().count()));
@@ -239,13 +248,15 @@ fn text(path: &Path) -> anyhow::Result<&str> {
 }
 
 /// What runs where, and what to try.
-fn instructions(running: &Running, place: &Place<'_>, stages: &[String]) -> String {
+fn instructions(running: &Running, place: &Place<'_>, served: &Api) -> String {
     let Place { files, ports, binary, .. } = *place;
-    let api = ports.api();
+    let (api, stages) = (ports.api(), &served.stages);
     let query = if place.is_chat { "?userId=A" } else { "" };
     let mut text = format!("\n{} nodes are one API behind HAProxy:\n\n", running.nodes.len());
     let mut line = |arguments: std::fmt::Arguments<'_>| writeln!(text, "{arguments}").expect("a string has room");
-    line(format_args!("  page        http://{api}/"));
+    if served.has_page {
+        line(format_args!("  page        http://{api}/"));
+    }
     for stage in stages {
         line(format_args!("  WebSocket   ws://{api}/{stage}"));
     }

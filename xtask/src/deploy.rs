@@ -39,17 +39,22 @@ mod tests {
 
     use super::*;
 
-    /// Changes one of both files, and returns what the linter prints.
-    fn problems(file: &str, found: &str, replacement: &str) -> String {
+    /// A text, what replaces it, and the problem that is found then.
+    type Damage = (&'static str, &'static str, &'static str);
+
+    /// Damages one of both files, and returns what the linter prints.
+    fn problems(file: &str, damage: &[Damage]) -> String {
         let linters = setup::deployment_linters().unwrap();
         let folder = std::env::temp_dir().join(format!("deploy-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let paths = ["compose.yaml", "kubernetes.yaml"].map(|name| {
-            let text = fs::read_to_string(root().join("deploy").join(name)).unwrap();
+            let mut text = fs::read_to_string(root().join("deploy").join(name)).unwrap();
+            for (found, replacement, _) in damage.iter().filter(|_| name == file) {
+                assert!(text.contains(found), "{name} has no {found}");
+                text = text.replace(found, replacement);
+            }
             let path = folder.join(name);
-            let changed = if name == file { text.replace(found, replacement) } else { text.clone() };
-            assert_eq!(changed != text, name == file, "{name} has no {found}");
-            fs::write(&path, changed).unwrap();
+            fs::write(&path, text).unwrap();
             path
         });
         let output = lint(&linters, &paths[0], &paths[1]).output().unwrap();
@@ -60,20 +65,38 @@ mod tests {
 
     #[test]
     fn the_linters_find_what_is_wrong() {
-        for (file, found, replacement, problem) in [
-            ("compose.yaml", "restart: unless-stopped", "restrat: always", "extension key `restrat`"),
-            ("compose.yaml", "networks: [nodes]", "networks: [other]", "network `other`"),
-            ("compose.yaml", "node-2, node-3]", "node-2, node-4]", "haproxy.depends_on: found node-4"),
-            ("compose.yaml", "- redis:/data", "- radis:/data", "redis.volumes: found radis"),
-            ("kubernetes.yaml", "maxUnavailable: 0", "maxUnavailble: 0", "'maxUnavailble' was unexpected"),
-            ("kubernetes.yaml", "policy/v1", "policy/v1beta1", "PodDisruptionBudget jackfield"),
-            ("kubernetes.yaml", "drop: [ALL]", "drop: [NET_RAW]", "capabilities.drop: found ['NET_RAW']"),
-            ("kubernetes.yaml", "runAsNonRoot: true", "runAsNonRoot: false", "runAsNonRoot: expected true"),
-            ("kubernetes.yaml", "chat:0.1.0", "chat:latest", "image: found registry.example.com/jackfield-chat:latest"),
-            ("kubernetes.yaml", "readinessProbe", "readynessProbe", "found no readinessProbe"),
-        ] {
-            let printed = problems(file, found, replacement);
-            assert!(printed.contains(problem), "{replacement}: {printed}");
+        // The first two end the check of the file.
+        let cases: [(&str, &[Damage]); 4] = [
+            ("compose.yaml", &[("restart: unless-stopped", "restrat: always", "extension key `restrat`")]),
+            ("compose.yaml", &[("networks: [nodes]", "networks: [other]", "network `other`")]),
+            (
+                "compose.yaml",
+                &[
+                    ("node-2, node-3]", "node-2, node-4]", "haproxy.depends_on: found node-4"),
+                    ("- redis:/data", "- radis:/data", "redis.volumes: found radis"),
+                    ("cap_drop: [ALL]", "cap_drop: [NET_RAW]", "redis.cap_drop: found ['NET_RAW']"),
+                    ("no-new-privileges:true", "label:disable", "node-1.security_opt: expected no-new-privileges"),
+                    ("haproxy:3.2-bookworm", "haproxy", "haproxy.image: found haproxy"),
+                ],
+            ),
+            (
+                "kubernetes.yaml",
+                &[
+                    ("maxUnavailable: 0", "maxUnavailble: 0", "'maxUnavailble' was unexpected"),
+                    ("policy/v1", "policy/v1beta1", "PodDisruptionBudget jackfield"),
+                    ("drop: [ALL]", "drop: [NET_RAW]", "capabilities.drop: found ['NET_RAW']"),
+                    ("runAsNonRoot: true", "runAsNonRoot: false", "runAsNonRoot: expected true"),
+                    ("type: RuntimeDefault", "type: Unconfined", "seccompProfile.type: expected RuntimeDefault"),
+                    ("chat:0.1.0", "chat:latest", "image: found registry.example.com/jackfield-chat:latest"),
+                    ("readinessProbe", "readynessProbe", "found no readinessProbe"),
+                ],
+            ),
+        ];
+        for (file, damage) in cases {
+            let printed = problems(file, damage);
+            for (_, _, problem) in damage {
+                assert!(printed.contains(problem), "no {problem} in {printed}");
+            }
         }
     }
 }

@@ -17,6 +17,12 @@ const SOCKET_PATH_MAX: usize = 107;
 pub const ACCESS_KEY: &str = "cluster";
 const MANIFEST: &str = "jackfield.toml";
 
+/// What a project serves.
+pub struct Api {
+    pub stages: Vec<String>,
+    pub has_page: bool,
+}
+
 /// Where everything of one cluster is.
 pub struct Files {
     folder: PathBuf,
@@ -67,6 +73,10 @@ impl Files {
         self.folder.join("redis.conf")
     }
 
+    pub fn redis_log(&self) -> PathBuf {
+        self.folder.join("redis.log")
+    }
+
     pub fn haproxy_configuration(&self) -> PathBuf {
         self.folder.join("haproxy.cfg")
     }
@@ -81,11 +91,11 @@ impl Files {
         self.folder.join(format!("node-{node}")).join(MANIFEST)
     }
 
-    /// Writes everything but `app`, which must be there. Returns the names of the stages.
+    /// Writes everything but `app`, which must be there. Returns what clients need to know.
     ///
     /// # Errors
     /// If a file cannot be read or written.
-    pub fn write(&self, ports: Ports) -> anyhow::Result<Vec<String>> {
+    pub fn write(&self, ports: Ports) -> anyhow::Result<Api> {
         let text = fs::read_to_string(self.app().join(MANIFEST)).context("cannot read the built manifest")?;
         let app: Table = text.parse().context("cannot read the built manifest")?;
         let secret = random_secret()?;
@@ -100,16 +110,18 @@ impl Files {
         write(&self.haproxy_configuration(), &haproxy_text(ports))?;
         let credentials = format!("[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {secret}\n");
         write(&self.credentials(), &credentials)?;
-        Ok(stages(&app))
+        let has_page = app.get("server").is_some_and(|server| server.get("page").is_some());
+        Ok(Api { stages: stages(&app), has_page })
     }
 
     fn redis_text(&self) -> String {
         format!(
             "# Redis of the nodes. Nothing is stored on the disk.\n\
              port 0\nunixsocket \"{}\"\nunixsocketperm 700\ndir \"{}\"\nsave \"\"\nappendonly no\n\
-             maxmemory-policy noeviction\nloglevel warning\n",
+             maxmemory-policy noeviction\nlogfile \"{}\"\n",
             self.socket().display(),
-            self.folder.display()
+            self.folder.display(),
+            self.redis_log().display()
         )
     }
 }

@@ -9,7 +9,7 @@ import kubernetes_validate
 import yaml
 from compose_spec import PyOptions
 
-# What every container of a deployment needs, as a path in the container.
+# What every container of Kubernetes needs.
 HARDENING = {
     "securityContext.allowPrivilegeEscalation": False,
     "securityContext.readOnlyRootFilesystem": True,
@@ -28,6 +28,7 @@ def compose_problems(text):
     # The package checks no references to services and volumes.
     file = yaml.safe_load(text)
     services = file["services"]
+    built = {service["image"] for service in services.values() if "build" in service}
     for name, service in services.items():
         for other in service.get("depends_on", []):
             if other not in services:
@@ -36,8 +37,16 @@ def compose_problems(text):
             source = volume.split(":")[0]
             if "/" not in source and source not in file.get("volumes", {}):
                 yield f"services.{name}.volumes: found {source}, which is not in volumes"
-        if "security_opt" not in service and "build" in service:
-            yield f"services.{name}: found no security_opt"
+        if service.get("cap_drop") != ["ALL"]:
+            yield f"services.{name}.cap_drop: found {service.get('cap_drop')}, expected [ALL]"
+        if "no-new-privileges:true" not in service.get("security_opt", []):
+            yield f"services.{name}.security_opt: expected no-new-privileges:true"
+        if not is_version(service["image"]) and service["image"] not in built:
+            yield f"services.{name}.image: found {service['image']}, expected a version"
+
+
+def is_version(image):
+    return ":" in image and not image.endswith(":latest")
 
 
 def value_at(container, path):
@@ -73,7 +82,7 @@ def pod_problems(pod):
         for key in ("readinessProbe", "livenessProbe", "resources"):
             if key not in container:
                 yield f"{name}: found no {key}"
-        if ":" not in container["image"] or container["image"].endswith(":latest"):
+        if not is_version(container["image"]):
             yield f"{name}.image: found {container['image']}, expected a version"
 
 
