@@ -228,8 +228,11 @@ async fn the_chat_runs_on_three_nodes_behind_haproxy_and_a_killed_node_costs_onl
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
-    let deployments = Command::new(binary()).arg("deployments").arg(&killed.manifest).output().unwrap();
-    assert!(deployments.status.success(), "{deployments:?}");
+    let status = Command::new(binary()).arg("status").arg(&killed.manifest).output().unwrap();
+    assert!(status.status.success(), "{status:?}");
+    let status = String::from_utf8(status.stdout).unwrap();
+    assert_eq!(status.matches("  127.0.0.1:").count(), 3, "{status}");
+    assert!(!status.contains("drift"), "{status}");
     let folder = cluster.folder();
     assert_eq!(cluster.end_by("TERM").await, Some(0));
     assert_eq!(one.closed().await.0, 1001);
