@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use jackfield_bench::outcome::Outcome;
+use jackfield_bench::process;
 
 use crate::nodes::Cluster;
 use crate::operation::{Label, Operation};
@@ -76,6 +77,7 @@ fn rows(node: Subject, count: usize) -> Operation {
     let labels = vec![
         Label::stated("rows with two attributes, memory of Redis each", "bytes"),
         Label::stated("rows, keys of Redis each", "keys"),
+        Label::stated("idle connections with these rows, memory of their nodes each", "KiB"),
         Label::stated("all rows are in a Redis again that was emptied, after", "s"),
         Label::stated("rows of one killed node", "rows"),
         Label::stated("they are taken over, and each $disconnect has run, after", "s"),
@@ -90,10 +92,12 @@ fn rows(node: Subject, count: usize) -> Operation {
         let mut cluster = Cluster::start(&node, with_rows + 1, scratch)?;
         let memory = cluster.redis.info("memory", "used_memory")?;
         let keys = cluster.redis.number("DBSIZE")?;
+        let resident = resident_kib(&cluster)?;
         let peers = open(&cluster, with_rows, each)?;
         let all = each * with_rows;
         let memory = (cluster.redis.info("memory", "used_memory")? - memory) as f64 / all as f64;
         let keys = (cluster.redis.number("DBSIZE")? - keys) as f64 / all as f64;
+        let resident = resident_kib(&cluster)?.saturating_sub(resident) as f64 / all as f64;
 
         cluster.redis.ask("FLUSHALL")?;
         let began = Instant::now();
@@ -109,7 +113,7 @@ fn rows(node: Subject, count: usize) -> Operation {
         let others = taken_over(&cluster, 0)?;
         let used = (cluster.redis.cpu_time()? - used).as_secs_f64() * 1e6 / left as f64;
         drop(peers);
-        Ok(vec![memory, keys, again, each as f64, one, left as f64, others, used])
+        Ok(vec![memory, keys, resident, again, each as f64, one, left as f64, others, used])
     };
     Operation { labels, once: true, measure: Box::new(measure) }
 }
@@ -161,6 +165,10 @@ fn wait_for(cluster: &Cluster, timeout: Duration, is_done: impl Fn(u64, u64) -> 
         ensure!(Instant::now() < deadline, "after {timeout:?} there are {rows} rows, and {orphans} taken over");
         std::thread::sleep(POLL_INTERVAL);
     }
+}
+
+fn resident_kib(cluster: &Cluster) -> Result<u64> {
+    cluster.nodes.iter().map(|node| process::resident_kib(node.pid())).sum()
 }
 
 fn rows_and_orphans(cluster: &Cluster) -> Result<(u64, u64)> {
