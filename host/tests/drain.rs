@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::deployments::{ADMIN, deployments};
 use crate::harness::{Peer, Server, Site, eventually};
 use crate::metrics::Metrics;
 use crate::wire::{FIN, PING, PONG, TEXT, UPGRADE, Wire, frame};
@@ -41,8 +42,8 @@ async fn talk_until_closed(peer: &mut Peer) -> (Instant, usize) {
 
 #[tokio::test]
 async fn a_drain_closes_connections_over_its_span_and_rejects_handshakes_and_everything_else_goes_on() {
-    const SPAN: Duration = Duration::from_secs(6);
-    let mut server = serve("6s", "20s");
+    const SPAN: Duration = Duration::from_secs(10);
+    let mut server = serve("10s", "20s");
     let metrics = Metrics::for_server(&server).await;
     let mut peers = join_all((0..30).map(|_| server.connect(""))).await;
     let ids = join_all(peers.iter_mut().map(Peer::id)).await;
@@ -168,6 +169,32 @@ async fn a_handshake_from_before_the_drain_is_finished_and_its_connection_leaves
     assert!(deciding.head().await.starts_with("HTTP/1.1 101 "));
     assert_eq!(deciding.closed().await, (1001, "Going away".to_owned()));
     assert_eq!(server.wait_for_exit().await, Some(0));
+}
+
+#[tokio::test]
+async fn operators_and_calls_of_connections_are_served_until_the_end() {
+    let mut server = Site::hostile_with(&format!(
+        "{ADMIN}[server]\nmetrics = \"127.0.0.1:0\"\ndrain = \"1h\"\nstop_timeout = \"1min\""
+    ))
+    .serve();
+    let metrics = Metrics::for_server(&server).await;
+    let (mut peer, mut other) = (server.connect("").await, server.connect("").await);
+    let other_id = other.id().await;
+    // The stop waits for this handler.
+    peer.send(&format!("begin {other_id} 28000")).await;
+    assert_eq!(other.text().await, "begun");
+    begin_drain(&server).await;
+    assert_eq!(server.post(&other_id, "still here").await.status, 200);
+    assert_eq!(other.text().await, "still here");
+    assert_eq!(deployments(&server, &[]).await.0, 0);
+    server.signal("TERM");
+    assert_eq!(other.closed().await.0, 1001);
+    // The drain has ended, and the stop has not.
+    assert_eq!(deployments(&server, &[]).await.0, 0);
+    assert_eq!(metrics.get("/ready").await, (503, "stopping\n".to_owned()));
+    assert_eq!(metrics.get("/metrics").await.0, 200);
+    server.signal("TERM");
+    assert_eq!(server.wait_for_exit().await, Some(1));
 }
 
 #[tokio::test]

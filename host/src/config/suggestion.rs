@@ -16,6 +16,7 @@ const FOREIGN_NAMES: &[(&[&str], &str)] = &[
     (&["index", "html", "static"], r#"write it in [server] as page = "page.html", which GET / returns"#),
     (&["maxconnections"], "write it in [server] as connections_max"),
     (&["shutdowntimeout", "graceperiod"], r#"write it in [server] as stop_timeout = "10s""#),
+    (&["draintimeout", "drainingtimeout", "deregistrationdelay"], r#"write it in [server] as drain = "60s""#),
     (
         &["messagesize", "maxmessagesize", "maxpayload", "payloadsize"],
         r#"write it in [connection] as message_size = "128KiB""#,

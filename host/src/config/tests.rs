@@ -1224,3 +1224,17 @@ fn a_key_that_does_not_fit_a_script_or_a_component_is_an_error() {
         assert_eq!(problems(&manifest), format!("jackfield.toml:{line}: integrations.chat.{expected}"));
     }
 }
+
+#[test]
+fn a_drain_takes_at_most_an_hour_and_is_none_by_default() {
+    let drain = |text: &str| config(&format!("[server]\n{text}")).server.drain;
+    assert_eq!(drain(""), Duration::ZERO);
+    assert_eq!(drain("drain = \"0s\""), Duration::ZERO);
+    assert_eq!(drain("drain = \"1h\""), Duration::from_secs(60 * 60));
+    for text in ["1h 1ms", "60", "none"] {
+        let found = problems(&format!("[server]\ndrain = {text:?}"));
+        assert!(found.starts_with(&format!("jackfield.toml:2: server.drain: found {text:?}, expected")), "{found}");
+    }
+    let found = problems("[server]\nderegistration_delay = \"5min\"");
+    assert!(found.contains("write it in [server] as drain = \"60s\""), "{found}");
+}

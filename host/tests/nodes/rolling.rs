@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::redis_server::Redis;
 
 const CLIENTS: usize = 24;
-const SPAN: Duration = Duration::from_secs(5);
+const SPAN: Duration = Duration::from_secs(8);
 const SEND_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A message and the connection to which it was posted.
