@@ -71,7 +71,8 @@ pub use management::{CallerThrottles, Exposure, Management, ManagementCaller, Si
 pub use model::{Model, RequestModels};
 pub use monitoring::MetricsHandle;
 pub use nodes::{
-    AllNodesError, Difference, NodeList, NodeRollBack, NodeStatus, Nodes, NodesRolledBack, RollBackOutcome, StoreKind,
+    AllNodesError, Difference, NodeList, NodeRollBack, NodeStatus, Nodes, NodesRolledBack, OwnNode, RollBackOutcome,
+    StoreKind,
 };
 pub use route::{Ordering, Route, RouteTable};
 pub use route_key::{BadRouteKey, RouteKey};

@@ -25,6 +25,8 @@ pub struct NodeDescription {
     /// The first characters of the hash of the manifest that it serves.
     pub manifest: String,
     pub connections: usize,
+    /// Whether the node stops, and gets no new connections.
+    pub stopping: bool,
 }
 
 /// The record of a node in the store.

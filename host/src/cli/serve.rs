@@ -25,7 +25,7 @@ use crate::config::{self, Component, Config, MANIFEST_BYTES_MAX};
 use crate::connections::budget::PeerMemory;
 use crate::connections::{ConnectionCounters, Connections};
 use crate::directory::Directory;
-use crate::gateway::{Gateway, Nodes, Transport};
+use crate::gateway::{Gateway, Nodes, OwnNode, Transport};
 use crate::limits::{
     ANNOUNCE_TIMEOUT, EXPORT_INTERVAL, FIRST_EXPORT_DELAY, LOG_FLUSH_TIMEOUT, PEER_MEMORY_DIVISOR, START_WAIT_MAX,
     STOP_EXPORT_TIMEOUT,
@@ -242,7 +242,8 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
         info!("metrics on http://{address}/metrics, health on http://{address}/health");
     }
     let (roll_back, roll_backs) = mpsc::channel(1);
-    let nodes = Nodes::new(Arc::clone(&gateway), server.address(), roll_back);
+    let own = OwnNode { listen: server.address(), stopping: steps.first().clone() };
+    let nodes = Nodes::new(Arc::clone(&gateway), own.clone(), roll_back);
     if let Some(admin) = &config.admin {
         let token = admin::make_token(&config, admin)?;
         let address = serve_admin(admin.listen, &token, nodes.clone(), end.clone()).await?;
@@ -253,7 +254,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     // Until the last `$disconnect` has run, which may be long after the stop was requested.
     let mut membership = JoinSet::new();
     if let Some(interval) = backend.renewal_interval() {
-        membership.spawn(Arc::clone(&gateway).keep_membership(interval, server.address()));
+        membership.spawn(Arc::clone(&gateway).keep_membership(interval, own));
         tasks.spawn(Arc::clone(&gateway).adopt_connections(interval, stop.clone()));
     }
     if let Some(calls) = gateway.directory().node_calls() {

@@ -92,11 +92,13 @@ fn notes(list: &NodeList, node: &NodeStatus) -> String {
         Difference::Manifest => "other manifest".to_owned(),
         Difference::Files => "other files".to_owned(),
     });
-    let starts = node.record.description.content.is_empty().then(|| "serves nothing yet".to_owned());
+    let record = &node.record.description;
+    let starts = record.content.is_empty().then(|| "serves nothing yet".to_owned());
+    let stops = record.stopping.then(|| "stops".to_owned());
     let unsaved = Some(node.record.unsaved_rows).filter(|count| *count > 0);
     let unsaved = unsaved.map(|count| format!("{} not in Redis", format_count(count, "row")));
     let unanswered = is_unanswered(list, node).then(|| "no answer".to_owned());
-    [unanswered, differs, starts, unsaved].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    [unanswered, differs, starts, stops, unsaved].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the last line: whether all nodes serve the same.

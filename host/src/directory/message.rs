@@ -14,7 +14,7 @@ use crate::event::EpochMillis;
 use crate::payload::Payload;
 
 /// The version of the format. It grows by one in the first release after a change of these types: 2 added the answer that a
-/// version is unknown.
+/// version is unknown, and requests about a node.
 ///
 /// A variant never changes its encoding or its place, also not by a field at its end; new ones come last. So a node reads
 /// what a neighbour sends, except variants that it does not have. A variant that replaces another one is read first, written

@@ -1,6 +1,5 @@
 //! This node among others: its lease, and the connections of nodes that are gone.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use tracing::{error, info, warn};
 
 use crate::backend::{NodeProblem, Renewal};
 use crate::connections::CloseFrame;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, OwnNode};
 
 /// How connections end whose node has lost its lease: another one has run their `$disconnect`. A client connects again.
 const LEASE_LOST: (u16, &str) = (1012, "Service restart");
@@ -24,24 +23,25 @@ impl Gateway {
         self.backend.node_problem()
     }
 
-    /// Renews the lease of this node and writes again what Redis does not have. Never returns. `listen` is the address of the
-    /// listener for peers.
-    pub async fn keep_membership(self: Arc<Self>, interval: Duration, listen: SocketAddr) {
+    /// Renews the lease of this node and writes again what Redis does not have. Never returns.
+    pub async fn keep_membership(self: Arc<Self>, interval: Duration, own: OwnNode) {
         // At the same time: many rows take longer than a lease.
         let must_save = Notify::new();
-        tokio::join!(self.keep_lease(interval, listen, &must_save), self.keep_rows_saved(interval, &must_save));
+        tokio::join!(self.keep_lease(interval, own, &must_save), self.keep_rows_saved(interval, &must_save));
     }
 
-    async fn keep_lease(&self, interval: Duration, listen: SocketAddr, must_save: &Notify) {
+    async fn keep_lease(&self, interval: Duration, own: OwnNode, must_save: &Notify) {
         let mut deployments = self.availability.deployments();
-        let mut wait = interval;
+        let (mut wait, mut is_stopping) = (interval, false);
         loop {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                // Operators see soon what is served.
+                // Operators see soon what is served, and that the node stops.
                 _ = deployments.changed() => {}
+                () = own.stopping.cancelled(), if !is_stopping => {}
             }
-            self.backend.describe_node(self.description(listen));
+            is_stopping = own.stopping.is_cancelled();
+            self.backend.describe_node(self.description(&own));
             let renewed = self.backend.renew_lease().await;
             // The client logs when Redis does not answer, and when it does again.
             wait = if renewed.is_ok() { interval } else { interval.min(RETRY_INTERVAL) };

@@ -20,12 +20,20 @@ mod roll_back;
 
 pub use roll_back::{AllNodesError, NodeRollBack, NodesRolledBack, RollBackOutcome};
 
+/// What the gateway does not know of its own node.
+#[derive(Clone)]
+pub struct OwnNode {
+    /// The address of the listener for peers.
+    pub listen: SocketAddr,
+    /// Is cancelled when the node begins to stop.
+    pub stopping: CancellationToken,
+}
+
 /// What operators see of all nodes and request of them. Clones are the same.
 #[derive(Clone)]
 pub struct Nodes {
     gateway: Arc<Gateway>,
-    /// The address of the listener for peers.
-    listen: SocketAddr,
+    own: OwnNode,
     roll_backs: mpsc::Sender<RollBack>,
 }
 
@@ -74,15 +82,15 @@ pub enum Difference {
 }
 
 impl Nodes {
-    pub fn new(gateway: Arc<Gateway>, listen: SocketAddr, roll_backs: mpsc::Sender<RollBack>) -> Self {
-        Self { gateway, listen, roll_backs }
+    pub fn new(gateway: Arc<Gateway>, own: OwnNode, roll_backs: mpsc::Sender<RollBack>) -> Self {
+        Self { gateway, own, roll_backs }
     }
 
     pub fn gateway(&self) -> &Gateway {
         &self.gateway
     }
 
-    fn own(&self) -> NodeId {
+    fn own_id(&self) -> NodeId {
         self.gateway.directory.node()
     }
 
@@ -92,13 +100,13 @@ impl Nodes {
 
     /// Returns all nodes and asks each of them for an answer, which none delays by more than a second.
     pub async fn list(&self) -> NodeList {
-        let own = self.own();
+        let own = self.own_id();
         let (mut live, problem) = match self.gateway.backend.live_nodes().await {
             None => (Vec::new(), None),
             Some(Ok(live)) => (live, None),
             Some(Err(error)) => (Vec::new(), Some(format!("the other nodes are unknown: {error}"))),
         };
-        let record = self.gateway.backend.node_record(self.gateway.description(self.listen));
+        let record = self.gateway.backend.node_record(self.gateway.description(&self.own));
         match live.iter_mut().find(|live| live.record.node == own.0) {
             Some(live) => live.record = record,
             None => live.push(LiveNode { record, renewed_millis_ago: None }),
@@ -135,7 +143,7 @@ impl Nodes {
 
 impl Gateway {
     /// Returns what this node says about itself.
-    pub(super) fn description(&self, listen: SocketAddr) -> NodeDescription {
+    pub(super) fn description(&self, own: &OwnNode) -> NodeDescription {
         static HOST: LazyLock<String> = LazyLock::new(|| {
             let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
             name.trim().to_owned()
@@ -143,11 +151,12 @@ impl Gateway {
         let deployment = self.deployment();
         NodeDescription {
             host: HOST.clone(),
-            listen: listen.to_string(),
+            listen: own.listen.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             content: deployment.version.content.clone(),
             manifest: deployment.version.manifest.clone(),
             connections: self.connections().len(),
+            stopping: own.stopping.is_cancelled(),
         }
     }
 }

@@ -286,10 +286,28 @@ async fn a_killed_node_is_listed_until_its_lease_ends() {
 }
 
 #[tokio::test]
-async fn a_node_that_stops_removes_its_record() {
+async fn a_node_that_stops_says_so_and_then_removes_its_record() {
     let redis = Redis::start().await;
-    let (one, mut other) = (node_with(&redis, LONG, 1), node_with(&redis, LONG, 1));
+    let one = node_with(&redis, LONG, 1);
+    let other = site(&redis, LONG, 1);
+    let text = fs::read_to_string(other.manifest()).unwrap();
+    fs::write(other.manifest(), text.replace("[server]\n", "[server]\ndrain = \"10min\"\n")).unwrap();
+    let mut other = other.serve();
+    let (mut peer, _) = connect(&other).await;
+    let (_second, _) = connect(&other).await;
     wait_for_nodes(&one, 2).await;
+    assert_eq!(entry(&list(&one).await, &other)["stopping"], false);
+    other.signal("TERM");
+    eventually("it stops", || async { entry(&list(&one).await, &other)["stopping"] == true }).await;
+    let (_, text, _) = status(&one, &[]).await;
+    let line = text.lines().find(|line| line.contains(&other.address.to_string())).unwrap();
+    assert!(line.ends_with("  stops"), "{text}");
+    // It serves the connections that it has, and what operators request.
+    assert_eq!(peer.ask("echo still here").await, "still here");
+    let content = content(&one).await;
+    let (code, stdout, stderr) = deployments(&one, &["--rollback", &content]).await;
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    // The second signal ends the drain.
     other.signal("TERM");
     assert_eq!(other.wait_for_exit().await, Some(0));
     assert_eq!(list(&one).await["nodes"].as_array().unwrap().len(), 1);

@@ -5,7 +5,7 @@ use crate::event::Field;
 /// The node 0x1234 and the request 300.
 const HEAD: &[u8] = b"\xb4\x24\xac\x02";
 
-/// A body of each kind with its bytes, as nodes of version 1 have written them. They never change.
+/// A body of each kind with its bytes, as nodes of version 1, and of 2 about nodes, have written them. They never change.
 fn bodies() -> Vec<(Body, &'static [u8])> {
     let id = || "L0SM9cOFvHcCIhw=".to_owned();
     let ids = || vec![id(), "L0SM9cOFvHcCIhx=".to_owned()];
@@ -14,6 +14,9 @@ fn bodies() -> Vec<(Body, &'static [u8])> {
     let change = |store: Option<&str>, change| {
         let change = Change { id: id(), store: store.map(str::to_owned), change };
         Body::Change { stage: "dev".to_owned(), change }
+    };
+    let roll_back = |plugin: Option<&str>| {
+        Body::Node(NodeRequest::RollBack { content: "486e".to_owned(), plugin: plugin.map(str::to_owned) })
     };
     let info = ConnectionInfo {
         connected_at: 1_700_000_000_000,
@@ -57,6 +60,16 @@ fn bodies() -> Vec<(Body, &'static [u8])> {
             b"\x02\x01\x02\x01\x80\xd0\x95\xff\xbc1\x81\xd0\x95\xff\xbc1\x09127.0.0.1\x01\x04curl\x80\x80\x08\x00",
         ),
         (Body::Answer(Answer::Closed(true)), b"\x02\x02\x01"),
+        (Body::Node(NodeRequest::Ping), b"\x03\x00"),
+        (Body::Node(NodeRequest::Contents), b"\x03\x01"),
+        (roll_back(None), b"\x03\x02\x04486e\x00"),
+        (roll_back(Some("chat")), b"\x03\x02\x04486e\x01\x04chat"),
+        (Body::Answer(Answer::Node(NodeAnswer::Pong)), b"\x02\x04\x00"),
+        (Body::Answer(Answer::Node(NodeAnswer::Contents(vec!["486e".to_owned()]))), b"\x02\x04\x01\x01\x04486e"),
+        (Body::Answer(Answer::Node(NodeAnswer::RolledBack(300))), b"\x02\x04\x02\xac\x02"),
+        (Body::Answer(Answer::Node(NodeAnswer::NotKept)), b"\x02\x04\x03"),
+        (Body::Answer(Answer::Node(NodeAnswer::NotRolledBack("why".to_owned()))), b"\x02\x04\x04\x03why"),
+        (Body::Answer(Answer::Node(NodeAnswer::NotServing)), b"\x02\x04\x05"),
         (Body::Answer(Answer::Changed(ChangeOutcome::Changed)), b"\x02\x03\x00"),
         (Body::Answer(Answer::Changed(ChangeOutcome::Unavailable("later".to_owned()))), b"\x02\x03\x03\x05later"),
     ]

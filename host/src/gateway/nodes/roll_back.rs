@@ -106,7 +106,7 @@ impl Nodes {
     /// If the name is not that of one content, or the nodes are unknown; then nothing has changed.
     pub async fn roll_back_all(&self, name: &str, plugin: Option<String>) -> Result<NodesRolledBack, AllNodesError> {
         let live = self.gateway.backend.live_nodes().await.transpose()?.unwrap_or_default();
-        let own = self.own();
+        let own = self.own_id();
         let others: Vec<NodeId> =
             live.iter().map(|live| NodeId(live.record.node)).filter(|node| *node != own).collect();
         let named = self.gateway.deployment_with_number(name);
