@@ -84,24 +84,32 @@ impl Gateway {
         }
     }
 
-    /// Runs the `$disconnect` events of nodes that are gone, until `stop`.
+    /// Takes over the rows of nodes that are gone and runs their `$disconnect` events, until `stop`.
     pub async fn adopt_connections(self: Arc<Self>, interval: Duration, stop: CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
-            loop {
-                match self.backend.adopt_rows().await {
-                    Ok(0) => break,
-                    Ok(_) => {
-                        let count = self.disconnect_orphans(&stop).await;
-                        info!("ran $disconnect (1006) for {count} connections of nodes that are gone");
-                    }
-                    Err(error) => {
-                        self.row_log.log(|suppressed| {
-                            warn!(suppressed, "cannot take over the connections of nodes that are gone: {error}");
-                        });
-                        break;
-                    }
+        // At the same time: slow handlers must not keep the rows in queries, nor those of the next node that is gone.
+        let adopted = Notify::new();
+        let adopting = async {
+            while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
+                while self.adopt_some().await > 0 {
+                    adopted.notify_one();
                 }
             }
-        }
+        };
+        let disconnecting = async {
+            while stop.run_until_cancelled(adopted.notified()).await.is_some() {
+                let count = self.disconnect_orphans(&stop).await;
+                info!("ran $disconnect (1006) for {count} connections of nodes that are gone");
+            }
+        };
+        tokio::join!(adopting, disconnecting);
+    }
+
+    async fn adopt_some(&self) -> usize {
+        self.backend.adopt_rows().await.unwrap_or_else(|error| {
+            self.row_log.log(|suppressed| {
+                warn!(suppressed, "cannot take over the connections of nodes that are gone: {error}");
+            });
+            0
+        })
     }
 }
