@@ -56,8 +56,11 @@ impl Channel {
         loop {
             let (mut sink, mut messages) = subscription.split();
             loop {
-                let message = tokio::time::timeout(CHECK_INTERVAL, messages.next());
-                match message.await {
+                let message = tokio::select! {
+                    message = tokio::time::timeout(CHECK_INTERVAL, messages.next()) => message,
+                    () = self.node.renumbered() => break,
+                };
+                match message {
                     Ok(Some(message)) => {
                         if sender.send(message.get_payload_bytes().to_vec()).await.is_err() {
                             return;

@@ -1,14 +1,15 @@
 //! Nodes: each process has a number, which is in the ids of its connections, and an epoch, which is new at each start. It
 //! holds the number by a lease, which it renews. When a lease has ended, exactly one other node takes over the rows.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
 use redis::{Script, ScriptInvocation};
+use tokio::sync::Notify;
 
 use super::super::BackendError;
 use super::super::node_record::{LiveNode, NodeDescription, NodeRecord};
@@ -23,6 +24,9 @@ const CLAIM_ATTEMPTS: usize = 1000;
 /// its sockets can still be open.
 pub const TAKEN_OVER_SECONDS: u32 = 7 * 24 * 60 * 60;
 
+/// How many nodes from which it has taken over a node remembers for a store that loses its data.
+const TAKEN_OVER_MAX: usize = 100;
+
 /// What all keys of nodes have in common.
 const TAG: &str = "nodes";
 
@@ -34,6 +38,7 @@ scripts! {
     RELEASE = "release_node.lua";
     IS_GONE = "is_gone.lua";
     TAKE_OVER = "take_over.lua";
+    TAKE_OVER_AGAIN = "take_over_again.lua";
     FORGET = "forget_node.lua";
     LIST = "list_nodes.lua";
 }
@@ -57,7 +62,9 @@ pub struct Node {
 
 struct Inner {
     client: Client,
-    id: NodeId,
+    number: AtomicU16,
+    /// Wakes the task that is subscribed to the messages for the number, when it is another one.
+    renumbered: Notify,
     epoch: ArcSwap<String>,
     /// How long the number is held without being renewed.
     lease: Duration,
@@ -72,6 +79,8 @@ struct Inner {
     seen: AtomicU64,
     /// What the record of this node says.
     description: ArcSwap<NodeDescription>,
+    /// The nodes from which this one has taken over, the last ones of them.
+    taken_over: Mutex<VecDeque<String>>,
     /// The stages that this process has recorded.
     stages: Mutex<HashSet<Arc<str>>>,
 }
@@ -82,41 +91,63 @@ impl Node {
     /// # Errors
     /// If Redis does not answer, or all numbers that were tried are taken.
     pub async fn claim(client: Client, lease: Duration) -> anyhow::Result<Self> {
+        let (number, renumbered) = (AtomicU16::new(0), Notify::new());
+        let epoch = ArcSwap::from_pointee(new_epoch()?);
+        let (start, held_until) = (Instant::now(), AtomicU64::new(0));
+        let (taken_over, stages) = (Mutex::default(), Mutex::default());
+        let (data, complete_data) = (ArcSwap::default(), ArcSwap::default());
+        let inner = Inner {
+            client,
+            number,
+            renumbered,
+            epoch,
+            lease,
+            start,
+            held_until,
+            data,
+            complete_data,
+            seen: AtomicU64::new(1),
+            description: ArcSwap::from_pointee(NodeDescription {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                ..NodeDescription::default()
+            }),
+            taken_over,
+            stages,
+        };
+        let node = Self { inner: Arc::new(inner) };
+        node.claim_number().await?;
+        Ok(node)
+    }
+
+    /// Takes a random number that no other node holds.
+    async fn claim_number(&self) -> anyhow::Result<()> {
         for _ in 0..CLAIM_ATTEMPTS {
-            let id = NodeId(u16::from_be_bytes(random()?));
-            let epoch = ArcSwap::from_pointee(new_epoch()?);
-            let inner = Inner {
-                client: client.clone(),
-                id,
-                epoch,
-                lease,
-                start: Instant::now(),
-                held_until: AtomicU64::new(0),
-                data: ArcSwap::default(),
-                complete_data: ArcSwap::default(),
-                seen: AtomicU64::new(1),
-                description: ArcSwap::from_pointee(NodeDescription {
-                    version: env!("CARGO_PKG_VERSION").to_owned(),
-                    ..NodeDescription::default()
-                }),
-                stages: Mutex::default(),
-            };
-            let node = Self { inner: Arc::new(inner) };
-            if node.try_claim().await? {
-                return Ok(node);
+            self.inner.number.store(u16::from_be_bytes(random()?), Ordering::Release);
+            if self.try_claim().await? {
+                return Ok(());
             }
         }
         bail!("the numbers of nodes are taken")
     }
 
-    /// Takes the same number again, with a new epoch, after another node has taken over.
+    /// Takes a number again, with a new epoch, after another node has taken over: the same one, unless another node has taken
+    /// it meanwhile.
     ///
     /// # Errors
-    /// If Redis does not answer, or if a node has taken the number meanwhile.
+    /// If Redis does not answer.
     pub async fn claim_again(&self) -> anyhow::Result<()> {
         self.inner.epoch.store(Arc::new(new_epoch()?));
-        ensure!(self.try_claim().await?, "another node has taken the number {}", self.inner.id.0);
-        Ok(())
+        if self.try_claim().await? {
+            return Ok(());
+        }
+        let claimed = self.claim_number().await;
+        self.inner.renumbered.notify_one();
+        claimed
+    }
+
+    /// Waits until the node has another number.
+    pub async fn renumbered(&self) {
+        self.inner.renumbered.notified().await;
     }
 
     async fn try_claim(&self) -> Result<bool, BackendError> {
@@ -140,12 +171,12 @@ impl Node {
     }
 
     pub fn id(&self) -> NodeId {
-        self.inner.id
+        NodeId(self.inner.number.load(Ordering::Acquire))
     }
 
     /// The number and the epoch, such as `17.5c2e90aa11f6d3b7`.
     pub fn name(&self) -> String {
-        format!("{}.{}", self.inner.id.0, self.inner.epoch.load())
+        format!("{}.{}", self.id().0, self.inner.epoch.load())
     }
 
     /// Records that there are rows of this stage, so that other nodes find them.
@@ -176,7 +207,7 @@ impl Node {
 
     /// Returns what this node says about itself.
     pub fn record(&self, unsaved_rows: usize) -> NodeRecord {
-        let mut record = NodeRecord::new(self.inner.id, NodeDescription::clone(&self.inner.description.load()));
+        let mut record = NodeRecord::new(self.id(), NodeDescription::clone(&self.inner.description.load()));
         record.unsaved_rows = unsaved_rows;
         record.lease_millis = self.inner.lease.as_millis() as u64;
         record.written_at = now();
@@ -264,7 +295,31 @@ impl Node {
     pub async fn take_over(&self) -> Result<Vec<String>, BackendError> {
         let mut call = self.invocation(&TAKE_OVER);
         call.arg(self.inner.lease.as_millis() as u64);
-        self.inner.client.invoke(&call).await
+        let names: Vec<String> = self.inner.client.invoke(&call).await?;
+        let mut taken_over = self.taken_over();
+        for name in &names {
+            if !taken_over.contains(name) {
+                taken_over.push_back(name.clone());
+            }
+        }
+        let excess = taken_over.len().saturating_sub(TAKEN_OVER_MAX);
+        taken_over.drain(..excess);
+        Ok(names)
+    }
+
+    /// Records again from which nodes this one has taken over, after the store has lost that: their `$disconnect` events have
+    /// run, so none of them may go on when it was only paused.
+    pub async fn take_over_again(&self) -> Result<(), BackendError> {
+        let names: Vec<String> = self.taken_over().iter().cloned().collect();
+        let mut call = self.invocation(&TAKE_OVER_AGAIN);
+        for name in &names {
+            call.arg(name);
+        }
+        self.inner.client.invoke::<u8>(&call).await.map(drop)
+    }
+
+    fn taken_over(&self) -> MutexGuard<'_, VecDeque<String>> {
+        self.inner.taken_over.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records that a node that was taken over has no rows any more.
@@ -286,7 +341,7 @@ impl Node {
         for name in ["epochs", "gone", "since", "stages", "renewals"] {
             call.key(self.inner.client.key(TAG, name));
         }
-        call.arg(self.inner.client.key(TAG, "lease:")).arg(self.inner.id.0).arg(&**self.inner.epoch.load());
+        call.arg(self.inner.client.key(TAG, "lease:")).arg(self.id().0).arg(&**self.inner.epoch.load());
         call
     }
 }

@@ -178,3 +178,49 @@ async fn a_node_is_gone_when_it_was_taken_over_and_not_when_its_lease_has_ended(
     adopt(&other).await;
     assert_eq!(redis.node().is_gone(gone.node().id()).await, Ok(true));
 }
+
+#[tokio::test]
+async fn a_node_whose_number_was_taken_meanwhile_gets_messages_under_another_one() {
+    let [node, other] = short_lived_and_other().await;
+    node.insert_row(row(&node, &[])).await.unwrap();
+    let (channel, mut received) = node.channel().await.unwrap().unwrap();
+    let (other_channel, _others) = other.channel().await.unwrap().unwrap();
+    let before = channel.node();
+    adopt(&other).await;
+    let Rows::Redis(redis) = &other.rows else { unreachable!("the store is Redis") };
+    redis.take_number(before).await;
+    assert_eq!(node.renew_lease().await, Ok(Renewal::Lost));
+    node.claim_node_again().await.unwrap();
+    assert_ne!(channel.node(), before);
+    assert_eq!(node.renew_lease().await, Ok(Renewal::Renewed));
+    let message = (channel.node(), Arc::from(&b"hello"[..]));
+    for _ in 0..1000 {
+        if other_channel.send(std::slice::from_ref(&message)).await == Ok(vec![true]) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(received.recv().await, Some(b"hello".to_vec()));
+    let row = row(&node, &[("room", "lobby")]);
+    node.insert_row(row.clone()).await.unwrap();
+    assert_eq!(matching(&other, "room", "lobby").await, [row.id]);
+}
+
+#[tokio::test]
+async fn a_node_that_was_taken_over_has_lost_its_lease_also_after_redis_has_lost_its_data() {
+    let [node, other] = short_lived_and_other().await;
+    let row = row(&node, &[("room", "lobby")]);
+    node.insert_row(row.clone()).await.unwrap();
+    adopt(&other).await;
+    other.delete_row(stage(&other), row.id).await.unwrap();
+    lose_data(&other).await;
+    // It is the first one that renews its lease, and writes its rows.
+    assert_eq!(node.renew_lease().await, Ok(Renewal::Restored));
+    node.save_rows_again().await.unwrap();
+    assert_eq!(other.renew_lease().await, Ok(Renewal::Restored));
+    other.save_rows_again().await.unwrap();
+    assert_eq!(node.renew_lease().await, Ok(Renewal::Lost));
+    // Whoever takes over removes what it has written.
+    assert_eq!(other.adopt_rows().await, Ok(1));
+    assert_eq!(matching(&other, "room", "lobby").await, []);
+}

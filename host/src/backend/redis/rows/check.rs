@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::super::super::BackendError;
 use super::{RedisRows, damaged, index_names, without_version};
 #[cfg(test)]
-use crate::id::{ConnectionId, StageId};
+use crate::id::{ConnectionId, NodeId, StageId};
 
 impl RedisRows {
     /// Returns the differences between the indexes and the rows of all stages that this process knows.
@@ -74,5 +74,12 @@ impl RedisRows {
     pub fn forget_adopted(&self, stage: StageId, id: ConnectionId) {
         self.forget_row(stage, id);
         self.adopted().clear();
+    }
+
+    /// Takes the number of a node that is gone, as another process.
+    pub async fn take_number(&self, number: NodeId) {
+        let mut command = redis::cmd("HSET");
+        command.arg(self.inner.client.key("nodes", "epochs")).arg(number.0).arg("00");
+        self.inner.client.query::<u64>(&command).await.unwrap();
     }
 }

@@ -24,6 +24,9 @@ impl RedisRows {
     pub async fn save_again(&self) -> Result<usize, BackendError> {
         let incomplete = self.inner.node.incomplete_data();
         if incomplete.is_some() {
+            // What Redis has now may be other rows with the same ids.
+            self.adopted().clear();
+            self.inner.node.take_over_again().await?;
             self.add_stages_again().await?;
         }
         let keys: HashSet<RowKey> = {
