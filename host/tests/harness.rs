@@ -30,10 +30,11 @@ pub const HOSTILE: &str = "hostile";
 pub const TEST_AUTHORIZER: &str = "test_authorizer";
 pub const TICKET: &str = "ticket";
 pub const CONFORMANCE: &str = "conformance";
+pub const ROOMS: &str = "rooms";
 
 /// Returns the path of a component for wasm32-wasip2 that `cargo xtask guests` has built.
 pub fn component(name: &str) -> PathBuf {
-    let is_test_guest = [HOSTILE, TEST_AUTHORIZER, CONFORMANCE].contains(&name);
+    let is_test_guest = [HOSTILE, TEST_AUTHORIZER, CONFORMANCE, ROOMS].contains(&name);
     let folder = if is_test_guest { "tests/guests/target" } else { "../plugins/target" };
     built_file(&format!("{folder}/wasm32-wasip2/release/{name}.wasm"))
 }

@@ -11,6 +11,7 @@ use crate::redis_server::Redis;
 
 mod cluster;
 mod deploy;
+mod faults;
 mod ready;
 mod rolling;
 mod status;

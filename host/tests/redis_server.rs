@@ -57,6 +57,18 @@ impl Redis {
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
+    /// Sends a signal, such as `STOP`, to the server.
+    pub fn signal(&self, name: &str) {
+        let server = self.server.as_ref().expect("the server runs");
+        let status = Command::new("kill").args(["-s", name, &server.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Returns the names of all keys.
+    pub fn keys(&self) -> Vec<String> {
+        self.command(&["keys", "*"]).lines().map(str::to_owned).collect()
+    }
+
     pub fn socket(&self) -> PathBuf {
         self.folder.path().join("socket")
     }
