@@ -151,7 +151,7 @@ impl Backend {
             node = node.id().0, store = %options.place(), prefix = %options.prefix, lease = %format_duration(options.lease),
             "this process is a node"
         );
-        let rows = RedisRows::new(client.clone(), node, &stages);
+        let rows = RedisRows::new(client.clone(), node, &stages, options.admit_without_store);
         Ok(Self { rows: Rows::Redis(rows), buckets: Buckets::Redis(RedisBuckets::new(client)), stages })
     }
 

@@ -341,7 +341,10 @@ impl Config {
             ("[compiler]", self.compiler != before.compiler),
             ("[backend] url", self.backend.place() != before.backend.place()),
             ("[backend] username, password_env or certificates", self.backend.access() != before.backend.access()),
-            ("[backend] prefix or lease", self.backend.node_settings() != before.backend.node_settings()),
+            (
+                "[backend] prefix, lease or admit_without_store",
+                self.backend.node_settings() != before.backend.node_settings(),
+            ),
             ("[backend] durability or flush_interval", self.backend.durability() != before.backend.durability()),
         ];
         keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()

@@ -3,6 +3,7 @@
 mod secrets;
 mod suitable;
 mod tls;
+mod without_store;
 
 use serde_json::Value;
 

@@ -38,6 +38,7 @@ impl Backend {
     pub fn node_problem(&self) -> Option<NodeProblem> {
         match &self.rows {
             Rows::Sled(_) => None,
+            Rows::Redis(redis) if redis.admits_without_store() => None,
             Rows::Redis(redis) if redis.is_unavailable() => Some(NodeProblem::StoreUnavailable),
             Rows::Redis(redis) => redis.node().may_be_lost().then_some(NodeProblem::LeaseLost),
         }

@@ -18,7 +18,8 @@ const DEFAULT_PREFIX: &str = "jackfield";
 /// The keys for the connection with TLS.
 const TLS_KEYS: &[&str] = &["ca_file", "certificate_file", "key_file"];
 /// The keys that only a store in Redis has.
-const REDIS_KEYS: &[&str] = &["prefix", "lease", "username", "password_env", "ca_file", "certificate_file", "key_file"];
+const REDIS_KEYS: &[&str] =
+    &["prefix", "lease", "admit_without_store", "username", "password_env", "ca_file", "certificate_file", "key_file"];
 const FLUSH_INTERVALS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 
 #[derive(Clone, Debug, PartialEq)]
@@ -41,8 +42,9 @@ impl Backend {
     }
 
     /// `None`: a server with sled is the only node.
-    pub fn node_settings(&self) -> Option<(&str, Duration)> {
-        if let Self::Redis { options, .. } = self { Some((&options.prefix, options.lease)) } else { None }
+    pub fn node_settings(&self) -> Option<(&str, Duration, bool)> {
+        let Self::Redis { options, .. } = self else { return None };
+        Some((&options.prefix, options.lease, options.admit_without_store))
     }
 
     /// How a process authenticates to Redis, and Redis to it.
@@ -71,6 +73,7 @@ pub fn backend(mut section: Section<'_>, folder: &Path) -> Backend {
     let interval = section.read("flush_interval", value::duration(FLUSH_INTERVALS)).unwrap_or(limits::FLUSH_INTERVAL);
     let prefix = section.read("prefix", prefix).unwrap_or(DEFAULT_PREFIX);
     let lease = section.read("lease", value::duration(LEASES)).unwrap_or(limits::NODE_LEASE);
+    let admit_without_store = section.read("admit_without_store", value::boolean).unwrap_or(false);
     let access = Access {
         username: section.read("username", username),
         password_env: section.read("password_env", value::environment_variable),
@@ -100,7 +103,7 @@ pub fn backend(mut section: Section<'_>, folder: &Path) -> Backend {
         Url::Redis(url) => {
             let Access { username, password_env, tls } = access;
             let (url, prefix) = (url.to_owned(), prefix.to_owned());
-            let options = RedisOptions { url, username, password_env, tls, prefix, lease };
+            let options = RedisOptions { url, username, password_env, tls, prefix, lease, admit_without_store };
             Backend::Redis { options, folder: folder.join(DEFAULT_FOLDER) }
         }
     }

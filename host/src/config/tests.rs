@@ -348,7 +348,7 @@ fn an_unknown_key_is_an_error_at_every_level_with_a_suggestion() {
         ("[connection]\nidle_timout = 1", r#"2: [connection] has no key "idle_timout"; did you mean idle_timeout?"#),
         (
             "[backend]\nxyz = 1",
-            r#"2: [backend] has no key "xyz"; the known keys are ca_file, certificate_file, durability, flush_interval, key_file, lease, password_env, prefix, url, username"#,
+            r#"2: [backend] has no key "xyz"; the known keys are admit_without_store, ca_file, certificate_file, durability, flush_interval, key_file, lease, password_env, prefix, url, username"#,
         ),
     ] {
         assert_problem(text, &format!("jackfield.toml:{expected}"));
@@ -739,6 +739,7 @@ fn the_backend_is_a_folder_of_sled_or_a_redis() {
         tls: TlsFiles::default(),
         prefix: "chat:1".to_owned(),
         lease: Duration::from_secs(3),
+        admit_without_store: false,
     };
     assert!(!format!("{options:?}").contains("secret"));
     assert_eq!(config.backend, Backend::Redis { options, folder: "/p/data".into() });

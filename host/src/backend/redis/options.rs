@@ -29,6 +29,8 @@ pub struct RedisOptions {
     pub prefix: String,
     /// How long a node that does not renew its lease keeps its connections.
     pub lease: Duration,
+    /// Whether a connection is admitted while Redis does not answer.
+    pub admit_without_store: bool,
 }
 
 /// The files of a connection with TLS, in PEM form.
@@ -226,6 +228,7 @@ mod tests {
             tls: TlsFiles::default(),
             prefix: "jackfield".to_owned(),
             lease: Duration::from_secs(10),
+            admit_without_store: false,
         }
     }
 

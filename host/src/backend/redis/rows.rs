@@ -1,9 +1,9 @@
 //! Connection rows. The node that has a connection is the authority for its row: it keeps the row in memory, changes it
 //! there, and writes it to Redis as a whole, where all nodes find it. So Redis can be filled again by the nodes.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use redis::{Script, ScriptInvocation};
 use tokio::sync::mpsc;
@@ -22,7 +22,10 @@ use crate::limits;
 const IDS_MAX: usize = 10_000;
 
 mod check;
+mod index_names;
 mod recovery;
+
+use index_names::{index_name, index_names};
 
 scripts! {
     "row.lua":
@@ -60,6 +63,12 @@ struct Inner {
     /// The ids of the rows that were taken from a node that is gone and that Redis returns until it knows that this node
     /// has them, by the key of their set.
     adopted: Mutex<HashMap<String, Vec<String>>>,
+    /// Whether a connection is admitted while Redis does not answer.
+    admit_without_store: bool,
+    /// The rows that were admitted without Redis, and that it does not have yet.
+    never_saved: Mutex<HashSet<RowKey>>,
+    /// How many of them were kept when another node took over, and wait for their `$disconnect`.
+    kept: AtomicUsize,
 }
 
 /// Marks a row as unsaved when it is dropped, unless the write has succeeded. An event that ends drops its calls.
@@ -78,10 +87,18 @@ impl Drop for MarkUnsaved<'_> {
 }
 
 impl RedisRows {
-    pub fn new(client: Client, node: Node, names: &Arc<StageNames>) -> Self {
-        let own = RwLock::new(RowTable::new(Arc::clone(names)));
-        let (names, version, adopted) = (Arc::clone(names), AtomicU64::new(0), Mutex::default());
-        let inner = Inner { client, node, names, own, version, adopted };
+    pub fn new(client: Client, node: Node, names: &Arc<StageNames>, admit_without_store: bool) -> Self {
+        let inner = Inner {
+            client,
+            node,
+            names: Arc::clone(names),
+            own: RwLock::new(RowTable::new(Arc::clone(names))),
+            version: AtomicU64::new(0),
+            adopted: Mutex::default(),
+            admit_without_store,
+            never_saved: Mutex::default(),
+            kept: AtomicUsize::new(0),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -127,17 +144,26 @@ impl RedisRows {
     // ---- writing ---------------------------------------------------------------------------
 
     /// # Errors
-    /// If Redis does not answer. Then there is no row.
+    /// If Redis does not answer, unless connections are admitted nevertheless. Then there is no row.
     pub async fn insert_row(&self, row: Row) -> Result<(), BackendError> {
         let key = (row.stage, row.id);
         // Nothing is kept of the handshakes that are rejected while the store does not answer.
-        self.inner.client.check()?;
-        self.inner.node.add_stage(&self.inner.names.name(row.stage)).await?;
+        let recorded = match self.inner.client.check() {
+            Ok(()) => self.inner.node.add_stage(&self.inner.names.name(row.stage)).await,
+            is_down => is_down,
+        };
+        if recorded.is_err() && !self.admits_without_store() {
+            return recorded;
+        }
         let insert = |rows: &mut RowTable| {
             rows.insert(&row);
             Ok(())
         };
         let inserted = self.write(key, IfMissing::Insert, insert).await;
+        if matches!(inserted, Err(BackendError::Unavailable(_))) && self.admits_without_store() {
+            self.never_saved().insert(key);
+            return Ok(());
+        }
         if inserted.is_err() {
             // Redis may have the row nevertheless. It is marked as unsaved, so Redis deletes it later.
             self.own_mut().remove(key.0, key.1);
@@ -146,7 +172,22 @@ impl RedisRows {
     }
 
     pub async fn admit_row(&self, stage: StageId, id: ConnectionId) -> Result<(), BackendError> {
-        self.write((stage, id), IfMissing::Check, |rows| rows.admit(stage, id)).await
+        let admitted = self.write((stage, id), IfMissing::Check, |rows| rows.admit(stage, id)).await;
+        match admitted {
+            // The row is written when Redis answers again.
+            Err(BackendError::Unavailable(_)) if self.admits_without_store() => Ok(()),
+            admitted => admitted,
+        }
+    }
+
+    /// Whether a connection is admitted now although Redis did not take its row. An error that is an answer of Redis is none of
+    /// these cases: it may be that another node has taken over.
+    pub fn admits_without_store(&self) -> bool {
+        self.inner.admit_without_store && self.inner.client.is_down()
+    }
+
+    fn never_saved(&self) -> MutexGuard<'_, HashSet<RowKey>> {
+        self.inner.never_saved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the attributes of a row of this node in one store.
@@ -197,7 +238,14 @@ impl RedisRows {
             let rows = self.own();
             (self.save_call(&rows, key, IfMissing::Insert), rows.is_missing(&key))
         };
+        if !is_deleted {
+            // It may be the first row of its stage that Redis takes.
+            self.inner.node.add_stage(&self.inner.names.name(key.0)).await?;
+        }
         self.inner.client.invoke::<u8>(&call).await?;
+        if self.inner.admit_without_store {
+            self.never_saved().remove(&key);
+        }
         // The deletion of a row that was deleted meanwhile may have arrived before it was inserted.
         if !is_deleted && self.own().is_missing(&key) {
             let call = self.save_call(&self.own(), key, IfMissing::Check);
@@ -344,10 +392,20 @@ impl RedisRows {
         page.decode()
     }
 
-    /// Forgets all rows, which another node has, and takes a number again.
+    /// Forgets all rows, which another node has, and takes a number again. Rows that Redis never had stay with this node, which
+    /// runs their `$disconnect`.
     pub async fn claim_again(&self) -> anyhow::Result<()> {
-        *self.own_mut() = RowTable::new(Arc::clone(&self.inner.names));
-        self.adopted().clear();
+        {
+            let mut own = self.own_mut();
+            let keys = std::mem::take(&mut *self.never_saved());
+            let kept: Vec<_> = keys.into_iter().filter_map(|key| Some((key.1, own.saved_bytes(key)?))).collect();
+            *own = RowTable::new(Arc::clone(&self.inner.names));
+            for (id, row) in &kept {
+                own.load(*id, row).expect("the bytes are a row");
+            }
+            self.adopted().clear();
+            self.inner.kept.fetch_add(kept.len(), Ordering::AcqRel);
+        }
         self.inner.node.claim_again().await
     }
 
@@ -371,23 +429,6 @@ impl RedisRows {
         call.arg(self.key(stage, "index:")).arg(self.key(stage, "attributes:"));
         call
     }
-}
-
-/// Names an attribute of a store. The lengths keep `("ab", "c")` and `("a", "bc")` apart.
-fn index_name(store: &str, (name, value): &Field) -> String {
-    format!("{}:{store}{}:{name}{value}", store.len(), name.len())
-}
-
-/// Names all attributes of a saved row, in all stores. `None` if the bytes are no row.
-fn index_names(saved: &[u8]) -> Option<Vec<String>> {
-    let (row, stores) = encoding::split_stores(saved)?;
-    let shared = (String::new(), encoding::attributes(row)?);
-    let stores = std::iter::once(shared).chain(stores);
-    Some(
-        stores
-            .flat_map(|(store, attributes)| attributes.into_iter().map(move |attribute| index_name(&store, &attribute)))
-            .collect(),
-    )
 }
 
 fn without_version(stored: &[u8]) -> Result<&[u8], BackendError> {

@@ -39,6 +39,7 @@ impl Redis {
             tls: TlsFiles::default(),
             prefix,
             lease: Duration::from_secs(10),
+            admit_without_store: false,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! gone.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
 use futures_util::{StreamExt as _, stream};
@@ -83,6 +84,9 @@ impl RedisRows {
     /// Takes rows of nodes that are gone, of each stage at most `ADOPTED_MAX`. They are in no query any more, and belong
     /// to this node until they are deleted. Returns how many.
     pub async fn adopt_all(&self) -> Result<usize, BackendError> {
+        if let kept @ 1.. = self.inner.kept.swap(0, Ordering::AcqRel) {
+            return Ok(kept);
+        }
         let mut count = 0;
         for gone in self.inner.node.take_over().await? {
             let mut of_node = 0;
