@@ -32,6 +32,7 @@ mod new;
 mod open_files;
 mod parse_script;
 mod print_script;
+mod revoke;
 mod sandbox;
 mod serve;
 mod status;
@@ -82,6 +83,7 @@ enum Verb {
     Inspect(inspect::Inspect),
     Status(status::Status),
     Deployments(deployments::Deployments),
+    Revoke(revoke::Revoke),
     Store(store::Store),
     PrintScript(print_script::PrintScript),
     #[command(name = worker::VERB, hide = true)]
@@ -133,6 +135,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
             Verb::Inspect(verb) => verb.run().await,
             Verb::Status(verb) => verb.run().await,
             Verb::Deployments(verb) => verb.run().await,
+            Verb::Revoke(verb) => verb.run().await,
             Verb::Store(verb) => verb.run().await,
             Verb::PrintScript(verb) => verb.run(),
             Verb::CompileComponent(_) | Verb::CompileSource(_) | Verb::ParseScript(_) => {

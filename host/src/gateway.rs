@@ -41,6 +41,7 @@ mod message;
 mod model;
 mod monitoring;
 mod nodes;
+mod revocation;
 mod route;
 mod route_key;
 mod selection;
@@ -49,6 +50,7 @@ mod users;
 
 use availability::Availability;
 use history::History;
+use revocation::RevokedKeys;
 use throttles::ThrottleRejections;
 
 pub use access::Access;
@@ -74,6 +76,7 @@ pub use nodes::{
     AllNodesError, Difference, NodeList, NodeRollBack, NodeStatus, Nodes, NodesRolledBack, OwnNode, RollBackOutcome,
     StoreKind,
 };
+pub use revocation::{RevocationError, RevokedKey};
 pub use route::{Ordering, Route, RouteTable};
 pub use route_key::{BadRouteKey, RouteKey};
 pub use selection::RouteSelectionExpression;
@@ -85,8 +88,14 @@ pub struct Gateway {
     directory: Arc<Directory>,
     backend: Backend,
     deployment: ArcSwap<Deployment>,
+    /// What the manifest admits, without revoked keys.
     access: ArcSwap<Access>,
+    /// What the manifest admits.
+    manifest_access: Mutex<Arc<Access>>,
+    revoked_keys: ArcSwap<RevokedKeys>,
     history: Mutex<History>,
+    /// Log of failed reads of the revoked keys.
+    revoked_log: RateLimitedLog,
     availability: Availability,
     metrics: Arc<Metrics>,
     throttle_rejections: ThrottleRejections,
@@ -115,8 +124,11 @@ impl Gateway {
             directory,
             backend,
             deployment,
-            access: ArcSwap::from_pointee(access),
+            access: ArcSwap::from_pointee(access.clone()),
+            manifest_access: Mutex::new(Arc::new(access)),
+            revoked_keys: ArcSwap::default(),
             history,
+            revoked_log: RateLimitedLog::default(),
             availability,
             metrics,
             throttle_rejections,
@@ -192,7 +204,19 @@ impl Gateway {
     /// Replaces the access settings. They apply to every request and handshake whose check has not ended; open
     /// connections stay open.
     pub fn set_access(&self, access: Access) {
-        self.access.store(Arc::new(access));
+        let mut of_manifest = self.manifest_access();
+        *of_manifest = Arc::new(access);
+        self.apply_access(&of_manifest);
+    }
+
+    /// Admits what the manifest admits, without revoked keys. The caller holds the lock of what the manifest admits, so that a
+    /// change of either is not lost.
+    fn apply_access(&self, of_manifest: &MutexGuard<'_, Arc<Access>>) {
+        self.access.store(Arc::new(of_manifest.without(&self.revoked_keys.load())));
+    }
+
+    fn manifest_access(&self) -> MutexGuard<'_, Arc<Access>> {
+        self.manifest_access.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connections of all nodes.

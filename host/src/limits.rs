@@ -173,6 +173,11 @@ pub const BLOCKING_VALIDATION_BYTES_MIN: usize = 64 * 1024;
 pub const AUTHORIZER_RESULT_BYTES_MAX: usize = 8 * 1024;
 /// Longest accepted API key; longer values are rejected. API Gateway's keys have 20 to 128 characters.
 pub const API_KEY_BYTES_MAX: usize = 1024;
+/// Keys that are or were revoked with `jackfield revoke`; more are rejected. The list is one value of the store, of at most
+/// `VALUE_BYTES_MAX`.
+pub const REVOKED_KEYS_MAX: usize = 1000;
+/// How often a node reads which keys are revoked. A key that was revoked on another node is valid for as long at most.
+pub const REVOKED_KEYS_INTERVAL: Duration = Duration::from_secs(1);
 
 // ---- the log -------------------------------------------------------------------------------
 

@@ -59,7 +59,7 @@ mod wire;
 mod write_timeout;
 
 pub use accepted::AcceptOptions;
-pub use admin::{Deployments, RolledBack, serve_admin};
+pub use admin::{ChangedKey, Deployments, RevokedKeys, RolledBack, serve_admin};
 pub use admission::HostRules;
 pub use monitoring::{MonitoringOptions, serve_metrics};
 pub use readiness::Readiness;

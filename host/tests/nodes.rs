@@ -1,5 +1,6 @@
 //! Several nodes as one API, on a real Redis.
 
+mod revoke;
 mod secrets;
 mod suitable;
 mod tls;

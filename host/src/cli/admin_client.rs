@@ -1,6 +1,7 @@
 //! Requests of the verbs to the admin listener of a running server.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -40,8 +41,16 @@ impl AdminClient {
     /// # Errors
     /// If there is no address, or the token cannot be read.
     pub fn new(args: &AdminArgs) -> anyhow::Result<Self> {
-        let client = config::AdminClient::read(&args.manifest.manifest)?;
-        let Some(address) = args.admin.or(client.listen) else {
+        Self::of(&args.manifest.manifest, args.admin)
+    }
+
+    /// The admin listener of the server with this manifest, at another address than the manifest says if there is one.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn of(manifest: &Path, admin: Option<SocketAddr>) -> anyhow::Result<Self> {
+        let client = config::AdminClient::read(manifest)?;
+        let Some(address) = admin.or(client.listen) else {
             bail!("the manifest has no admin listener; add [admin] with listen = \"127.0.0.1:3002\"");
         };
         Ok(Self { address, token: admin::read_token(&client)? })

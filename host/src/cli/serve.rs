@@ -210,6 +210,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     access.restrict().await;
     let deployment = loader.deployment(&config, &plugins, &resources);
     let gateway = Gateway::new(directory, backend.clone(), deployment, access.access(), Arc::clone(&metrics));
+    gateway.read_revoked_keys().await.context("cannot read which keys are revoked")?;
 
     let connections_max = open_files::connections(&open_files, config.server.connections_max, config.components.len());
     let hosts = HostRules::new(config.server.hosts.clone(), serve_mode == ServeMode::Dev);
@@ -260,6 +261,7 @@ async fn run(manifest: &ManifestArg, options: &ServeOptions, serve_mode: ServeMo
     if let Some(calls) = gateway.directory().node_calls() {
         tasks.spawn(nodes.answer_calls(calls, stop.clone()));
     }
+    tasks.spawn(Arc::clone(&gateway).follow_revoked_keys(stop.clone()));
     tasks.spawn(run_late_disconnects(Arc::clone(&gateway), stop.clone(), config.server.stop_timeout));
 
     tasks.spawn(backend.clone().export_regularly(EXPORT_INTERVAL, FIRST_EXPORT_DELAY, stop.clone()));

@@ -68,6 +68,7 @@ pub struct ApiKeys {
     by_hash: HashMap<ApiKeyHash, ApiKey>,
 }
 
+#[derive(Clone)]
 pub struct ApiKey {
     /// The key's name in the manifest.
     pub id: Arc<str>,
@@ -116,6 +117,16 @@ impl Period {
 impl ApiKeys {
     pub fn new(source: ApiKeySource, keys: impl IntoIterator<Item = (ApiKeyHash, ApiKey)>) -> Self {
         Self { source, by_hash: keys.into_iter().collect() }
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = (&ApiKeyHash, &ApiKey)> {
+        self.by_hash.iter()
+    }
+
+    /// Returns the keys that `is_valid` selects by their hashes.
+    pub fn with_keys(&self, is_valid: impl Fn(&ApiKeyHash) -> bool) -> Self {
+        let keys = self.by_hash.iter().filter(|(hash, _)| is_valid(hash));
+        Self { source: self.source, by_hash: keys.map(|(hash, key)| (*hash, key.clone())).collect() }
     }
 
     /// Finds the key that a peer of this stage sends. The search is by hash, so its duration reveals nothing about a

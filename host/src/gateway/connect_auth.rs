@@ -74,7 +74,8 @@ impl Gateway {
             ApiKeySource::Header => "no API key: the header x-api-key is missing or empty",
             ApiKeySource::Authorizer => "no API key: the authorizer returned no usageIdentifierKey",
         }))?;
-        let unknown = AuthorizationError::ApiKey("unknown API key: it is not in [api_keys], or not for this stage");
+        let unknown =
+            AuthorizationError::ApiKey("unknown API key: it is not in [api_keys], not for this stage, or revoked");
         let key = keys.find(sent, &stage.api.stage).ok_or(unknown)?;
         if key.throttle.as_ref().is_some_and(|throttle| !throttle.allows()) {
             return Err(AuthorizationError::LimitExceeded(Arc::clone(&key.id), "throttle"));

@@ -49,6 +49,7 @@ pub struct Management {
 
 /// One bucket for each caller. The number of keys is bounded by the manifest, that of addresses by
 /// `MANAGEMENT_CALLERS_MAX`.
+#[derive(Clone)]
 pub struct CallerThrottles {
     pub keys: Arc<KeyedThrottle<String>>,
     pub addresses: Arc<KeyedThrottle<IpAddr>>,
@@ -76,6 +77,17 @@ impl Management {
         callers: Option<CallerThrottles>,
     ) -> Self {
         Self { signatures, expects_keys, keys, callers }
+    }
+
+    /// Returns these settings with the keys that `is_valid` selects by their ids. Signatures are required as before.
+    pub fn with_keys(&self, is_valid: impl Fn(&str) -> bool) -> Self {
+        let keys = self.keys.iter().filter(|(id, _)| is_valid(id));
+        Self {
+            signatures: self.signatures,
+            expects_keys: self.expects_keys,
+            keys: Arc::new(keys.map(|(id, secret)| (id.clone(), secret.clone())).collect()),
+            callers: self.callers.clone(),
+        }
     }
 
     /// Returns whether calls must be signed.

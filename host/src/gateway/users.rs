@@ -18,6 +18,18 @@ impl Users {
         Self { keys, names }
     }
 
+    /// Returns the ids of the access keys.
+    pub fn ids(&self) -> impl Iterator<Item = &String> {
+        self.keys.keys()
+    }
+
+    /// Returns the users with the access keys that `is_valid` selects by their ids.
+    pub fn with_keys(&self, is_valid: impl Fn(&str) -> bool) -> Self {
+        let keys = self.keys.iter().filter(|(id, _)| is_valid(id));
+        let keys = keys.map(|(id, secret)| (id.clone(), secret.clone())).collect();
+        Self { keys, names: self.names.clone() }
+    }
+
     /// Verifies the signature of an upgrade request and returns the name of the user who signed it.
     ///
     /// # Errors

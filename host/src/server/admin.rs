@@ -1,4 +1,4 @@
-//! The admin listener: lists the nodes and the deployments, and rolls back.
+//! The admin listener: lists the nodes and the deployments, rolls back, and revokes keys.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::gateway::{AllNodesError, DeploymentRecord, Nodes, RollBackError, UnavailablePlugin};
+use crate::gateway::{
+    AllNodesError, DeploymentRecord, Nodes, RevocationError, RevokedKey, RollBackError, UnavailablePlugin,
+};
 use crate::rate_limited_log::RateLimitedLog;
 use crate::server::{bind, cannot_listen, operator_listener, response};
 
@@ -32,6 +34,19 @@ pub struct Deployments {
 pub struct RolledBack {
     /// The number of the new deployment, which serves the old version.
     pub deployment: u64,
+}
+
+/// The response of `GET /keys/revoked`.
+#[derive(Serialize, Deserialize)]
+pub struct RevokedKeys {
+    pub keys: Vec<RevokedKey>,
+}
+
+/// The response of `POST /keys/{key}/revoke` and `POST /keys/{key}/restore`.
+#[derive(Serialize, Deserialize)]
+pub struct ChangedKey {
+    /// The name of the section of the key in the manifest.
+    pub key: String,
 }
 
 #[derive(Clone)]
@@ -59,6 +74,9 @@ pub async fn serve_admin(
         .route("/deployments", get(list))
         .route("/deployments/{name}/rollback", post(roll_back))
         .route("/deployments/{name}/plugins/{plugin}/rollback", post(roll_back_plugin))
+        .route("/keys/revoked", get(revoked_keys))
+        .route("/keys/{key}/revoke", post(revoke_key))
+        .route("/keys/{key}/restore", post(restore_key))
         .route("/nodes", get(list_nodes))
         .route("/nodes/deployments/{name}/rollback", post(roll_back_nodes))
         .route("/nodes/deployments/{name}/plugins/{plugin}/rollback", post(roll_back_plugin_of_nodes))
@@ -131,6 +149,31 @@ async fn roll_back_all(state: &AdminState, name: &str, plugin: Option<String>) -
 fn cannot_roll_back(error: &RollBackError) -> Response {
     let is_ambiguous = matches!(error, RollBackError::SeveralContents { .. });
     let status = if is_ambiguous { StatusCode::CONFLICT } else { StatusCode::NOT_FOUND };
+    response::message(status, &error.to_string())
+}
+
+async fn revoked_keys(State(state): State<AdminState>) -> Response {
+    json(&RevokedKeys { keys: state.nodes.gateway().revoked_keys() })
+}
+
+async fn revoke_key(State(state): State<AdminState>, Path(key): Path<String>) -> Response {
+    changed_key(state.nodes.gateway().revoke_key(&key).await)
+}
+
+async fn restore_key(State(state): State<AdminState>, Path(key): Path<String>) -> Response {
+    changed_key(state.nodes.gateway().restore_key(&key).await)
+}
+
+fn changed_key(changed: Result<String, RevocationError>) -> Response {
+    let error = match changed {
+        Ok(key) => return json(&ChangedKey { key }),
+        Err(error) => error,
+    };
+    let status = match &error {
+        RevocationError::Unknown(..) | RevocationError::NotRevoked(..) => StatusCode::NOT_FOUND,
+        RevocationError::Ambiguous(..) | RevocationError::TooMany => StatusCode::CONFLICT,
+        RevocationError::Damaged | RevocationError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
     response::message(status, &error.to_string())
 }
 
