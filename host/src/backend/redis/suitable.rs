@@ -176,7 +176,9 @@ mod tests {
                 assert_checked(call.split('\'').next().unwrap());
             }
         }
-        for file in std::fs::read_dir(folder.trim_end_matches("/scripts")).unwrap() {
+        let sources = folder.trim_end_matches("/scripts");
+        let files = std::fs::read_dir(sources).unwrap().chain(std::fs::read_dir(format!("{sources}/rows")).unwrap());
+        for file in files {
             let text = std::fs::read_to_string(file.unwrap().path()).unwrap_or_default();
             for call in text.split("cmd(\"").skip(1) {
                 assert_checked(call.split('"').next().unwrap());
