@@ -450,7 +450,7 @@ async fn try_to_settle(scene: &Scene, cluster: &mut Cluster, fault: Fault) -> Re
     let model = scene.model.lock();
     for client in model.clients.values().filter(|client| !client.is_open()) {
         let Some(id) = &client.id else { continue };
-        // What nobody knew of when Redis lost its data.
+        // No other node knew of it when Redis lost its data.
         let may_be_lost = matches!(fault, Fault::KillNodeAndRedis(node) | Fault::PauseNodeAndKillRedis(node) if node == client.node)
             && client.end.is_some_and(|end| end.code.is_some());
         if !cluster.disconnects.contains_key(id) && !may_be_lost {

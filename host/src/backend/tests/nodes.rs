@@ -31,7 +31,7 @@ async fn rows_are_written_again_until_all_are_although_the_first_renewal_had_no_
     node.insert_row(row.clone()).await.unwrap();
     lose_data(&node).await;
     assert_eq!(matching(&other, "room", "lobby").await, []);
-    // What renews first, such as an event, does not write the rows.
+    // The first renewal may be that of an event, which does not write the rows.
     assert_eq!(node.renew_lease().await, Ok(Renewal::Restored));
     assert_eq!(node.renew_lease().await, Ok(Renewal::Restored));
     assert_eq!(node.save_rows_again().await, Ok(1));
@@ -220,7 +220,7 @@ async fn a_node_that_was_taken_over_has_lost_its_lease_also_after_redis_has_lost
     assert_eq!(other.renew_lease().await, Ok(Renewal::Restored));
     other.save_rows_again().await.unwrap();
     assert_eq!(node.renew_lease().await, Ok(Renewal::Lost));
-    // Whoever takes over removes what it has written.
+    // The node that takes over removes what it has written.
     assert_eq!(other.adopt_rows().await, Ok(1));
     assert_eq!(matching(&other, "room", "lobby").await, []);
 }

@@ -181,7 +181,7 @@ impl Model {
                 *last = message;
             }
             _ => {
-                let issued = issued.ok_or("which nobody has sent")?;
+                let issued = issued.ok_or("which no client has sent")?;
                 let is_member = client.rooms.iter().any(|membership| {
                     membership.room == words[2] && membership.until.is_none_or(|until| until >= issued)
                 });

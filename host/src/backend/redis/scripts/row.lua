@@ -7,7 +7,7 @@ local rows, ids, own, orphans, taken_over = KEYS[1], KEYS[2], KEYS[3], KEYS[4], 
 local index, attributes_of = ARGV[1], ARGV[2]
 
 -- A node that does not know yet that it was taken over, or a command that was long on its way, must not write rows that
--- nobody would remove.
+-- no node would remove.
 if redis.call('ZSCORE', taken_over, own) then
   return redis.error_reply('TAKENOVER another node has taken over the connections of this one')
 end
