@@ -46,7 +46,7 @@ impl Plugin for Rooms {
     fn on_disconnect(context: &RequestContext, end: DisconnectEvent) -> Result<()> {
         log::info(format_args!("ended {} {}", context.connection_id, end.status_code));
         // Some take long, so that a fault finds them at work.
-        if context.connection_id.as_bytes()[8] % 4 == 0 {
+        if context.connection_id.as_bytes()[8].is_multiple_of(4) {
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(())
