@@ -33,15 +33,15 @@ async fn a_node_without_its_lease_is_not_ready() {
     let redis = Redis::start().await;
     let node = node(&redis);
     let metrics = Metrics::for_server(&node).await;
-    // Another node has the number, so this one cannot take it again.
-    let epochs = "jackfield:{nodes}:epochs";
-    let number = redis.command(&["hkeys", epochs]);
-    let lease = format!("jackfield:{{nodes}}:lease:{number}");
-    let take = "redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]); redis.call('SET', KEYS[2], ARGV[2])";
-    redis.command(&["eval", take, "2", epochs, &lease, &number, "0000000000000000"]);
+    // Other nodes have all numbers, so this one cannot take another one.
+    let names = ["jackfield:{nodes}:epochs", "jackfield:{nodes}:lease:"];
+    let for_all = |command: &str| {
+        let script = format!("for number = 0, 65535 do {command} end");
+        redis.command(&["eval", &script, "2", names[0], names[1], "0000000000000000"]);
+    };
+    for_all("redis.call('HSET', KEYS[1], number, ARGV[1]); redis.call('SET', KEYS[2] .. number, ARGV[1])");
     let line = "lease lost: another node may have taken over the connections of this one";
     wait_for_ready(&metrics, 503, line).await;
-    let give_back = "redis.call('HDEL', KEYS[1], ARGV[1]); redis.call('DEL', KEYS[2])";
-    redis.command(&["eval", give_back, "2", epochs, &lease, &number]);
+    for_all("redis.call('HDEL', KEYS[1], number); redis.call('DEL', KEYS[2] .. number)");
     wait_for_ready(&metrics, 200, "ready").await;
 }
