@@ -94,59 +94,29 @@ impl Directory {
     /// As [`Connections::post`]; `Unanswered` if the other node does not answer: it may have queued the message.
     pub async fn post(&self, stage: StageId, id: &ConnectionId, post: impl Into<Post>) -> Result<(), PostError> {
         let Some(bus) = self.bus_to(id) else { return self.connections.post(stage, id, post) };
-        let mut results = self.post_to_node(bus, id.node(), stage, &[*id], &post.into()).await;
-        results.pop().unwrap_or(Err(PostError::Unanswered))
+        let request = Request::Post { ids: vec![id.to_string()], payload: post.into().payload().into() };
+        let results = self.ask_about(bus, id.node(), stage, 1, request, posted).await;
+        bus.counters().count_posts(&results);
+        results.into_iter().next().unwrap_or(Err(PostError::Unanswered))
     }
 
     /// Sends the same message to many connections: one request to each node that has any. Returns the results in the
     /// order of the ids.
     pub async fn post_to_many(&self, stage: StageId, ids: &[ConnectionId], post: Post) -> Vec<Result<(), PostError>> {
         let mut results = vec![Err(PostError::Unanswered); ids.len()];
-        let mut remote: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
-        let mut posted = 0;
-        for (index, id) in ids.iter().enumerate() {
-            if self.bus_to(id).is_some() {
-                remote.entry(id.node()).or_default().push(index);
-                continue;
-            }
+        let local = ids.iter().zip(&mut results).filter(|(id, _)| self.bus_to(id).is_none());
+        for (posted, (id, result)) in local.enumerate() {
             if posted > 0 && posted % TURN_POSTS == 0 {
                 tokio::task::yield_now().await;
             }
-            results[index] = self.connections.post(stage, id, post.clone());
-            posted += 1;
+            *result = self.connections.post(stage, id, post.clone());
         }
         if let Some(bus) = &self.bus {
-            let (directory, post) = (&self, &post);
-            let asked = remote.into_iter().map(|(node, indexes)| async move {
-                let ids: Vec<_> = indexes.iter().map(|index| ids[*index]).collect();
-                let results = directory.post_to_node(bus, node, stage, &ids, post).await;
-                indexes.into_iter().zip(results)
-            });
-            for (index, result) in join_all(asked).await.into_iter().flatten() {
-                results[index] = result;
-            }
+            let request = |ids| Request::Post { ids, payload: post.payload().into() };
+            self.ask_owners(bus, stage, ids, &mut results, request, posted).await;
+            let remote = ids.iter().zip(&results).filter(|(id, _)| self.bus_to(id).is_some());
+            bus.counters().count_posts(remote.map(|(_, result)| result));
         }
-        results
-    }
-
-    /// Returns one result for each id.
-    async fn post_to_node(
-        &self,
-        bus: &Bus,
-        node: NodeId,
-        stage: StageId,
-        ids: &[ConnectionId],
-        post: &Post,
-    ) -> Vec<Result<(), PostError>> {
-        let request = Request::Post { ids: texts(ids), payload: post.payload().into() };
-        let results = match self.ask(bus, node, stage, request).await {
-            Ok(Answer::Posted(outcomes)) if outcomes.len() == ids.len() => {
-                outcomes.into_iter().map(Result::from).collect()
-            }
-            Err(NoAnswer::NoSuchNode) => vec![Err(PostError::Gone); ids.len()],
-            Ok(_) | Err(NoAnswer::Unknown | NoAnswer::UnknownVersion) => vec![Err(PostError::Unanswered); ids.len()],
-        };
-        bus.counters().count_posts(&results);
         results
     }
 
@@ -164,32 +134,61 @@ impl Directory {
     /// Returns the same for many connections, in the order of the ids.
     pub async fn infos(&self, stage: StageId, ids: &[ConnectionId]) -> Vec<Result<ConnectionInfo, PostError>> {
         let mut results = vec![Err(PostError::Unanswered); ids.len()];
-        let mut remote: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
-        for (index, id) in ids.iter().enumerate() {
-            if self.bus_to(id).is_some() {
-                remote.entry(id.node()).or_default().push(index);
-            } else {
-                results[index] = self.connections.get_open(stage, id).map(|connection| (&*connection).into());
-            }
+        for (id, result) in ids.iter().zip(&mut results).filter(|(id, _)| self.bus_to(id).is_none()) {
+            *result = self.connections.get_open(stage, id).map(|connection| (&*connection).into());
         }
-        let Some(bus) = &self.bus else { return results };
-        let asked = remote.into_iter().map(|(node, indexes)| async move {
-            let ids: Vec<_> = indexes.iter().map(|index| ids[*index]).collect();
-            let infos = match self.ask(bus, node, stage, Request::Info { ids: texts(&ids) }).await {
-                Ok(Answer::Info(infos)) if infos.len() == ids.len() => {
-                    infos.into_iter().map(|info| info.ok_or(PostError::Gone)).collect()
-                }
-                Err(NoAnswer::NoSuchNode) => vec![Err(PostError::Gone); ids.len()],
-                Ok(_) | Err(NoAnswer::Unknown | NoAnswer::UnknownVersion) => {
-                    vec![Err(PostError::Unanswered); ids.len()]
-                }
-            };
-            indexes.into_iter().zip(infos)
-        });
-        for (index, result) in join_all(asked).await.into_iter().flatten() {
-            results[index] = result;
+        if let Some(bus) = &self.bus {
+            self.ask_owners(bus, stage, ids, &mut results, |ids| Request::Info { ids }, infos).await;
         }
         results
+    }
+
+    /// Sends one request to each other node that has any of these connections, all at the same time. Writes what it
+    /// answers to the results of its connections.
+    async fn ask_owners<T: Clone>(
+        &self,
+        bus: &Bus,
+        stage: StageId,
+        ids: &[ConnectionId],
+        results: &mut [Result<T, PostError>],
+        request: impl Fn(Vec<String>) -> Request,
+        read: ReadAnswer<T>,
+    ) {
+        let mut owners: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
+        for (index, id) in ids.iter().enumerate().filter(|(_, id)| self.bus_to(id).is_some()) {
+            owners.entry(id.node()).or_default().push(index);
+        }
+        let asked = owners.into_iter().map(|(node, indexes)| {
+            let request = request(indexes.iter().map(|index| ids[*index].to_string()).collect());
+            async move {
+                let answers = self.ask_about(bus, node, stage, indexes.len(), request, read).await;
+                indexes.into_iter().zip(answers)
+            }
+        });
+        for (index, answer) in join_all(asked).await.into_iter().flatten() {
+            results[index] = answer;
+        }
+    }
+
+    /// Sends a request about as many connections to the node that has them. Returns one result for each.
+    async fn ask_about<T: Clone>(
+        &self,
+        bus: &Bus,
+        node: NodeId,
+        stage: StageId,
+        count: usize,
+        request: Request,
+        read: ReadAnswer<T>,
+    ) -> Vec<Result<T, PostError>> {
+        let failed = |error: PostError| vec![Err(error); count];
+        match self.ask(bus, node, stage, request).await {
+            Ok(answer) => {
+                let results = read(answer).filter(|results| results.len() == count);
+                results.unwrap_or_else(|| failed(PostError::Unanswered))
+            }
+            Err(NoAnswer::NoSuchNode) => failed(PostError::Gone),
+            Err(NoAnswer::Unknown | NoAnswer::UnknownVersion) => failed(PostError::Unanswered),
+        }
     }
 
     /// Closes a connection from this side.
@@ -377,8 +376,17 @@ impl Directory {
     }
 }
 
-fn texts(ids: &[ConnectionId]) -> Vec<String> {
-    ids.iter().map(ConnectionId::to_string).collect()
+/// Returns the results of an answer, or `None` if it is the answer to another request.
+type ReadAnswer<T> = fn(Answer) -> Option<Vec<Result<T, PostError>>>;
+
+fn posted(answer: Answer) -> Option<Vec<Result<(), PostError>>> {
+    let Answer::Posted(outcomes) = answer else { return None };
+    Some(outcomes.into_iter().map(Result::from).collect())
+}
+
+fn infos(answer: Answer) -> Option<Vec<Result<ConnectionInfo, PostError>>> {
+    let Answer::Info(infos) = answer else { return None };
+    Some(infos.into_iter().map(|info| info.ok_or(PostError::Gone)).collect())
 }
 
 impl From<&Connection> for ConnectionInfo {

@@ -23,7 +23,7 @@ pub struct BusCounters {
 }
 
 impl BusCounters {
-    pub fn count_posts(&self, results: &[Result<(), PostError>]) {
+    pub fn count_posts<'a>(&self, results: impl IntoIterator<Item = &'a Result<(), PostError>>) {
         for result in results {
             let counter = match result {
                 Ok(()) => &self.posts_delivered,
