@@ -125,9 +125,7 @@ impl Inner {
             let _ = waiting.send(answer);
         }
     }
-}
 
-impl Inner {
     async fn why_unanswered(&self, node: NodeId) -> NoAnswer {
         match self.channel.is_gone(node).await {
             Ok(true) => NoAnswer::NoSuchNode,
