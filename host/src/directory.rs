@@ -24,8 +24,8 @@ use bus::{Bus, NoAnswer};
 use message::{Answer, Body, Change, ChangeOutcome, FORMAT, Message, PostOutcome, READ, Received, Request, Unreadable};
 
 pub use counters::BusCounters;
-pub use message::ConnectionInfo;
-pub use nodes::{NodeAnswer, NodeCall, NodeRequest};
+pub use message::{ConnectionInfo, NodeAnswer, NodeRequest};
+pub use nodes::NodeCall;
 
 pub struct Directory {
     connections: Arc<Connections>,

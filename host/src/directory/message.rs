@@ -8,7 +8,6 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::nodes::{NodeAnswer, NodeRequest};
 use crate::backend::AttributeChange;
 use crate::event::EpochMillis;
 use crate::payload::Payload;
@@ -43,16 +42,9 @@ pub struct Message {
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub enum Body {
-    Request {
-        stage: String,
-        request: Request,
-    },
-    Change {
-        stage: String,
-        change: Change,
-    },
+    Request { stage: String, request: Request },
+    Change { stage: String, change: Change },
     Answer(Answer),
-    /// A request about the node itself.
     Node(NodeRequest),
 }
 
@@ -132,6 +124,33 @@ pub enum ChangeOutcome {
     NoSuchConnection,
     TooLarge(String),
     Unavailable(String),
+}
+
+/// A request about the node itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum NodeRequest {
+    /// Is answered before anything that has arrived later.
+    Ping,
+    /// Which deployments the node can restore.
+    Contents,
+    /// Restores the last deployment with this content, or one plugin as it was in it.
+    RollBack { content: String, plugin: Option<String> },
+}
+
+/// The answer to a request about the node itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum NodeAnswer {
+    Pong,
+    /// The contents of the last deployments.
+    Contents(Vec<String>),
+    /// The number of the new deployment.
+    RolledBack(u64),
+    /// The content is in none of the last deployments.
+    NotKept,
+    /// Why the roll-back has changed nothing.
+    NotRolledBack(String),
+    /// The node starts or stops.
+    NotServing,
 }
 
 /// What is known of a connection, whichever node has it.

@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Directory;
 use super::bus::Bus;
-use super::message::{Answer, Body};
+use super::message::{Answer, Body, NodeAnswer, NodeRequest};
 use crate::id::NodeId;
 
 /// Requests of other nodes that wait for this one. Further ones are answered with `NotServing`.
@@ -18,31 +17,6 @@ const ROLL_BACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long it waits for any other answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum NodeRequest {
-    /// Is answered before anything that has arrived later.
-    Ping,
-    /// Which deployments the node can restore.
-    Contents,
-    /// Restores the last deployment with this content, or one plugin as it was in it.
-    RollBack { content: String, plugin: Option<String> },
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum NodeAnswer {
-    Pong,
-    /// The contents of the last deployments.
-    Contents(Vec<String>),
-    /// The number of the new deployment.
-    RolledBack(u64),
-    /// The content is in none of the last deployments.
-    NotKept,
-    /// Why the roll-back has changed nothing.
-    NotRolledBack(String),
-    /// The node starts or stops.
-    NotServing,
-}
 
 /// A request of another node.
 pub struct NodeCall {
