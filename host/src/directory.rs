@@ -1,6 +1,7 @@
 //! All connections of the API: those of this process, and those of other nodes, which are asked over the bus.
 //!
-//! The only module that knows of nodes. A call for a connection of this process never waits and never leaves it.
+//! The only module that knows of nodes. A call for a connection of this process never waits and never leaves it. Its future is
+//! small, because what is sent to another node has a future of its own (`Box::pin`): wasmtime moves the future of a host call.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -95,7 +96,7 @@ impl Directory {
     pub async fn post(&self, stage: StageId, id: &ConnectionId, post: impl Into<Post>) -> Result<(), PostError> {
         let Some(bus) = self.bus_to(id) else { return self.connections.post(stage, id, post) };
         let request = Request::Post { ids: vec![id.to_string()], payload: post.into().payload().into() };
-        let results = self.ask_about(bus, id.node(), stage, 1, request, posted).await;
+        let results = Box::pin(self.ask_about(bus, id.node(), stage, 1, request, posted)).await;
         bus.counters().count_posts(&results);
         results.into_iter().next().unwrap_or(Err(PostError::Unanswered))
     }
@@ -113,7 +114,7 @@ impl Directory {
         }
         if let Some(bus) = &self.bus {
             let request = |ids| Request::Post { ids, payload: post.payload().into() };
-            self.ask_owners(bus, stage, ids, &mut results, request, posted).await;
+            Box::pin(self.ask_owners(bus, stage, ids, &mut results, request, posted)).await;
             let remote = ids.iter().zip(&results).filter(|(id, _)| self.bus_to(id).is_some());
             bus.counters().count_posts(remote.map(|(_, result)| result));
         }
@@ -138,7 +139,7 @@ impl Directory {
             *result = self.connections.get_open(stage, id).map(|connection| (&*connection).into());
         }
         if let Some(bus) = &self.bus {
-            self.ask_owners(bus, stage, ids, &mut results, |ids| Request::Info { ids }, infos).await;
+            Box::pin(self.ask_owners(bus, stage, ids, &mut results, |ids| Request::Info { ids }, infos)).await;
         }
         results
     }
@@ -198,7 +199,7 @@ impl Directory {
     pub async fn close(&self, stage: StageId, id: &ConnectionId, frame: CloseFrame) -> Result<(), PostError> {
         let Some(bus) = self.bus_to(id) else { return self.connections.delete(stage, id, frame) };
         let request = Request::Close { id: id.to_string(), code: frame.code, reason: frame.reason };
-        match self.ask(bus, id.node(), stage, request).await {
+        match Box::pin(self.ask(bus, id.node(), stage, request)).await {
             Ok(Answer::Closed(true)) => Ok(()),
             Ok(Answer::Closed(false)) | Err(NoAnswer::NoSuchNode) => Err(PostError::Gone),
             Ok(_) | Err(NoAnswer::Unknown | NoAnswer::UnknownVersion) => Err(PostError::Unanswered),
@@ -221,7 +222,7 @@ impl Directory {
         let name = if let StoreName::Named(name) = store { Some((**name).to_owned()) } else { None };
         let change = Change { id: id.to_string(), store: name, change };
         let stage = self.backend.stages().name(stage).to_string();
-        match self.send(bus, id.node(), Body::Change { stage, change }).await {
+        match Box::pin(self.send(bus, id.node(), Body::Change { stage, change })).await {
             Ok(Answer::Changed(outcome)) => outcome.into(),
             Err(NoAnswer::NoSuchNode) => Err(BackendError::NoSuchConnection),
             Err(NoAnswer::UnknownVersion) => {
