@@ -9,6 +9,7 @@ use super::node_record::{LiveNode, NodeDescription, NodeRecord};
 use super::redis::{Channel, Renewal};
 use super::rows::Rows;
 use super::{Backend, BackendError};
+use crate::id::ConnectionId;
 use crate::id::NodeId;
 
 /// How a node among others and its store are.
@@ -96,6 +97,14 @@ impl Backend {
         match &self.rows {
             Rows::Sled(_) => false,
             Rows::Redis(redis) => redis.node().may_be_lost(),
+        }
+    }
+
+    /// Whether this node is the one in the id of a connection that is being opened; see `claim_node_again`.
+    pub fn has_number_of(&self, id: ConnectionId) -> bool {
+        match &self.rows {
+            Rows::Sled(_) => true,
+            Rows::Redis(redis) => redis.node().has_number_of(id),
         }
     }
 

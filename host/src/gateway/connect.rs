@@ -144,6 +144,11 @@ impl Gateway {
                 if presence.is_given_up() {
                     return Err(Refusal { status: 503 });
                 }
+                // It has lost its lease since the id was made, and may have another number now, so nothing would reach it.
+                if !self.backend.has_number_of(id) {
+                    self.delete_row(presence.stage, id).await;
+                    return Err(Refusal { status: 503 });
+                }
                 Ok(Admitted { presence, subprotocol })
             }
             Err(refusal) => {

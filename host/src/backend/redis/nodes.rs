@@ -2,7 +2,7 @@
 //! holds the number by a lease, which it renews. When a lease has ended, exactly one other node takes over the rows.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use super::super::BackendError;
 use super::super::node_record::{LiveNode, NodeDescription, NodeRecord};
 use super::client::Client;
 use crate::event::now;
-use crate::id::NodeId;
+use crate::id::{ConnectionId, NodeId};
 
 /// How many numbers a node tries at the start before it gives up.
 const CLAIM_ATTEMPTS: usize = 1000;
@@ -71,6 +71,8 @@ struct Inner {
     start: Instant,
     /// Until when the number is held, in milliseconds since `start`.
     held_until: AtomicU64,
+    /// Whether another node has taken over, and this one has no number yet.
+    is_lost: AtomicBool,
     /// The name of the data in the store, which is another one after it was lost.
     data: ArcSwap<String>,
     /// The name of the data that had all rows of this node.
@@ -104,6 +106,7 @@ impl Node {
             lease,
             start,
             held_until,
+            is_lost: AtomicBool::new(false),
             data,
             complete_data,
             seen: AtomicU64::new(1),
@@ -130,13 +133,17 @@ impl Node {
         bail!("the numbers of nodes are taken")
     }
 
-    /// Takes a number again, with a new epoch, after another node has taken over: the same one, unless another node has taken
-    /// it meanwhile.
+    /// Begins a new epoch after another node has taken over. What is written from now on belongs to it.
+    pub fn begin_epoch(&self) -> anyhow::Result<()> {
+        self.inner.epoch.store(Arc::new(new_epoch()?));
+        Ok(())
+    }
+
+    /// Takes a number again in a new epoch: the same one, unless another node has taken it meanwhile.
     ///
     /// # Errors
     /// If Redis does not answer.
     pub async fn claim_again(&self) -> anyhow::Result<()> {
-        self.inner.epoch.store(Arc::new(new_epoch()?));
         if self.try_claim().await? {
             return Ok(());
         }
@@ -161,6 +168,7 @@ impl Node {
             self.inner.data.store(Arc::clone(&data));
             // The node has no rows yet.
             self.inner.complete_data.store(data);
+            self.inner.is_lost.store(false, Ordering::Release);
         }
         Ok(is_claimed)
     }
@@ -172,6 +180,12 @@ impl Node {
 
     pub fn id(&self) -> NodeId {
         NodeId(self.inner.number.load(Ordering::Acquire))
+    }
+
+    /// Whether an id has the number that this node holds now. One of a handshake that began before another node took over may
+    /// have an earlier one.
+    pub fn has_number_of(&self, id: ConnectionId) -> bool {
+        !self.inner.is_lost.load(Ordering::Acquire) && id.node() == self.id()
     }
 
     /// The number and the epoch, such as `17.5c2e90aa11f6d3b7`.
@@ -219,13 +233,18 @@ impl Node {
     /// # Errors
     /// If Redis does not answer. Then no other node can have taken over, unless it is this one that Redis does not answer.
     pub async fn renew(&self, unsaved_rows: usize) -> Result<Renewal, BackendError> {
-        let began = Instant::now();
+        let (began, epoch) = (Instant::now(), self.inner.epoch.load_full());
         let mut call = self.invocation(&RENEW);
         call.arg(self.inner.lease.as_millis() as u64).arg(self.record(unsaved_rows).encode());
         let (is_held, data, seen): (bool, String, u64) = self.inner.client.invoke(&call).await?;
         if !is_held {
+            // An answer about an earlier epoch says nothing about this one.
+            if Arc::ptr_eq(&epoch, &self.inner.epoch.load()) {
+                self.inner.is_lost.store(true, Ordering::Release);
+            }
             return Ok(Renewal::Lost);
         }
+        self.inner.is_lost.store(false, Ordering::Release);
         self.inner.seen.store(seen, Ordering::Relaxed);
         self.held_since(began);
         if **self.inner.data.load() != data {

@@ -395,6 +395,8 @@ impl RedisRows {
     /// Forgets all rows, which another node has, and takes a number again. Rows that Redis never had stay with this node, which
     /// runs their `$disconnect`.
     pub async fn claim_again(&self) -> anyhow::Result<()> {
+        // First, so that no row of the new table is written as one of the old epoch.
+        self.inner.node.begin_epoch()?;
         {
             let mut own = self.own_mut();
             let keys = std::mem::take(&mut *self.never_saved());
